@@ -1,0 +1,1 @@
+//! SFTP (and later SCP) over SSH, client and server half.

@@ -1,0 +1,1 @@
+//! The server library and the daemon `ferryd`.

@@ -1,0 +1,23 @@
+//! The model of Ferry: one session on both ends of a file transfer.
+//!
+//! What a client gets from a remote and what a server serves are the same [`fs::Filesystem`]. A
+//! [`session::Session`] stands beside it and turns it into a [`gate::SessionFs`], the only thing that
+//! engines accept: every operation passes the gate exactly once, and there hooks, policies, statistics
+//! and events hang.
+//!
+//! ```text
+//! wire bytes → machine → call → driver → SessionFs ─┬ before: limits → permissions → … → hooks
+//!                                                   ├ Filesystem (disk, memory, a remote, a layer)
+//!                                                   └ after (reverse): hooks · … · stats · events
+//! ```
+//!
+//! This crate knows no protocol, no socket and no user database. Stores know no session; engines know
+//! no store; only the gate knows both.
+pub mod capability;
+pub mod error;
+pub mod fs;
+pub mod layer;
+pub mod lease;
+pub mod metadata;
+pub mod operation;
+pub mod path;
