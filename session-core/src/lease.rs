@@ -135,12 +135,14 @@ mod tests {
         let work = lease
             .scope(async {
                 let lease = current();
-                tokio::task::spawn_blocking(move || {
+                let closure = move || {
                     let _ = rx.recv();
                     lease.unless_cut(|| Ok(()))
-                })
+                };
+                (tokio::task::spawn_blocking(closure),)
             })
-            .await;
+            .await
+            .0;
         assert_eq!(leases.in_flight(), 1);
         leases.cut();
         assert!(leases.take().is_err());

@@ -13,11 +13,18 @@
 //!
 //! This crate knows no protocol, no socket and no user database. Stores know no session; engines know
 //! no store; only the gate knows both.
+pub mod auth;
 pub mod capability;
 pub mod error;
+pub mod event;
 pub mod fs;
+pub mod gate;
+pub mod intercept;
 pub mod layer;
 pub mod lease;
+pub mod lifecycle;
 pub mod metadata;
 pub mod operation;
 pub mod path;
+pub mod registry;
+pub mod session;

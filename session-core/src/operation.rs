@@ -12,6 +12,13 @@ use crate::fs::{Algorithm, Follow, ListOptions, OpenOptions, Replace};
 use crate::metadata::{Attributes, Metadata};
 use crate::path::VPath;
 
+/// A typed record as the gate handles it.
+pub(crate) trait Reified: Clone + PartialEq + Send + std::marker::Sync {
+    const KIND: OperationKind;
+    fn as_operation(&mut self) -> Operation<'_>;
+    fn to_record(&self) -> Record;
+}
+
 macro_rules! operations {
     ($( $(#[$doc:meta])* $name:ident $code:literal $words:literal { $( $(#[$fdoc:meta])* $field:ident : $ty:ty ),* $(,)? } )*) => {
         /// The kind of an operation, without its arguments.
@@ -59,6 +66,12 @@ macro_rules! operations {
         }
 
         $( impl From<$name> for Record { fn from(r: $name) -> Record { Record::$name(r) } } )*
+
+        $( impl Reified for $name {
+            const KIND: OperationKind = OperationKind::$name;
+            fn as_operation(&mut self) -> Operation<'_> { Operation::$name(self) }
+            fn to_record(&self) -> Record { Record::$name(self.clone()) }
+        } )*
     };
 }
 
@@ -258,6 +271,44 @@ impl Record {
             Record::HardLink(r) => Some(&r.to),
             Record::Rename(r) => Some(&r.to),
             _ => None,
+        }
+    }
+}
+
+impl Operation<'_> {
+    /// The paths of the operation, each with whether a link at its very end is followed.
+    pub(crate) fn paths(&mut self) -> [Option<(&mut VPath, bool)>; 2] {
+        match self {
+            Operation::Abort(r) => [Some((&mut r.path, false)), None],
+            Operation::Canonicalize(r) => [Some((&mut r.path, true)), None],
+            Operation::Checksum(r) => [Some((&mut r.path, true)), None],
+            Operation::Commit(r) => [Some((&mut r.path, false)), None],
+            Operation::Copy(r) => [Some((&mut r.from, true)), Some((&mut r.to, false))],
+            Operation::CreateDir(r) => [Some((&mut r.path, false)), None],
+            Operation::HardLink(r) => [Some((&mut r.from, false)), Some((&mut r.to, false))],
+            Operation::List(r) => [Some((&mut r.path, true)), None],
+            Operation::Open(r) => {
+                let follow = !r.options.exclusive;
+                [Some((&mut r.path, follow)), None]
+            }
+            Operation::Park(r) => [Some((&mut r.path, false)), None],
+            Operation::Read(r) => [Some((&mut r.path, false)), None],
+            Operation::ReadLink(r) => [Some((&mut r.path, false)), None],
+            Operation::RemoveDir(r) => [Some((&mut r.path, false)), None],
+            Operation::RemoveFile(r) => [Some((&mut r.path, false)), None],
+            Operation::Rename(r) => [Some((&mut r.from, false)), Some((&mut r.to, false))],
+            Operation::SetAttributes(r) => {
+                let follow = r.follow == Follow::Yes;
+                [Some((&mut r.path, follow)), None]
+            }
+            Operation::Space(r) => [Some((&mut r.path, true)), None],
+            Operation::Stat(r) => {
+                let follow = r.follow == Follow::Yes;
+                [Some((&mut r.path, follow)), None]
+            }
+            Operation::Symlink(r) => [Some((&mut r.path, false)), None],
+            Operation::Sync(r) => [Some((&mut r.path, false)), None],
+            Operation::Write(r) => [Some((&mut r.path, false)), None],
         }
     }
 }

@@ -1,0 +1,376 @@
+//! Authentication: credentials, questions, outcomes, and `Login`, the one way into a session.
+//!
+//! Decided from the key that signed, never from one that was only offered; one user name per login;
+//! tries bounded; several factors in turn; every refusal looks the same to the client. A protocol's
+//! server half drives a [`Login`]; who the users are is the [`Authenticator`]'s business.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::What;
+use crate::lifecycle::{Lifecycle, Verdict};
+use crate::path::VPath;
+use crate::session::{Identity, Session};
+
+/// A secret string: never shown, wiped when dropped as far as the language allows.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Secret(secret.into())
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.0).into_bytes();
+        bytes.fill(0);
+        std::hint::black_box(&bytes);
+    }
+}
+
+/// A way to prove who one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Method {
+    /// Questions and answers (RFC 4256).
+    Interactive,
+    /// No proof at all; only ever a probe, or an anonymous login.
+    None,
+    /// A password.
+    Password,
+    /// A key or a certificate that signed.
+    PublicKey,
+}
+
+impl Method {
+    /// The SSH name (RFC 4252), used in configuration and logs on every protocol.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Interactive => "keyboard-interactive",
+            Method::None => "none",
+            Method::Password => "password",
+            Method::PublicKey => "publickey",
+        }
+    }
+
+    /// The method called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Method::Interactive, Method::None, Method::Password, Method::PublicKey]
+            .into_iter()
+            .find(|m| m.name() == name)
+    }
+}
+
+/// How the answer to a question is judged.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// It must be equal to this.
+    Equals(Secret),
+    /// It is the account's password.
+    Password,
+    /// It is a one-time code of the account (RFC 6238).
+    Totp,
+}
+
+/// One question of an interactive login.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// What the user reads.
+    pub prompt: String,
+    /// Whether typing is shown.
+    pub echo: bool,
+    /// How the answer is judged.
+    pub check: Check,
+}
+
+/// A key that signed the session, or the certificate that vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedKey {
+    /// The algorithm's SSH name.
+    pub algorithm: String,
+    /// `SHA256:…` of the key that signed.
+    pub fingerprint: String,
+    /// The public key in OpenSSH's one-line form, without comment.
+    pub openssh: String,
+    /// The certificate, where one was offered: already found to be signed by `authority`, in its
+    /// validity, for a user.
+    pub certificate: Option<UserCertificate>,
+}
+
+/// The facts of an OpenSSH user certificate that the account must agree to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserCertificate {
+    /// The CA's public key in OpenSSH's one-line form.
+    pub authority: String,
+    /// Names it is good for; empty means none.
+    pub principals: Vec<String>,
+    /// The key id, for the log.
+    pub key_id: String,
+    /// The serial number, for the log.
+    pub serial: u64,
+    /// `source-address` of the critical options.
+    pub source_address: Option<String>,
+    /// Critical options that are not understood: any one refuses the login.
+    pub unknown_critical: Vec<String>,
+}
+
+/// A proof, as offered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Credential {
+    /// Questions with their answers, in order.
+    Answers(Vec<(Question, Secret)>),
+    /// A key that signed.
+    Key(SignedKey),
+    /// A password.
+    Password(Secret),
+}
+
+impl Credential {
+    /// Its method.
+    pub fn method(&self) -> Method {
+        match self {
+            Credential::Answers(_) => Method::Interactive,
+            Credential::Key(_) => Method::PublicKey,
+            Credential::Password(_) => Method::Password,
+        }
+    }
+}
+
+/// Who someone is, once proven.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Account {
+    /// The account's name, as configured (not as typed).
+    pub name: Arc<str>,
+    /// Shown as `<Anonymous>` in live sessions.
+    pub anonymous: bool,
+    /// Several people use it: what is parked belongs to a session, not to the account.
+    pub shared: bool,
+    /// Its groups.
+    pub groups: Vec<Arc<str>>,
+    /// Where relative paths begin.
+    pub home: VPath,
+    /// Free values for hooks.
+    pub custom: BTreeMap<String, String>,
+}
+
+impl Account {
+    /// An account of this name, all else empty.
+    pub fn named(name: impl Into<Arc<str>>) -> Self {
+        Account {
+            name: name.into(),
+            anonymous: false,
+            shared: false,
+            groups: Vec::new(),
+            home: VPath::root(),
+            custom: BTreeMap::new(),
+        }
+    }
+}
+
+/// What an authenticator says of one proof.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// The proof is good and it is enough.
+    Complete(Account),
+    /// The proof is good; one of these must follow.
+    More(Vec<Method>),
+    /// The proof is not good. The reason is for the log only.
+    Rejected(Arc<str>),
+}
+
+/// Who the users are.
+#[async_trait]
+pub trait Authenticator: Send + Sync {
+    /// The methods that a client may try. The same for a user that does not exist.
+    async fn methods(&self, session: &Arc<Session>, user: &str) -> Vec<Method>;
+
+    /// The questions to begin with; empty refuses interactive login.
+    async fn questions(&self, session: &Arc<Session>, user: &str) -> Vec<Question>;
+
+    /// Judges one proof, with the methods passed before. Takes the same time and gives the same words
+    /// for a user that does not exist.
+    async fn verify(
+        &self,
+        session: &Arc<Session>,
+        user: &str,
+        credential: &Credential,
+        passed: &[Method],
+    ) -> Proof;
+
+    /// The account of a user that a hook vouches for; `None` if there is none by that name.
+    async fn vouched(&self, session: &Arc<Session>, user: &str) -> Option<Account>;
+
+    /// Whether a key may be tried at all, before it signs anything. Must not tell whether the user
+    /// exists: the answer for an unknown user is `true`.
+    async fn may_offer(&self, session: &Arc<Session>, user: &str, key: &SignedKey) -> bool {
+        let _ = (session, user, key);
+        true
+    }
+}
+
+/// The answer to one attempt.
+#[derive(Debug)]
+pub enum Step {
+    /// Logged in.
+    Accepted(Identity),
+    /// Good, and one of these must follow.
+    Partial(Vec<Method>),
+    /// Not good; these may be tried.
+    Rejected(Vec<Method>),
+    /// Not good, and no more tries.
+    Exhausted,
+}
+
+/// One login of one session.
+pub struct Login {
+    session: Arc<Session>,
+    authenticator: Arc<dyn Authenticator>,
+    user: Option<Arc<str>>,
+    refused: bool,
+    passed: Vec<Method>,
+    tries_left: u32,
+}
+
+impl Login {
+    /// A login with at most `tries` failed attempts.
+    pub fn new(session: Arc<Session>, authenticator: Arc<dyn Authenticator>, tries: u32) -> Self {
+        session.authenticating();
+        Login { session, authenticator, user: None, refused: false, passed: Vec::new(), tries_left: tries }
+    }
+
+    /// Fixes the user name and asks whether this user may try. Another name after a passed factor, or
+    /// a name that hooks refuse, makes every later attempt fail.
+    pub async fn begin(&mut self, user: &str) {
+        if self.user.as_deref() == Some(user) {
+            return;
+        }
+        if self.user.is_some() && !self.passed.is_empty() {
+            self.refused = true;
+            return;
+        }
+        self.user = Some(user.into());
+        self.session.set_requested_user(user);
+        let verdict = self.session.decide(Lifecycle::AuthRequest { user }).await;
+        self.refused = matches!(verdict, Verdict::Refuse(_));
+        let allowed = !self.refused;
+        self.session.decide(Lifecycle::AuthRequestResult { user, allowed }).await;
+    }
+
+    /// The methods that remain.
+    pub async fn methods(&self) -> Vec<Method> {
+        let user = self.user.as_deref().unwrap_or_default();
+        let all = self.authenticator.methods(&self.session, user).await;
+        all.into_iter().filter(|m| !self.passed.contains(m)).collect()
+    }
+
+    /// Whether this key may be tried; see [`Authenticator::may_offer`].
+    pub async fn may_offer(&mut self, user: &str, key: &SignedKey) -> bool {
+        self.begin(user).await;
+        self.authenticator.may_offer(&self.session, user, key).await
+    }
+
+    /// The questions of an interactive attempt: the account's own, shaped by hooks.
+    pub async fn questions(&mut self, user: &str) -> Vec<Question> {
+        self.begin(user).await;
+        let mut questions = self.authenticator.questions(&self.session, user).await;
+        self.session.decide(Lifecycle::AuthQuestions { user, questions: &mut questions }).await;
+        questions
+    }
+
+    /// Judges one proof. Never a success on an error path: whatever is not `Accepted` is not logged in.
+    pub async fn attempt(&mut self, user: &str, credential: &Credential) -> Step {
+        self.begin(user).await;
+        let method = credential.method();
+        if self.tries_left == 0 || self.session.is_cut() {
+            return Step::Exhausted;
+        }
+        // The proof is judged even when the answer is known to be no: the time taken must not tell.
+        let verdict = self.session.decide(Lifecycle::AuthStep { user, credential }).await;
+        let mut proof = self.authenticator.verify(&self.session, user, credential, &self.passed).await;
+        match verdict {
+            Verdict::Refuse(e) => {
+                proof = Proof::Rejected(format!("refused by a hook: {}", e.peer_words()).into());
+            }
+            Verdict::Authenticated => {
+                proof = match self.authenticator.vouched(&self.session, user).await {
+                    Some(account) => Proof::Complete(account),
+                    None => Proof::Rejected("a hook vouched for an account that does not exist".into()),
+                };
+            }
+            Verdict::Pass => {}
+        }
+        if self.refused {
+            proof = Proof::Rejected("this user may not try".into());
+        }
+        match proof {
+            Proof::Complete(account) => {
+                self.passed.push(method);
+                let methods: Vec<_> = self.passed.iter().map(|m| m.name()).collect();
+                match self.session.log_in(account, methods) {
+                    Ok(identity) => {
+                        self.session.decide(Lifecycle::AuthResult { user, method, success: true }).await;
+                        Step::Accepted(identity)
+                    }
+                    Err(e) => self.failed(user, method, e.peer_words()).await,
+                }
+            }
+            Proof::More(next) => {
+                self.passed.push(method);
+                let next: Vec<_> = next.into_iter().filter(|m| !self.passed.contains(m)).collect();
+                Step::Partial(next)
+            }
+            Proof::Rejected(reason) => self.failed(user, method, &reason).await,
+        }
+    }
+
+    async fn failed(&mut self, user: &str, method: Method, reason: &str) -> Step {
+        self.tries_left = self.tries_left.saturating_sub(1);
+        self.session.note_error(&Error::new(ErrorKind::Unauthenticated).with_detail("login failed"));
+        self.session.emit(What::LoginFailed {
+            user: user.into(),
+            method: method.name(),
+            reason: reason.into(),
+        });
+        self.session.decide(Lifecycle::AuthResult { user, method, success: false }).await;
+        if self.tries_left == 0 { Step::Exhausted } else { Step::Rejected(self.methods().await) }
+    }
+}
+
+/// What a protocol's server half needs from the place it serves: sessions, logins and filesystems.
+#[async_trait]
+pub trait Site: Send + Sync {
+    /// The site's name.
+    fn name(&self) -> Arc<str>;
+
+    /// Admits a connection: address rules, limits, `OnNewConnection`. The session is in the live table
+    /// until [`Session::close`]. An error refuses the connection.
+    async fn admit(
+        &self,
+        protocol: crate::session::Protocol,
+        peer: std::net::SocketAddr,
+        local: std::net::SocketAddr,
+    ) -> Result<Arc<Session>>;
+
+    /// Who the users are.
+    fn authenticator(&self) -> Arc<dyn Authenticator>;
+
+    /// The filesystem of a logged-in user, guarded.
+    async fn mount(&self, session: &Arc<Session>, identity: &Identity) -> Result<crate::gate::SessionFs>;
+}

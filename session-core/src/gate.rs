@@ -1,0 +1,778 @@
+//! The gate: `SessionFs` and `SessionFile`, the one place of before and after.
+//!
+//! A `SessionFs` comes only from [`Session::guard`] and is the only filesystem that engines accept, so
+//! hooks cannot be forgotten. Each call becomes a typed record, passes the chain, runs under a lease of
+//! its session and is reported once. The gate follows symbolic links: a store answers with the link it
+//! met, and the whole chain is asked again for the new path, so every path that a store opens is one the
+//! policies saw. Errors leave here with operation and virtual path.
+//!
+//! The gate is not a [`crate::layer::Layer`]: an operation added to `Filesystem` is refused through
+//! every session until somebody gives it a record here. Staging primitives do not pass it. A cut session
+//! begins nothing and every call in flight answers `Canceled`.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+
+use crate::capability::Capabilities;
+use crate::error::{Error, ErrorKind, Link, Result};
+use crate::event::{Direction, OperationId, TransferEnd, TransferRecord, What};
+use crate::fs::*;
+use crate::intercept::{Chain, Cx, Interceptor, Peek, Visibility};
+use crate::metadata::{Attributes, DirEntry, Metadata};
+use crate::operation::{self as op, Done, Operation, OperationKind, OperationSet, Outcome, Record, Reified};
+use crate::path::VPath;
+use crate::session::{Session, Transfer};
+
+/// How many symbolic links one operation follows before it answers `LinkLoop`.
+pub const MAX_LINKS: u32 = 40;
+
+/// The most bytes of names that the gate holds to sort a listing for a store that cannot.
+const MAX_SORTED: usize = 256 << 20;
+
+/// A filesystem behind the gate of one login. Cheap to clone.
+#[derive(Clone)]
+pub struct SessionFs(Arc<Inner>);
+
+struct Inner {
+    session: Arc<Session>,
+    epoch: u64,
+    fs: Arc<dyn Filesystem>,
+    chain: Arc<Chain>,
+}
+
+/// What `before` was asked and `after` is owed.
+struct Asked {
+    id: OperationId,
+    started: Instant,
+    hop: u32,
+}
+
+impl SessionFs {
+    pub(crate) fn new(session: Arc<Session>, epoch: u64, fs: Arc<dyn Filesystem>, chain: Arc<Chain>) -> Self {
+        SessionFs(Arc::new(Inner { session, epoch, fs, chain }))
+    }
+
+    /// The session whose gate this is.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.0.session
+    }
+
+    /// Opens for an engine that wants the gate's own file.
+    pub async fn open_file(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<SessionFile>> {
+        options.check()?;
+        let record = op::Open { path: path.clone(), options: options.clone() };
+        let asked = self.begin(record.to_record());
+        let id = asked.id;
+        let mut opened = None;
+        let result = self
+            .run(asked, record, |fs, r| fs.open(&r.path, &r.options), |_| Done::default(), &mut opened)
+            .await;
+        let file = result?;
+        let record = opened.unwrap_or_else(|| op::Open { path: path.clone(), options: options.clone() });
+        Ok(self.file(id, record, file))
+    }
+
+    fn file(&self, id: OperationId, opened: op::Open, inner: Arc<dyn File>) -> Arc<SessionFile> {
+        let writes = opened.options.write;
+        let direction = if writes { Direction::Upload } else { Direction::Download };
+        Arc::new(SessionFile {
+            fs: self.clone(),
+            transfer: self.0.session.begin_transfer(opened.path, direction, id),
+            inner,
+            writes,
+            ended: AtomicBool::new(false),
+            reads_asked: self.0.chain.interests().contains(OperationKind::Read),
+            writes_asked: self.0.chain.interests().contains(OperationKind::Write),
+        })
+    }
+
+    /// Whether calls may begin: the session is not cut and the login is the one that was guarded.
+    fn admit(&self) -> Result<crate::lease::Lease> {
+        let session = &self.0.session;
+        session.touch();
+        let lease = session.leases().take()?;
+        if session.epoch() != self.0.epoch {
+            return Err(Error::new(ErrorKind::Unauthenticated).with_detail("logged out"));
+        }
+        Ok(lease)
+    }
+
+    fn begin(&self, record: Record) -> Asked {
+        let session = &self.0.session;
+        let asked = Asked { id: session.next_operation(), started: Instant::now(), hop: 0 };
+        if session.has_sink() {
+            session.emit(What::Started { id: asked.id, record });
+        }
+        asked
+    }
+
+    fn cx<'a>(&'a self, asked: &Asked) -> Cx<'a> {
+        Cx { session: &self.0.session, id: asked.id, hop: asked.hop, peek: Peek(&*self.0.fs) }
+    }
+
+    /// Asks the chain. On a refusal the links already asked are still owed their `after`.
+    async fn before<R: Reified>(&self, asked: &Asked, record: &mut R) -> Result<()> {
+        if let Some(refusal) = self.0.session.take_block() {
+            return Err(refusal);
+        }
+        let chain = &self.0.chain;
+        if !chain.interests().contains(R::KIND) {
+            return Ok(());
+        }
+        let cx = self.cx(asked);
+        let original = chain.rewrites().then(|| record.clone());
+        let interested = |i: &&Arc<dyn Interceptor>| i.interests().contains(R::KIND);
+        for link in chain.links().iter().filter(interested) {
+            link.before(&cx, record.as_operation()).await?;
+        }
+        // A script must not move a user past the user's permissions by a rewrite.
+        if original.is_some_and(|o| o != *record) {
+            for link in chain.links().iter().filter(interested).filter(|i| !i.rewrites()) {
+                link.before(&cx, record.as_operation()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The one place of after: interceptors in reverse, the session's last error, the event.
+    fn after(&self, asked: &Asked, record: Record, result: Result<Done>) {
+        let session = &self.0.session;
+        if let Err(e) = &result {
+            session.note_error(e);
+        }
+        let outcome = Outcome { result, elapsed: asked.started.elapsed() };
+        let chain = &self.0.chain;
+        if chain.interests().contains(record.kind()) {
+            let cx = self.cx(asked);
+            for link in chain.links().iter().rev().filter(|i| i.interests().contains(record.kind())) {
+                link.after(&cx, &record, &outcome);
+            }
+        }
+        if session.has_sink() {
+            session.emit(What::Ended {
+                id: asked.id,
+                record,
+                error: outcome.result.err(),
+                elapsed: outcome.elapsed,
+            });
+        }
+    }
+
+    /// One operation from begin to end.
+    async fn pass<R, T>(
+        &self,
+        record: R,
+        call: impl for<'a> Fn(&'a dyn Filesystem, &'a R) -> BoxFuture<'a, Result<T>> + Send + Sync,
+        done: impl Fn(&T) -> Done + Send + Sync,
+    ) -> Result<T>
+    where
+        R: Reified,
+        T: Send,
+    {
+        let asked = self.begin(record.to_record());
+        self.run(asked, record, call, done, &mut None).await
+    }
+
+    async fn run<R, T>(
+        &self,
+        mut asked: Asked,
+        mut record: R,
+        call: impl for<'a> Fn(&'a dyn Filesystem, &'a R) -> BoxFuture<'a, Result<T>> + Send + Sync,
+        done: impl Fn(&T) -> Done + Send + Sync,
+        carried_out: &mut Option<R>,
+    ) -> Result<T>
+    where
+        R: Reified,
+        T: Send,
+    {
+        // Whatever way out is taken, a dropped future included, `after` is told exactly once.
+        let mut owed = Owed { fs: self, asked: &mut asked, record: &mut record, settled: false };
+        let result = match self.admit() {
+            Ok(lease) => {
+                let work = lease.scope(owed.attempt(&call));
+                or_cut(&self.0.session, work).await
+            }
+            Err(e) => Err(e),
+        };
+        let result = result.map_err(|e| e.at(R::KIND, Some(owed.record.to_record().path())));
+        owed.settle(result.as_ref().map(&done).map_err(Clone::clone));
+        drop(owed);
+        *carried_out = Some(record);
+        result
+    }
+
+    /// A chunk: only interested interceptors, no events.
+    async fn chunk<R, T>(
+        &self,
+        asked_of_chain: bool,
+        record: impl FnOnce() -> R + Send,
+        call: impl Future<Output = Result<T>> + Send,
+        bytes: impl Fn(&T) -> u64 + Send,
+        path: impl Fn() -> VPath + Send,
+    ) -> Result<T>
+    where
+        R: Reified,
+        T: Send,
+    {
+        let lease = self.admit().map_err(|e| e.at(R::KIND, Some(&path())))?;
+        let session = &self.0.session;
+        if !asked_of_chain {
+            let result = or_cut(session, lease.scope(call)).await;
+            return result.map_err(|e| {
+                let e = e.at(R::KIND, Some(&path()));
+                session.note_error(&e);
+                e
+            });
+        }
+        let asked = Asked { id: session.next_operation(), started: Instant::now(), hop: 0 };
+        let mut record = record();
+        let result = or_cut(
+            session,
+            lease.scope(async {
+                self.before(&asked, &mut record).await?;
+                call.await
+            }),
+        )
+        .await
+        .map_err(|e| e.at(R::KIND, Some(&path())));
+        let told = result.as_ref().map(|t| Done { bytes: bytes(t), metadata: None }).map_err(Clone::clone);
+        if let Err(e) = &told {
+            session.note_error(e);
+        }
+        let outcome = Outcome { result: told, elapsed: asked.started.elapsed() };
+        let record = record.to_record();
+        let cx = self.cx(&asked);
+        for link in self.0.chain.links().iter().rev().filter(|i| i.interests().contains(R::KIND)) {
+            link.after(&cx, &record, &outcome);
+        }
+        result
+    }
+}
+
+/// Runs `work` until it is done or the session is cut; what is ready at once does not touch the token.
+async fn or_cut<T>(session: &Session, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = session.cancel_token().cancelled() => {
+            Err(Error::new(ErrorKind::Canceled).with_detail("the session has ended"))
+        }
+    }
+}
+
+struct Owed<'a, R: Reified> {
+    fs: &'a SessionFs,
+    asked: &'a mut Asked,
+    record: &'a mut R,
+    settled: bool,
+}
+
+impl<R: Reified> Owed<'_, R> {
+    /// Chain, store, and again for each link that the store meets.
+    async fn attempt<T>(
+        &mut self,
+        call: &(impl for<'c> Fn(&'c dyn Filesystem, &'c R) -> BoxFuture<'c, Result<T>> + Send + Sync),
+    ) -> Result<T> {
+        loop {
+            self.fs.before(self.asked, self.record).await?;
+            let error = match call(&*self.fs.0.fs, self.record).await {
+                Ok(value) => return Ok(value),
+                Err(e) => e,
+            };
+            let Some(link) = error.as_link() else { return Err(error) };
+            self.asked.hop += 1;
+            if self.asked.hop > MAX_LINKS || !follow(link, &mut self.record.as_operation())? {
+                return Err(Error::new(ErrorKind::LinkLoop));
+            }
+        }
+    }
+
+    fn settle(&mut self, result: Result<Done>) {
+        self.settled = true;
+        self.fs.after(self.asked, self.record.to_record(), result);
+    }
+}
+
+impl<R: Reified> Drop for Owed<'_, R> {
+    fn drop(&mut self) {
+        if !self.settled {
+            let e = Error::new(ErrorKind::Canceled).at(R::KIND, Some(self.record.to_record().path()));
+            self.settle(Err(e));
+        }
+    }
+}
+
+/// Rewrites the paths of an operation that run over `link`. A target is read as in a `chroot`: absolute
+/// means from the virtual root; a relative one that climbs out of the root is refused.
+fn follow(link: &Link, operation: &mut Operation<'_>) -> Result<bool> {
+    let base = link.at.parent().unwrap_or_else(VPath::root);
+    if climbs_out(&base, &link.target) {
+        return Err(Error::refused("the symbolic link points outside the root"));
+    }
+    let target = VPath::parse(&base, &link.target)?;
+    let mut changed = false;
+    for (path, follows_end) in operation.paths().into_iter().flatten() {
+        if (*path != link.at || follows_end)
+            && let Some(new) = path.rebase(&link.at, &target)
+        {
+            *path = new;
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+fn climbs_out(base: &VPath, target: &[u8]) -> bool {
+    let mut depth = if target.first() == Some(&b'/') { 0 } else { base.depth() };
+    for segment in target.split(|b| *b == b'/') {
+        match segment {
+            b"" | b"." => {}
+            b".." if depth == 0 => return true,
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+fn nothing<T>(_: &T) -> Done {
+    Done::default()
+}
+
+#[async_trait]
+impl Filesystem for SessionFs {
+    fn capabilities(&self) -> Capabilities {
+        let mut c = self.0.fs.capabilities();
+        // The gate sorts for a store that cannot, follows links for all, and stages for nobody.
+        c.ordered_list = true;
+        c.follows_links = true;
+        c
+    }
+
+    async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {
+        self.pass(
+            op::Stat { path: path.clone(), follow },
+            |fs, r| fs.stat(&r.path, r.follow),
+            |m| Done { bytes: 0, metadata: Some(m.clone()) },
+        )
+        .await
+    }
+
+    async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
+        let record = op::List { path: dir.clone(), options: options.clone() };
+        let mut carried_out = None;
+        let asked = self.begin(record.to_record());
+        let id = asked.id;
+        let listing =
+            self.run(asked, record, |fs, r| fs.list(&r.path, &r.options), nothing, &mut carried_out).await?;
+        let path = carried_out.map_or_else(|| dir.clone(), |r| r.path);
+        let pages = GuardedPages {
+            fs: self.clone(),
+            id,
+            filters: self
+                .0
+                .chain
+                .links()
+                .iter()
+                .filter(|i| i.interests().contains(OperationKind::List))
+                .cloned()
+                .collect(),
+            path,
+            inner: listing,
+        };
+        if options.order != Order::Any && !self.0.fs.capabilities().ordered_list {
+            return sorted(Box::new(pages), options).await;
+        }
+        Ok(Box::new(pages))
+    }
+
+    async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>> {
+        Ok(self.open_file(path, options).await?)
+    }
+
+    async fn create_dir(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
+        let record = op::CreateDir { path: path.clone(), attributes: attributes.clone() };
+        self.pass(record, |fs, r| fs.create_dir(&r.path, &r.attributes), nothing).await
+    }
+
+    async fn remove_file(&self, path: &VPath) -> Result<()> {
+        self.pass(op::RemoveFile { path: path.clone() }, |fs, r| fs.remove_file(&r.path), nothing).await
+    }
+
+    async fn remove_dir(&self, path: &VPath) -> Result<()> {
+        self.pass(op::RemoveDir { path: path.clone() }, |fs, r| fs.remove_dir(&r.path), nothing).await
+    }
+
+    async fn rename(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
+        let record = op::Rename { from: from.clone(), to: to.clone(), replace };
+        let asked = self.begin(record.to_record());
+        let mut carried_out = None;
+        self.run(asked, record, |fs, r| fs.rename(&r.from, &r.to, r.replace), nothing, &mut carried_out)
+            .await?;
+        if let Some(r) = carried_out {
+            self.0.session.renamed(&r.from, &r.to);
+        }
+        Ok(())
+    }
+
+    async fn set_attributes(&self, path: &VPath, attributes: &Attributes, follow: Follow) -> Result<()> {
+        let record = op::SetAttributes { path: path.clone(), attributes: attributes.clone(), follow };
+        self.pass(record, |fs, r| fs.set_attributes(&r.path, &r.attributes, r.follow), nothing).await
+    }
+
+    async fn copy(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
+        let record = op::Copy { from: from.clone(), to: to.clone(), replace };
+        self.pass(record, |fs, r| fs.copy(&r.from, &r.to, r.replace), nothing).await
+    }
+
+    async fn symlink(&self, target: &[u8], at: &VPath) -> Result<()> {
+        let record = op::Symlink { path: at.clone(), target: Bytes::copy_from_slice(target) };
+        self.pass(record, |fs, r| fs.symlink(&r.target, &r.path), nothing).await
+    }
+
+    async fn hard_link(&self, from: &VPath, to: &VPath) -> Result<()> {
+        let record = op::HardLink { from: from.clone(), to: to.clone() };
+        self.pass(record, |fs, r| fs.hard_link(&r.from, &r.to), nothing).await
+    }
+
+    async fn read_link(&self, path: &VPath) -> Result<Bytes> {
+        self.pass(op::ReadLink { path: path.clone() }, |fs, r| fs.read_link(&r.path), nothing).await
+    }
+
+    async fn canonicalize(&self, path: &VPath) -> Result<VPath> {
+        self.pass(op::Canonicalize { path: path.clone() }, |fs, r| fs.canonicalize(&r.path), nothing).await
+    }
+
+    async fn space(&self, path: &VPath) -> Result<Space> {
+        self.pass(op::Space { path: path.clone() }, |fs, r| fs.space(&r.path), nothing).await
+    }
+
+    async fn checksum(&self, path: &VPath, algorithm: Algorithm, range: Range<u64>) -> Result<Bytes> {
+        let record = op::Checksum { path: path.clone(), algorithm, range };
+        self.pass(record, |fs, r| fs.checksum(&r.path, r.algorithm, r.range.clone()), nothing).await
+    }
+}
+
+/// A listing behind the gate: cancelled with its session, filtered by the chain.
+struct GuardedPages {
+    fs: SessionFs,
+    id: OperationId,
+    path: VPath,
+    filters: Vec<Arc<dyn Interceptor>>,
+    inner: Listing,
+}
+
+#[async_trait]
+impl Pages for GuardedPages {
+    async fn next_page(&mut self) -> Result<Option<Vec<DirEntry>>> {
+        loop {
+            let at = |e: Error| e.at(OperationKind::List, Some(&self.path));
+            let lease = self.fs.admit().map_err(at)?;
+            let session = Arc::clone(&self.fs.0.session);
+            let page = or_cut(&session, lease.scope(self.inner.next_page())).await;
+            let Some(mut page) = page.map_err(|e| e.at(OperationKind::List, Some(&self.path)))? else {
+                return Ok(None);
+            };
+            if !self.filters.is_empty() {
+                let asked = Asked { id: self.id, started: Instant::now(), hop: 0 };
+                let cx = self.fs.cx(&asked);
+                page.retain_mut(|entry| {
+                    self.filters.iter().all(|f| f.entry(&cx, &self.path, entry) == Visibility::Keep)
+                });
+            }
+            // A page whose entries were all hidden is not the end of the listing.
+            if !page.is_empty() {
+                return Ok(Some(page));
+            }
+        }
+    }
+}
+
+async fn sorted(mut pages: Listing, options: &ListOptions) -> Result<Listing> {
+    let mut all = Vec::new();
+    let mut bytes = 0usize;
+    while let Some(page) = pages.next_page().await? {
+        bytes += page.iter().map(|e| e.name.len() + std::mem::size_of::<DirEntry>()).sum::<usize>();
+        if bytes > MAX_SORTED {
+            return Err(
+                Error::new(ErrorKind::TooLarge).with_detail("the directory is too large to be sorted")
+            );
+        }
+        all.extend(page);
+    }
+    let key = |e: &DirEntry| {
+        let mut key = e.name.to_vec();
+        if options.order == Order::Key && e.metadata.is_dir() {
+            key.push(b'/');
+        }
+        key
+    };
+    all.sort_by_cached_key(key);
+    if let Some(after) = &options.after {
+        all.retain(|e| key(e)[..] > after[..]);
+    }
+    Ok(Box::new(ListingOf::new(all)))
+}
+
+/// An open file behind the gate.
+pub struct SessionFile {
+    fs: SessionFs,
+    inner: Arc<dyn File>,
+    transfer: Arc<Transfer>,
+    writes: bool,
+    ended: AtomicBool,
+    reads_asked: bool,
+    writes_asked: bool,
+}
+
+impl SessionFile {
+    /// Its path now; a rename through the same session moves it.
+    pub fn path(&self) -> VPath {
+        self.transfer.path()
+    }
+
+    /// Whether it was opened for writing.
+    pub fn writes(&self) -> bool {
+        self.writes
+    }
+
+    fn session(&self) -> &Arc<Session> {
+        &self.fs.0.session
+    }
+
+    /// The end of a read file, or one of the three endings of a written one: told once.
+    fn end(&self, end: TransferEnd) {
+        if self.ended.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let record = TransferRecord {
+            opened_by: self.transfer.opened_by,
+            path: self.path(),
+            direction: self.transfer.direction,
+            bytes: self.transfer.bytes.load(Ordering::Relaxed),
+            elapsed: self.transfer.since.elapsed(),
+            end,
+        };
+        self.session().transferred(&self.fs.0.chain, record);
+    }
+
+    fn count(&self, direction: Direction, n: u64) {
+        let stats = self.session().stats();
+        match direction {
+            Direction::Download => &stats.downloaded,
+            Direction::Upload => &stats.uploaded,
+        }
+        .fetch_add(n, Ordering::Relaxed);
+        if direction == self.transfer.direction {
+            self.transfer.bytes.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// `call` runs on the open file, whatever the record's path; links are not met here.
+    async fn on_file<R, T>(
+        &self,
+        record: R,
+        call: impl for<'a> Fn(&'a dyn File, &'a R) -> BoxFuture<'a, Result<T>> + Send + Sync,
+        done: impl Fn(&T) -> Done + Send + Sync,
+    ) -> Result<T>
+    where
+        R: Reified,
+        T: Send,
+    {
+        let inner = &self.inner;
+        let fs = &self.fs;
+        let mut asked = fs.begin(record.to_record());
+        let mut record = record;
+        let mut owed = Owed { fs, asked: &mut asked, record: &mut record, settled: false };
+        let result = match fs.admit() {
+            Ok(lease) => {
+                let work = lease.scope(async {
+                    owed.fs.before(owed.asked, owed.record).await?;
+                    call(&**inner, owed.record).await
+                });
+                or_cut(self.session(), work).await
+            }
+            Err(e) => Err(e),
+        };
+        let result = result.map_err(|e| e.at(R::KIND, Some(owed.record.to_record().path())));
+        owed.settle(result.as_ref().map(&done).map_err(Clone::clone));
+        result
+    }
+}
+
+#[async_trait]
+impl File for SessionFile {
+    async fn read_into(&self, offset: u64, len: usize, buf: BytesMut) -> Result<BytesMut> {
+        let had = buf.len();
+        let result = self
+            .fs
+            .chunk(
+                self.reads_asked,
+                || op::Read { path: self.path(), offset, len },
+                self.inner.read_into(offset, len, buf),
+                |b: &BytesMut| (b.len() - had) as u64,
+                || self.path(),
+            )
+            .await?;
+        self.count(Direction::Download, (result.len() - had) as u64);
+        Ok(result)
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+        let len = data.len();
+        self.fs
+            .chunk(
+                self.writes_asked,
+                || op::Write { path: self.path(), offset, len },
+                self.inner.write_at(offset, data),
+                |()| len as u64,
+                || self.path(),
+            )
+            .await?;
+        self.count(Direction::Upload, len as u64);
+        Ok(())
+    }
+
+    async fn metadata(&self) -> Result<Metadata> {
+        let record = op::Stat { path: self.path(), follow: Follow::No };
+        self.on_file(record, |f, _| f.metadata(), |m| Done { bytes: 0, metadata: Some(m.clone()) }).await
+    }
+
+    async fn set_attributes(&self, attributes: &Attributes) -> Result<()> {
+        let record =
+            op::SetAttributes { path: self.path(), attributes: attributes.clone(), follow: Follow::No };
+        self.on_file(record, |f, r| f.set_attributes(&r.attributes), nothing).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.on_file(op::Sync { path: self.path() }, |f, _| f.sync(), nothing).await
+    }
+
+    async fn lend(&self, range: Range<u64>) -> Result<Option<Lent>> {
+        if self.reads_asked {
+            return Ok(None);
+        }
+        let lease = self.fs.admit()?;
+        let Some(lent) = or_cut(self.session(), lease.scope(self.inner.lend(range))).await? else {
+            return Ok(None);
+        };
+        let account = Arc::new(Account {
+            fs: self.fs.clone(),
+            transfer: Arc::clone(&self.transfer),
+            inner: Arc::clone(&lent.account),
+        });
+        Ok(Some(Lent { account, ..lent }))
+    }
+
+    async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {
+        if !self.writes {
+            self.end(TransferEnd::Done);
+            return self.inner.metadata().await;
+        }
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed).at(OperationKind::Commit, Some(&self.path())));
+        }
+        let size = self.transfer.bytes.load(Ordering::Relaxed);
+        let record =
+            op::Commit { path: self.path(), size, replaces: None, attributes: options.attributes.clone() };
+        let expected_size = options.expected_size;
+        let result = self
+            .on_file(
+                record,
+                move |f, r| {
+                    let options = CommitOptions { expected_size, attributes: r.attributes.clone() };
+                    Box::pin(async move { f.commit(&options).await })
+                },
+                |m: &Metadata| Done { bytes: m.size, metadata: Some(m.clone()) },
+            )
+            .await;
+        match &result {
+            Ok(_) => self.end(TransferEnd::Done),
+            Err(e) if e.kind() == ErrorKind::Closed => {}
+            // A verdict against the content throws it away; the old content stands.
+            Err(e) if is_verdict(e.kind()) => {
+                let _ = self.inner.abort().await;
+                self.end(TransferEnd::Aborted);
+            }
+            // A fault on the way (a full disk, a lost remote, the cut) leaves it to be parked at drop.
+            Err(_) => {}
+        }
+        result
+    }
+
+    async fn park(&self) -> Result<()> {
+        if !self.writes {
+            self.end(TransferEnd::Done);
+            return Ok(());
+        }
+        let size = self.transfer.bytes.load(Ordering::Relaxed);
+        let result = self.on_file(op::Park { path: self.path(), size }, |f, _| f.park(), nothing).await;
+        self.end(TransferEnd::Parked);
+        result
+    }
+
+    async fn abort(&self) -> Result<()> {
+        if !self.writes {
+            self.end(TransferEnd::Done);
+            return Ok(());
+        }
+        let size = self.transfer.bytes.load(Ordering::Relaxed);
+        let result = self.on_file(op::Abort { path: self.path(), size }, |f, _| f.abort(), nothing).await;
+        self.end(TransferEnd::Aborted);
+        result
+    }
+}
+
+fn is_verdict(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::AlreadyExists
+            | ErrorKind::Corrupt
+            | ErrorKind::PermissionDenied
+            | ErrorKind::PreconditionFailed
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::Refused
+            | ErrorKind::TooLarge
+    )
+}
+
+impl Drop for SessionFile {
+    fn drop(&mut self) {
+        self.end(if self.writes { TransferEnd::Parked } else { TransferEnd::Done });
+    }
+}
+
+struct Account {
+    fs: SessionFs,
+    transfer: Arc<Transfer>,
+    inner: Arc<dyn LentAccount>,
+}
+
+#[async_trait]
+impl LentAccount for Account {
+    async fn advance(&self, n: u64) -> Result<()> {
+        let lease = self.fs.admit()?;
+        or_cut(&self.fs.0.session, lease.scope(self.inner.advance(n))).await?;
+        self.fs.0.session.stats().downloaded.fetch_add(n, Ordering::Relaxed);
+        self.transfer.bytes.fetch_add(n, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// An interceptor that is interested in everything but chunks and refuses nothing, for measuring and
+/// for the law of transparency.
+pub struct Bystander;
+
+#[async_trait]
+impl Interceptor for Bystander {
+    fn interests(&self) -> OperationSet {
+        OperationSet::without_chunks()
+    }
+}

@@ -1,0 +1,136 @@
+//! `Interceptor`: code before and after every operation, and at each step of a connection's life.
+//!
+//! Rule of thumb: needs only the operation → interceptor; changes what exists or how bytes look → layer.
+//! The order of a chain is fixed where the chain is built: cheap refusals first, user code last.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::error::{Error, Result};
+use crate::event::{OperationId, TransferRecord};
+use crate::fs::{Filesystem, Follow};
+use crate::lifecycle::{Lifecycle, Verdict};
+use crate::metadata::{DirEntry, Metadata};
+use crate::operation::{Operation, OperationSet, Outcome, Record};
+use crate::path::VPath;
+use crate::session::Session;
+
+/// What an interceptor knows besides the operation.
+pub struct Cx<'a> {
+    /// The session whose operation it is.
+    pub session: &'a Arc<Session>,
+    /// The operation's number; the same in `before`, `entry` and `after`.
+    pub id: OperationId,
+    /// How many symbolic links were followed so far; `before` runs once for each path on the way.
+    pub hop: u32,
+    /// A look below the gate.
+    pub peek: Peek<'a>,
+}
+
+/// Can only `stat` below the gate.
+#[derive(Clone, Copy)]
+pub struct Peek<'a>(pub(crate) &'a dyn Filesystem);
+
+impl Peek<'_> {
+    /// What `path` is, links not followed, unseen by any interceptor.
+    pub async fn stat(&self, path: &VPath) -> Result<Metadata> {
+        self.0.stat(path, Follow::No).await
+    }
+}
+
+/// Whether an entry appears in a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    /// It does not.
+    Hide,
+    /// It does.
+    Keep,
+}
+
+/// Code around operations. Every method but `interests` has a default that does nothing.
+#[async_trait]
+pub trait Interceptor: Send + Sync {
+    /// Which operations it is asked about. Chunks (`Read`, `Write`) cost every transfer, and keep
+    /// descriptors from being lent.
+    fn interests(&self) -> OperationSet;
+
+    /// Whether `before` may rewrite a record; the interceptors that may not are asked again then.
+    fn rewrites(&self) -> bool {
+        false
+    }
+
+    /// Before the operation; awaited. An error refuses it and is what the client sees.
+    async fn before(&self, cx: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
+        let _ = (cx, operation);
+        Ok(())
+    }
+
+    /// For each entry of a listing (interest in `List`).
+    fn entry(&self, cx: &Cx<'_>, dir: &VPath, entry: &mut DirEntry) -> Visibility {
+        let _ = (cx, dir, entry);
+        Visibility::Keep
+    }
+
+    /// After the operation, with the record as it was carried out. Not awaited: it must not wait. Asked
+    /// exactly once for each operation for which `before` was asked, refused or not.
+    fn after(&self, cx: &Cx<'_>, record: &Record, outcome: &Outcome) {
+        let _ = (cx, record, outcome);
+    }
+
+    /// A file's use is over (closed, published, parked, thrown away). It must not wait.
+    fn transferred(&self, session: &Arc<Session>, transfer: &TransferRecord) {
+        let _ = (session, transfer);
+    }
+
+    /// A step in the connection's life; awaited. `None` before there is a session.
+    async fn decide(&self, session: Option<&Arc<Session>>, step: Lifecycle<'_>) -> Verdict {
+        let _ = (session, step);
+        Verdict::Pass
+    }
+}
+
+/// Interceptors in order, with what they care about added up.
+#[derive(Clone, Default)]
+pub struct Chain {
+    links: Vec<Arc<dyn Interceptor>>,
+    interests: OperationSet,
+    rewrites: bool,
+}
+
+impl Chain {
+    /// A chain that asks `links` in order.
+    pub fn new(links: Vec<Arc<dyn Interceptor>>) -> Arc<Self> {
+        let interests = links.iter().fold(OperationSet::NONE, |set, i| set.union(i.interests()));
+        let rewrites = links.iter().any(|i| i.rewrites());
+        Arc::new(Chain { links, interests, rewrites })
+    }
+
+    /// What any link cares about.
+    pub fn interests(&self) -> OperationSet {
+        self.interests
+    }
+
+    /// Whether any link may rewrite a record.
+    pub fn rewrites(&self) -> bool {
+        self.rewrites
+    }
+
+    /// The links in order.
+    pub fn links(&self) -> &[Arc<dyn Interceptor>] {
+        &self.links
+    }
+
+    /// Asks every link in order; the first that does not pass decides. A step that cannot be refused is
+    /// shown to all.
+    pub async fn decide(&self, session: Option<&Arc<Session>>, mut step: Lifecycle<'_>) -> Verdict {
+        let binding = step.can_be_refused();
+        for link in &self.links {
+            let verdict = link.decide(session, step.reborrow()).await;
+            if binding && !matches!(verdict, Verdict::Pass) {
+                return verdict;
+            }
+        }
+        Verdict::Pass
+    }
+}

@@ -1,0 +1,972 @@
+//! `Session`: identity, state, statistics and custom data of one connection, beside the filesystem.
+//!
+//! The same type serves both ends. It answers every attribute of IIS's live sessions and every member of
+//! Syncplify's `Session` on any protocol. Decisions on the points that those leave open: the id is a
+//! UUID of version 7 (unique, sorts by start); the address has no port, the port is a value of its own;
+//! `uploaded` is content from the client to the server and `downloaded` the other way, on both ends,
+//! counted when the gate hands it over; IIS's `bytesReceived` is `uploaded` and `bytesSent` is
+//! `downloaded`; listings and control bytes are in `wire_in` and `wire_out`; the last command is as the
+//! client sent it with secrets masked; errors are empty until one happens.
+//!
+//! Terminate has two steps. *Cut*: no operation begins, no publish takes effect, the transport is dead.
+//! *Quiet*: the calls in flight have ended. Deliberately absent: sockets, users, a list of sessions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Account;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Direction, Event, EventSink, OperationId, TransferRecord, What, timestamp};
+use crate::gate::SessionFs;
+use crate::intercept::Chain;
+use crate::lease::Leases;
+use crate::lifecycle::{Lifecycle, Verdict};
+use crate::path::{VPath, display_bytes};
+use crate::registry::SessionRegistry;
+
+/// A clock, given from outside so that tests own the time.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// The clock of the operating system.
+pub fn system_clock() -> Clock {
+    Arc::new(SystemTime::now)
+}
+
+/// The id of a session: unique, sortable by start, the same in live view, log, events and hooks.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// A new one.
+    pub fn generate() -> Self {
+        SessionId(uuid::Uuid::now_v7().simple().to_string().into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for SessionId {
+    fn from(s: &str) -> Self {
+        SessionId(s.into())
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The names of protocols, as scripts and live sessions show them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// FTP without TLS on the control connection.
+    Ftp,
+    /// FTP over TLS, explicit or implicit.
+    Ftps,
+    /// A local or in-process filesystem.
+    Local,
+    /// S3 over HTTP or HTTPS.
+    S3,
+    /// SCP over SSH.
+    Scp,
+    /// SFTP over SSH.
+    Sftp,
+    /// WebDAV over HTTP.
+    Webdav,
+    /// WebDAV over HTTPS.
+    Webdavs,
+}
+
+impl Protocol {
+    /// `SFTP`, `SCP`, `FTP`, `FTPS`, `WEBDAV`, `WEBDAVS`, `S3`, `LOCAL`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Ftp => "FTP",
+            Protocol::Ftps => "FTPS",
+            Protocol::Local => "LOCAL",
+            Protocol::S3 => "S3",
+            Protocol::Scp => "SCP",
+            Protocol::Sftp => "SFTP",
+            Protocol::Webdav => "WEBDAV",
+            Protocol::Webdavs => "WEBDAVS",
+        }
+    }
+}
+
+/// Who ended a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// An administrator, by name where one is known.
+    Admin(Arc<str>),
+    /// The client.
+    Client,
+    /// A hook.
+    Hook,
+    /// A rule of the server: time-out, limit, shutdown.
+    Server,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Actor::Admin(name) if name.is_empty() => f.write_str("admin"),
+            Actor::Admin(name) => write!(f, "admin {name}"),
+            Actor::Client => f.write_str("client"),
+            Actor::Hook => f.write_str("hook"),
+            Actor::Server => f.write_str("server"),
+        }
+    }
+}
+
+/// Why a session ended, and who did it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The reason in words.
+    pub reason: Arc<str>,
+    /// Who.
+    pub actor: Actor,
+}
+
+impl Ending {
+    /// An ending.
+    pub fn new(reason: impl Into<Arc<str>>, actor: Actor) -> Self {
+        Ending { reason: reason.into(), actor }
+    }
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// Connected; nothing was exchanged.
+    Connecting,
+    /// The greeting was sent.
+    Greeted,
+    /// A login is under way.
+    Authenticating,
+    /// Logged in.
+    Ready(Identity),
+    /// Finishing what it does; nothing new is taken.
+    Draining(Option<Identity>),
+    /// Over.
+    Closed(Option<Identity>, Ending),
+}
+
+impl State {
+    /// The name in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Connecting => "connecting",
+            State::Greeted => "greeted",
+            State::Authenticating => "authenticating",
+            State::Ready(_) => "ready",
+            State::Draining(_) => "draining",
+            State::Closed(..) => "closed",
+        }
+    }
+
+    fn identity(&self) -> Option<&Identity> {
+        match self {
+            State::Ready(i) => Some(i),
+            State::Draining(i) | State::Closed(i, _) => i.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// Proof that somebody logged in to a certain session. Only [`Session::log_in`] makes one.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    account: Arc<Account>,
+    session: SessionId,
+    epoch: u64,
+}
+
+impl Identity {
+    /// The account.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+}
+
+/// What a new session is made of.
+pub struct Setup {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The other side, where there is one.
+    pub peer: Option<SocketAddr>,
+    /// Our side.
+    pub local: Option<SocketAddr>,
+    /// The site's name; on a client, the remote's host.
+    pub site: Arc<str>,
+    /// Interceptors until login; a site gives others to [`Session::guard`].
+    pub chain: Arc<Chain>,
+    /// Where events go.
+    pub sink: Option<Arc<dyn EventSink>>,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Setup {
+    /// A session of this protocol with no interceptors, no sink and the system's clock.
+    pub fn new(protocol: Protocol, site: impl Into<Arc<str>>) -> Self {
+        Setup {
+            protocol,
+            peer: None,
+            local: None,
+            site: site.into(),
+            chain: Arc::default(),
+            sink: None,
+            clock: system_clock(),
+        }
+    }
+}
+
+/// Counters. See the module's header for what each counts.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Content from the client to the server, bytes.
+    pub uploaded: AtomicU64,
+    /// Content from the server to the client, bytes.
+    pub downloaded: AtomicU64,
+    /// Bytes received on the wire.
+    pub wire_in: AtomicU64,
+    /// Bytes sent on the wire.
+    pub wire_out: AtomicU64,
+    /// Operations begun, chunks not counted.
+    pub operations: AtomicU64,
+    /// Operations failed.
+    pub errors: AtomicU64,
+}
+
+/// A file in use, for the live view.
+#[derive(Debug)]
+pub struct Transfer {
+    path: Mutex<VPath>,
+    /// Opened for writing.
+    pub direction: Direction,
+    /// The operation that opened it.
+    pub opened_by: OperationId,
+    /// Bytes moved.
+    pub bytes: AtomicU64,
+    /// When it was opened.
+    pub since: Instant,
+}
+
+impl Transfer {
+    /// Its path now: a rename moves it.
+    pub fn path(&self) -> VPath {
+        lock(&self.path).clone()
+    }
+}
+
+/// A command as the client sent it.
+#[derive(Clone, Debug)]
+struct Command {
+    verb: &'static str,
+    argument: Argument,
+}
+
+/// The argument of a command; put into words only when somebody looks.
+#[derive(Clone, Debug)]
+pub enum Argument {
+    /// None.
+    None,
+    /// A path.
+    Path(VPath),
+    /// Two paths.
+    Paths(VPath, VPath),
+    /// Words, secrets masked.
+    Text(Arc<str>),
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.verb)?;
+        match &self.argument {
+            Argument::None => Ok(()),
+            Argument::Path(p) => write!(f, " {p}"),
+            Argument::Paths(a, b) => write!(f, " {a} {b}"),
+            Argument::Text(t) => write!(f, " {}", display_bytes(t.as_bytes())),
+        }
+    }
+}
+
+struct Mutable {
+    protocol: Protocol,
+    state: State,
+    requested_user: Arc<str>,
+    auth_methods: Vec<&'static str>,
+    client_version: Arc<str>,
+    tls: Option<Arc<str>>,
+    current: Option<Command>,
+    running: u32,
+    previous: Option<Command>,
+    command_started: Option<SystemTime>,
+    last_error: Option<(Arc<str>, SystemTime)>,
+    last_status: u32,
+    custom: Vec<String>,
+    block_next: Option<Arc<str>>,
+    transfers: BTreeMap<u64, Weak<Transfer>>,
+    next_transfer: u64,
+}
+
+/// One connection, on either end. Shared as `Arc<Session>`.
+pub struct Session {
+    id: SessionId,
+    peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    site: Arc<str>,
+    started: SystemTime,
+    started_at: Instant,
+    stats: Stats,
+    leases: Arc<Leases>,
+    cancel: CancellationToken,
+    chain: Arc<Chain>,
+    sink: Option<Arc<dyn EventSink>>,
+    clock: Clock,
+    sequence: Mutex<u64>,
+    next_operation: AtomicU64,
+    epoch: AtomicU64,
+    active_at: AtomicU64,
+    blocked: AtomicBool,
+    closed: AtomicBool,
+    registry: Weak<SessionRegistry>,
+    mutable: Mutex<Mutable>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is left of a session that was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Terminated {
+    /// Calls still in flight when the wait was over; 0 means quiet.
+    pub in_flight: usize,
+}
+
+impl Session {
+    /// A session that stands in no live table.
+    pub fn new(setup: Setup) -> Arc<Self> {
+        Self::registered(setup, Weak::new())
+    }
+
+    pub(crate) fn registered(setup: Setup, registry: Weak<SessionRegistry>) -> Arc<Self> {
+        let session = Arc::new(Session {
+            id: SessionId::generate(),
+            peer: setup.peer,
+            local: setup.local,
+            site: setup.site,
+            started: (setup.clock)(),
+            started_at: Instant::now(),
+            stats: Stats::default(),
+            leases: Leases::new(),
+            cancel: CancellationToken::new(),
+            chain: setup.chain,
+            sink: setup.sink,
+            clock: setup.clock,
+            sequence: Mutex::new(0),
+            next_operation: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            active_at: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            registry,
+            mutable: Mutex::new(Mutable {
+                protocol: setup.protocol,
+                state: State::Connecting,
+                requested_user: "".into(),
+                auth_methods: Vec::new(),
+                client_version: "".into(),
+                tls: None,
+                current: None,
+                running: 0,
+                previous: None,
+                command_started: None,
+                last_error: None,
+                last_status: 0,
+                custom: Vec::new(),
+                block_next: None,
+                transfers: BTreeMap::new(),
+                next_transfer: 0,
+            }),
+        });
+        session.emit(What::Connected);
+        session
+    }
+
+    // ---- facts
+
+    /// Its id.
+    pub fn id(&self) -> &SessionId {
+        &self.id
+    }
+
+    /// Its protocol now (`FTP` may become `FTPS`).
+    pub fn protocol(&self) -> Protocol {
+        lock(&self.mutable).protocol
+    }
+
+    /// Changes the protocol's name, when TLS begins or a channel shows what it is.
+    pub fn set_protocol(&self, protocol: Protocol) {
+        lock(&self.mutable).protocol = protocol;
+    }
+
+    /// The other side.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The other side's address, an IPv4 address mapped into IPv6 shown as IPv4.
+    pub fn peer_address(&self) -> Option<IpAddr> {
+        self.peer.map(|p| p.ip().to_canonical())
+    }
+
+    /// Our side.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
+    /// The site's name.
+    pub fn site(&self) -> &Arc<str> {
+        &self.site
+    }
+
+    /// When it began.
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// The session's clock.
+    pub fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The interceptors that stand before login.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> State {
+        lock(&self.mutable).state.clone()
+    }
+
+    /// Who is logged in.
+    pub fn identity(&self) -> Option<Identity> {
+        lock(&self.mutable).state.identity().cloned()
+    }
+
+    /// The account's name; empty while nobody is logged in.
+    pub fn user_id(&self) -> Arc<str> {
+        self.identity().map_or_else(|| "".into(), |i| Arc::clone(&i.account.name))
+    }
+
+    /// The name that was asked for at login, known before it is proven.
+    pub fn requested_user(&self) -> Arc<str> {
+        Arc::clone(&lock(&self.mutable).requested_user)
+    }
+
+    pub(crate) fn set_requested_user(&self, user: &str) {
+        lock(&self.mutable).requested_user = user.into();
+    }
+
+    /// The methods that the login passed, in order.
+    pub fn auth_methods(&self) -> Vec<&'static str> {
+        lock(&self.mutable).auth_methods.clone()
+    }
+
+    /// What the client said of itself (SSH banner, `CLNT`, `User-Agent`); empty if nothing.
+    pub fn client_version(&self) -> Arc<str> {
+        Arc::clone(&lock(&self.mutable).client_version)
+    }
+
+    /// Notes what the client said of itself, at most 255 bytes of it.
+    pub fn set_client_version(&self, version: &[u8]) {
+        let cut = version.get(..255).unwrap_or(version);
+        lock(&self.mutable).client_version = display_bytes(cut).into();
+    }
+
+    /// Names the cipher that protects the connection.
+    pub fn set_tls(&self, words: &str) {
+        lock(&self.mutable).tls = Some(words.into());
+    }
+
+    // ---- life
+
+    /// The greeting was sent.
+    pub fn greeted(&self) {
+        self.advance(|s| matches!(s, State::Connecting), State::Greeted);
+    }
+
+    /// A login begins.
+    pub fn authenticating(&self) {
+        self.advance(|s| matches!(s, State::Connecting | State::Greeted), State::Authenticating);
+    }
+
+    fn advance(&self, from: impl Fn(&State) -> bool, to: State) {
+        let mut m = lock(&self.mutable);
+        if from(&m.state) {
+            m.state = to;
+        }
+    }
+
+    /// Logs `account` in: the one way to an [`Identity`]. On a server only [`crate::auth::Login`] calls
+    /// it; on a client, a completed connection. Errors: `Canceled` after the cut, `Refused` if somebody
+    /// is logged in already or the account has too many sessions.
+    pub fn log_in(&self, account: Account, methods: Vec<&'static str>) -> Result<Identity> {
+        let user = Arc::clone(&account.name);
+        let mut m = lock(&self.mutable);
+        match m.state {
+            State::Connecting | State::Greeted | State::Authenticating => {}
+            State::Closed(..) => {
+                return Err(Error::new(ErrorKind::Canceled).with_detail("the session has ended"));
+            }
+            _ => return Err(Error::refused("somebody is logged in already")),
+        }
+        // Counted under this session's lock: the cut cannot come between the check and the claim.
+        if let Some(registry) = self.registry.upgrade() {
+            registry.claim(&self.id, &user)?;
+        }
+        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        let identity = Identity { account: Arc::new(account), session: self.id.clone(), epoch };
+        m.state = State::Ready(identity.clone());
+        m.auth_methods = methods.clone();
+        drop(m);
+        self.emit(What::LoggedIn { user, methods });
+        Ok(identity)
+    }
+
+    /// Logs the user out and revokes what was guarded for it (FTP's `REIN`).
+    pub fn log_out(&self) {
+        let mut m = lock(&self.mutable);
+        if matches!(m.state, State::Ready(_)) {
+            m.state = State::Greeted;
+            m.auth_methods.clear();
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Guards a filesystem for a logged-in user: the only way to a [`SessionFs`]. Errors:
+    /// `Unauthenticated` for an identity of another session or of an earlier login.
+    pub fn guard(
+        self: &Arc<Self>,
+        identity: &Identity,
+        filesystem: Arc<dyn crate::fs::Filesystem>,
+        chain: Arc<Chain>,
+    ) -> Result<SessionFs> {
+        if identity.session != self.id || identity.epoch != self.epoch() {
+            return Err(Error::new(ErrorKind::Unauthenticated));
+        }
+        Ok(SessionFs::new(Arc::clone(self), identity.epoch, filesystem, chain))
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Asks the interceptors about a step.
+    pub async fn decide(self: &Arc<Self>, mut step: Lifecycle<'_>) -> Verdict {
+        // `BlockOperation` from an event that cannot be refused falls on the next thing asked.
+        if step.can_be_refused()
+            && let Some(e) = self.take_block()
+        {
+            return Verdict::Refuse(e);
+        }
+        self.chain.decide(Some(self), step.reborrow()).await
+    }
+
+    /// A wire verb that is no operation: noted, and asked of the interceptors. Errors: `Refused`.
+    pub async fn command(self: &Arc<Self>, verb: &'static str, argument: &str) -> Result<()> {
+        match self.decide(Lifecycle::Command { verb, argument }).await {
+            Verdict::Refuse(e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes a command as sent by the client, until the returned guard is dropped.
+    pub fn begin_command(self: &Arc<Self>, verb: &'static str, argument: Argument) -> Running {
+        self.touch();
+        let now = self.now();
+        let mut m = lock(&self.mutable);
+        let earlier = m.current.replace(Command { verb, argument });
+        if earlier.is_some() {
+            m.previous = earlier;
+        }
+        m.command_started = Some(now);
+        m.running += 1;
+        Running(Arc::clone(self))
+    }
+
+    /// The protocol's own number of the last reply (FTP code, SFTP status, HTTP status).
+    pub fn note_status(&self, code: u32) {
+        lock(&self.mutable).last_status = code;
+    }
+
+    /// Notes a failure as the session's last error.
+    pub fn note_error(&self, error: &Error) {
+        self.stats.errors.fetch_add(1, Ordering::Relaxed);
+        let words: Arc<str> = error.to_string().into();
+        let now = self.now();
+        lock(&self.mutable).last_error = Some((words, now));
+    }
+
+    /// The last error in words; empty until one happens.
+    pub fn last_error(&self) -> Arc<str> {
+        lock(&self.mutable).last_error.as_ref().map_or_else(|| "".into(), |e| Arc::clone(&e.0))
+    }
+
+    /// When the last error happened.
+    pub fn last_error_time(&self) -> Option<SystemTime> {
+        lock(&self.mutable).last_error.as_ref().map(|e| e.1)
+    }
+
+    /// The last command begun, whether it still runs or not; empty before the first.
+    pub fn last_command(&self) -> String {
+        let m = lock(&self.mutable);
+        m.current.as_ref().or(m.previous.as_ref()).map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// When the last command began.
+    pub fn last_command_time(&self) -> Option<SystemTime> {
+        lock(&self.mutable).command_started
+    }
+
+    /// Something moved: the idle clock starts anew.
+    pub fn touch(&self) {
+        let ms = u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.active_at.store(ms, Ordering::Relaxed);
+    }
+
+    /// How long nothing moved.
+    pub fn idle(&self) -> Duration {
+        let active = Duration::from_millis(self.active_at.load(Ordering::Relaxed));
+        self.started_at.elapsed().saturating_sub(active)
+    }
+
+    /// When something last moved.
+    pub fn last_activity(&self) -> SystemTime {
+        self.started + Duration::from_millis(self.active_at.load(Ordering::Relaxed))
+    }
+
+    // ---- custom data and blocking, for hooks
+
+    /// Appends to the session's list of strings; at most 1,000 of them are kept.
+    pub fn add_custom_data(&self, value: String) -> Result<()> {
+        let mut m = lock(&self.mutable);
+        if m.custom.len() >= 1000 {
+            return Err(Error::new(ErrorKind::TooLarge).with_detail("a session keeps 1000 custom strings"));
+        }
+        m.custom.push(value);
+        Ok(())
+    }
+
+    /// The session's list of strings.
+    pub fn custom_data(&self) -> Vec<String> {
+        lock(&self.mutable).custom.clone()
+    }
+
+    /// Refuses the next operation that the client asks for, whatever it is.
+    pub fn block_next(&self, words: &str) {
+        lock(&self.mutable).block_next = Some(words.into());
+        self.blocked.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn take_block(&self) -> Option<Error> {
+        if !self.blocked.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        let words = lock(&self.mutable).block_next.take()?;
+        Some(Error::refused(words.to_string()))
+    }
+
+    // ---- transfers
+
+    pub(crate) fn begin_transfer(
+        &self,
+        path: VPath,
+        direction: Direction,
+        opened_by: OperationId,
+    ) -> Arc<Transfer> {
+        let transfer = Arc::new(Transfer {
+            path: Mutex::new(path),
+            direction,
+            opened_by,
+            bytes: AtomicU64::new(0),
+            since: Instant::now(),
+        });
+        let mut m = lock(&self.mutable);
+        let key = m.next_transfer;
+        m.next_transfer += 1;
+        m.transfers.insert(key, Arc::downgrade(&transfer));
+        if key.is_multiple_of(64) {
+            m.transfers.retain(|_, t| t.strong_count() > 0);
+        }
+        transfer
+    }
+
+    /// The files in use.
+    pub fn transfers(&self) -> Vec<Arc<Transfer>> {
+        lock(&self.mutable).transfers.values().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(crate) fn renamed(&self, from: &VPath, to: &VPath) {
+        for t in self.transfers() {
+            let mut path = lock(&t.path);
+            if let Some(new) = path.rebase(from, to) {
+                *path = new;
+            }
+        }
+    }
+
+    pub(crate) fn transferred(self: &Arc<Self>, chain: &Chain, record: TransferRecord) {
+        for link in chain.links() {
+            link.transferred(self, &record);
+        }
+        self.emit(What::Transfer(record));
+    }
+
+    // ---- operations, for the gate
+
+    pub(crate) fn next_operation(&self) -> OperationId {
+        self.stats.operations.fetch_add(1, Ordering::Relaxed);
+        OperationId(self.next_operation.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn has_sink(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// Emits an event. Numbering and handing over are one step, so a sink sees them in order.
+    pub(crate) fn emit(&self, what: What) {
+        let Some(sink) = &self.sink else { return };
+        let time = self.now();
+        let mut sequence = lock(&self.sequence);
+        *sequence += 1;
+        sink.emit(Event { sequence: *sequence, session: self.id.clone(), time, what });
+    }
+
+    // ---- the end
+
+    /// Fires when the session is cut. A transport gives up at once; a long wait selects on it.
+    pub fn cancel_token(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Who still works for it.
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.leases
+    }
+
+    /// Whether it was cut.
+    pub fn is_cut(&self) -> bool {
+        self.leases.is_cut()
+    }
+
+    /// Takes nothing new; what runs may finish.
+    pub fn drain(&self) {
+        let mut m = lock(&self.mutable);
+        if !matches!(m.state, State::Closed(..)) {
+            let identity = m.state.identity().cloned();
+            m.state = State::Draining(identity);
+        }
+    }
+
+    /// Whether it takes nothing new.
+    pub fn is_draining(&self) -> bool {
+        matches!(lock(&self.mutable).state, State::Draining(_))
+    }
+
+    /// *Cut*: from here on no operation begins and no publish takes effect; the session has left the
+    /// live table. Only the first call counts; it answers whether this was it.
+    pub fn cut(&self, ending: Ending) -> bool {
+        {
+            let mut m = lock(&self.mutable);
+            if matches!(m.state, State::Closed(..)) {
+                return false;
+            }
+            let identity = m.state.identity().cloned();
+            m.state = State::Closed(identity, ending);
+        }
+        self.leases.cut();
+        self.cancel.cancel();
+        if let Some(registry) = self.registry.upgrade() {
+            registry.remove(&self.id);
+        }
+        true
+    }
+
+    /// *Cut*, then waits for *quiet*, at most `patience`.
+    pub async fn terminate(&self, ending: Ending, patience: Duration) -> Terminated {
+        self.cut(ending);
+        let _ = tokio::time::timeout(patience, self.leases.quiet()).await;
+        Terminated { in_flight: self.leases.in_flight() }
+    }
+
+    /// Why it ended, once it has.
+    pub fn ending(&self) -> Option<Ending> {
+        match &lock(&self.mutable).state {
+            State::Closed(_, ending) => Some(ending.clone()),
+            _ => None,
+        }
+    }
+
+    /// The end of the connection, called by every driver on every way out: cuts if nobody did, shows
+    /// `Close` to the interceptors, and emits the last event. Once.
+    pub async fn close(self: &Arc<Self>, ending: Ending) {
+        self.cut(ending.clone());
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let ending = self.ending().unwrap_or(ending);
+        self.chain.decide(Some(self), Lifecycle::Close(&ending)).await;
+        self.emit(What::Closed(ending));
+    }
+
+    /// Everything a live view shows, taken at one moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let transfers = self
+            .transfers()
+            .iter()
+            .map(|t| TransferSnapshot {
+                path: t.path().display(),
+                direction: t.direction.name(),
+                bytes: t.bytes.load(Ordering::Relaxed),
+                seconds: t.since.elapsed().as_secs_f64(),
+            })
+            .collect();
+        let load = |a: &AtomicU64| a.load(Ordering::Relaxed);
+        let now = self.now();
+        let m = lock(&self.mutable);
+        let account = m.state.identity().map(|i| Arc::clone(&i.account));
+        Snapshot {
+            session_id: self.id.to_string(),
+            user_name: match &account {
+                Some(a) if a.anonymous => "<Anonymous>".into(),
+                Some(a) => a.name.to_string(),
+                None => String::new(),
+            },
+            requested_user: m.requested_user.to_string(),
+            client_ip: self.peer_address().map(|a| a.to_string()).unwrap_or_default(),
+            client_port: self.peer.map_or(0, |p| p.port()),
+            server_ip: self.local.map(|a| a.ip().to_canonical().to_string()).unwrap_or_default(),
+            server_port: self.local.map_or(0, |p| p.port()),
+            session_start_time: timestamp(self.started),
+            current_command: m.current.as_ref().map(ToString::to_string).unwrap_or_default(),
+            previous_command: m.previous.as_ref().map(ToString::to_string).unwrap_or_default(),
+            command_start_time: m.command_started.map(timestamp).unwrap_or_default(),
+            bytes_received: load(&self.stats.uploaded),
+            bytes_sent: load(&self.stats.downloaded),
+            last_error_status: m.last_status,
+            protocol: m.protocol.name(),
+            site: self.site.to_string(),
+            state: m.state.name(),
+            auth_methods: m.auth_methods.clone(),
+            client_version: m.client_version.to_string(),
+            cipher: m.tls.as_deref().unwrap_or_default().to_string(),
+            last_activity: timestamp(
+                self.started + Duration::from_millis(self.active_at.load(Ordering::Relaxed)),
+            ),
+            idle_seconds: self.idle().as_secs_f64(),
+            age_seconds: now.duration_since(self.started).unwrap_or_default().as_secs_f64(),
+            last_error: m.last_error.as_ref().map(|e| e.0.to_string()).unwrap_or_default(),
+            last_error_time: m.last_error.as_ref().map(|e| timestamp(e.1)).unwrap_or_default(),
+            wire_in: load(&self.stats.wire_in),
+            wire_out: load(&self.stats.wire_out),
+            operations: load(&self.stats.operations),
+            errors: load(&self.stats.errors),
+            in_flight: self.leases.in_flight(),
+            custom_data: m.custom.clone(),
+            transfers,
+        }
+    }
+}
+
+/// A command that runs; dropping it ends the command.
+pub struct Running(Arc<Session>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut m = lock(&self.0.mutable);
+        m.running = m.running.saturating_sub(1);
+        if m.running == 0
+            && let Some(c) = m.current.take()
+        {
+            m.previous = Some(c);
+        }
+    }
+}
+
+/// A live session as shown: IIS's ten attributes under their names, then ours.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(
+    missing_docs,
+    reason = "the fields are the attributes that the module's header and IIS's reference name"
+)]
+pub struct Snapshot {
+    pub session_id: String,
+    pub user_name: String,
+    pub client_ip: String,
+    pub session_start_time: String,
+    pub current_command: String,
+    pub previous_command: String,
+    pub command_start_time: String,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub last_error_status: u32,
+    pub client_port: u16,
+    pub server_ip: String,
+    pub server_port: u16,
+    pub protocol: &'static str,
+    pub site: String,
+    pub state: &'static str,
+    pub requested_user: String,
+    pub auth_methods: Vec<&'static str>,
+    pub client_version: String,
+    pub cipher: String,
+    pub last_activity: String,
+    pub idle_seconds: f64,
+    pub age_seconds: f64,
+    pub last_error: String,
+    pub last_error_time: String,
+    pub wire_in: u64,
+    pub wire_out: u64,
+    pub operations: u64,
+    pub errors: u64,
+    pub in_flight: usize,
+    pub custom_data: Vec<String>,
+    pub transfers: Vec<TransferSnapshot>,
+}
+
+/// A file in use, as shown.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "named after the fields of `Transfer`")]
+pub struct TransferSnapshot {
+    pub path: String,
+    pub direction: &'static str,
+    pub bytes: u64,
+    pub seconds: f64,
+}
