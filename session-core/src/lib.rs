@@ -14,6 +14,7 @@
 //! This crate knows no protocol, no socket and no user database. Stores know no session; engines know
 //! no store; only the gate knows both.
 pub mod auth;
+pub mod batch;
 pub mod capability;
 pub mod error;
 pub mod event;
@@ -28,3 +29,4 @@ pub mod operation;
 pub mod path;
 pub mod registry;
 pub mod session;
+pub mod trust;

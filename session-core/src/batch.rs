@@ -1,0 +1,254 @@
+//! Batch operations as values: options, items, progress, questions and answers, reports.
+//!
+//! Only the types; the engine is `client::batch`. Everything that an engine can ask goes through one
+//! [`Decider`], and each question says what unattended use gets: no answer never means yes.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+
+use crate::auth::Secret;
+use crate::error::{Error, Result};
+use crate::path::VPath;
+use crate::trust::{HostKey, Known, TrustDecision};
+
+/// What a file that exists at the target means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Overwrite {
+    /// Ask the decider; unattended: as `Never`.
+    Ask,
+    /// Replace it.
+    #[default]
+    Always,
+    /// Replace it if the source is newer.
+    Newer,
+    /// Leave it; the item is skipped.
+    Never,
+}
+
+/// Whether an interrupted file is continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Resume {
+    /// Continue what a temporary file of ours holds, if source size and time still agree.
+    #[default]
+    Auto,
+    /// Start anew.
+    Off,
+}
+
+/// How a batch works.
+#[derive(Clone, Debug)]
+pub struct TransferOptions {
+    /// Existing targets.
+    pub overwrite: Overwrite,
+    /// Interrupted files.
+    pub resume: Resume,
+    /// Set the source's modification time on the target.
+    pub preserve_times: bool,
+    /// Set the source's permission bits on the target.
+    pub preserve_modes: bool,
+    /// Write to a temporary name and rename when complete, where the target does not stage by itself.
+    pub temporary_names: bool,
+    /// Go into directories.
+    pub recursive: bool,
+    /// How many files at once.
+    pub parallel: usize,
+    /// Stop at the first failure.
+    pub fail_fast: bool,
+    /// Compare digests after each file.
+    pub verify: bool,
+}
+
+impl Default for TransferOptions {
+    fn default() -> Self {
+        TransferOptions {
+            overwrite: Overwrite::default(),
+            resume: Resume::default(),
+            preserve_times: true,
+            preserve_modes: true,
+            temporary_names: true,
+            recursive: false,
+            parallel: 8,
+            fail_fast: false,
+            verify: false,
+        }
+    }
+}
+
+/// What was to be moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferItem {
+    /// From here.
+    pub source: VPath,
+    /// To there.
+    pub target: VPath,
+    /// Bytes, as the source said when it was listed.
+    pub size: u64,
+    /// A directory that was made, not a file.
+    pub directory: bool,
+}
+
+/// What became of an item.
+#[derive(Clone, Debug)]
+pub enum ItemOutcome {
+    /// Moved and in place; bytes that crossed (less than the size where it was resumed).
+    Done(u64),
+    /// Left alone, and why.
+    Skipped(&'static str),
+    /// Not done; the number of the failure in the report's list.
+    Failed(usize),
+}
+
+/// The result of a batch: every item, and every failure exactly once. A failure that belongs to no item
+/// (a listing) stands in the list alone.
+#[derive(Clone, Debug, Default)]
+pub struct TransferReport {
+    /// Every item with its outcome, in the order they were finished.
+    pub items: Vec<(TransferItem, ItemOutcome)>,
+    /// Every failure.
+    pub failures: Vec<Error>,
+    /// From begin to end.
+    pub elapsed: Duration,
+}
+
+impl TransferReport {
+    /// Whether nothing failed.
+    pub fn is_success(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// The first failure as an error.
+    pub fn check(&self) -> Result<()> {
+        self.failures.first().map_or(Ok(()), |e| Err(e.clone()))
+    }
+
+    /// How many files were moved.
+    pub fn done(&self) -> usize {
+        self.items.iter().filter(|(i, o)| !i.directory && matches!(o, ItemOutcome::Done(_))).count()
+    }
+
+    /// How many items were left alone.
+    pub fn skipped(&self) -> usize {
+        self.items.iter().filter(|(_, o)| matches!(o, ItemOutcome::Skipped(_))).count()
+    }
+
+    /// Bytes that crossed.
+    pub fn bytes(&self) -> u64 {
+        self.items.iter().map(|(_, o)| if let ItemOutcome::Done(n) = o { *n } else { 0 }).sum()
+    }
+}
+
+/// What is being asked.
+#[derive(Clone, Debug)]
+pub enum Query {
+    /// Is this the right server? Only ever asked for an unknown key. Unattended: `Trust(Reject)`.
+    HostKey {
+        /// The key.
+        key: HostKey,
+        /// What is known of it.
+        known: Known,
+    },
+    /// The user's password. Unattended: `Abort`.
+    Password {
+        /// For whom, as shown: `user@host`.
+        who: String,
+    },
+    /// The phrase that opens a key file. Unattended: `Abort`.
+    Passphrase {
+        /// The key file, as the user named it.
+        key: String,
+    },
+    /// Questions of the server (RFC 4256). Unattended: `Abort`.
+    Interactive {
+        /// The server's title, cleaned.
+        name: String,
+        /// The server's instructions, cleaned.
+        instructions: String,
+        /// Each prompt, and whether typing is shown.
+        prompts: Vec<(String, bool)>,
+    },
+    /// The target exists. Unattended: `Skip`.
+    Overwrite {
+        /// The target.
+        target: VPath,
+        /// Size and time of the source.
+        source: (u64, Option<SystemTime>),
+        /// Size and time of what is there.
+        existing: (u64, Option<SystemTime>),
+    },
+    /// An item failed. Unattended: `Skip`, which is recorded as a failure.
+    Retry {
+        /// What happened.
+        error: Error,
+        /// How often it was tried.
+        attempts: u32,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Give up the whole.
+    Abort,
+    /// Leave this one.
+    Skip,
+    /// Do it.
+    Yes,
+    /// Do it, and do not ask again in this batch.
+    YesToAll,
+    /// Leave it, and do not ask again in this batch.
+    NoToAll,
+    /// About a host key.
+    Trust(TrustDecision),
+    /// A password or phrase.
+    Secret(Secret),
+    /// Answers to prompts, in order.
+    Answers(Vec<Secret>),
+}
+
+impl Query {
+    /// The answer when nobody is there.
+    pub fn unattended(&self) -> Answer {
+        match self {
+            Query::HostKey { .. } => Answer::Trust(TrustDecision::Reject),
+            Query::Password { .. } | Query::Passphrase { .. } | Query::Interactive { .. } => Answer::Abort,
+            Query::Overwrite { .. } | Query::Retry { .. } => Answer::Skip,
+        }
+    }
+}
+
+/// Who answers questions: a terminal, a program, a policy.
+#[async_trait]
+pub trait Decider: Send + Sync {
+    /// Answers one question. The default is the answer of unattended use.
+    async fn decide(&self, query: Query) -> Answer {
+        query.unattended()
+    }
+}
+
+/// Nobody is there.
+pub struct Unattended;
+
+impl Decider for Unattended {}
+
+/// How far a batch is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Files finished.
+    pub files_done: u64,
+    /// Files known so far.
+    pub files_total: u64,
+    /// Bytes moved.
+    pub bytes_done: u64,
+    /// Bytes known so far.
+    pub bytes_total: u64,
+    /// Whether the source is still being listed, so that the totals grow.
+    pub scanning: bool,
+    /// Files in work: target, bytes done, bytes in all.
+    pub current: Vec<(Arc<str>, u64, u64)>,
+    /// Bytes per second over the last few seconds.
+    pub rate: f64,
+    /// Since the beginning.
+    pub elapsed: Duration,
+}

@@ -1,0 +1,193 @@
+//! Trust in a server: host keys and certificates as one decision.
+//!
+//! What is known decides first (a `known_hosts` file, a pinned fingerprint); only what is unknown is
+//! asked. No answer never means yes: unattended use refuses. A changed or revoked key is never offered
+//! for acceptance.
+
+use std::fmt;
+
+use base64::Engine as _;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What is known of a server's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Another key is on record for this host: somebody may be in between.
+    Changed,
+    /// This key, or the authority that signed it, is on record.
+    Matches,
+    /// Marked as revoked.
+    Revoked,
+    /// Nothing is on record for this host.
+    Unknown,
+}
+
+/// What to do about a server's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustDecision {
+    /// Go on, this time.
+    Accept,
+    /// Go on, and put it on record.
+    AcceptAndRemember,
+    /// Break off.
+    Reject,
+}
+
+/// A server's key as shown to whoever decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostKey {
+    /// The host as the user wrote it.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The key's algorithm, SSH name.
+    pub algorithm: String,
+    /// Size in bits, where the algorithm has more than one.
+    pub bits: Option<u32>,
+    /// The public key blob (RFC 4253, section 6.6).
+    pub blob: Vec<u8>,
+    /// SHA-256 of the blob.
+    pub sha256: [u8; 32],
+    /// MD5 of the blob, for old fingerprints.
+    pub md5: [u8; 16],
+}
+
+impl HostKey {
+    /// OpenSSH's form: `SHA256:…` without padding.
+    pub fn fingerprint(&self) -> String {
+        format!("SHA256:{}", base64::engine::general_purpose::STANDARD_NO_PAD.encode(self.sha256))
+    }
+
+    /// WinSCP's form: `ssh-ed25519 256 …`.
+    pub fn winscp_fingerprint(&self) -> String {
+        let digest = base64::engine::general_purpose::STANDARD_NO_PAD.encode(self.sha256);
+        match self.bits {
+            Some(bits) => format!("{} {bits} {digest}", self.algorithm),
+            None => format!("{} {digest}", self.algorithm),
+        }
+    }
+}
+
+/// A pinned fingerprint, in OpenSSH's forms (`SHA256:…`, `MD5:aa:bb:…`) or WinSCP's
+/// (`ssh-rsa 2048 …`, `ssh-ed25519 256 …`, with a base64 SHA-256 or a colon-separated MD5; algorithm and
+/// bits may be left out). See WinSCP's documentation of `SessionOptions.SshHostKeyFingerprint`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    algorithm: Option<String>,
+    bits: Option<u32>,
+    digest: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Digest {
+    Md5([u8; 16]),
+    Sha256([u8; 32]),
+}
+
+impl Fingerprint {
+    /// Parses either form. Errors: `InvalidArgument` with what is expected.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = || {
+            Error::new(ErrorKind::InvalidArgument)
+                .with_detail(format!("'{text}' is not a host key fingerprint"))
+                .with_hint("give it as 'SHA256:…', 'MD5:aa:bb:…' or 'ssh-ed25519 256 …'")
+        };
+        let mut words: Vec<&str> = text.split_whitespace().collect();
+        let digest = words.pop().ok_or_else(bad)?;
+        let (mut algorithm, mut bits) = (None, None);
+        for word in words {
+            if let Ok(n) = word.parse::<u32>() {
+                bits = Some(n);
+            } else if algorithm.is_none() && bits.is_none() {
+                algorithm = Some(word.to_string());
+            } else {
+                return Err(bad());
+            }
+        }
+        let digest = parse_digest(digest).ok_or_else(bad)?;
+        Ok(Fingerprint { algorithm, bits, digest })
+    }
+
+    /// Whether `key` is the one that was pinned.
+    pub fn matches(&self, key: &HostKey) -> bool {
+        let digest = match &self.digest {
+            Digest::Md5(d) => *d == key.md5,
+            Digest::Sha256(d) => *d == key.sha256,
+        };
+        digest
+            && self.algorithm.as_ref().is_none_or(|a| *a == key.algorithm)
+            && (self.bits.is_none() || key.bits.is_none() || self.bits == key.bits)
+    }
+}
+
+fn parse_digest(text: &str) -> Option<Digest> {
+    let plain = text.strip_prefix("MD5:").unwrap_or(text);
+    let pairs: Vec<&str> = plain.split([':', '-']).collect();
+    if pairs.len() == 16 && pairs.iter().all(|p| p.len() == 2) {
+        let bytes: Option<Vec<u8>> = pairs.iter().map(|p| u8::from_str_radix(p, 16).ok()).collect();
+        return bytes?.try_into().ok().map(Digest::Md5);
+    }
+    let plain = text.strip_prefix("SHA256:").unwrap_or(text).trim_end_matches('=');
+    // WinSCP also prints the URL-safe alphabet.
+    let plain = plain.replace('-', "+").replace('_', "/");
+    let bytes = base64::engine::general_purpose::STANDARD_NO_PAD.decode(plain).ok()?;
+    bytes.try_into().ok().map(Digest::Sha256)
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(a) = &self.algorithm {
+            write!(f, "{a} ")?;
+        }
+        if let Some(b) = &self.bits {
+            write!(f, "{b} ")?;
+        }
+        match &self.digest {
+            Digest::Md5(d) => {
+                let hex: Vec<String> = d.iter().map(|b| format!("{b:02x}")).collect();
+                write!(f, "MD5:{}", hex.join(":"))
+            }
+            Digest::Sha256(d) => {
+                write!(f, "SHA256:{}", base64::engine::general_purpose::STANDARD_NO_PAD.encode(d))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> HostKey {
+        HostKey {
+            host: "h".into(),
+            port: 22,
+            algorithm: "ssh-ed25519".into(),
+            bits: Some(256),
+            blob: vec![1, 2, 3],
+            sha256: [7; 32],
+            md5: [0xab; 16],
+        }
+    }
+
+    #[test]
+    fn both_families_of_forms_match() {
+        let k = key();
+        for text in [
+            k.fingerprint(),
+            k.winscp_fingerprint(),
+            format!("{}=", k.winscp_fingerprint()),
+            format!("MD5:{}", ["ab"; 16].join(":")),
+            ["ab"; 16].join(":"),
+            format!("ssh-ed25519 256 {}", ["ab"; 16].join(":")),
+        ] {
+            assert!(Fingerprint::parse(&text).unwrap().matches(&k), "{text}");
+        }
+        let other = k.winscp_fingerprint().replace("ssh-ed25519", "ssh-rsa");
+        assert!(!Fingerprint::parse(&other).unwrap().matches(&k));
+        for bad in ["", "SHA256:", "hello", "ssh-rsa 2048", "a b c d"] {
+            assert_eq!(Fingerprint::parse(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
+        }
+    }
+}
