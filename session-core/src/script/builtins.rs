@@ -70,10 +70,10 @@ const PRELUDE: &str = r#"
   const units = s => { const out = []; for (let i = 0; i < s.length; i++) out.push(s.charCodeAt(i)); return out; };
   const string = (v, what) => { if (typeof v !== 'string') throw new TypeErrorOf(what + ' must be a string'); return v; };
   const position = v => { if (!Number.isInteger(v) || v < 0 || v > 99) throw new TypeErrorOf('the position must be 0 to 99'); return v; };
-  const date = ms => ms === null ? null : new DateOf(ms);
+  const date = ms => ms == null ? null : new DateOf(ms);
   const user = () => {
     const json = native.user();
-    if (json === null) return null;
+    if (json == null) return null;
     const u = JSON.parse(json);
     const groups = Object.freeze(u.groups), methods = Object.freeze(u.methods);
     return Object.freeze({
@@ -83,7 +83,7 @@ const PRELUDE: &str = r#"
       ID: u.id, UserID: u.id, Username: u.name, HomeDir: u.home,
     });
   };
-  const Session = Object.freeze({
+  const Session = {
     GetID: () => native.fact('id'),
     GetUser: user,
     GetUserID: () => native.fact('user'),
@@ -114,13 +114,13 @@ const PRELUDE: &str = r#"
     GetBytesReceived: () => native.number('received'),
     GetBytesSent: () => native.number('sent'),
     Terminate: reason => native.terminate(reason === undefined ? '' : string(reason, 'the reason')),
-  });
-  const Log = Object.freeze((...words) => native.log(words.map(w => typeof w === 'string' ? w : w instanceof Error ? String(w) : typeof w === 'object' && w !== null ? JSON.stringify(w) : String(w)).join(' ')));
-  const CtxRelPath = Object.freeze(() => text(native.path(false)));
-  const CtxRelTargetPath = Object.freeze(() => text(native.path(true)));
-  const ExtractExt = Object.freeze(path => { const name = string(path, 'the path').slice(path.lastIndexOf('/') + 1); const dot = name.lastIndexOf('.'); return dot > 0 ? name.slice(dot) : ''; });
-  const Sleep = Object.freeze(ms => native.sleep(Number(ms)));
-  const Exit = Object.freeze(() => native.exit());
+  };
+  const Log = ((...words) => native.log(words.map(w => typeof w === 'string' ? w : w instanceof Error ? String(w) : typeof w === 'object' && w !== null ? JSON.stringify(w) : String(w)).join(' ')));
+  const CtxRelPath = () => text(native.path(false));
+  const CtxRelTargetPath = () => text(native.path(true));
+  const ExtractExt = path => { const name = string(path, 'the path').slice(path.lastIndexOf('/') + 1); const dot = name.lastIndexOf('.'); return dot > 0 ? name.slice(dot) : ''; };
+  const Sleep = ms => native.sleep(Number(ms));
+  const Exit = () => native.exit();
   const check = body => { new FunctionOf('"use strict";' + body + '\n'); };
   const enter = handler => hasSession => handler(hasSession ? Session : null, Log, CtxRelPath, CtxRelTargetPath, ExtractExt, Sleep, Exit);
   const freeze = o => {
@@ -136,6 +136,7 @@ const PRELUDE: &str = r#"
   Object.defineProperty(globalThis, '__check', { ...hidden, value: check });
   Object.defineProperty(globalThis, '__enter', { ...hidden, value: enter });
   for (const sample of [async function () {}, function* () {}, async function* () {}, [][Symbol.iterator](), new Map()[Symbol.iterator](), new Set()[Symbol.iterator](), ''[Symbol.iterator](), /a/[Symbol.matchAll]('a')]) freeze(sample);
+  for (const mine of [Session, Log, CtxRelPath, CtxRelTargetPath, ExtractExt, Sleep, Exit, check, enter]) freeze(mine);
   freeze(globalThis);
 })
 "#;

@@ -21,6 +21,9 @@ use crate::session::Session;
 /// How long a script thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long it looks around before it sleeps.
+const SPIN: Duration = Duration::from_micros(15);
+
 /// How many compiled handlers a thread keeps.
 const COMPILED: usize = 256;
 
@@ -281,7 +284,7 @@ impl Drop for Abandon {
 fn work(limits: &EngineLimits, jobs: &mpsc::Receiver<Job>, pool: &Pool, me: &Thread) {
     let mut worker = None;
     loop {
-        let job = match jobs.recv_timeout(IDLE) {
+        let job = match next(jobs) {
             Ok(job) => job,
             Err(RecvTimeoutError::Timeout) => {
                 // Still in the list: nobody has chosen this thread, so it may go.
@@ -317,6 +320,19 @@ fn work(limits: &EngineLimits, jobs: &mpsc::Receiver<Job>, pool: &Pool, me: &Thr
         lock(&pool.idle).push(me.clone());
         let _ = job.reply.send(result);
     }
+}
+
+/// The next job. Events come in bursts, and to wake a sleeping thread costs more than an empty handler:
+/// a short look around pays.
+fn next(jobs: &mpsc::Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+    let begin = Instant::now();
+    while begin.elapsed() < SPIN {
+        if let Ok(job) = jobs.try_recv() {
+            return Ok(job);
+        }
+        std::hint::spin_loop();
+    }
+    jobs.recv_timeout(IDLE)
 }
 
 struct Worker {
