@@ -86,10 +86,11 @@ const PEERS: &[Peer] = &[
         &["proftpd", "--version"],
         "ProFTPD",
     ),
-    Peer::python("ssh-audit", Kind::Judge, &["ssh-audit"], &["ssh-audit", "--help"], "ssh-audit"),
+    Peer::python("ssh-audit", Kind::Judge, &["ssh-audit"], &["python", "-c", SSH_AUDIT], "ssh-audit"),
 ];
 
 const PARAMIKO: &str = "import paramiko; print('paramiko', paramiko.__version__)";
+const SSH_AUDIT: &str = "import importlib.metadata as m; print('ssh-audit', m.version('ssh-audit'))";
 const ASYNCSSH: &str = "import asyncssh; print('asyncssh', asyncssh.__version__)";
 
 impl Peer {
@@ -113,7 +114,7 @@ impl Peer {
         Self { name, kind, debian: &[], python, probe, must_say }
     }
 
-    /// Installs it and returns the first line in which it names its version.
+    /// Installs it and returns the line in which it names its version.
     fn ensure(&self) -> Result<String> {
         if !self.debian.is_empty() {
             ensure_debian(self.debian)?;
@@ -126,7 +127,9 @@ impl Peer {
         let done = program(name)?.args(args).limit(Duration::from_secs(30)).finish()?;
         let said = format!("{}\n{}", done.stdout, done.stderr);
         ensure!(said.contains(self.must_say), "{} does not say `{}`: {said}", self.name, self.must_say);
-        let version = said.lines().find(|line| line.chars().any(|c| c.is_ascii_digit())).unwrap_or_default();
+        let names_it = |line: &&str| line.to_lowercase().contains(self.name) || line.contains(self.must_say);
+        let mut with_number = said.lines().filter(|line| line.chars().any(|c| c.is_ascii_digit()));
+        let version = with_number.find(names_it).unwrap_or_default();
         Ok(version.trim().chars().take(70).collect())
     }
 }

@@ -217,7 +217,14 @@ pub(super) fn dropbear(kit: &Kit) -> Result<Endpoint> {
         .env("NSS_WRAPPER_PASSWD", passwd)
         .env("NSS_WRAPPER_GROUP", group);
     let folder = with_slash(&place.root);
-    place.serve(&run, USER, &folder)
+    let public = program("dropbearkey")?.args(["-y", "-f"]).arg(&rsa).text()?;
+    let public = public.lines().find(|line| line.starts_with("ssh-rsa ")).unwrap_or_default().to_owned();
+    let endpoint = place.serve(&run, USER, &folder)?;
+    // rclone takes the RSA key whatever it knows of the host.
+    let mut known = read(&endpoint.known_hosts)?;
+    known.extend_from_slice(format!("[127.0.0.1]:{} {public}\n", endpoint.port).as_bytes());
+    write(&endpoint.known_hosts, known)?;
+    Ok(endpoint)
 }
 
 /// ProFTPD with mod_sftp. It reads keys in the form of RFC 4716 and accounts from its own file.
