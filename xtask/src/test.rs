@@ -4,6 +4,7 @@
 //! what it needs. What is not here is a failure under `CI=true` and a loud line elsewhere ([`Report`]).
 //! The last line is `N passed, N failed`: single tests where a stage counts them, checks elsewhere.
 
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use crate::fault::{Result, bail};
@@ -128,7 +129,9 @@ fn cargo(report: &mut Report, args: &[&str]) -> Result<()> {
 }
 
 fn cargo_run(args: &[&str]) -> Run {
-    Run::new(repo::cargo()).args(args).dir(repo::root())
+    let run = Run::new(repo::cargo()).args(args).dir(repo::root());
+    // Its output comes through a pipe of ours, so it cannot see the terminal by itself.
+    if std::io::stdout().is_terminal() { run.env("CARGO_TERM_COLOR", "always") } else { run }
 }
 
 fn fmt(report: &mut Report) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Known failures: one file, one line each, `NAME: reason`.
 //!
 //! A case that is listed must fail; if it passes, the line is out of date and that fails too. A line
-//! without a reason is an error.
+//! without a reason is an error, and so is, in a whole run, a line that names no case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fault::{Result, While, bail};
 use crate::repo;
@@ -15,6 +15,7 @@ const FILE: &str = "xtask/known-failures.txt";
 #[derive(Debug)]
 pub(super) struct Known {
     reasons: BTreeMap<String, String>,
+    judged: BTreeSet<String>,
 }
 
 /// What a result means in the light of the list.
@@ -48,7 +49,7 @@ impl Known {
                 bail!("{FILE}, line {}: {name} is listed twice", index + 1);
             }
         }
-        Ok(Self { reasons })
+        Ok(Self { reasons, judged: BTreeSet::new() })
     }
 
     fn look(&self, name: &str, good: bool) -> Judged {
@@ -62,6 +63,7 @@ impl Known {
 
     /// Prints and counts one result.
     pub(super) fn judge(&mut self, report: &mut Report, name: &str, result: Result<()>) {
+        self.judged.insert(name.to_owned());
         match (self.look(name, result.is_ok()), result) {
             (Judged::Passed, _) => {
                 println!("  ok     {name}");
@@ -80,6 +82,11 @@ impl Known {
             }
         }
     }
+
+    /// The listed names that nobody has judged. Ask only after a run that left nothing out.
+    pub(super) fn idle(&self) -> Vec<String> {
+        self.reasons.keys().filter(|name| !self.judged.contains(*name)).cloned().collect()
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +100,17 @@ mod tests {
         assert_eq!(known.look("lftp::a", true), Judged::PassedUnexpectedly);
         assert_eq!(known.look("lftp::b", true), Judged::Passed);
         assert_eq!(known.look("lftp::b", false), Judged::Failed);
+    }
+
+    #[test]
+    fn a_line_without_a_case_is_seen() {
+        let mut known = Known::parse("lftp::a: x\nlftp::b: y\n").unwrap();
+        let mut report = Report::default();
+        known.judge(&mut report, "lftp::a", Err(crate::fault::Fault::new("as ever")));
+        assert_eq!((report.passed, report.failed), (1, 0));
+        assert_eq!(known.idle(), ["lftp::b"]);
+        known.judge(&mut report, "lftp::b", Ok(()));
+        assert_eq!((report.passed, report.failed), (1, 1));
     }
 
     #[test]

@@ -170,10 +170,11 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     }
     let mut report = Report::default();
     let present = ensure_all(&mut report);
+    let mut known = Known::read()?;
     if try_servers {
-        try_each_other(&mut report, &present)?;
+        try_each_other(&mut report, &present, &mut known)?;
     } else if !install {
-        cases(&mut report, &present, &only)?;
+        cases(&mut report, &present, &only, &mut known)?;
     }
     println!("{} passed, {} failed", report.passed, report.failed);
     Ok(Verdict::from_faults(report.failed))
@@ -181,8 +182,15 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
 
 pub(crate) fn stage(report: &mut Report) -> Result<()> {
     let present = ensure_all(report);
-    try_each_other(report, &present)?;
-    cases(report, &present, &[])
+    let mut known = Known::read()?;
+    try_each_other(report, &present, &mut known)?;
+    cases(report, &present, &[], &mut known)?;
+    if report.missing.is_empty() {
+        for name in known.idle() {
+            report.fail(format!("{name} is a known failure, and no case has that name"));
+        }
+    }
+    Ok(())
 }
 
 /// Installs and probes every peer; returns the names of those that are here.
@@ -201,9 +209,8 @@ fn ensure_all(report: &mut Report) -> Vec<&'static str> {
 }
 
 /// Every peer's server under every peer's client: if these do not agree, a case of ours proves nothing.
-fn try_each_other(report: &mut Report, present: &[&str]) -> Result<()> {
+fn try_each_other(report: &mut Report, present: &[&str], known: &mut Known) -> Result<()> {
     let kit = Kit::new()?;
-    let mut known = Known::read()?;
     for server in SERVERS.iter().filter(|server| present.contains(&server.peer)) {
         let endpoint = match (server.start)(&kit) {
             Ok(endpoint) => endpoint,
@@ -225,7 +232,7 @@ fn try_each_other(report: &mut Report, present: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn cases(report: &mut Report, present: &[&str], only: &[String]) -> Result<()> {
+fn cases(report: &mut Report, present: &[&str], only: &[String], known: &mut Known) -> Result<()> {
     if CASES.is_empty() {
         println!("no cases");
         if repo::root().join("server/src/main.rs").exists() {
@@ -234,7 +241,6 @@ fn cases(report: &mut Report, present: &[&str], only: &[String]) -> Result<()> {
         return Ok(());
     }
     let kit = Kit::new()?;
-    let mut known = Known::read()?;
     for case in
         CASES.iter().filter(|case| only.is_empty() || only.iter().any(|part| case.name.contains(part)))
     {
