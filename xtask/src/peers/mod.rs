@@ -241,9 +241,10 @@ fn cases(report: &mut Report, present: &[&str], only: &[String], known: &mut Kno
         return Ok(());
     }
     let kit = Kit::new()?;
-    for case in
-        CASES.iter().filter(|case| only.is_empty() || only.iter().any(|part| case.name.contains(part)))
-    {
+    let is_chosen =
+        |case: &&Case| only.is_empty() || only.iter().any(|part| case.name.contains(part.as_str()));
+    ensure!(CASES.iter().any(|case| is_chosen(&case)), "no case has {} in its name", only.join(" or "));
+    for case in CASES.iter().filter(is_chosen) {
         // A peer that is absent has been reported by whoever looked for it.
         if present.contains(&case.peer) {
             known.judge(report, case.name, (case.run)(&kit));
