@@ -31,4 +31,5 @@ pub mod registry;
 #[cfg(feature = "script")]
 pub mod script;
 pub mod session;
+pub mod store;
 pub mod trust;
