@@ -6,5 +6,7 @@
 //!
 //! `PROTOCOL.md` says which extensions are there and where we deviate. SCP, which also runs over SSH,
 //! will stand here too.
+#[cfg(feature = "server")]
+pub mod server;
 pub mod status;
 pub mod wire;
