@@ -45,9 +45,11 @@ async fn sent<T>(sending: &mut Option<BoxFuture<'static, T>>) -> Option<T> {
 struct Finished {
     token: Token,
     result: Result<Done>,
-    opened: Option<(u64, Object)>,
+    opened: Opened,
 }
 
+/// The number of a handle and what it stands for from now on.
+type Opened = Option<(u64, Object)>;
 type Work = BoxFuture<'static, Finished>;
 
 /// The bulk request that the live view shows: begun once for a run of reads or writes of one file.
@@ -265,7 +267,7 @@ impl Driver {
     }
 
     /// A call as a future of its own. What it needs of the table of objects is taken now.
-    fn work(&mut self, call: Call) -> BoxFuture<'static, Result<(Done, Option<(u64, Object)>)>> {
+    fn work(&mut self, call: Call) -> BoxFuture<'static, Result<(Done, Opened)>> {
         let shared = Arc::clone(&self.shared);
         let file = match &call {
             Call::CheckFile { at: At::Handle(h), .. }
