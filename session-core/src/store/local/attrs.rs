@@ -30,6 +30,9 @@ const MAX_XATTR_NAME: usize = 255;
 /// The most that is read of one file's list of attributes or of one attribute (xattr(7)).
 const MAX_XATTR: usize = 64 * 1024;
 
+/// A file's access list (acl(5)).
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+
 /// What is asked of `statx`.
 pub(super) const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
@@ -350,7 +353,15 @@ pub(super) fn keep(from: BorrowedFd<'_>, from_stat: &Statx, to: BorrowedFd<'_>) 
             bits &= 0o777;
         }
     }
-    attach(from, to, |name| name.starts_with(b"user.") || name == b"system.posix_acl_access")?;
+    let target = Target::Handle(to);
+    match Attached::Path(magic(from)).get(ACCESS_LIST) {
+        Ok(list) => set_xattr(target, ACCESS_LIST, Some(&list))?,
+        // None: then none that the new file inherited from its directory either.
+        Err(Errno::NODATA) => set_xattr(target, ACCESS_LIST, None)?,
+        Err(Errno::OPNOTSUPP) => {}
+        Err(e) => return Err(no_proc(e)),
+    }
+    attach(from, to, |name| name.starts_with(b"user."))?;
     rustix::fs::chmod(magic(to), Mode::from_raw_mode(bits)).map_err(no_proc)
 }
 

@@ -1,9 +1,9 @@
 //! The local store: a directory of this machine as a [`Filesystem`] (Linux).
 //!
-//! It never leaves its root and never follows a symbolic link ([`resolve`]): a path that runs over one is
+//! It never leaves its root and never follows a symbolic link (`resolve.rs`): a path that runs over one is
 //! answered with [`crate::error::Error::link`]. No runtime thread waits for the disk, and what the page
-//! cache has costs no hop ([`pool`]). Content written by path goes in place; what must appear in one step
-//! is staged and published ([`stage`]).
+//! cache has costs no hop (`pool.rs`). Content written by path goes in place; what must appear in one step
+//! is staged and published (`stage.rs`).
 //!
 //! Deliberately absent: names of owners, digests, ordered listings, canonical paths (nothing is followed),
 //! quotas, locks. `if_match` is checked when a file is opened; another process can still change the file

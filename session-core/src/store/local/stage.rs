@@ -28,7 +28,7 @@ use crate::lease::Lease;
 use crate::metadata::Metadata;
 use crate::path::VPath;
 
-/// The longest note that is read back, in bytes.
+/// The longest note, in bytes.
 const MAX_NOTE: u64 = 1 << 20;
 
 /// The staging area of a store.
@@ -184,6 +184,9 @@ impl Area {
 
     /// Makes a new staged file and opens it for reading and writing.
     pub(super) fn make(&self, store: &Store, near: &VPath, note: &[u8]) -> Result<(StageId, OwnedFd)> {
+        if note.len() as u64 > MAX_NOTE {
+            return Err(Error::new(ErrorKind::TooLarge).with_detail("the note is too long"));
+        }
         let place = store.root.place(near, Want::New, ErrorKind::IsADirectory)?;
         let parent = mount_and_stat(place.dir.as_fd())?;
         let beside = parent.stx_mnt_id != store.root_mount.stx_mnt_id
