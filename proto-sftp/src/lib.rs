@@ -10,5 +10,7 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod status;
 pub mod wire;

@@ -71,25 +71,77 @@ pub struct Version {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // fields are the draft's
 pub enum Request {
-    Close { handle: Bytes },
+    Close {
+        handle: Bytes,
+    },
     Extended(Extended),
-    Fsetstat { handle: Bytes, attrs: Attrs },
-    Fstat { handle: Bytes },
-    Lstat { path: Bytes },
-    Mkdir { path: Bytes, attrs: Attrs },
-    Open { path: Bytes, flags: u32, attrs: Attrs },
-    Opendir { path: Bytes },
-    Read { handle: Bytes, offset: u64, len: u32 },
-    Readdir { handle: Bytes },
-    Readlink { path: Bytes },
-    Realpath { path: Bytes },
-    Remove { path: Bytes },
-    Rename { from: Bytes, to: Bytes },
-    Rmdir { path: Bytes },
-    Setstat { path: Bytes, attrs: Attrs },
-    Stat { path: Bytes },
-    Symlink { target: Bytes, link: Bytes },
-    Write { handle: Bytes, offset: u64, data: Bytes },
+    Fsetstat {
+        handle: Bytes,
+        attrs: Attrs,
+    },
+    Fstat {
+        handle: Bytes,
+    },
+    Lstat {
+        path: Bytes,
+    },
+    Mkdir {
+        path: Bytes,
+        attrs: Attrs,
+    },
+    Open {
+        path: Bytes,
+        flags: u32,
+        attrs: Attrs,
+    },
+    Opendir {
+        path: Bytes,
+    },
+    Read {
+        handle: Bytes,
+        offset: u64,
+        len: u32,
+    },
+    Readdir {
+        handle: Bytes,
+    },
+    Readlink {
+        path: Bytes,
+    },
+    Realpath {
+        path: Bytes,
+    },
+    Remove {
+        path: Bytes,
+    },
+    Rename {
+        from: Bytes,
+        to: Bytes,
+    },
+    Rmdir {
+        path: Bytes,
+    },
+    Setstat {
+        path: Bytes,
+        attrs: Attrs,
+    },
+    Stat {
+        path: Bytes,
+    },
+    Symlink {
+        target: Bytes,
+        link: Bytes,
+    },
+    /// A packet type that version 3 does not have.
+    Unknown {
+        kind: u8,
+        body: Bytes,
+    },
+    Write {
+        handle: Bytes,
+        offset: u64,
+        data: Bytes,
+    },
 }
 
 /// What a server answers.
@@ -199,7 +251,7 @@ impl Request {
             kind::READLINK => Request::Readlink { path: r.string()? },
             kind::SYMLINK => Request::Symlink { target: r.string()?, link: r.string()? },
             kind::EXTENDED => Request::Extended(Extended::decode(&mut r)?),
-            _ => return Err(Malformed::new("an unknown packet type")),
+            _ => Request::Unknown { kind, body: r.rest() },
         })
     }
 
@@ -224,6 +276,7 @@ impl Request {
             Request::Setstat { .. } => kind::SETSTAT,
             Request::Stat { .. } => kind::STAT,
             Request::Symlink { .. } => kind::SYMLINK,
+            Request::Unknown { kind, .. } => *kind,
             Request::Write { .. } => kind::WRITE,
         }
     }
@@ -257,6 +310,7 @@ impl Request {
             Request::Rename { from, to } => f.string(from).string(to),
             Request::Symlink { target, link } => f.string(target).string(link),
             Request::Extended(e) => f.with(|out| e.encode(out)),
+            Request::Unknown { body, .. } => f.raw(body),
         }
         .end();
     }
@@ -408,6 +462,7 @@ mod tests {
             (bytes(), any_attrs()).prop_map(|(path, attrs)| Request::Setstat { path, attrs }),
             bytes().prop_map(|path| Request::Stat { path }),
             (bytes(), bytes()).prop_map(|(target, link)| Request::Symlink { target, link }),
+            (21u8..100, bytes()).prop_map(|(kind, body)| Request::Unknown { kind, body }),
             (bytes(), any::<u64>(), bytes()).prop_map(|(handle, offset, data)| Request::Write {
                 handle,
                 offset,
@@ -530,7 +585,7 @@ mod tests {
     #[test]
     fn a_fault_names_its_request_where_it_can() {
         assert_eq!(FromClient::decode(Bytes::from_static(b"\x03\0\0\0\x09\0")).unwrap_err().id, Some(9));
-        assert_eq!(FromClient::decode(Bytes::from_static(b"\x63\0\0\0\x09")).unwrap_err().id, Some(9));
+        assert_eq!(FromServer::decode(Bytes::from_static(b"\x63\0\0\0\x09")).unwrap_err().id, Some(9));
         assert_eq!(FromClient::decode(Bytes::from_static(b"\x03\0\0")).unwrap_err().id, None);
     }
 
