@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::poll_immediate;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Pages;
 use session_core::metadata::{DirEntry, FileType};
@@ -109,13 +110,25 @@ impl SftpListing {
 
     async fn step(&mut self) -> Result<Option<Vec<DirEntry>>> {
         loop {
-            while !self.end && self.flying.len() < self.depth {
-                let call = self.client.send(Request::Readdir { handle: self.handle.clone() }).await?;
-                self.flying.push_back(call);
-            }
             // Taken out only once it is answered: a page that is given up must not be lost.
-            let Some(first) = self.flying.front_mut() else { return Ok(None) };
-            let reply = first.await;
+            let here = match self.flying.front_mut() {
+                Some(first) => poll_immediate(first).await,
+                None if self.end => return Ok(None),
+                None => None,
+            };
+            // More is asked only when nothing is here: answers that came together with the end do not
+            // cause questions after it.
+            let reply = match here {
+                Some(reply) => reply,
+                None => {
+                    while !self.end && self.flying.len() < self.depth {
+                        let request = Request::Readdir { handle: self.handle.clone() };
+                        self.flying.push_back(self.client.send(request).await?);
+                    }
+                    let Some(first) = self.flying.front_mut() else { return Ok(None) };
+                    first.await
+                }
+            };
             self.flying.pop_front();
             match reply {
                 Ok(Reply::Name(names)) => {

@@ -102,6 +102,7 @@ impl Expect {
             | Request::Symlink { .. }
             | Request::Write { .. } => Expect::Status,
             Request::Open { .. } | Request::Opendir { .. } => Expect::Handle,
+            Request::Unknown { .. } => Expect::Any,
             Request::Fstat { .. } | Request::Lstat { .. } | Request::Stat { .. } => Expect::Attrs,
             Request::Read { len, .. } => Expect::Data(*len),
             Request::Readdir { .. } | Request::Readlink { .. } | Request::Realpath { .. } => Expect::Name,
@@ -446,5 +447,22 @@ pub(super) fn unexpected(reply: &Reply) -> Error {
         Reply::Status { code, message, .. } => status::error(*code, message)
             .unwrap_or_else(|| misbehaved("the server says ok where it owes an answer")),
         _ => misbehaved("the server's answer does not fit the request"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_in_use_are_skipped_when_the_count_wraps() {
+        let mut machine = Machine { state: State::Ready, ..Machine::new() };
+        let mut stat = || machine.submit(Request::Stat { path: Bytes::new() }).unwrap();
+        let first = [stat(), stat()];
+        machine.next_id = u32::MAX;
+        let mut stat = || machine.submit(Request::Stat { path: Bytes::new() }).unwrap();
+        assert_eq!(first, [Token(0), Token(1)]);
+        assert_eq!([stat(), stat(), stat()], [Token(u32::MAX), Token(2), Token(3)]);
+        assert_eq!(machine.outstanding(), 5);
     }
 }
