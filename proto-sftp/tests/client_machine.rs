@@ -1,5 +1,6 @@
 //! The client's machine against scripted replies: reordered, doubled, damaged, cut anywhere.
 #![cfg(feature = "client")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! The client half against OpenSSH's own `sftp-server`, which speaks SFTP over a pipe without SSH.
 #![cfg(feature = "client")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -505,10 +506,10 @@ async fn the_endings_of_a_written_file() {
     let file = write(&OpenOptions::create()).await;
     file.park().await.unwrap();
     assert_eq!(file.commit(&CommitOptions::default()).await.unwrap_err().kind(), ErrorKind::Closed);
-    assert_eq!(std::fs::read(&peer.local("file")).unwrap(), b"1234");
+    assert_eq!(std::fs::read(peer.local("file")).unwrap(), b"1234");
     drop(write(&OpenOptions { append: true, ..OpenOptions::update() }).await);
     peer.all_closed().await;
-    assert_eq!(std::fs::read(&peer.local("file")).unwrap(), b"12341234");
+    assert_eq!(std::fs::read(peer.local("file")).unwrap(), b"12341234");
     // A change in place is aborted by letting go: what was there before is not ours to remove.
     let file = write(&OpenOptions::update()).await;
     assert_eq!(file.read_into(2, 10, BytesMut::new()).await.unwrap(), "341234"[..]);
@@ -516,7 +517,7 @@ async fn the_endings_of_a_written_file() {
     file.set_attributes(&Attributes::size(6)).await.unwrap();
     file.sync().await.unwrap();
     file.abort().await.unwrap();
-    assert_eq!(std::fs::read(&peer.local("file")).unwrap(), b"123412");
+    assert_eq!(std::fs::read(peer.local("file")).unwrap(), b"123412");
     peer.all_closed().await;
 }
 
