@@ -136,9 +136,15 @@ impl SftpFile {
         self.ask(offset, len, permit).await?.content().await
     }
 
-    /// What a request may ask for when `left` bytes are wanted.
+    /// What a request may ask for at most.
+    fn most(&self) -> u32 {
+        self.read_len.load(Ordering::Relaxed).max(1)
+    }
+
+    /// What the next of several requests asks for when `left` bytes are wanted.
     fn piece(&self, left: usize) -> u32 {
-        u32::try_from(left).unwrap_or(u32::MAX).min(self.read_len.load(Ordering::Relaxed)).max(1)
+        let most = self.most();
+        u32::try_from(even(left, most as usize)).unwrap_or(most)
     }
 
     /// Whether a read that fell short at `at` ended where the file does.
@@ -260,6 +266,14 @@ impl Flying {
     }
 }
 
+/// The first of the pieces of at most `most` bytes that `left` bytes are cut into, about equal so that no
+/// request goes for a crumb.
+fn even(left: usize, most: usize) -> usize {
+    let most = most.max(1);
+    let pieces = left.div_ceil(most).max(1);
+    left.div_ceil(pieces).next_multiple_of(4096).min(most).min(left)
+}
+
 /// Appends `data`; into an empty buffer without a copy, where the message held nothing else.
 fn append(buf: &mut BytesMut, data: Bytes) {
     if !buf.is_empty() {
@@ -312,8 +326,14 @@ impl File for SftpFile {
         if (piece as usize) < len {
             return self.read_long(offset, len, buf).await;
         }
-        let data = self.read_one(offset, piece).await?;
-        if data.len() < len && !data.is_empty() {
+        // A read up to the known size asks for one byte more: if it does not come, the end is known too,
+        // and whoever asks for it next needs no round trip.
+        let until = offset.saturating_add(len as u64);
+        let probes = self.size == Some(until) && !self.options.write && piece < self.most();
+        let mut data = self.read_one(offset, piece + u32::from(probes)).await?;
+        if data.len() > len {
+            data.truncate(len);
+        } else if !data.is_empty() && (data.len() < len || probes) {
             self.ends_at(offset.saturating_add(data.len() as u64));
         }
         append(&mut buf, data);
@@ -341,7 +361,7 @@ impl File for SftpFile {
         let most = self.client.negotiated().write_len as usize;
         let mut at = offset;
         while !data.is_empty() {
-            let piece = data.split_to(data.len().min(most));
+            let piece = data.split_to(even(data.len(), most));
             let len = piece.len();
             self.writes.room(len).await;
             let mut unsent = Unsent(Some((&self.writes, len)));
@@ -469,5 +489,27 @@ impl Drop for Unsent<'_> {
 impl Drop for SftpFile {
     fn drop(&mut self) {
         self.close_in_background();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::even;
+
+    #[test]
+    fn pieces_cover_everything_without_crumbs() {
+        for most in [1, 5, 4096, 32_768, 261_120] {
+            for len in [1, 2, 4095, 4096, 4097, 65_536, 262_144, 1_000_001] {
+                let (mut left, mut pieces) = (len, 0);
+                while left > 0 {
+                    let piece = even(left, most);
+                    assert!(piece >= 1 && piece <= most);
+                    left -= piece;
+                    pieces += 1;
+                }
+                assert_eq!(pieces, len.div_ceil(most), "{len} in {most}");
+            }
+        }
+        assert_eq!(even(262_144, 261_120), 131_072);
     }
 }

@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// Why an OPEN failed.
-    pub(super) async fn open_failed(&self, path: &VPath, exclusive: bool, write: bool, e: Error) -> Error {
+    pub(super) async fn open_failed(&self, path: &VPath, exclusive: bool, e: Error) -> Error {
         let e = bad_message(e, &[path]);
         if is_missing(&e) {
             return self.missing(path, e).await;
@@ -104,7 +104,7 @@ impl Client {
         }
         match self.look(path, exclusive).await {
             Ok(_) if exclusive => as_kind(&e, ErrorKind::AlreadyExists),
-            Ok(m) if m.is_dir() && write => as_kind(&e, ErrorKind::IsADirectory),
+            Ok(m) if m.is_dir() => as_kind(&e, ErrorKind::IsADirectory),
             _ => e,
         }
     }

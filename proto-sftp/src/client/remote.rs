@@ -219,7 +219,7 @@ impl SftpRemote {
     async fn copy_open(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
         let (source, _) = match self.open_to_read(from, OpenFlags::READ).await {
             Ok(opened) => opened,
-            Err(e) => return Err(self.client.open_failed(from, false, false, e).await),
+            Err(e) => return Err(self.client.open_failed(from, false, e).await),
         };
         let source = Held { client: &self.client, handle: Some(source) };
         let stat = match self.client.call(Request::Fstat { handle: source.handle()? }).await? {
@@ -232,7 +232,7 @@ impl SftpRemote {
         let attrs = Attrs { mode: stat.mode, ..Attrs::default() };
         let target = match self.handle(to, flags, attrs).await {
             Ok(handle) => Held { client: &self.client, handle: Some(handle) },
-            Err(e) => return Err(self.client.open_failed(to, exclusive, true, e).await),
+            Err(e) => return Err(self.client.open_failed(to, exclusive, e).await),
         };
         // Length 0 means up to the end.
         let copied = self
@@ -378,7 +378,7 @@ impl Filesystem for SftpRemote {
                 Ok(Arc::new(SftpFile::new(self.client.clone(), handle, raw(path), options, owed, size)))
             }
             Err(e) if e.wire().is_none() => Err(e),
-            Err(e) => Err(self.client.open_failed(path, options.exclusive, options.write, e).await),
+            Err(e) => Err(self.client.open_failed(path, options.exclusive, e).await),
         }
     }
 
@@ -527,14 +527,14 @@ impl Filesystem for SftpRemote {
         let body = if self.has(Extension::CheckFileHandle) && !self.has(Extension::CheckFileName) {
             let handle = match self.handle(path, OpenFlags::READ, Attrs::default()).await {
                 Ok(handle) => Held { client: &self.client, handle: Some(handle) },
-                Err(e) => return Err(self.client.open_failed(path, false, false, e).await),
+                Err(e) => return Err(self.client.open_failed(path, false, e).await),
             };
             let handle = handle.handle()?;
             self.extended(Extended::CheckFileHandle { handle, check, old: false }).await?
         } else {
             match self.extended(Extended::CheckFileName { path: raw(path), check }).await {
                 Ok(body) => body,
-                Err(e) => return Err(self.client.open_failed(path, false, true, e).await),
+                Err(e) => return Err(self.client.open_failed(path, false, e).await),
             }
         };
         let checked = Checked::decode(body)?;
