@@ -1,1 +1,12 @@
-//! SFTP (and later SCP) over SSH, client and server half.
+//! SFTP version 3 (draft-ietf-secsh-filexfer-02) with OpenSSH's extensions: both halves of the protocol.
+//!
+//! - [`wire`]: bytes ↔ packets, always built, no SSH, no runtime. Fuzz targets depend on it alone.
+//! - [`status`]: kinds of errors ↔ status codes, decided there and nowhere else.
+//! - `server` (feature `server`): a pure machine and the driver that runs it over a guarded filesystem.
+//!
+//! `PROTOCOL.md` says which extensions are there and where we deviate. SCP, which also runs over SSH,
+//! will stand here too.
+#[cfg(feature = "server")]
+pub mod server;
+pub mod status;
+pub mod wire;

@@ -166,6 +166,8 @@ pub struct Account {
     pub groups: Vec<Arc<str>>,
     /// Where relative paths begin.
     pub home: VPath,
+    /// Where its root lies on disk, for hooks and the log; never told to a client.
+    pub root: Option<Arc<std::path::Path>>,
     /// Free values for hooks.
     pub custom: BTreeMap<String, String>,
 }
@@ -179,6 +181,7 @@ impl Account {
             shared: false,
             groups: Vec::new(),
             home: VPath::root(),
+            root: None,
             custom: BTreeMap::new(),
         }
     }

@@ -366,13 +366,13 @@ impl Filesystem for SessionFs {
     }
 
     async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
-        let record = op::List { path: dir.clone(), options: options.clone() };
+        let record = op::List { path: dir.clone(), options: options.clone(), hide: Vec::new() };
         let mut carried_out = None;
         let asked = self.begin(record.to_record());
         let id = asked.id;
         let listing =
             self.run(asked, record, |fs, r| fs.list(&r.path, &r.options), nothing, &mut carried_out).await?;
-        let path = carried_out.map_or_else(|| dir.clone(), |r| r.path);
+        let (path, hide) = carried_out.map_or_else(|| (dir.clone(), Vec::new()), |r| (r.path, r.hide));
         let pages = GuardedPages {
             fs: self.clone(),
             id,
@@ -385,6 +385,7 @@ impl Filesystem for SessionFs {
                 .cloned()
                 .collect(),
             path,
+            hide,
             inner: listing,
         };
         if options.order != Order::Any && !self.0.fs.capabilities().ordered_list {
@@ -466,6 +467,7 @@ struct GuardedPages {
     id: OperationId,
     path: VPath,
     filters: Vec<Arc<dyn Interceptor>>,
+    hide: Vec<Bytes>,
     inner: Listing,
 }
 
@@ -487,10 +489,38 @@ impl Pages for GuardedPages {
                     self.filters.iter().all(|f| f.entry(&cx, &self.path, entry) == Visibility::Keep)
                 });
             }
+            if !self.hide.is_empty() {
+                page.retain(|entry| !self.hide.iter().any(|pattern| matches_pattern(pattern, &entry.name)));
+            }
             // A page whose entries were all hidden is not the end of the listing.
             if !page.is_empty() {
                 return Ok(Some(page));
             }
+        }
+    }
+}
+
+/// Whether `name` matches a pattern in which `*` stands for any bytes and `?` for one.
+fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        match (pattern.get(p), name.get(n)) {
+            (None, None) => return true,
+            (Some(b'*'), _) => {
+                star = Some((p, n));
+                p += 1;
+            }
+            (Some(b'?'), Some(_)) => (p, n) = (p + 1, n + 1),
+            (Some(a), Some(b)) if a == b => (p, n) = (p + 1, n + 1),
+            // Mismatch: the last star takes one byte more.
+            _ => match star {
+                Some((at, from)) if from < name.len() => {
+                    star = Some((at, from + 1));
+                    (p, n) = (at + 1, from + 1);
+                }
+                _ => return false,
+            },
         }
     }
 }

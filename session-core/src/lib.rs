@@ -29,5 +29,8 @@ pub mod metadata;
 pub mod operation;
 pub mod path;
 pub mod registry;
+#[cfg(feature = "script")]
+pub mod script;
 pub mod session;
+pub mod store;
 pub mod trust;

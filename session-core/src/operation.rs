@@ -137,6 +137,8 @@ operations! {
         path: VPath,
         /// Order and start.
         options: ListOptions,
+        /// Names to leave out: each a name, or a pattern with `*` and `?`.
+        hide: Vec<Bytes>,
     }
     /// An open, for reading or writing.
     Open "open" "open" {

@@ -1,0 +1,62 @@
+//! Entries for fuzzing: one for each parser that sees a peer. Each takes any bytes and must return.
+//!
+//! `fuzz/` holds the targets; the corpus in `fuzz/corpus/` also runs in `cargo test`. Besides not
+//! panicking, what was decoded must encode to something that decodes to the same.
+
+use bytes::{Bytes, BytesMut};
+
+use super::codec::Frames;
+use super::extension;
+use super::packet::{FromClient, FromServer};
+
+/// The stream of packets, pushed in chunks whose sizes come from the data itself.
+pub fn frames(data: &[u8]) {
+    let mut frames = Frames::default();
+    let mut rest = data;
+    while let Some(first) = rest.first() {
+        let (chunk, later) = rest.split_at(rest.len().min(1 + usize::from(*first)));
+        frames.push(Bytes::copy_from_slice(chunk));
+        rest = later;
+        loop {
+            match frames.next_frame() {
+                Ok(Some(frame)) => assert!(!frame.is_empty()),
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// A packet from a client.
+pub fn from_client(data: &[u8]) {
+    let Ok(packet) = FromClient::decode(Bytes::copy_from_slice(data)) else { return };
+    let mut out = BytesMut::new();
+    match &packet {
+        FromClient::Init(init) => init.encode(&mut out),
+        FromClient::Request(id, request) => request.encode(*id, &mut out),
+    }
+    assert_eq!(FromClient::decode(out.freeze().slice(4..)), Ok(packet));
+}
+
+/// A packet from a server, and its body read as each kind of extended reply.
+pub fn from_server(data: &[u8]) {
+    let bytes = Bytes::copy_from_slice(data);
+    let _ = extension::decode_limits(bytes.clone());
+    let _ = extension::decode_statvfs(bytes.clone());
+    let _ = extension::decode_names(bytes.clone());
+    let _ = extension::Checked::decode(bytes.clone());
+    let Ok(packet) = FromServer::decode(bytes) else { return };
+    let mut out = BytesMut::new();
+    match &packet {
+        FromServer::Version(version) => version.encode(&mut out),
+        FromServer::Reply(id, reply) => reply.encode(*id, &mut out),
+    }
+    assert_eq!(FromServer::decode(out.freeze().slice(4..)), Ok(packet));
+}
+
+/// All of them.
+pub fn all(data: &[u8]) {
+    frames(data);
+    from_client(data);
+    from_server(data);
+}

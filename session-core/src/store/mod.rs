@@ -1,0 +1,4 @@
+//! The stores: filesystems that keep bytes themselves, without a network.
+
+#[cfg(feature = "local")]
+pub mod local;

@@ -1,0 +1,297 @@
+//! Their servers, each on a free port of the loopback, with keys and folders of their own.
+//!
+//! They run as whoever runs the test: root or not. Nothing outside a temporary folder is written, except
+//! `/run/sshd`, which sshd demands of root. Everyone logs in by the one key of the [`Kit`]; rclone and
+//! ProFTPD also take [`PASSWORD`]. All of it ends when the [`Endpoint`] is dropped.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::program;
+use crate::fault::{Result, While, ensure};
+use crate::install::is_root;
+use crate::process::{Run, Server, TempDir, find_program, free_port, read, set_mode, write};
+
+/// The password where a server of theirs is given one.
+pub(super) const PASSWORD: &str = "correct horse 1";
+/// The name where a server of theirs lets us choose it.
+const USER: &str = "ferry";
+const READY: Duration = Duration::from_secs(20);
+
+/// A server that can be started.
+pub(super) struct Starter {
+    pub(super) name: &'static str,
+    pub(super) peer: &'static str,
+    pub(super) start: fn(&Kit) -> Result<Endpoint>,
+}
+
+pub(super) const SERVERS: &[Starter] = &[
+    Starter { name: "sshd", peer: "sshd", start: sshd },
+    Starter { name: "dropbear", peer: "dropbear", start: dropbear },
+    Starter { name: "proftpd", peer: "proftpd", start: proftpd },
+    Starter { name: "rclone-serve", peer: "rclone", start: rclone },
+];
+
+/// A running server and how to log in to it. `known_hosts` holds its key.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) port: u16,
+    pub(super) user: String,
+    /// The folder that it serves, on this disk.
+    pub(super) root: PathBuf,
+    /// The same folder, as a client sees it; ends in a slash.
+    pub(super) folder: String,
+    /// A file for OpenSSH and those who read its format.
+    pub(super) known_hosts: PathBuf,
+    /// `SHA256:…`, for those who want to be told.
+    pub(super) fingerprint: String,
+    server: Server,
+    /// Dropped after the server.
+    _dir: TempDir,
+}
+
+impl Endpoint {
+    /// What the server said.
+    pub(super) fn log(&self) -> String {
+        self.server.log()
+    }
+}
+
+/// The client's side of every test: a folder and a key pair.
+#[derive(Debug)]
+pub(super) struct Kit {
+    dir: TempDir,
+    /// OpenSSH's form, unencrypted, ed25519.
+    pub(super) key: PathBuf,
+    /// The same in PuTTY's form; absent if `puttygen` is.
+    pub(super) ppk: PathBuf,
+}
+
+impl Kit {
+    pub(super) fn new() -> Result<Self> {
+        let dir = TempDir::new("kit")?;
+        let key = dir.join("key");
+        make_key(&key)?;
+        let ppk = dir.join("key.ppk");
+        if find_program("puttygen").is_some() {
+            program("puttygen")?.arg(&key).args(["-O", "private", "-o"]).arg(&ppk).finish()?.succeeded()?;
+        }
+        Ok(Self { dir, key, ppk })
+    }
+
+    pub(super) fn join(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn public(&self) -> PathBuf {
+        self.dir.join("key.pub")
+    }
+}
+
+fn make_key(path: &Path) -> Result<()> {
+    let run = program("ssh-keygen")?.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]);
+    run.arg(path).finish()?.succeeded().map(drop)
+}
+
+/// What each server gets before it starts.
+struct Place {
+    dir: TempDir,
+    root: PathBuf,
+    host_key: PathBuf,
+    port: u16,
+}
+
+impl Place {
+    fn new(name: &str) -> Result<Self> {
+        let dir = TempDir::new(name)?;
+        let root = dir.join("root");
+        std::fs::create_dir(&root).doing(|| format!("making {}", root.display()))?;
+        let host_key = dir.join("host_key");
+        make_key(&host_key)?;
+        Ok(Self { root, host_key, port: free_port()?, dir })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Starts it, waits for its port, and gathers what a client must know.
+    fn serve(self, run: &Run, user: &str, folder: &str) -> Result<Endpoint> {
+        let mut server = Server::start(run)?;
+        server.port(self.port, READY)?;
+        let public = self.path("host_key.pub");
+        let key = String::from_utf8_lossy(&read(&public)?).into_owned();
+        let known_hosts = self.path("known_hosts");
+        write(&known_hosts, format!("[127.0.0.1]:{} {key}", self.port))?;
+        let printed = program("ssh-keygen")?.arg("-lf").arg(&public).text()?;
+        let fingerprint = printed.split(' ').nth(1).unwrap_or_default().to_owned();
+        ensure!(fingerprint.starts_with("SHA256:"), "ssh-keygen prints no fingerprint: {printed}");
+        Ok(Endpoint {
+            port: self.port,
+            user: user.to_owned(),
+            root: self.root,
+            folder: folder.to_owned(),
+            known_hosts,
+            fingerprint,
+            server,
+            _dir: self.dir,
+        })
+    }
+}
+
+/// Name, uid and gid of whoever runs us.
+fn me() -> Result<(String, String, String)> {
+    let ask = |flag: &str| Ok(Run::new("id").arg(flag).text()?.trim().to_owned());
+    Ok((ask("-un")?, ask("-u")?, ask("-g")?))
+}
+
+fn with_slash(path: &Path) -> String {
+    format!("{}/", path.display())
+}
+
+/// OpenSSH's server. As root it wants its folder for privilege separation and its full path.
+pub(super) fn sshd(kit: &Kit) -> Result<Endpoint> {
+    let place = Place::new("sshd")?;
+    if is_root() {
+        std::fs::create_dir_all("/run/sshd").doing(|| "making /run/sshd".to_owned())?;
+        set_mode(Path::new("/run/sshd"), 0o755)?;
+    }
+    let authorized = place.path("authorized_keys");
+    write(&authorized, read(&kit.public())?)?;
+    let config = place.path("config");
+    let lines = [
+        format!("ListenAddress 127.0.0.1:{}", place.port),
+        format!("HostKey {}", place.host_key.display()),
+        format!("AuthorizedKeysFile {}", authorized.display()),
+        format!("Subsystem sftp internal-sftp -d {}", place.root.display()),
+        "PidFile none".to_owned(),
+        // The keys lie below the folder for temporary files, which anybody may write to.
+        "StrictModes no".to_owned(),
+        "UsePAM no".to_owned(),
+        "PermitRootLogin yes".to_owned(),
+        "PasswordAuthentication no".to_owned(),
+        "KbdInteractiveAuthentication no".to_owned(),
+        // A test opens connections as quickly as it can.
+        "MaxStartups 1000".to_owned(),
+        "LogLevel VERBOSE".to_owned(),
+    ];
+    write(&config, lines.join("\n") + "\n")?;
+    let (user, ..) = me()?;
+    let run = program("sshd")?.args(["-D", "-e", "-f"]).arg(&config);
+    let folder = with_slash(&place.root);
+    place.serve(&run, &user, &folder)
+}
+
+/// Dropbear with OpenSSH's sftp-server. It finds its keys only below the home folder of the account, so it
+/// is shown an account of its own, by a library that answers in place of `/etc/passwd`.
+pub(super) fn dropbear(kit: &Kit) -> Result<Endpoint> {
+    let place = Place::new("dropbear")?;
+    let (_, uid, gid) = me()?;
+    let ssh = place.root.join(".ssh");
+    std::fs::create_dir(&ssh).doing(|| format!("making {}", ssh.display()))?;
+    write(&ssh.join("authorized_keys"), read(&kit.public())?)?;
+    for (path, mode) in [(&place.root, 0o755), (&ssh, 0o700), (&ssh.join("authorized_keys"), 0o600)] {
+        set_mode(path, mode)?;
+    }
+    let (passwd, group) = (place.path("passwd"), place.path("group"));
+    write(&passwd, format!("{USER}:*:{uid}:{gid}::{}:/bin/sh\n", place.root.display()))?;
+    write(&group, format!("{USER}:x:{gid}:\n"))?;
+    let key = place.path("dropbear_key");
+    program("dropbearconvert")?
+        .args(["openssh", "dropbear"])
+        .arg(&place.host_key)
+        .arg(&key)
+        .finish()?
+        .succeeded()?;
+    // 2022.83 offers rsa-sha2 with no RSA key loaded, and ends the connection of a client that takes it.
+    let rsa = place.path("rsa_key");
+    program("dropbearkey")?.args(["-t", "rsa", "-s", "2048", "-f"]).arg(&rsa).finish()?.succeeded()?;
+    let run = program("dropbear")?
+        .args(["-F", "-E", "-s", "-p", &format!("127.0.0.1:{}", place.port), "-r"])
+        .arg(&key)
+        .arg("-r")
+        .arg(&rsa)
+        .arg("-P")
+        .arg(place.path("pid"))
+        .env("LD_PRELOAD", "libnss_wrapper.so")
+        .env("NSS_WRAPPER_PASSWD", passwd)
+        .env("NSS_WRAPPER_GROUP", group);
+    let folder = with_slash(&place.root);
+    let public = program("dropbearkey")?.args(["-y", "-f"]).arg(&rsa).text()?;
+    let public = public.lines().find(|line| line.starts_with("ssh-rsa ")).unwrap_or_default().to_owned();
+    let endpoint = place.serve(&run, USER, &folder)?;
+    // rclone takes the RSA key whatever it knows of the host.
+    let mut known = read(&endpoint.known_hosts)?;
+    known.extend_from_slice(format!("[127.0.0.1]:{} {public}\n", endpoint.port).as_bytes());
+    write(&endpoint.known_hosts, known)?;
+    Ok(endpoint)
+}
+
+/// ProFTPD with mod_sftp. It reads keys in the form of RFC 4716 and accounts from its own file.
+pub(super) fn proftpd(kit: &Kit) -> Result<Endpoint> {
+    let place = Place::new("proftpd")?;
+    let (name, uid, gid) = me()?;
+    let group = Run::new("id").arg("-gn").text()?;
+    let keys = place.path("keys");
+    let exported = program("ssh-keygen")?.args(["-e", "-m", "RFC4716", "-f"]).arg(kit.public()).text()?;
+    write(&keys, exported)?;
+    // Perl is part of every Debian; it has crypt(3), which no shell has.
+    let script = "print crypt($ARGV[0], q($6$ferrytest$))";
+    let hash = Run::new("perl").args(["-e", script, PASSWORD]).text()?;
+    let passwd = place.path("passwd");
+    write(&passwd, format!("{USER}:{hash}:{uid}:{gid}::{}:/bin/sh\n", place.root.display()))?;
+    set_mode(&passwd, 0o600)?;
+    set_mode(&place.host_key, 0o600)?;
+    let config = place.path("config");
+    let lines = [
+        "ModulePath /usr/lib/proftpd".to_owned(),
+        "LoadModule mod_sftp.c".to_owned(),
+        "ServerName test".to_owned(),
+        "ServerType standalone".to_owned(),
+        "DefaultAddress 127.0.0.1".to_owned(),
+        "SocketBindTight on".to_owned(),
+        "UseIPv6 off".to_owned(),
+        "UseReverseDNS off".to_owned(),
+        format!("Port {}", place.port),
+        format!("User {name}"),
+        format!("Group {}", group.trim()),
+        "RootLogin on".to_owned(),
+        "RequireValidShell off".to_owned(),
+        "AuthOrder mod_auth_file.c".to_owned(),
+        format!("AuthUserFile {}", passwd.display()),
+        format!("PidFile {}", place.path("pid").display()),
+        format!("ScoreboardFile {}", place.path("scoreboard").display()),
+        "WtmpLog off".to_owned(),
+        "TransferLog none".to_owned(),
+        format!("SystemLog {}", place.path("system.log").display()),
+        format!("DelayTable {}", place.path("delay").display()),
+        "AllowOverwrite on".to_owned(),
+        "AllowStoreRestart on".to_owned(),
+        "MaxInstances 100".to_owned(),
+        "SFTPEngine on".to_owned(),
+        format!("SFTPLog {}", place.path("sftp.log").display()),
+        format!("SFTPHostKey {}", place.host_key.display()),
+        format!("SFTPAuthorizedUserKeys file:{}", keys.display()),
+        "SFTPAuthMethods publickey password".to_owned(),
+    ];
+    write(&config, lines.join("\n") + "\n")?;
+    let run = program("proftpd")?.args(["--nodaemon", "--config"]).arg(&config);
+    let folder = with_slash(&place.root);
+    place.serve(&run, USER, &folder)
+}
+
+/// rclone's server: an object store's idea of files, made to look like SFTP.
+pub(super) fn rclone(kit: &Kit) -> Result<Endpoint> {
+    let place = Place::new("rclone")?;
+    let authorized = place.path("authorized_keys");
+    write(&authorized, read(&kit.public())?)?;
+    let run = program("rclone")?
+        .args(["serve", "sftp", "--config", "", "--vfs-cache-mode", "off", "--addr"])
+        .arg(format!("127.0.0.1:{}", place.port))
+        .args(["--user", USER, "--pass", PASSWORD, "--authorized-keys"])
+        .arg(&authorized)
+        .arg("--key")
+        .arg(&place.host_key)
+        .arg(&place.root);
+    place.serve(&run, USER, "/")
+}
