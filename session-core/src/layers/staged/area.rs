@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::finish::finish;
 use super::progress::Progress;
-use super::table::{Body, Fate, Kept, Serial, Slot, State, Table};
+use super::table::{Body, Changing, Fate, Kept, Serial, Slot, State, Table};
 use super::{Owner, Parking, StagingPolicy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::*;
@@ -177,6 +177,7 @@ impl StagingArea {
                     was_parked: true,
                     copied: false,
                     own_mode: false,
+                    changing: Changing::default(),
                     if_match: None,
                     expected_size: None,
                 });
@@ -326,7 +327,8 @@ impl StagingArea {
             }
             return Err(e);
         }
-        let body = Body::new(file, Progress::default());
+        let changing = Changing::default();
+        let body = Body::new(file, Progress::default(), Arc::clone(&changing));
         let serial = self.table().insert(Slot {
             owner: new.owner,
             path: new.path,
@@ -338,6 +340,7 @@ impl StagingArea {
             was_parked: false,
             copied: new.copied,
             own_mode: false,
+            changing,
             if_match: new.if_match,
             expected_size: None,
         });
@@ -362,7 +365,7 @@ impl StagingArea {
         serial: Serial,
         if_match: Option<Arc<str>>,
     ) -> Result<Option<Arc<Body>>> {
-        let (id, size) = {
+        let (id, size, own_mode, changing) = {
             let mut table = self.table();
             let Some(slot) = table.get_mut(serial) else { return Ok(None) };
             let State::Parked(kept) = &mut slot.state else { return Ok(None) };
@@ -370,9 +373,9 @@ impl StagingArea {
                 return Ok(None);
             }
             kept.busy = true;
-            (slot.id.clone(), kept.size)
+            (slot.id.clone(), kept.size, slot.own_mode, Arc::clone(&slot.changing))
         };
-        let opened = self.reopen_file(id, size).await;
+        let opened = self.reopen_file(id, size, own_mode, changing).await;
         let mut table = self.table();
         let Some(slot) = table.get_mut(serial) else { return Ok(None) };
         match opened {
@@ -397,13 +400,23 @@ impl StagingArea {
         }
     }
 
-    async fn reopen_file(&self, id: StageId, size: u64) -> Result<(StageId, Arc<Body>)> {
+    async fn reopen_file(
+        &self,
+        id: StageId,
+        size: u64,
+        own_mode: bool,
+        changing: Changing,
+    ) -> Result<(StageId, Arc<Body>)> {
+        // A write of the lost connection may still be on its way to the disk.
+        drop(changing.write().await);
         let (id, file) = self.store.stage(&Stage::Reopen(id)).await?;
         let there = file.metadata().await?.size;
         if there > size {
             file.set_attributes(&Attributes::size(size)).await?;
         }
-        Ok((id, Body::new(file, Progress::whole(size.min(there)))))
+        let mut progress = Progress::whole(size.min(there));
+        progress.own_mode = own_mode;
+        Ok((id, Body::new(file, progress, changing)))
     }
 
     /// How the commit of one handle goes on. Notes the expected size for the close that seals.
@@ -467,13 +480,14 @@ impl StagingArea {
 
     async fn publish_sealed(&self, serial: Serial, body: &Body) -> Result<Metadata> {
         let gone = || Error::new(ErrorKind::Closed);
-        let (path, id, exclusive, own_mode, copied, if_match, expected) = {
+        let (path, id, exclusive, copied, if_match, expected, changing) = {
             let table = self.table();
             let slot = table.get(serial).ok_or_else(gone)?;
             let if_match = slot.if_match.clone();
-            let (path, id) = (slot.path.clone(), slot.id.clone());
-            (path, id, slot.exclusive, slot.own_mode, slot.copied, if_match, slot.expected_size)
+            let (path, id, changing) = (slot.path.clone(), slot.id.clone(), Arc::clone(&slot.changing));
+            (path, id, slot.exclusive, slot.copied, if_match, slot.expected_size, changing)
         };
+        let _still = changing.write().await;
         lease::current().unless_cut(|| Ok(()))?;
         if let Some(expected) = expected {
             let size = body.file.metadata().await?.size;
@@ -502,7 +516,8 @@ impl StagingArea {
             }
         }
         let replace = if exclusive { Replace::No } else { Replace::Yes };
-        self.store.publish(&id, &path, replace, !own_mode).await
+        let keep = !body.progress().own_mode;
+        self.store.publish(&id, &path, replace, keep).await
     }
 
     /// Discards what the owner of an entry parked at its path before.
@@ -537,27 +552,13 @@ impl StagingArea {
         }
     }
 
-    /// Attributes were set on an entry's file.
-    pub(super) fn applied(&self, serial: Serial, body: &Body, attributes: &Attributes) {
-        let mut progress = body.progress();
-        progress.touched = true;
-        if let Some(size) = attributes.size {
-            progress.resized(size);
-        }
-        drop(progress);
-        if (attributes.mode.is_some() || attributes.uid.is_some() || attributes.gid.is_some())
-            && let Some(slot) = self.table().get_mut(serial)
-        {
-            slot.own_mode = true;
-        }
-    }
-
     /// The last handle is gone: the entry is kept for its owner, or thrown away.
     fn park(&self, table: &mut Table, serial: Serial) {
         let Some(slot) = table.get_mut(serial) else { return };
         let State::Open { body, .. } = &slot.state else { return };
         let (size, room, touched) = {
             let progress = body.progress();
+            slot.own_mode = progress.own_mode;
             (progress.arrived(), progress.size(), progress.touched)
         };
         // Nothing to continue from: keeping it would only hide the published file.
@@ -609,7 +610,7 @@ impl StagingArea {
     async fn publish_parked(self: &Arc<Self>, serial: Serial) {
         let Some(path) = self.table().get(serial).map(|slot| slot.path.clone()) else { return };
         let _hold = self.hold(vec![path.clone()]).await;
-        let (id, replace, keep) = {
+        let (id, replace, keep, changing) = {
             let mut table = self.table();
             let Some(slot) = table.get_mut(serial) else { return };
             let State::Parked(kept) = &mut slot.state else { return };
@@ -622,8 +623,9 @@ impl StagingArea {
             }
             kept.busy = true;
             let replace = if slot.exclusive { Replace::No } else { Replace::Yes };
-            (slot.id.clone(), replace, !slot.own_mode)
+            (slot.id.clone(), replace, !slot.own_mode, Arc::clone(&slot.changing))
         };
+        let _still = changing.write().await;
         let published = self.store.publish(&id, &path, replace, keep).await;
         let mut table = self.table();
         match published {

@@ -1,7 +1,8 @@
 //! The open files of a staged entry: `Handle` writes and ends, `Reader` only reads.
 //!
 //! An ending waits for the calls in flight on its handle; the first one that succeeds wins and all later
-//! calls answer `Closed`. A commit that fails ends nothing: the handle can be aborted, parked, committed
+//! calls answer `Closed`. A change whose caller gave up goes on in the store; publishing and reopening wait
+//! for it, parking does not. A commit that fails ends nothing: the handle can be aborted, parked, committed
 //! again, or is parked at its drop. A reader holds nothing back: the file is sealed without it.
 
 use std::ops::Range;
@@ -62,12 +63,6 @@ impl Handle {
         let alone = Arc::clone(&self.door).write_owned().await;
         if self.over.load(Ordering::SeqCst) { Err(closed()) } else { Ok(alone) }
     }
-
-    async fn apply(&self, attributes: &Attributes) -> Result<()> {
-        self.body.file.set_attributes(attributes).await?;
-        self.area.applied(self.serial, &self.body, attributes);
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -85,17 +80,7 @@ impl File for Handle {
         if data.is_empty() {
             return Ok(());
         }
-        let len = data.len() as u64;
-        if self.append {
-            let _turn = self.body.appending.lock().await;
-            let end = self.body.progress().size();
-            self.body.file.write_at(end, data).await?;
-            self.body.progress().wrote(end, len);
-        } else {
-            self.body.file.write_at(offset, data).await?;
-            self.body.progress().wrote(offset, len);
-        }
-        Ok(())
+        self.body.write((!self.append).then_some(offset), data).await
     }
 
     async fn metadata(&self) -> Result<Metadata> {
@@ -105,7 +90,7 @@ impl File for Handle {
 
     async fn set_attributes(&self, attributes: &Attributes) -> Result<()> {
         let _inside = self.call().await?;
-        self.apply(attributes).await
+        self.body.set_attributes(attributes).await
     }
 
     async fn sync(&self) -> Result<()> {
@@ -124,7 +109,7 @@ impl File for Handle {
     async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {
         let mut alone = self.shut().await?;
         if !options.attributes.is_empty() {
-            self.apply(&options.attributes).await?;
+            self.body.set_attributes(&options.attributes).await?;
         }
         loop {
             match self.area.closing(self.serial, options.expected_size) {

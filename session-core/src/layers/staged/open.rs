@@ -195,11 +195,7 @@ impl Staged {
         }
         let hold = self.area.hold(vec![path.clone()]).await;
         match self.view(path) {
-            Some(View::Open(serial, body)) => {
-                body.file.set_attributes(attributes).await?;
-                self.area.applied(serial, &body, attributes);
-                Ok(())
-            }
+            Some(View::Open(_, body)) => body.set_attributes(attributes).await,
             Some(View::Parked(serial, ..)) => {
                 let (handle, _hold) = self.reopen(serial, &OpenOptions::update(), hold).await?;
                 // Dropped, it is parked again.

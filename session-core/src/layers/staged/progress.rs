@@ -19,13 +19,15 @@ pub(super) struct Progress {
     size: u64,
     /// Whether a client wrote, cut or set anything.
     pub(super) touched: bool,
+    /// Mode or owner were set on purpose, so those of a replaced file are not taken over.
+    pub(super) own_mode: bool,
 }
 
 impl Progress {
     /// A file that is whole up to `size`.
     pub(super) fn whole(size: u64) -> Self {
         let ranges = if size == 0 { Vec::new() } else { std::iter::once(0..size).collect() };
-        Progress { ranges, size, touched: false }
+        Progress { ranges, size, ..Progress::default() }
     }
 
     /// `len` bytes arrived at `offset`.

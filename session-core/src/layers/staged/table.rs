@@ -11,9 +11,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::Owner;
+use super::finish::finish;
 use super::progress::Progress;
+use crate::error::Result;
 use crate::fs::{File, StageId};
-use crate::metadata::{FileType, Metadata};
+use crate::metadata::{Attributes, FileType, Metadata};
 use crate::path::VPath;
 
 /// The number of an entry, unique within its area.
@@ -24,12 +26,60 @@ pub(super) struct Body {
     pub(super) file: Arc<dyn File>,
     pub(super) progress: Mutex<Progress>,
     /// Appends go one after the other: each begins where the one before ended.
-    pub(super) appending: tokio::sync::Mutex<()>,
+    appending: tokio::sync::Mutex<()>,
+    changing: Changing,
 }
 
+/// Read by each change under way, also by one whose caller gave up; written by whoever needs the content
+/// to stand still. It belongs to the entry and outlives its open file.
+pub(super) type Changing = Arc<tokio::sync::RwLock<()>>;
+
 impl Body {
-    pub(super) fn new(file: Arc<dyn File>, progress: Progress) -> Arc<Self> {
-        Arc::new(Body { file, progress: Mutex::new(progress), appending: tokio::sync::Mutex::new(()) })
+    pub(super) fn new(file: Arc<dyn File>, progress: Progress, changing: Changing) -> Arc<Self> {
+        let appending = tokio::sync::Mutex::new(());
+        Arc::new(Body { file, progress: Mutex::new(progress), appending, changing })
+    }
+
+    /// Writes `data` at `offset`, or at the end. What has begun goes on if the caller gives up, and is
+    /// waited for before the content is published or opened again.
+    pub(super) async fn write(self: &Arc<Self>, offset: Option<u64>, data: Bytes) -> Result<()> {
+        let under_way = Arc::clone(&self.changing).read_owned().await;
+        let this = Arc::clone(self);
+        finish(async move {
+            let _under_way = under_way;
+            let len = data.len() as u64;
+            let (_turn, at) = match offset {
+                Some(offset) => (None, offset),
+                None => {
+                    let turn = this.appending.lock().await;
+                    let end = this.progress().size();
+                    (Some(turn), end)
+                }
+            };
+            this.file.write_at(at, data).await?;
+            this.progress().wrote(at, len);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets attributes, as [`Body::write`] writes.
+    pub(super) async fn set_attributes(self: &Arc<Self>, attributes: &Attributes) -> Result<()> {
+        let under_way = Arc::clone(&self.changing).read_owned().await;
+        let (this, attributes) = (Arc::clone(self), attributes.clone());
+        finish(async move {
+            let _under_way = under_way;
+            this.file.set_attributes(&attributes).await?;
+            let mut progress = this.progress();
+            progress.touched = true;
+            progress.own_mode |=
+                attributes.mode.is_some() || attributes.uid.is_some() || attributes.gid.is_some();
+            if let Some(size) = attributes.size {
+                progress.resized(size);
+            }
+            Ok(())
+        })
+        .await
     }
 
     pub(super) fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
@@ -95,8 +145,9 @@ pub(super) struct Slot {
     pub(super) was_parked: bool,
     /// It began as a copy of the published file.
     pub(super) copied: bool,
-    /// Mode or owner were set on purpose, so those of a replaced file are not taken over.
+    /// Mode or owner were set on purpose before it was parked.
     pub(super) own_mode: bool,
+    pub(super) changing: Changing,
     pub(super) if_match: Option<Arc<str>>,
     pub(super) expected_size: Option<u64>,
 }

@@ -3,9 +3,22 @@
 
 use super::*;
 
-#[tokio::test]
-async fn open_stat_and_list_show_the_received_size_to_the_owner_only() {
-    let b = Bench::new();
+cases! {
+    open_stat_and_list_show_the_received_size_to_the_owner_only
+    open_read_shows_what_was_written_to_the_owner_only
+    parked_is_seen_and_locked_for_the_owner_and_hidden_from_others
+    rename_of_the_path_by_the_owner_moves_what_the_commit_publishes
+    rename_of_the_path_by_others_acts_on_the_published_file
+    remove_by_the_owner_lets_the_commit_succeed_and_publish_nothing
+    remove_by_others_acts_on_the_published_file
+    set_attributes_by_the_owner_are_published_with_the_upload
+    set_attributes_by_others_act_on_the_published_file_and_stay
+    the_parent_cannot_be_removed_by_anybody
+    an_entry_moves_along_with_its_parent_whoever_moves_it
+}
+
+async fn open_stat_and_list_show_the_received_size_to_the_owner_only(new: Make) {
+    let b = new();
     b.put("/old", "old content").await;
     for path in ["/old", "/new"] {
         let file = create(&b.mine, path).await;
@@ -24,9 +37,8 @@ async fn open_stat_and_list_show_the_received_size_to_the_owner_only() {
     }
 }
 
-#[tokio::test]
-async fn open_read_shows_what_was_written_to_the_owner_only() {
-    let b = Bench::new();
+async fn open_read_shows_what_was_written_to_the_owner_only(new: Make) {
+    let b = new();
     b.put("/old", "old").await;
     for path in ["/old", "/new"] {
         let options = OpenOptions { read: true, ..OpenOptions::create() };
@@ -42,9 +54,9 @@ async fn open_read_shows_what_was_written_to_the_owner_only() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn parked_is_seen_and_locked_for_the_owner_and_hidden_from_others() {
-    let b = Bench::new();
+async fn parked_is_seen_and_locked_for_the_owner_and_hidden_from_others(new: Make) {
+    let b = new();
+    let new_mode = b.new_mode().await;
     b.put("/old", "old content").await;
     for path in ["/old", "/new"] {
         b.parked(path, "part").await;
@@ -56,18 +68,17 @@ async fn parked_is_seen_and_locked_for_the_owner_and_hidden_from_others() {
         }
     }
     let mode = b.mine.stat(&p("/new"), Follow::Yes).await.unwrap().mode;
-    assert_eq!(mode, Some(0o644));
+    assert_eq!(mode, new_mode);
     assert_eq!(listed(&b.again, "/").await, [("new".to_owned(), 4), ("old".to_owned(), 4)]);
     assert_eq!(listed(&b.other, "/").await, [("old".to_owned(), 11)]);
     assert_eq!(read(&b.other, "/old").await.unwrap(), "old content");
     assert_eq!(size(&b.other, "/new").await, None);
 }
 
-#[tokio::test]
-async fn rename_of_the_path_by_the_owner_moves_what_the_commit_publishes() {
+async fn rename_of_the_path_by_the_owner_moves_what_the_commit_publishes(new: Make) {
     for overwrite in [false, true] {
         for session in 0..2 {
-            let b = Bench::new();
+            let b = new();
             if overwrite {
                 b.put("/f", "old").await;
             }
@@ -88,9 +99,8 @@ async fn rename_of_the_path_by_the_owner_moves_what_the_commit_publishes() {
     }
 }
 
-#[tokio::test]
-async fn rename_of_the_path_by_others_acts_on_the_published_file() {
-    let b = Bench::new();
+async fn rename_of_the_path_by_others_acts_on_the_published_file(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     let file = create(&b.mine, "/f").await;
     write(&file, 0, "new").await;
@@ -104,11 +114,10 @@ async fn rename_of_the_path_by_others_acts_on_the_published_file() {
     assert_eq!(kind(b.other.rename(&p("/absent"), &p("/h"), Replace::No).await), ErrorKind::NotFound);
 }
 
-#[tokio::test]
-async fn remove_by_the_owner_lets_the_commit_succeed_and_publish_nothing() {
+async fn remove_by_the_owner_lets_the_commit_succeed_and_publish_nothing(new: Make) {
     for overwrite in [false, true] {
         for session in 0..2 {
-            let b = Bench::new();
+            let b = new();
             if overwrite {
                 b.put("/f", "old").await;
             }
@@ -127,9 +136,8 @@ async fn remove_by_the_owner_lets_the_commit_succeed_and_publish_nothing() {
     }
 }
 
-#[tokio::test]
-async fn remove_by_others_acts_on_the_published_file() {
-    let b = Bench::new();
+async fn remove_by_others_acts_on_the_published_file(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     for path in ["/f", "/new"] {
         let file = create(&b.mine, path).await;
@@ -146,10 +154,10 @@ async fn remove_by_others_acts_on_the_published_file() {
     }
 }
 
-#[tokio::test]
-async fn set_attributes_by_the_owner_are_published_with_the_upload() {
+async fn set_attributes_by_the_owner_are_published_with_the_upload(new: Make) {
     for parked in [false, true] {
-        let b = Bench::new();
+        let b = new();
+        let new_mode = b.new_mode().await;
         b.put("/f", "old").await;
         let file = create(&b.mine, "/f").await;
         write(&file, 0, "new").await;
@@ -159,7 +167,7 @@ async fn set_attributes_by_the_owner_are_published_with_the_upload() {
         for (by, mode) in [(&b.mine, 0o640), (&b.again, 0o600)] {
             by.set_attributes(&p("/f"), &Attributes::mode(mode), Follow::Yes).await.unwrap();
             assert_eq!(by.stat(&p("/f"), Follow::Yes).await.unwrap().mode, Some(mode));
-            assert_eq!(b.other.stat(&p("/f"), Follow::Yes).await.unwrap().mode, Some(0o644));
+            assert_eq!(b.other.stat(&p("/f"), Follow::Yes).await.unwrap().mode, new_mode);
         }
         let file = if parked { open(&b.mine, "/f", resume()).await.unwrap() } else { file };
         assert_eq!(commit(&file).await.unwrap().mode, Some(0o600));
@@ -168,24 +176,23 @@ async fn set_attributes_by_the_owner_are_published_with_the_upload() {
     }
 }
 
-#[tokio::test]
-async fn set_attributes_by_others_act_on_the_published_file_and_stay() {
-    let b = Bench::new();
+async fn set_attributes_by_others_act_on_the_published_file_and_stay(new: Make) {
+    let b = new();
+    let new_mode = b.new_mode().await;
     b.put("/f", "old").await;
     let file = create(&b.mine, "/f").await;
     write(&file, 0, "new").await;
     b.other.set_attributes(&p("/f"), &Attributes::mode(0o400), Follow::Yes).await.unwrap();
-    assert_eq!(b.mine.stat(&p("/f"), Follow::Yes).await.unwrap().mode, Some(0o644));
+    assert_eq!(b.mine.stat(&p("/f"), Follow::Yes).await.unwrap().mode, new_mode);
     // What replaces a file takes over its mode.
     assert_eq!(commit(&file).await.unwrap().mode, Some(0o400));
     let absent = b.other.set_attributes(&p("/none"), &Attributes::mode(0o400), Follow::Yes).await;
     assert_eq!(kind(absent), ErrorKind::NotFound);
 }
 
-#[tokio::test]
-async fn the_parent_cannot_be_removed_by_anybody() {
+async fn the_parent_cannot_be_removed_by_anybody(new: Make) {
     for parked in [false, true] {
-        let b = Bench::new();
+        let b = new();
         b.mine.create_dir(&p("/d"), &Attributes::none()).await.unwrap();
         b.mine.create_dir(&p("/d/e"), &Attributes::none()).await.unwrap();
         let file = create(&b.mine, "/d/e/f").await;
@@ -203,10 +210,9 @@ async fn the_parent_cannot_be_removed_by_anybody() {
     }
 }
 
-#[tokio::test]
-async fn an_entry_moves_along_with_its_parent_whoever_moves_it() {
+async fn an_entry_moves_along_with_its_parent_whoever_moves_it(new: Make) {
     for by in 0..3 {
-        let b = Bench::new();
+        let b = new();
         b.mine.create_dir(&p("/d"), &Attributes::none()).await.unwrap();
         b.put("/d-1", "beside").await;
         let file = create(&b.mine, "/d/f").await;

@@ -7,8 +7,18 @@ use std::task::{Context, Poll, Waker};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_on_one_path_leaves_whole_content_and_nothing_staged() {
-    let b = Bench::new();
+async fn a_crowd_over_the_little_store() {
+    a_crowd_on_one_path_leaves_whole_content_and_nothing_staged(Bench::new).await;
+}
+
+#[cfg(feature = "local")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_over_a_directory() {
+    a_crowd_on_one_path_leaves_whole_content_and_nothing_staged(Bench::local).await;
+}
+
+async fn a_crowd_on_one_path_leaves_whole_content_and_nothing_staged(new: Make) {
+    let b = new();
     b.mine.create_dir(&p("/d"), &Attributes::none()).await.unwrap();
     b.put("/d/f", "old-old-old-").await;
     let mut tasks = Vec::new();
@@ -233,4 +243,43 @@ async fn giving_up_a_write_leaves_a_size_that_a_resume_can_trust() {
         ended
     })
     .await;
+}
+
+#[tokio::test]
+async fn nothing_changes_after_the_commit_though_a_write_was_given_up() {
+    at_every_await(StagingPolicy::default(), async |b, n| {
+        let file = create(&b.mine, "/f").await;
+        write(&file, 0, "part").await;
+        let ended = give_up_after(n, file.write_at(2, Bytes::from_static(b"more"))).await.is_some();
+        let etag = commit(&file).await.unwrap().etag;
+        assert_eq!(b.staged().await, 0);
+        assert_eq!(b.other.stat(&p("/f"), Follow::Yes).await.unwrap().etag, etag);
+        assert_eq!(read(&b.other, "/f").await.unwrap(), if n == 0 { "part" } else { "pamore" });
+        ended
+    })
+    .await;
+}
+
+#[cfg(feature = "local")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn giving_up_over_a_directory_leaves_old_or_new() {
+    for n in 0..12 {
+        let b = Bench::local();
+        b.put("/f", "old").await;
+        let opened = give_up_after(n % 4, open(&b.mine, "/f", OpenOptions::create())).await;
+        drop(opened);
+        let file = create(&b.mine, "/f").await;
+        write(&file, 0, "newer").await;
+        drop(give_up_after(n, commit(&file)).await);
+        drop(file);
+        // What was handed to the pool ends by itself; then the table and the directory agree.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let staged = b.staged().await;
+        assert_eq!(staged, b.area.parked().len());
+        match read(&b.other, "/f").await.unwrap().as_str() {
+            "old" => assert_eq!(staged, 1),
+            "newer" => assert_eq!(staged, 0),
+            mixture => panic!("{mixture}"),
+        }
+    }
 }

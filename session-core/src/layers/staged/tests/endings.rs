@@ -2,9 +2,29 @@
 
 use super::*;
 
-#[tokio::test]
-async fn only_the_last_close_publishes() {
-    let b = Bench::new();
+cases! {
+    only_the_last_close_publishes
+    a_truncating_open_is_independent_and_the_last_to_commit_wins
+    an_exclusive_open_fails_where_a_file_stands_at_open_or_at_commit
+    the_first_ending_wins_and_waits_for_calls_in_flight
+    a_drop_parks_at_once_and_the_upload_goes_on
+    an_append_continues_at_the_received_size
+    a_resume_never_begins_above_a_hole
+    an_abort_leaves_the_old_content_and_nothing_staged
+    an_abort_answers_when_the_room_is_free
+    an_empty_file_is_published_and_an_empty_rest_is_not_kept
+    a_wrong_size_is_corrupt_and_publishes_nothing
+    attributes_of_the_commit_are_published_with_it
+    a_condition_is_checked_at_open_and_again_at_commit
+    nothing_is_published_after_the_cut
+    a_parked_overwrite_hides_the_file_for_an_hour
+    a_shared_account_keeps_no_overwrites_and_sees_only_its_session
+    a_new_upload_replaces_the_parked_one_when_it_has_something_to_show
+    a_restart_parks_what_was_open
+}
+
+async fn only_the_last_close_publishes(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     let one = create(&b.mine, "/f").await;
     let two = open(&b.again, "/f", resume()).await.unwrap();
@@ -20,9 +40,8 @@ async fn only_the_last_close_publishes() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn a_truncating_open_is_independent_and_the_last_to_commit_wins() {
-    let b = Bench::new();
+async fn a_truncating_open_is_independent_and_the_last_to_commit_wins(new: Make) {
+    let b = new();
     let one = create(&b.mine, "/f").await;
     write(&one, 0, "one").await;
     let two = create(&b.again, "/f").await;
@@ -35,9 +54,8 @@ async fn a_truncating_open_is_independent_and_the_last_to_commit_wins() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn an_exclusive_open_fails_where_a_file_stands_at_open_or_at_commit() {
-    let b = Bench::new();
+async fn an_exclusive_open_fails_where_a_file_stands_at_open_or_at_commit(new: Make) {
+    let b = new();
     let one = create(&b.mine, "/f").await;
     write(&one, 0, "one").await;
     let two = open(&b.mine, "/f", exclusive()).await.unwrap();
@@ -53,30 +71,21 @@ async fn an_exclusive_open_fails_where_a_file_stands_at_open_or_at_commit() {
     assert_eq!(b.staged().await, 1);
 }
 
-#[tokio::test]
-async fn the_first_ending_wins_and_waits_for_calls_in_flight() {
-    let b = Bench::new();
+async fn the_first_ending_wins_and_waits_for_calls_in_flight(new: Make) {
+    let b = new();
     let file = create(&b.mine, "/f").await;
-    let writes: Vec<_> = (0..20)
-        .map(|i| {
-            let file = Arc::clone(&file);
-            tokio::spawn(async move { file.write_at(i * 2, Bytes::from_static(b"ab")).await })
-        })
-        .collect();
-    tokio::task::yield_now().await;
-    let (commit, park, abort) = tokio::join!(commit(&file), file.park(), file.abort());
+    let write = |i: u64| file.write_at(i * 2, Bytes::from_static(b"ab"));
+    let writes = futures_util::future::join_all((0..20).map(write));
+    let (writes, commit, park, abort) = tokio::join!(writes, commit(&file), file.park(), file.abort());
     assert_eq!(commit.unwrap().size, 40);
     assert_eq!(kind(park), ErrorKind::Closed);
     assert_eq!(kind(abort), ErrorKind::Closed);
-    for write in writes {
-        write.await.unwrap().unwrap();
-    }
+    assert!(writes.iter().all(|write| write.is_ok()));
     assert_eq!(size(&b.other, "/f").await, Some(40));
 }
 
-#[tokio::test]
-async fn a_drop_parks_at_once_and_the_upload_goes_on() {
-    let b = Bench::new();
+async fn a_drop_parks_at_once_and_the_upload_goes_on(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     let file = create(&b.mine, "/f").await;
     write(&file, 0, "hello ").await;
@@ -91,9 +100,8 @@ async fn a_drop_parks_at_once_and_the_upload_goes_on() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn an_append_continues_at_the_received_size() {
-    let b = Bench::new();
+async fn an_append_continues_at_the_received_size(new: Make) {
+    let b = new();
     b.parked("/f", "hello").await;
     let append = OpenOptions { append: true, ..resume() };
     let file = open(&b.mine, "/f", append.clone()).await.unwrap();
@@ -111,9 +119,8 @@ async fn an_append_continues_at_the_received_size() {
     assert_eq!(read(&b.mine, "/new").await.unwrap(), "ab");
 }
 
-#[tokio::test]
-async fn a_resume_never_begins_above_a_hole() {
-    let b = Bench::new();
+async fn a_resume_never_begins_above_a_hole(new: Make) {
+    let b = new();
     let file = create(&b.mine, "/f").await;
     write(&file, 0, "0123").await;
     write(&file, 8, "89").await;
@@ -127,9 +134,8 @@ async fn a_resume_never_begins_above_a_hole() {
     assert_eq!(read(&b.other, "/f").await.unwrap(), "012345");
 }
 
-#[tokio::test]
-async fn an_abort_leaves_the_old_content_and_nothing_staged() {
-    let b = Bench::new();
+async fn an_abort_leaves_the_old_content_and_nothing_staged(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     let one = create(&b.mine, "/f").await;
     write(&one, 0, "new").await;
@@ -143,18 +149,16 @@ async fn an_abort_leaves_the_old_content_and_nothing_staged() {
     assert_eq!(read(&b.other, "/f").await.unwrap(), "old");
 }
 
-#[tokio::test]
-async fn an_abort_answers_when_the_room_is_free() {
-    let b = Bench::new();
+async fn an_abort_answers_when_the_room_is_free(new: Make) {
+    let b = new();
     let file = create(&b.mine, "/f").await;
     write(&file, 0, "new").await;
     file.abort().await.unwrap();
     assert_eq!(b.store.staged().await.unwrap().len(), 0);
 }
 
-#[tokio::test]
-async fn an_empty_file_is_published_and_an_empty_rest_is_not_kept() {
-    let b = Bench::new();
+async fn an_empty_file_is_published_and_an_empty_rest_is_not_kept(new: Make) {
+    let b = new();
     let file = create(&b.mine, "/empty").await;
     assert_eq!(commit(&file).await.unwrap().size, 0);
     assert_eq!(size(&b.other, "/empty").await, Some(0));
@@ -164,9 +168,8 @@ async fn an_empty_file_is_published_and_an_empty_rest_is_not_kept() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn a_wrong_size_is_corrupt_and_publishes_nothing() {
-    let b = Bench::new();
+async fn a_wrong_size_is_corrupt_and_publishes_nothing(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     let file = create(&b.mine, "/f").await;
     write(&file, 0, "new!").await;
@@ -186,9 +189,8 @@ async fn a_wrong_size_is_corrupt_and_publishes_nothing() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn attributes_of_the_commit_are_published_with_it() {
-    let b = Bench::new();
+async fn attributes_of_the_commit_are_published_with_it(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     let file = create(&b.mine, "/f").await;
     let options = CommitOptions { attributes: Attributes::mode(0o600), ..CommitOptions::default() };
@@ -199,9 +201,8 @@ async fn attributes_of_the_commit_are_published_with_it() {
     assert_eq!(commit(&open(&b.mine, "/n", options).await.unwrap()).await.unwrap().mode, Some(0o640));
 }
 
-#[tokio::test]
-async fn a_condition_is_checked_at_open_and_again_at_commit() {
-    let b = Bench::new();
+async fn a_condition_is_checked_at_open_and_again_at_commit(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     let etag = b.mine.stat(&p("/f"), Follow::Yes).await.unwrap().etag;
     let options = OpenOptions { if_match: etag, ..OpenOptions::create() };
@@ -217,17 +218,18 @@ async fn a_condition_is_checked_at_open_and_again_at_commit() {
 
 #[tokio::test]
 async fn a_commit_that_fails_leaves_the_upload_to_be_parked() {
-    let b = Bench::new();
+    let store = Arc::new(Little::new());
+    let b = Bench::over(Arc::clone(&store) as _, StagingPolicy::default());
     let file = create(&b.mine, "/f").await;
     write(&file, 0, "new").await;
-    b.store.fail_publish(ErrorKind::NoSpace);
+    store.fail_publish(ErrorKind::NoSpace);
     assert_eq!(kind(commit(&file).await), ErrorKind::NoSpace);
     drop(file);
     assert_eq!(size(&b.mine, "/f").await, Some(3));
     b.mine.create_dir(&p("/d"), &Attributes::none()).await.unwrap();
     let file = create(&b.mine, "/d/f").await;
     write(&file, 0, "new").await;
-    b.store.vanish(&p("/d"));
+    store.vanish(&p("/d"));
     assert_eq!(kind(commit(&file).await), ErrorKind::NotFound);
     drop(file);
     b.mine.create_dir(&p("/d"), &Attributes::none()).await.unwrap();
@@ -235,9 +237,8 @@ async fn a_commit_that_fails_leaves_the_upload_to_be_parked() {
     assert_eq!(b.staged().await, 1);
 }
 
-#[tokio::test]
-async fn nothing_is_published_after_the_cut() {
-    let b = Bench::new();
+async fn nothing_is_published_after_the_cut(new: Make) {
+    let b = new();
     let leases = crate::lease::Leases::new();
     let file = create(&b.mine, "/f").await;
     write(&file, 0, "new").await;
@@ -295,9 +296,8 @@ async fn staging_is_off_where_the_policy_says() {
     assert_eq!(size(&b.other, "/offside").await, None);
 }
 
-#[tokio::test]
-async fn a_parked_overwrite_hides_the_file_for_an_hour() {
-    let b = Bench::new();
+async fn a_parked_overwrite_hides_the_file_for_an_hour(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     b.parked("/f", "part").await;
     b.later(3599);
@@ -309,9 +309,8 @@ async fn a_parked_overwrite_hides_the_file_for_an_hour() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn a_shared_account_keeps_no_overwrites_and_sees_only_its_session() {
-    let b = Bench::new();
+async fn a_shared_account_keeps_no_overwrites_and_sees_only_its_session(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     let (one, two) = (b.shared("1"), b.shared("2"));
     for path in ["/f", "/new"] {
@@ -371,9 +370,8 @@ async fn a_sweep_bounds_age_number_and_bytes_and_keeps_the_newest() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn a_new_upload_replaces_the_parked_one_when_it_has_something_to_show() {
-    let b = Bench::new();
+async fn a_new_upload_replaces_the_parked_one_when_it_has_something_to_show(new: Make) {
+    let b = new();
     b.parked("/f", "parked").await;
     let file = create(&b.mine, "/f").await;
     assert_eq!(size(&b.mine, "/f").await, Some(0));
@@ -389,9 +387,8 @@ async fn a_new_upload_replaces_the_parked_one_when_it_has_something_to_show() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn a_restart_parks_what_was_open() {
-    let b = Bench::new();
+async fn a_restart_parks_what_was_open(new: Make) {
+    let b = new();
     b.put("/f", "old").await;
     for path in ["/f", "/new"] {
         let file = create(&b.mine, path).await;
@@ -402,7 +399,7 @@ async fn a_restart_parks_what_was_open() {
     write(&lost, 0, "x").await;
     std::mem::forget(lost);
     std::mem::forget(create(&b.mine, "/empty").await);
-    let after = Bench::over(Arc::clone(&b.store), StagingPolicy::default());
+    let after = b.restarted();
     assert_eq!(after.area.recover().await.unwrap(), 2);
     assert_eq!(after.area.recover().await.unwrap(), 0);
     assert_eq!(after.staged().await, 2);

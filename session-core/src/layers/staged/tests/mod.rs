@@ -1,4 +1,4 @@
-//! Staging over a store that yields at each step. The cells of the table of who sees what are in `cells`,
+//! Staging over a store that yields at each step, and over a directory. The cells of the table of who sees what are in `cells`,
 //! ends and policies in `endings`, names in `names`, giving up and crowds in `churn`.
 
 mod cells;
@@ -23,10 +23,16 @@ fn p(path: &str) -> VPath {
 /// As everybody above sees it.
 type Fs = Arc<dyn Filesystem>;
 
+/// Makes a fresh bench of one kind.
+type Make = fn() -> Bench;
+
 struct Bench {
-    store: Arc<Little>,
+    store: Fs,
     area: Arc<StagingArea>,
-    seconds: Arc<AtomicU64>,
+    /// Seconds that the clock is ahead.
+    ahead: Arc<AtomicU64>,
+    /// Where the store's directory is removed in the end.
+    dir: Option<tempfile::TempDir>,
     /// Two sessions of one account, one of another account.
     mine: Fs,
     again: Fs,
@@ -42,16 +48,36 @@ impl Bench {
         Self::over(Arc::new(Little::new()), policy)
     }
 
-    fn over(store: Arc<Little>, policy: StagingPolicy) -> Self {
-        let seconds = Arc::new(AtomicU64::new(1_000_000));
+    fn over(store: Fs, policy: StagingPolicy) -> Self {
+        let ahead = Arc::new(AtomicU64::new(0));
         let clock: Clock = {
-            let seconds = Arc::clone(&seconds);
-            Arc::new(move || SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.load(Ordering::SeqCst)))
+            let (ahead, start) = (Arc::clone(&ahead), SystemTime::now());
+            Arc::new(move || start + Duration::from_secs(ahead.load(Ordering::SeqCst)))
         };
-        let area = StagingArea::new(Arc::clone(&store) as _, policy, clock).unwrap();
+        let area = StagingArea::new(Arc::clone(&store), policy, clock).unwrap();
         let staged = |name: &str| Arc::new(Staged::new(Owner::account(name), Arc::clone(&area))) as Fs;
         let (mine, again, other) = (staged("ann"), staged("ann"), staged("bob"));
-        Bench { store, area, seconds, mine, again, other }
+        Bench { store, area, ahead, dir: None, mine, again, other }
+    }
+
+    /// Over a directory of this machine, all of it on the blocking pool.
+    #[cfg(feature = "local")]
+    fn local() -> Self {
+        use crate::store::local::{LocalOptions, LocalStore};
+        let dir = tempfile::tempdir().unwrap();
+        let options = LocalOptions { in_place: 0, ..LocalOptions::default() };
+        let store = Arc::new(LocalStore::open(dir.path(), options).unwrap());
+        Bench { dir: Some(dir), ..Self::over(store, StagingPolicy::default()) }
+    }
+
+    /// As after the end of the process: nothing is left but what the store keeps.
+    fn restarted(&self) -> Self {
+        #[cfg(feature = "local")]
+        if let Some(dir) = &self.dir {
+            let store = crate::store::local::LocalStore::open(dir.path(), Default::default()).unwrap();
+            return Self::over(Arc::new(store), StagingPolicy::default());
+        }
+        Self::over(Arc::clone(&self.store), StagingPolicy::default())
     }
 
     fn shared(&self, id: &str) -> Fs {
@@ -59,7 +85,7 @@ impl Bench {
     }
 
     fn later(&self, seconds: u64) -> SystemTime {
-        self.seconds.fetch_add(seconds, Ordering::SeqCst);
+        self.ahead.fetch_add(seconds, Ordering::SeqCst);
         self.area.now()
     }
 
@@ -82,10 +108,42 @@ impl Bench {
         for _ in 0..50 {
             tokio::task::yield_now().await;
         }
-        Arc::clone(&self.area).chores().await;
+        for _ in 0..200 {
+            Arc::clone(&self.area).chores().await;
+            let known = self.area.table().iter().count();
+            if self.store.staged().await.unwrap().len() == known {
+                return known;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.store.staged().await.unwrap().len()
     }
+
+    /// The permission bits of a new file.
+    async fn new_mode(&self) -> Option<u32> {
+        self.put("/mode", "").await;
+        let mode = self.other.stat(&p("/mode"), Follow::Yes).await.unwrap().mode;
+        self.other.remove_file(&p("/mode")).await.unwrap();
+        mode
+    }
 }
+
+/// Runs each case over the little store and over a directory.
+macro_rules! cases {
+    ($($name:ident)*) => {
+        mod little {
+            $( #[tokio::test] async fn $name() { super::$name(super::Bench::new).await } )*
+        }
+        #[cfg(feature = "local")]
+        mod local {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() { super::$name(super::Bench::local).await }
+            )*
+        }
+    };
+}
+use cases;
 
 async fn open(fs: &Fs, path: &str, options: OpenOptions) -> Result<Arc<dyn File>> {
     fs.open(&p(path), &options).await

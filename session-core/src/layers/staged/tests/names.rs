@@ -2,9 +2,19 @@
 
 use super::*;
 
-#[tokio::test]
-async fn a_rename_onto_an_upload_takes_its_name() {
-    let b = Bench::new();
+cases! {
+    a_rename_onto_an_upload_takes_its_name
+    an_upload_is_renamed_by_the_rules_for_files
+    an_exclusive_upload_may_replace_what_its_owner_renamed_it_onto
+    a_directory_with_an_upload_is_not_replaced
+    nothing_is_made_where_the_owner_sees_an_upload
+    a_copy_needs_a_finished_source_and_replaces_a_parked_target
+    an_upload_needs_a_directory_to_lie_in
+    an_upload_that_is_published_during_a_listing_is_given_once
+}
+
+async fn a_rename_onto_an_upload_takes_its_name(new: Make) {
+    let b = new();
     b.put("/a", "a").await;
     let file = create(&b.mine, "/b").await;
     write(&file, 0, "lost").await;
@@ -16,9 +26,8 @@ async fn a_rename_onto_an_upload_takes_its_name() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn an_upload_is_renamed_by_the_rules_for_files() {
-    let b = Bench::new();
+async fn an_upload_is_renamed_by_the_rules_for_files(new: Make) {
+    let b = new();
     b.put("/taken", "old").await;
     b.mine.create_dir(&p("/d"), &Attributes::none()).await.unwrap();
     let file = create(&b.mine, "/f").await;
@@ -35,9 +44,8 @@ async fn an_upload_is_renamed_by_the_rules_for_files() {
     assert_eq!(read(&b.other, "/taken").await.unwrap(), "new");
 }
 
-#[tokio::test]
-async fn an_exclusive_upload_may_replace_what_its_owner_renamed_it_onto() {
-    let b = Bench::new();
+async fn an_exclusive_upload_may_replace_what_its_owner_renamed_it_onto(new: Make) {
+    let b = new();
     b.put("/old", "old").await;
     let file = open(&b.mine, "/f", exclusive()).await.unwrap();
     b.mine.rename(&p("/f"), &p("/old"), Replace::Yes).await.unwrap();
@@ -45,9 +53,8 @@ async fn an_exclusive_upload_may_replace_what_its_owner_renamed_it_onto() {
     assert_eq!(size(&b.other, "/old").await, Some(0));
 }
 
-#[tokio::test]
-async fn a_directory_with_an_upload_is_not_replaced() {
-    let b = Bench::new();
+async fn a_directory_with_an_upload_is_not_replaced(new: Make) {
+    let b = new();
     for dir in ["/a", "/b"] {
         b.mine.create_dir(&p(dir), &Attributes::none()).await.unwrap();
     }
@@ -57,9 +64,8 @@ async fn a_directory_with_an_upload_is_not_replaced() {
     assert_eq!(size(&b.other, "/b/f").await, Some(0));
 }
 
-#[tokio::test]
-async fn nothing_is_made_where_the_owner_sees_an_upload() {
-    let b = Bench::new();
+async fn nothing_is_made_where_the_owner_sees_an_upload(new: Make) {
+    let b = new();
     b.parked("/f", "part").await;
     assert_eq!(kind(b.mine.create_dir(&p("/f"), &Attributes::none()).await), ErrorKind::AlreadyExists);
     assert_eq!(kind(b.mine.symlink(b"x", &p("/f")).await), ErrorKind::AlreadyExists);
@@ -67,9 +73,8 @@ async fn nothing_is_made_where_the_owner_sees_an_upload() {
     b.other.create_dir(&p("/f"), &Attributes::none()).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_copy_needs_a_finished_source_and_replaces_a_parked_target() {
-    let b = Bench::new();
+async fn a_copy_needs_a_finished_source_and_replaces_a_parked_target(new: Make) {
+    let b = new();
     b.put("/a", "a").await;
     b.parked("/f", "part").await;
     assert_eq!(kind(b.mine.copy(&p("/f"), &p("/c"), Replace::Yes).await), ErrorKind::Locked);
@@ -79,9 +84,8 @@ async fn a_copy_needs_a_finished_source_and_replaces_a_parked_target() {
     assert_eq!(b.staged().await, 0);
 }
 
-#[tokio::test]
-async fn an_upload_needs_a_directory_to_lie_in() {
-    let b = Bench::new();
+async fn an_upload_needs_a_directory_to_lie_in(new: Make) {
+    let b = new();
     b.put("/f", "x").await;
     b.mine.create_dir(&p("/d"), &Attributes::none()).await.unwrap();
     assert_eq!(kind(open(&b.mine, "/none/f", OpenOptions::create()).await), ErrorKind::NotFound);
@@ -134,11 +138,10 @@ async fn a_listing_holds_every_entry_once_in_every_order() {
     }
 }
 
-#[tokio::test]
-async fn an_upload_that_is_published_during_a_listing_is_given_once() {
+async fn an_upload_that_is_published_during_a_listing_is_given_once(new: Make) {
     // The first page comes before the commit; the store lists the new name late, early, or not at all.
     for name in ["a", "m", "z"] {
-        let b = Bench::new();
+        let b = new();
         for other in ["b", "c", "d", "e", "n", "o", "p"] {
             b.put(&format!("/{other}"), "old").await;
         }
