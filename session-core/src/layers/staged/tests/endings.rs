@@ -252,6 +252,18 @@ async fn nothing_is_published_after_the_cut(new: Make) {
 }
 
 #[tokio::test]
+async fn after_the_cut_the_store_is_not_even_asked_to_publish() {
+    let store = Arc::new(Little::new());
+    let b = Bench::over(Arc::clone(&store) as _, StagingPolicy::default());
+    let leases = crate::lease::Leases::new();
+    let file = create(&b.mine, "/f").await;
+    let lease = leases.take().unwrap();
+    leases.cut();
+    assert_eq!(kind(lease.scope(commit(&file)).await), ErrorKind::Canceled);
+    assert_eq!(store.publishes(), 0);
+}
+
+#[tokio::test]
 async fn a_change_in_place_follows_the_policy() {
     let b = Bench::new();
     b.put("/f", "old").await;

@@ -36,6 +36,8 @@ struct Tree {
     staged: BTreeMap<StageId, (Shared, Bytes)>,
     next: u64,
     fail_publish: Option<ErrorKind>,
+    publishes: usize,
+    slow: usize,
 }
 
 pub(in crate::layers) struct Little {
@@ -59,6 +61,16 @@ impl Little {
     /// The next publish fails with this.
     pub(in crate::layers) fn fail_publish(&self, kind: ErrorKind) {
         self.tree().fail_publish = Some(kind);
+    }
+
+    /// How often a publish was asked for.
+    pub(in crate::layers) fn publishes(&self) -> usize {
+        self.tree().publishes
+    }
+
+    /// Writes take this many steps from now on.
+    pub(in crate::layers) fn slow_writes(&self, steps: usize) {
+        self.tree().slow = steps;
     }
 
     /// Takes a directory away with all that is published in it, behind everybody's back.
@@ -288,6 +300,7 @@ impl Filesystem for Little {
 
     async fn publish(&self, id: &StageId, to: &VPath, replace: Replace, keep: bool) -> Result<Metadata> {
         let lease = crate::lease::current();
+        self.tree().publishes += 1;
         yield_now().await;
         let metadata = lease.unless_cut(|| {
             let mut tree = self.tree();
@@ -360,7 +373,10 @@ impl File for Open {
     }
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
-        yield_now().await;
+        let steps = 1 + self.tree.lock().unwrap().slow;
+        for _ in 0..steps {
+            yield_now().await;
+        }
         {
             let mut content = self.changed();
             let end = offset as usize + data.len();
