@@ -1,1 +1,13 @@
-//! The client library and the CLI `ferry`.
+//! The client library of Ferry: open a place by URL, copy between any two, ask what must be asked.
+//!
+//! What is opened is a guarded filesystem ([`connect::Place`]); there is no local side: a transfer has a
+//! source and a target. The CLI `ferry` is [`cli`]; it uses nothing that a program could not use.
+//!
+//! Not here yet: WinSCP's whole `Session`, synchronisation, masks, scripts, reconnecting.
+
+pub mod batch;
+pub mod cli;
+pub mod connect;
+pub mod hash;
+pub mod pooled;
+pub mod url;

@@ -2,10 +2,14 @@
 //!
 //! - [`wire`]: bytes ↔ packets, always built, no SSH, no runtime. Fuzz targets depend on it alone.
 //! - [`status`]: kinds of errors ↔ status codes, decided there and nowhere else.
+//! - `client` (feature `client`): a pure machine, its driver, and a remote filesystem over them.
 //! - `server` (feature `server`): a pure machine and the driver that runs it over a guarded filesystem.
 //!
 //! `PROTOCOL.md` says which extensions are there and where we deviate. SCP, which also runs over SSH,
 //! will stand here too.
+
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod status;

@@ -56,8 +56,6 @@ pub struct TransferOptions {
     pub parallel: usize,
     /// Stop at the first failure.
     pub fail_fast: bool,
-    /// Compare digests after each file.
-    pub verify: bool,
 }
 
 impl Default for TransferOptions {
@@ -71,7 +69,6 @@ impl Default for TransferOptions {
             recursive: false,
             parallel: 8,
             fail_fast: false,
-            verify: false,
         }
     }
 }

@@ -22,6 +22,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{File, Filesystem};
 use session_core::gate::SessionFs;
 use session_core::operation::OperationKind;
+use session_core::path::VPath;
 use session_core::session::{Argument, Running, Session};
 
 use super::calls::{Object, OpenFile, Shared};
@@ -78,7 +79,13 @@ impl Driver {
 
     /// A driver with bounds of its own.
     pub fn with_bounds(fs: SessionFs, bounds: Bounds) -> Self {
-        Driver { machine: Machine::new(bounds), shared: Shared::new(fs), objects: HashMap::new(), bulk: None }
+        let home = fs.session().identity().map_or_else(VPath::root, |i| i.account().home.clone());
+        Driver {
+            machine: Machine::new(bounds).with_home(home),
+            shared: Shared::new(fs),
+            objects: HashMap::new(),
+            bulk: None,
+        }
     }
 
     fn session(&self) -> &Arc<Session> {
@@ -197,9 +204,9 @@ impl Driver {
                 }
                 Output::Rejected(e) => self.session().note_error(&e),
                 Output::Close(e) => {
+                    // What arrived before is still carried out and answered.
                     self.session().note_error(&e);
                     failure.get_or_insert(e);
-                    self.machine.stop();
                 }
             }
         }

@@ -78,9 +78,15 @@ impl Handles {
         self.open.remove(&number);
     }
 
-    /// A rename by this session.
-    pub fn renamed(&mut self, from: &VPath, to: &VPath) {
-        for handle in self.open.values_mut() {
+    /// The last number given.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// A rename by this session was done. It moves what was opened before the rename arrived, that is
+    /// numbers up to `last` then: what came later was opened by what is there now.
+    pub fn renamed(&mut self, from: &VPath, to: &VPath, last: u64) {
+        for (_, handle) in self.open.iter_mut().filter(|(number, _)| **number <= last) {
             if let Some(path) = handle.path.rebase(from, to) {
                 handle.path = path;
             }

@@ -214,7 +214,8 @@ pub enum Output {
         /// The call.
         call: Call,
     },
-    /// The connection is over: nothing more is read. Replies already written may still be sent.
+    /// The peer broke the protocol or was turned away: nothing more is read. What arrived before is
+    /// still carried out and answered.
     Close(Error),
     /// A request was turned down before any call was made.
     Rejected(Error),
@@ -247,6 +248,7 @@ enum State {
 #[derive(Debug)]
 pub struct Machine {
     bounds: Bounds,
+    home: VPath,
     state: State,
     frames: Frames,
     handles: Handles,
@@ -290,6 +292,7 @@ impl Machine {
         Machine {
             handles: Handles::new(bounds.max_handles),
             bounds,
+            home: VPath::root(),
             state: State::Fresh,
             frames: Frames::new(MAX_FRAME),
             active: BTreeMap::new(),
@@ -303,6 +306,12 @@ impl Machine {
             outputs: VecDeque::new(),
             last_status: None,
         }
+    }
+
+    /// The same machine with relative paths beginning at `home` instead of the root.
+    pub fn with_home(mut self, home: VPath) -> Self {
+        self.home = home;
+        self
     }
 
     /// Bytes from the peer.
@@ -372,7 +381,7 @@ impl Machine {
         match (&entry.effect, outcome.is_ok()) {
             (Effect::Opens(handle), true) => self.handles.opened(*handle),
             (Effect::Opens(handle), false) | (Effect::Closes(handle), _) => self.handles.remove(*handle),
-            (Effect::Renames(from, to), true) => self.handles.renamed(from, to),
+            (Effect::Renames(from, to, last), true) => self.handles.renamed(from, to, *last),
             _ => {}
         }
         if entry.effect == Effect::Greets {
@@ -507,7 +516,8 @@ impl Machine {
 
     fn request(&mut self, id: u32, request: crate::wire::Request) {
         let renames: Vec<_> = self.renames.iter().map(|(_, r)| r.clone()).collect();
-        let mut planner = Planner { handles: &mut self.handles, renames: &renames, bounds: &self.bounds };
+        let mut planner =
+            Planner { handles: &mut self.handles, renames: &renames, bounds: &self.bounds, home: &self.home };
         let (verb, planned) = table::plan(&mut planner, request);
         match planned {
             Ok(Planned::Answer(reply)) => self.reply(id, &reply),
@@ -523,7 +533,7 @@ impl Machine {
         let blockers = self.active.values().filter(|a| a.footprint.holds_back(&footprint)).count();
         let held = if let Call::Write { data, .. } = &call { data.len() } else { 0 };
         self.held += held;
-        if let Effect::Renames(from, to) = &effect {
+        if let Effect::Renames(from, to, _) = &effect {
             self.renames.push((token, (from.clone(), to.clone())));
         }
         if blockers == 0 {

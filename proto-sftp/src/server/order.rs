@@ -7,8 +7,7 @@
 //!   rmdir, attributes by path, links) waits for, and holds back, every request whose path is equal,
 //!   above or below.
 //! - FSETSTAT, fsync, READDIR and CLOSE are barriers on their handle.
-//! - Overlapping writes keep their order; a read sees every earlier write of its handle and no later
-//!   write that overlaps it.
+//! - Overlapping writes keep their order; a read sees every earlier write of its handle and no later one.
 
 use session_core::path::VPath;
 
@@ -40,9 +39,9 @@ impl Access {
             (Access::Read(..), Access::Read(..)) => false,
             // Also where they do not overlap: a write may move the end of file.
             (Access::Write(..), Access::Read(..)) => true,
-            (Access::Read(a, b), Access::Write(c, d)) | (Access::Write(a, b), Access::Write(c, d)) => {
-                a < d && c < b
-            }
+            // Also behind the range: the hole up to it would turn the end of file into zeros.
+            (Access::Read(start, _), Access::Write(_, end)) => start < end,
+            (Access::Write(a, b), Access::Write(c, d)) => a < d && c < b,
         }
     }
 }
@@ -123,7 +122,8 @@ mod tests {
         assert!(!w(0, 10).holds_back(&w(10, 10)));
         assert!(w(100, 1).holds_back(&r(0, 10)), "the end of file may move");
         assert!(r(0, 10).holds_back(&w(5, 1)));
-        assert!(!r(0, 10).holds_back(&w(10, 1)));
+        assert!(r(0, 10).holds_back(&w(10, 1)), "a hole would turn the end of file into zeros");
+        assert!(!r(10, 10).holds_back(&w(0, 10)));
         assert!(!r(0, 10).holds_back(&r(0, 10)));
         assert!(on(Access::Barrier).holds_back(&r(0, 1)) && r(0, 1).holds_back(&on(Access::Barrier)));
         assert!(!on(Access::Barrier).holds_back(&Footprint::uses(2, Access::Barrier)));

@@ -1,8 +1,8 @@
 //! The table of requests: for each its name, its packet, its operation, and how it is planned.
 //!
 //! One text makes the rows (for help, logs and documentation) and the `match` that plans a request, so a
-//! request without a row does not compile. Paths are parsed here, at the edge, against the root: home
-//! is `/`. Planning needs only the table of handles; it decides what a request touches
+//! request without a row does not compile. Paths are parsed here, at the edge, against the
+//! account's home. Planning needs only the table of handles; it decides what a request touches
 //! ([`Footprint`]) and which call answers it.
 
 use bytes::Bytes;
@@ -66,8 +66,8 @@ pub enum Effect {
     None,
     /// The handle is open; without success it is gone.
     Opens(u64),
-    /// Handles move along.
-    Renames(VPath, VPath),
+    /// Handles up to this number move along.
+    Renames(VPath, VPath, u64),
 }
 
 macro_rules! rows {
@@ -144,10 +144,8 @@ pub struct Planner<'a> {
     pub renames: &'a [(VPath, VPath)],
     /// The session's bounds.
     pub bounds: &'a Bounds,
-}
-
-fn path(raw: &[u8]) -> Result<VPath> {
-    VPath::absolute(raw)
+    /// Where relative paths begin.
+    pub home: &'a VPath,
 }
 
 fn call(call: Call, footprint: Footprint, argument: Argument) -> Result<Planned> {
@@ -168,6 +166,10 @@ fn new_attributes(attrs: &Attrs) -> Attributes {
 }
 
 impl Planner<'_> {
+    fn path(&self, raw: &[u8]) -> Result<VPath> {
+        VPath::parse(self.home, raw)
+    }
+
     /// A file that the peer names: its number, its path, and what it may do.
     fn file(&self, wire: &[u8]) -> Result<(u64, VPath, bool, bool)> {
         let (number, handle) = self.handles.get(wire)?;
@@ -209,7 +211,7 @@ impl Planner<'_> {
     }
 
     fn open(&mut self, raw: &[u8], flags: u32, attrs: &Attrs) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let flags = OpenFlags::from_bits_retain(flags);
         let create = flags.contains(OpenFlags::CREATE);
         let truncate = flags.contains(OpenFlags::TRUNCATE);
@@ -236,7 +238,7 @@ impl Planner<'_> {
     }
 
     fn opendir(&mut self, raw: &[u8]) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let handle = self.handles.reserve(Kind::Directory, path.clone())?;
         let (footprint, argument) = (Footprint::looks_at(&path), one(&path));
         call_with(Call::List { handle, path }, footprint, argument, Effect::Opens(handle))
@@ -304,66 +306,66 @@ impl Planner<'_> {
     }
 
     fn stat(&mut self, raw: &[u8], follow: Follow) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let (footprint, argument) = (Footprint::looks_at(&path), one(&path));
         call(Call::Stat { at: At::Path(path), follow }, footprint, argument)
     }
 
     fn setstat(&mut self, raw: &[u8], attrs: &Attrs, follow: Follow) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let (footprint, argument) = (Footprint::changes(&[&path]), one(&path));
         let attributes = Box::new(attrs.to_attributes());
         call(Call::SetAttributes { at: At::Path(path), attributes, follow }, footprint, argument)
     }
 
     fn mkdir(&mut self, raw: &[u8], attrs: &Attrs) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let (footprint, argument) = (Footprint::changes(&[&path]), one(&path));
         call(Call::CreateDir { path, attributes: Box::new(new_attributes(attrs)) }, footprint, argument)
     }
 
     fn remove(&mut self, raw: &[u8]) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let (footprint, argument) = (Footprint::changes(&[&path]), one(&path));
         call(Call::RemoveFile { path }, footprint, argument)
     }
 
     fn rmdir(&mut self, raw: &[u8]) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let (footprint, argument) = (Footprint::changes(&[&path]), one(&path));
         call(Call::RemoveDir { path }, footprint, argument)
     }
 
     fn rename(&mut self, from: &[u8], to: &[u8], replace: Replace) -> Result<Planned> {
-        let (from, to) = (path(from)?, path(to)?);
+        let (from, to) = (self.path(from)?, self.path(to)?);
         let footprint = Footprint::changes(&[&from, &to]);
         let argument = Argument::Paths(from.clone(), to.clone());
-        let effect = Effect::Renames(from.clone(), to.clone());
+        let effect = Effect::Renames(from.clone(), to.clone(), self.handles.last());
         call_with(Call::Rename { from, to, replace }, footprint, argument, effect)
     }
 
     fn hardlink(&mut self, from: &[u8], to: &[u8]) -> Result<Planned> {
-        let (from, to) = (path(from)?, path(to)?);
+        let (from, to) = (self.path(from)?, self.path(to)?);
         let footprint = Footprint::changes(&[&from, &to]);
         let argument = Argument::Paths(from.clone(), to.clone());
         call(Call::HardLink { from, to }, footprint, argument)
     }
 
     fn symlink(&mut self, target: Bytes, link: &[u8]) -> Result<Planned> {
-        let link = path(link)?;
+        let link = self.path(link)?;
         let (footprint, argument) = (Footprint::changes(&[&link]), one(&link));
         call(Call::Symlink { target, link }, footprint, argument)
     }
 
     fn readlink(&mut self, raw: &[u8]) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let (footprint, argument) = (Footprint::looks_at(&path), one(&path));
         call(Call::ReadLink { path }, footprint, argument)
     }
 
     /// No file need be there: clients ask for the path that they are about to make.
     fn realpath(&mut self, verb: &'static str, raw: &[u8]) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let answer = Reply::path(Bytes::copy_from_slice(path.as_bytes()));
         let argument = one(&path);
         let ask = Call::Command { verb, argument: path.display() };
@@ -373,7 +375,8 @@ impl Planner<'_> {
     fn expand_path(&mut self, raw: &[u8]) -> Result<Planned> {
         let rest = match raw.strip_prefix(b"~") {
             None => raw,
-            Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest,
+            Some([]) => &[],
+            Some([b'/', rest @ ..]) => rest,
             Some(_) => {
                 return Err(Error::new(ErrorKind::NotFound).with_detail("only the own home is known"));
             }
@@ -387,7 +390,7 @@ impl Planner<'_> {
     }
 
     fn statvfs(&mut self, raw: &[u8]) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let (footprint, argument) = (Footprint::looks_at(&path), one(&path));
         call(Call::Space { path }, footprint, argument)
     }
@@ -426,7 +429,7 @@ impl Planner<'_> {
     }
 
     fn check_name(&mut self, raw: &[u8], check: CheckFile) -> Result<Planned> {
-        let path = path(raw)?;
+        let path = self.path(raw)?;
         let (footprint, argument) = (Footprint::looks_at(&path), one(&path));
         let what = Call::CheckFile { at: At::Path(path), check: Box::new(check), old: false };
         call(what, footprint, argument)

@@ -1,0 +1,5 @@
+//! `ferry`: see `ferry --help`.
+
+fn main() -> std::process::ExitCode {
+    client::cli::main()
+}

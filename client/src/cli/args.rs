@@ -1,0 +1,286 @@
+//! The flags and commands, defined once.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::exit;
+
+/// Moves files between any two places: local paths and sftp://user@host:port/path.
+#[derive(Parser)]
+#[command(name = "ferry", version, after_help = exit::TABLE, propagate_version = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args, Clone)]
+pub(super) struct Global {
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Print only errors
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    /// Ask nothing: what would be asked is refused
+    #[arg(long, global = true)]
+    pub(super) batch: bool,
+    /// Log in with this private key (may be given several times)
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub(super) identity: Vec<PathBuf>,
+    /// Trust only this host key: SHA256:…, MD5:…, or WinSCP's 'ssh-ed25519 256 …'
+    #[arg(long, global = true, value_name = "FINGERPRINT")]
+    pub(super) host_key: Vec<String>,
+    /// Look host keys up here instead of ~/.ssh/known_hosts
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) known_hosts: Option<PathBuf>,
+    /// Put the key of a host that is not known on record without asking; a changed key is still refused
+    #[arg(long, global = true)]
+    pub(super) accept_new: bool,
+    /// The password (better: the environment variable, or the question)
+    #[arg(long, global = true, env = "FERRY_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    pub(super) password: Option<String>,
+    /// Give up connecting after this many seconds
+    #[arg(long, global = true, default_value_t = 20, value_name = "SECONDS")]
+    pub(super) connect_timeout: u64,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List directories
+    Ls(Ls),
+    /// Show a directory as a tree
+    Tree(Tree),
+    /// Show what is known of an entry
+    Stat(Paths),
+    /// Write files to the standard output
+    Cat(Paths),
+    /// Fetch files from a remote
+    Get(Transfer),
+    /// Send files to a remote
+    Put(Transfer),
+    /// Copy between any two places
+    Cp(Transfer),
+    /// Make directories
+    Mkdir(Mkdir),
+    /// Rename or move within one place
+    Mv(Mv),
+    /// Remove files, and directories with -r
+    Rm(Rm),
+    /// Make a link
+    Ln(Ln),
+    /// Change permission bits
+    Chmod(Chmod),
+    /// Show free space
+    Df(Paths),
+    /// Show digests of files
+    Hash(Hash),
+    /// Print what is generated from this definition
+    #[command(hide = true)]
+    Docs {
+        /// What
+        #[command(subcommand)]
+        what: DocsCommand,
+    },
+}
+
+/// Generated from the definition.
+#[derive(Subcommand)]
+pub(super) enum DocsCommand {
+    /// The man page
+    Man,
+    /// Completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// All commands with their help, as Markdown
+    Reference,
+}
+
+/// Places.
+#[derive(Args)]
+pub(super) struct Paths {
+    /// Local paths or URLs
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+/// `ls`.
+#[derive(Args)]
+pub(super) struct Ls {
+    /// Mode, links, owner, size, time
+    #[arg(short, long)]
+    pub(super) long: bool,
+    /// Also names that begin with a dot
+    #[arg(short, long)]
+    pub(super) all: bool,
+    /// Go into directories
+    #[arg(short = 'R', long)]
+    pub(super) recursive: bool,
+    /// Do not sort: print while the listing arrives
+    #[arg(short = 'U', long)]
+    pub(super) unsorted: bool,
+    /// Local paths or URLs
+    #[arg(value_name = "PLACE", default_value = ".")]
+    pub(super) places: Vec<String>,
+}
+
+/// `tree`.
+#[derive(Args)]
+pub(super) struct Tree {
+    /// At most this deep
+    #[arg(short = 'L', long, value_name = "LEVELS")]
+    pub(super) depth: Option<usize>,
+    /// Also names that begin with a dot
+    #[arg(short, long)]
+    pub(super) all: bool,
+    /// A local path or a URL
+    #[arg(value_name = "PLACE", default_value = ".")]
+    pub(super) place: String,
+}
+
+/// What to do with targets that exist.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum OverwriteArg {
+    /// Replace
+    Always,
+    /// Ask; without a terminal: leave
+    Ask,
+    /// Replace what is older
+    Newer,
+    /// Leave
+    Never,
+}
+
+/// `get`, `put`, `cp`.
+#[derive(Args)]
+pub(super) struct Transfer {
+    /// Copy directories with all they hold
+    #[arg(short, long)]
+    pub(super) recursive: bool,
+    /// What to do with targets that exist
+    #[arg(long, value_enum, default_value = "always", value_name = "WHEN")]
+    pub(super) overwrite: OverwriteArg,
+    /// Files of some size at once; eight times as many small ones
+    #[arg(short = 'P', long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) parallel: u16,
+    /// Start interrupted files anew
+    #[arg(long)]
+    pub(super) no_resume: bool,
+    /// Do not keep modification times
+    #[arg(long)]
+    pub(super) no_times: bool,
+    /// Do not keep permission bits
+    #[arg(long)]
+    pub(super) no_modes: bool,
+    /// Write under the final name from the start
+    #[arg(long)]
+    pub(super) no_temporary: bool,
+    /// Stop at the first failure
+    #[arg(long)]
+    pub(super) fail_fast: bool,
+    /// Connections to a remote that are used for one transfer
+    #[arg(long, default_value_t = 0, value_name = "N", hide = true)]
+    pub(super) channels: usize,
+    /// Sources, then the target; `get` copies to the current directory where there is no target
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+/// `mkdir`.
+#[derive(Args)]
+pub(super) struct Mkdir {
+    /// Also the directories above; one that is there is fine
+    #[arg(short, long)]
+    pub(super) parents: bool,
+    /// Permission bits, octal
+    #[arg(short, long, value_parser = octal, value_name = "MODE")]
+    pub(super) mode: Option<u32>,
+    /// Local paths or URLs
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+/// `mv`.
+#[derive(Args)]
+pub(super) struct Mv {
+    /// Fail where the target exists
+    #[arg(short, long)]
+    pub(super) no_clobber: bool,
+    /// Sources, then the target
+    #[arg(required = true, num_args = 2.., value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+/// `rm`.
+#[derive(Args)]
+pub(super) struct Rm {
+    /// Directories with all they hold; links are removed, not followed
+    #[arg(short, long)]
+    pub(super) recursive: bool,
+    /// What is missing is fine
+    #[arg(short, long)]
+    pub(super) force: bool,
+    /// Local paths or URLs
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+/// `ln`.
+#[derive(Args)]
+pub(super) struct Ln {
+    /// A symbolic link
+    #[arg(short, long)]
+    pub(super) symbolic: bool,
+    /// What the link points to: for -s the text as it is, else a place
+    #[arg(value_name = "TARGET")]
+    pub(super) target: String,
+    /// Where the link is made
+    #[arg(value_name = "PLACE")]
+    pub(super) link: String,
+}
+
+/// `chmod`.
+#[derive(Args)]
+pub(super) struct Chmod {
+    /// Directories with all they hold
+    #[arg(short = 'R', long)]
+    pub(super) recursive: bool,
+    /// Permission bits, octal
+    #[arg(value_parser = octal, value_name = "MODE")]
+    pub(super) mode: u32,
+    /// Local paths or URLs
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+/// `hash`.
+#[derive(Args)]
+pub(super) struct Hash {
+    /// blake3, crc32, md5, sha1, sha256, sha384, sha512
+    #[arg(short, long, default_value = "sha256", value_parser = algorithm)]
+    pub(super) algorithm: session_core::fs::Algorithm,
+    /// Local paths or URLs
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err("permission bits are octal, at most 7777".into()),
+    }
+}
+
+fn algorithm(text: &str) -> Result<session_core::fs::Algorithm, String> {
+    session_core::fs::Algorithm::parse(text).ok_or_else(|| {
+        let all: Vec<_> = session_core::fs::Algorithm::ALL.iter().map(|a| a.name()).collect();
+        format!("known are: {}", all.join(", "))
+    })
+}

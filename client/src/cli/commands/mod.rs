@@ -1,0 +1,68 @@
+//! What each command does.
+
+mod entries;
+mod list;
+pub(super) mod transfer;
+
+use std::process::ExitCode;
+
+use session_core::error::{Error, ErrorKind, Result};
+
+use super::args::{Cli, Command, Global};
+use super::exit;
+use super::places::Places;
+use super::render;
+
+/// A command's surroundings.
+pub(super) struct Context {
+    pub(super) global: Global,
+    pub(super) places: Places,
+    failed: Option<u8>,
+}
+
+impl Context {
+    /// Tells a failure that does not stop the command.
+    fn complain(&mut self, e: &Error) {
+        render::complain(e, self.global.json);
+        let code = exit::of(e.kind());
+        // Several different failures have no common code but 1.
+        self.failed = Some(match self.failed {
+            None => code,
+            Some(earlier) if earlier == code => code,
+            Some(_) => exit::FAILED,
+        });
+    }
+
+    fn code(&self) -> ExitCode {
+        self.failed.map_or(ExitCode::SUCCESS, ExitCode::from)
+    }
+}
+
+/// Runs a command.
+pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
+    let mut places = Places::new(&cli.global);
+    if let Command::Get(t) | Command::Put(t) | Command::Cp(t) = &cli.command {
+        places = places.with_channels(t.channels);
+    }
+    let mut cx = Context { global: cli.global, places, failed: None };
+    let result = match &cli.command {
+        Command::Ls(a) => list::ls(&mut cx, a).await,
+        Command::Tree(a) => list::tree(&mut cx, a).await,
+        Command::Stat(a) => entries::stat(&mut cx, a).await,
+        Command::Cat(a) => entries::cat(&mut cx, a).await,
+        Command::Get(a) => transfer::transfer(&mut cx, a, transfer::Kind::Get).await,
+        Command::Put(a) => transfer::transfer(&mut cx, a, transfer::Kind::Put).await,
+        Command::Cp(a) => transfer::transfer(&mut cx, a, transfer::Kind::Copy).await,
+        Command::Mkdir(a) => entries::mkdir(&mut cx, a).await,
+        Command::Mv(a) => entries::mv(&mut cx, a).await,
+        Command::Rm(a) => entries::rm(&mut cx, a).await,
+        Command::Ln(a) => entries::ln(&mut cx, a).await,
+        Command::Chmod(a) => entries::chmod(&mut cx, a).await,
+        Command::Df(a) => entries::df(&mut cx, a).await,
+        Command::Hash(a) => entries::hash(&mut cx, a).await,
+        Command::Docs { .. } => Err(ErrorKind::Internal.into()),
+    };
+    let code = cx.code();
+    cx.places.close().await;
+    result.map(|()| code)
+}

@@ -1,0 +1,88 @@
+//! The command line: one definition of each flag and command feeds parser, help, man page and
+//! completions.
+//!
+//! Printing happens here and in `render` only. Exit codes are in `exit`; they tell the truth: a batch in
+//! which anything failed does not end with 0.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
+
+mod args;
+mod commands;
+mod decide;
+mod exit;
+mod places;
+mod progress;
+mod render;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command, DocsCommand};
+
+/// Parses the arguments of this process and runs them.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    if let Command::Docs { what } = &cli.command {
+        return docs(what);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: the runtime cannot be started: {e}");
+            return exit::FAILED.into();
+        }
+    };
+    let code = runtime.block_on(run(cli));
+    // A read of a terminal may still be blocked; nothing waits for it.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    code
+}
+
+async fn run(cli: Cli) -> ExitCode {
+    let json = cli.global.json;
+    tokio::select! {
+        biased;
+        result = commands::run(cli) => match result {
+            Ok(code) => code,
+            Err(e) => render::failure(&e, json),
+        },
+        () = interrupted() => {
+            eprintln!("interrupted");
+            exit::INTERRUPTED.into()
+        }
+    }
+}
+
+/// The second Ctrl-C: the first one a batch takes itself, to end its files well.
+async fn interrupted() {
+    let mut times = 0;
+    while tokio::signal::ctrl_c().await.is_ok() {
+        times += 1;
+        if times > 1 || !commands::transfer::is_running() {
+            return;
+        }
+    }
+}
+
+fn docs(what: &DocsCommand) -> ExitCode {
+    let mut command = Cli::command();
+    let mut out = std::io::stdout().lock();
+    let result = match what {
+        DocsCommand::Man => clap_mangen::Man::new(command).render(&mut out),
+        DocsCommand::Completions { shell } => {
+            clap_complete::generate(*shell, &mut command, "ferry", &mut out);
+            Ok(())
+        }
+        DocsCommand::Reference => render::reference(&mut command, &mut out),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => exit::FAILED.into(),
+    }
+}

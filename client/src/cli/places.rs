@@ -1,0 +1,114 @@
+//! Places named on the command line, opened; one connection for each server.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use session_core::batch::Decider;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::gate::SessionFs;
+use session_core::path::VPath;
+
+use super::args::Global;
+use super::decide::Terminal;
+use crate::connect::{Connected, Options, open_local, open_url};
+use crate::url::Location;
+
+/// A place in an open filesystem.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) fs: SessionFs,
+    pub(super) path: VPath,
+    /// As the user wrote it, without a password.
+    pub(super) shown: String,
+    /// It ended in a slash: a directory is meant.
+    pub(super) slash: bool,
+    pub(super) remote: bool,
+    /// Equal for places in one filesystem.
+    pub(super) key: String,
+}
+
+/// Opens places and keeps what is open.
+pub(super) struct Places {
+    global: Global,
+    decider: Arc<dyn Decider>,
+    open: HashMap<String, Connected>,
+    channels: usize,
+}
+
+impl Places {
+    pub(super) fn new(global: &Global) -> Self {
+        let decider = Arc::new(Terminal::new(global.batch));
+        Places { global: global.clone(), decider, open: HashMap::new(), channels: 0 }
+    }
+
+    pub(super) fn with_channels(mut self, channels: usize) -> Self {
+        self.channels = channels;
+        self
+    }
+
+    pub(super) fn decider(&self) -> Arc<dyn Decider> {
+        Arc::clone(&self.decider)
+    }
+
+    /// Opens the place that `text` names.
+    pub(super) async fn open(&mut self, text: &str) -> Result<Place> {
+        match Location::parse(text)? {
+            Location::Local(path) => {
+                if !self.open.contains_key("") {
+                    self.open.insert(String::new(), open_local()?);
+                }
+                let connected = self.open.get("").ok_or(ErrorKind::Internal)?;
+                let raw = path.as_os_str().as_bytes();
+                if raw.is_empty() {
+                    return Err(Error::new(ErrorKind::InvalidArgument).with_detail("a place is empty"));
+                }
+                Ok(Place {
+                    fs: connected.fs().clone(),
+                    path: VPath::parse(connected.home(), raw)?,
+                    shown: path.display().to_string(),
+                    slash: raw.ends_with(b"/") || raw == b"." || raw.ends_with(b"/.") || raw == b"..",
+                    remote: false,
+                    key: String::new(),
+                })
+            }
+            Location::Remote(url) => {
+                let key = format!(
+                    "{}://{}@{}:{}",
+                    url.scheme,
+                    url.user.as_deref().unwrap_or_default(),
+                    url.host,
+                    url.port_or_default()
+                );
+                if !self.open.contains_key(&key) {
+                    let options = Options::from_url(&url)?
+                        .identities(self.global.identity.clone())
+                        .fingerprints(&self.global.host_key)?
+                        .known_hosts(self.global.known_hosts.clone())
+                        .accept_new(self.global.accept_new)
+                        .password(self.global.password.clone())
+                        .timeout(std::time::Duration::from_secs(self.global.connect_timeout))
+                        .channels(self.channels);
+                    let connected = open_url(options, self.decider()).await?;
+                    self.open.insert(key.clone(), connected);
+                }
+                let connected = self.open.get(&key).ok_or(ErrorKind::Internal)?;
+                Ok(Place {
+                    fs: connected.fs().clone(),
+                    path: url.vpath(connected.home())?,
+                    slash: url.path.ends_with(b"/"),
+                    shown: url.to_string(),
+                    remote: true,
+                    key,
+                })
+            }
+        }
+    }
+
+    /// Ends every connection in good order.
+    pub(super) async fn close(self) {
+        for (_, connected) in self.open {
+            connected.close().await;
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Where a thing is: a local path or a URL.
+//!
+//! `sftp://[user[;fingerprint=…][:password]@]host[:port]/path`, percent-encoded (RFC 3986), the host in
+//! brackets where it is an IPv6 address. The path is absolute; `/~/x` is relative to the login folder
+//! (as in curl and OpenSSH's `sftp`). Everything else is a local path, as is `file:///x`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use session_core::auth::Secret;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::path::VPath;
+
+/// A place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Location {
+    /// On this machine.
+    Local(PathBuf),
+    /// Behind a protocol.
+    Remote(Url),
+}
+
+/// A URL taken apart.
+#[derive(Clone, PartialEq)]
+pub struct Url {
+    /// The scheme, lower case: one that this build knows.
+    pub scheme: String,
+    /// The user, decoded.
+    pub user: Option<String>,
+    /// The password, decoded.
+    pub password: Option<Secret>,
+    /// The pinned host key, from `;fingerprint=`.
+    pub fingerprint: Option<String>,
+    /// The host, without brackets.
+    pub host: String,
+    /// The port, where one is given.
+    pub port: Option<u16>,
+    /// The path, decoded, beginning with a slash.
+    pub path: Vec<u8>,
+}
+
+/// The schemes that this build can open.
+pub const SCHEMES: &[&str] = &["sftp"];
+
+/// Schemes that belong to the project and are not built yet.
+const PLANNED: &[&str] = &["scp", "ftp", "ftps", "ftpes", "dav", "davs", "http", "https", "s3"];
+
+impl Location {
+    /// Parses what a user wrote. Errors: `InvalidArgument` for a URL that makes no sense, `Unsupported`
+    /// for a scheme that is not known.
+    pub fn parse(text: &str) -> Result<Self> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Location::Local(PathBuf::from(text)));
+        };
+        let looks_like_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        if !looks_like_scheme {
+            return Ok(Location::Local(PathBuf::from(text)));
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        if scheme == "file" {
+            let path = rest.strip_prefix("localhost").unwrap_or(rest);
+            if !path.starts_with('/') {
+                return Err(bad(text, "a file URL has no host: file:///path"));
+            }
+            use std::os::unix::ffi::OsStringExt;
+            return Ok(Location::Local(PathBuf::from(std::ffi::OsString::from_vec(decode(path, text)?))));
+        }
+        if !SCHEMES.contains(&scheme.as_str()) {
+            let e = Error::new(ErrorKind::Unsupported)
+                .with_detail(format!("the scheme '{scheme}' is not known"))
+                .with_hint(format!("this build opens: {}", SCHEMES.join(", ")));
+            return Err(if PLANNED.contains(&scheme.as_str()) {
+                Error::new(ErrorKind::Unsupported)
+                    .with_detail(format!("'{scheme}' is not built yet"))
+                    .with_hint(format!("this build opens: {}", SCHEMES.join(", ")))
+            } else {
+                e
+            });
+        }
+        Url::parse_rest(scheme, rest, text).map(Location::Remote)
+    }
+}
+
+impl Url {
+    fn parse_rest(scheme: String, rest: &str, text: &str) -> Result<Self> {
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, "/"),
+        };
+        // The last at-sign: an unencoded one in a password is a common mistake that does no harm.
+        let (login, host) = match authority.rsplit_once('@') {
+            Some((login, host)) => (Some(login), host),
+            None => (None, authority),
+        };
+        let (mut user, mut password, mut fingerprint) = (None, None, None);
+        if let Some(login) = login {
+            let (name, secret) = match login.split_once(':') {
+                // `fingerprint=SHA256:…` holds a colon of its own.
+                Some((name, secret)) if !name.contains(";fingerprint=") => (name, Some(secret)),
+                _ => match login.split_once(";fingerprint=") {
+                    Some((_, fp)) => match split_fingerprint(fp) {
+                        Some(cut) => (login.get(..login.len() - cut.len() - 1).unwrap_or(login), Some(cut)),
+                        None => (login, None),
+                    },
+                    None => (login, None),
+                },
+            };
+            let mut parts = name.split(';');
+            let name = parts.next().unwrap_or_default();
+            for part in parts {
+                match part.split_once('=') {
+                    Some(("fingerprint", value)) => fingerprint = Some(decode_text(value, text)?),
+                    _ => return Err(bad(text, &format!("the parameter '{part}' is not known"))),
+                }
+            }
+            if !name.is_empty() {
+                user = Some(decode_text(name, text)?);
+            }
+            password = secret.map(|s| decode_text(s, text)).transpose()?.map(Secret::new);
+        }
+        let (host, port) = split_port(host, text)?;
+        if host.is_empty() {
+            return Err(bad(text, "there is no host"));
+        }
+        let host = decode_text(&host, text)?;
+        let path = decode(path, text)?;
+        if path.contains(&0) {
+            return Err(bad(text, "the path holds a NUL byte"));
+        }
+        Ok(Url { scheme, user, password, fingerprint, host, port, path })
+    }
+
+    /// The port, or the scheme's own.
+    pub fn port_or_default(&self) -> u16 {
+        self.port.unwrap_or(22)
+    }
+
+    /// The path below the root; `home` is where `/~/` begins.
+    pub fn vpath(&self, home: &VPath) -> Result<VPath> {
+        match self.path.strip_prefix(b"/~") {
+            Some(rest) if rest.is_empty() || rest.first() == Some(&b'/') => {
+                let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+                VPath::parse(home, rest)
+            }
+            _ => VPath::absolute(&self.path),
+        }
+    }
+
+    /// Whether the path begins at the login folder.
+    pub fn is_relative_to_home(&self) -> bool {
+        self.path == b"/~" || self.path.starts_with(b"/~/")
+    }
+}
+
+/// A password that follows a fingerprint: what comes after its digest and a colon.
+fn split_fingerprint(text: &str) -> Option<&str> {
+    let digest_at = text.find("SHA256:").map(|at| at + 7).or_else(|| text.find("MD5:").map(|at| at + 4 + 47));
+    let rest = text.get(digest_at?..)?;
+    rest.split_once(':').map(|(_, password)| password)
+}
+
+fn split_port(host: &str, text: &str) -> Result<(String, Option<u16>)> {
+    let port = |p: &str| {
+        p.parse::<u16>().ok().filter(|p| *p != 0).ok_or_else(|| bad(text, &format!("'{p}' is not a port")))
+    };
+    if let Some(rest) = host.strip_prefix('[') {
+        let (address, rest) =
+            rest.split_once(']').ok_or_else(|| bad(text, "the bracket after the address is missing"))?;
+        return match rest.strip_prefix(':') {
+            Some(p) => Ok((address.to_string(), Some(port(p)?))),
+            None if rest.is_empty() => Ok((address.to_string(), None)),
+            None => Err(bad(text, "only a port may follow the address")),
+        };
+    }
+    match host.rsplit_once(':') {
+        Some((name, _)) if name.contains(':') => {
+            Err(bad(text, "an IPv6 address is written in brackets: sftp://[::1]/"))
+        }
+        Some((name, p)) => Ok((name.to_string(), Some(port(p)?))),
+        None => Ok((host.to_string(), None)),
+    }
+}
+
+fn bad(text: &str, words: &str) -> Error {
+    let shown = match text.rsplit_once('@') {
+        // Nobody wants a password in an error message.
+        Some((_, rest)) => format!("…@{rest}"),
+        None => text.to_string(),
+    };
+    Error::new(ErrorKind::InvalidArgument).with_detail(format!("'{shown}' is not a URL: {words}"))
+}
+
+fn decode(text: &str, whole: &str) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        if b != b'%' {
+            out.push(b);
+            continue;
+        }
+        let digits = (bytes.next(), bytes.next());
+        let value = match digits {
+            (Some(h), Some(l)) => {
+                (char::from(h).to_digit(16)).zip(char::from(l).to_digit(16)).map(|(h, l)| h * 16 + l)
+            }
+            _ => None,
+        };
+        let value = value.and_then(|v| u8::try_from(v).ok());
+        out.push(value.ok_or_else(|| bad(whole, "a percent sign is followed by two hexadecimal digits"))?);
+    }
+    Ok(out)
+}
+
+fn decode_text(text: &str, whole: &str) -> Result<String> {
+    String::from_utf8(decode(text, whole)?).map_err(|_| bad(whole, "user, password and host are UTF-8"))
+}
+
+impl fmt::Display for Url {
+    /// Without password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://", self.scheme)?;
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        if self.host.contains(':') {
+            write!(f, "[{}]", self.host)?;
+        } else {
+            f.write_str(&self.host)?;
+        }
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(&session_core::path::display_bytes(&self.path))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        match Location::parse(text).unwrap() {
+            Location::Remote(url) => url,
+            Location::Local(p) => panic!("{text} is local: {p:?}"),
+        }
+    }
+
+    #[test]
+    fn takes_urls_apart() {
+        let u = url("sftp://al%40ice:p%3Aw@example.com:2022/a%20b/%ff");
+        assert_eq!(u.user.as_deref(), Some("al@ice"));
+        assert_eq!(u.password.as_ref().map(|p| p.expose().to_string()).as_deref(), Some("p:w"));
+        assert_eq!((u.host.as_str(), u.port), ("example.com", Some(2022)));
+        assert_eq!(u.path, b"/a b/\xff");
+        let u = url("SFTP://[::1]");
+        assert_eq!((u.host.as_str(), u.port_or_default(), u.path.as_slice()), ("::1", 22, &b"/"[..]));
+        assert_eq!(url("sftp://u:a@b@h/").password.unwrap().expose(), "a@b");
+    }
+
+    #[test]
+    fn knows_a_pinned_fingerprint() {
+        let digest = "A".repeat(43);
+        let u = url(&format!("sftp://u;fingerprint=SHA256:{digest}:pw@h/"));
+        assert_eq!(u.fingerprint, Some(format!("SHA256:{digest}")));
+        assert_eq!(u.password.unwrap().expose(), "pw");
+        let u = url(&format!("sftp://u;fingerprint=SHA256:{digest}@h/"));
+        assert_eq!((u.fingerprint, u.password.is_none()), (Some(format!("SHA256:{digest}")), true));
+    }
+
+    #[test]
+    fn the_login_folder_is_a_tilde() {
+        let home = VPath::absolute("/home/u").unwrap();
+        assert_eq!(url("sftp://h/~/x/../y").vpath(&home).unwrap(), VPath::absolute("/home/u/y").unwrap());
+        assert_eq!(url("sftp://h/~").vpath(&home).unwrap(), home);
+        assert_eq!(url("sftp://h/~x").vpath(&home).unwrap(), VPath::absolute("/~x").unwrap());
+    }
+
+    #[test]
+    fn what_is_no_url_is_local() {
+        for local in ["a/b", "/a", "c:d", "1://x", "."] {
+            assert!(matches!(Location::parse(local), Ok(Location::Local(_))), "{local}");
+        }
+        assert_eq!(Location::parse("file:///a%20b").unwrap(), Location::Local("/a b".into()));
+    }
+
+    #[test]
+    fn bad_urls_say_what_is_wrong_and_never_show_a_password() {
+        for (bad, word) in [
+            ("sftp:///x", "no host"),
+            ("sftp://u:secret@h:port/", "port"),
+            ("sftp://h/%zz", "hexadecimal"),
+            ("sftp://::1/", "brackets"),
+            ("sftp://h:0/", "port"),
+            ("sftp://h/%00", "NUL"),
+            ("gopher://h/", "not known"),
+            ("ftp://h/", "not built yet"),
+        ] {
+            let e = Location::parse(bad).unwrap_err().to_string();
+            assert!(e.contains(word), "{bad}: {e}");
+            assert!(!e.contains("secret"), "{e}");
+        }
+    }
+}
