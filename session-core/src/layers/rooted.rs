@@ -233,12 +233,12 @@ mod tests {
         async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {
             let link = |at: &str| Err(Error::link(Link { at: p(at), target: b"/x".to_vec() }));
             match path.as_bytes() {
-                b"/home/ann/link/f" => link("/home/ann/link"),
-                b"/home/bob/f" => link("/home/bob"),
-                b"/home/ann/remote" => {
+                b"/homes/ann/link/f" => link("/homes/ann/link"),
+                b"/homes/bob/f" => link("/homes/bob"),
+                b"/homes/ann/remote" => {
                     Err(Error::from(ErrorKind::NotFound).at(OperationKind::Stat, Some(path)))
                 }
-                b"/home/ann/odd" => {
+                b"/homes/ann/odd" => {
                     Err(Error::from(ErrorKind::NotFound).at(OperationKind::Stat, Some(&p("/etc"))))
                 }
                 _ => self.0.stat(path, follow).await,
@@ -246,16 +246,16 @@ mod tests {
         }
 
         async fn canonicalize(&self, path: &VPath) -> Result<VPath> {
-            Ok(if path == &p("/home/ann/out") { p("/etc") } else { path.clone() })
+            Ok(if path == &p("/homes/ann/out") { p("/etc") } else { path.clone() })
         }
     }
 
     async fn bench() -> (Arc<Odd>, Rooted) {
         let store = Arc::new(Odd(Little::new()));
-        for dir in ["/home", "/home/ann"] {
+        for dir in ["/homes", "/homes/ann"] {
             store.0.create_dir(&p(dir), &Attributes::none()).await.unwrap();
         }
-        let rooted = Rooted::new(Arc::clone(&store) as _, p("/home/ann"));
+        let rooted = Rooted::new(Arc::clone(&store) as _, p("/homes/ann"));
         (store, rooted)
     }
 
@@ -267,13 +267,13 @@ mod tests {
         let file = fs.open(&p("/d/f"), &OpenOptions::create()).await.unwrap();
         file.write_at(0, Bytes::from_static(b"abc")).await.unwrap();
         fs.rename(&p("/d/f"), &p("/g"), Replace::No).await.unwrap();
-        assert_eq!(store.0.stat(&p("/home/ann/g"), Follow::No).await.unwrap().size, 3);
+        assert_eq!(store.0.stat(&p("/homes/ann/g"), Follow::No).await.unwrap().size, 3);
         let page = fs.list(&VPath::root(), &ListOptions::default()).await.unwrap().next_page().await.unwrap();
         assert_eq!(page.unwrap().len(), 2);
         let near = Stage::New { near: p("/d/s"), note: Bytes::new() };
         let (id, _) = fs.stage(&near).await.unwrap();
         fs.publish(&id, &p("/d/s"), Replace::No, false).await.unwrap();
-        assert_eq!(store.0.stat(&p("/home/ann/d/s"), Follow::No).await.unwrap().size, 0);
+        assert_eq!(store.0.stat(&p("/homes/ann/d/s"), Follow::No).await.unwrap().size, 0);
         assert_eq!(fs.remove_dir(&VPath::root()).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
         let long = VPath::absolute(vec![b'x'; crate::path::MAX_PATH - 1]).unwrap();
         assert_eq!(fs.stat(&long, Follow::No).await.unwrap_err().kind(), ErrorKind::InvalidPath);
@@ -294,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn a_root_behind_a_link_is_refused_without_a_link() {
         let store = Arc::new(Odd(Little::new()));
-        let rooted = Rooted::new(store, p("/home/bob"));
+        let rooted = Rooted::new(store, p("/homes/bob"));
         let e = Filesystem::stat(&rooted, &p("/f"), Follow::Yes).await.unwrap_err();
         assert_eq!((e.kind(), e.as_link()), (ErrorKind::LinkLoop, None));
     }

@@ -175,6 +175,7 @@ impl StagingArea {
                     overwrites: note.overwrites,
                     exclusive: false,
                     was_parked: true,
+                    forgotten: false,
                     copied: false,
                     own_mode: false,
                     changing: Changing::default(),
@@ -229,17 +230,18 @@ impl StagingArea {
         swept
     }
 
-    /// Throws away what `owner` parked: for a shared owner, when its session ends.
+    /// Throws away what `owner` parked, and will park: for a shared owner, when its session ends.
     pub fn forget(self: &Arc<Self>, owner: &Owner) {
         {
             let mut table = self.table();
-            let theirs: Vec<_> = table
-                .iter()
-                .filter(|(_, slot)| slot.owner == *owner)
-                .filter(|(_, slot)| matches!(&slot.state, State::Parked(kept) if !kept.busy))
-                .map(|(serial, _)| serial)
-                .collect();
-            theirs.into_iter().for_each(|serial| table.discard(serial));
+            let theirs = table.iter().filter(|(_, slot)| slot.owner == *owner);
+            let theirs: Vec<_> = theirs.map(|(serial, _)| serial).collect();
+            for serial in theirs {
+                table.discard_parked(serial);
+                if let Some(slot) = table.get_mut(serial) {
+                    slot.forgotten = true;
+                }
+            }
         }
         self.kick();
     }
@@ -338,6 +340,7 @@ impl StagingArea {
             overwrites: new.overwrites,
             exclusive: new.exclusive,
             was_parked: false,
+            forgotten: false,
             copied: new.copied,
             own_mode: false,
             changing,
@@ -568,7 +571,7 @@ impl StagingArea {
             Parking::Discard => true,
             Parking::Publish => false,
         };
-        if slot.fate != Fate::Live || !worth_keeping || unwanted {
+        if slot.fate != Fate::Live || slot.forgotten || !worth_keeping || unwanted {
             table.discard(serial);
             return;
         }

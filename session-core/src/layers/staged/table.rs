@@ -143,6 +143,8 @@ pub(super) struct Slot {
     pub(super) exclusive: bool,
     /// It was parked before, so parking it again without a byte more keeps it.
     pub(super) was_parked: bool,
+    /// Its owner will not come back: it is not kept.
+    pub(super) forgotten: bool,
     /// It began as a copy of the published file.
     pub(super) copied: bool,
     /// Mode or owner were set on purpose before it was parked.

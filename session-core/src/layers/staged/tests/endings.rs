@@ -333,8 +333,13 @@ async fn a_shared_account_keeps_no_overwrites_and_sees_only_its_session(new: Mak
     assert_eq!(read(&one, "/f").await.unwrap(), "old");
     assert_eq!(size(&one, "/new").await, Some(4));
     assert_eq!(b.staged().await, 1);
+    let late = create(&one, "/late").await;
+    write(&late, 0, "part").await;
     b.area.forget(&Owner::session("1"));
     assert_eq!(size(&one, "/new").await, None);
+    assert_eq!(size(&one, "/late").await, Some(4));
+    drop(late);
+    assert_eq!(size(&one, "/late").await, None);
     assert_eq!(b.staged().await, 0);
 }
 
