@@ -32,6 +32,7 @@ struct Bench {
     /// Seconds that the clock is ahead.
     ahead: Arc<AtomicU64>,
     /// Where the store's directory is removed in the end.
+    #[cfg(feature = "local")]
     dir: Option<tempfile::TempDir>,
     /// Two sessions of one account, one of another account.
     mine: Fs,
@@ -57,7 +58,16 @@ impl Bench {
         let area = StagingArea::new(Arc::clone(&store), policy, clock).unwrap();
         let staged = |name: &str| Arc::new(Staged::new(Owner::account(name), Arc::clone(&area))) as Fs;
         let (mine, again, other) = (staged("ann"), staged("ann"), staged("bob"));
-        Bench { store, area, ahead, dir: None, mine, again, other }
+        Bench {
+            store,
+            area,
+            ahead,
+            #[cfg(feature = "local")]
+            dir: None,
+            mine,
+            again,
+            other,
+        }
     }
 
     /// Over a directory of this machine, all of it on the blocking pool.
