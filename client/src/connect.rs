@@ -18,7 +18,18 @@ use session_core::session::{Actor, Ending, Protocol, Session, Setup};
 use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
 use session_core::trust::Fingerprint;
 
+#[cfg(feature = "sftp")]
+use futures_util::future::join_all;
+#[cfg(feature = "sftp")]
+use proto_sftp::{client::SftpRemote, ssh::connect::SshConnection};
+
+#[cfg(feature = "sftp")]
+use crate::pooled::Pooled;
 use crate::url::Url;
+
+/// A line with at least this delay is given several channels.
+#[cfg(feature = "sftp")]
+const LONG_LINE: Duration = Duration::from_millis(8);
 
 /// Channels of one connection that a long line is given.
 const CHANNELS: usize = 4;
@@ -118,6 +129,8 @@ pub struct Connected {
     fs: SessionFs,
     home: VPath,
     session: Arc<Session>,
+    #[cfg(feature = "sftp")]
+    connection: Option<SshConnection>,
 }
 
 impl Connected {
@@ -138,6 +151,10 @@ impl Connected {
 
     /// Ends it in good order.
     pub async fn close(self) {
+        #[cfg(feature = "sftp")]
+        if let Some(connection) = self.connection {
+            connection.close().await;
+        }
         self.session.close(Ending::new("done", Actor::Client)).await;
     }
 }
@@ -150,18 +167,72 @@ pub fn open_local() -> Result<Connected> {
     let store = LocalStore::open("/", options)?;
     let cwd = std::env::current_dir()?;
     let home = VPath::absolute(cwd.as_os_str().as_bytes())?;
-    guard(Session::new(Setup::new(Protocol::Local, "local")), Account::named("local"), Arc::new(store), home)
+    let session = Session::new(Setup::new(Protocol::Local, "local"));
+    guard(session, Account::named("local"), Vec::new(), Arc::new(store), home)
 }
 
-fn guard(session: Arc<Session>, account: Account, fs: Arc<dyn Filesystem>, home: VPath) -> Result<Connected> {
-    let identity = session.log_in(account, Vec::new())?;
+fn guard(
+    session: Arc<Session>,
+    account: Account,
+    methods: Vec<&'static str>,
+    fs: Arc<dyn Filesystem>,
+    home: VPath,
+) -> Result<Connected> {
+    let identity = session.log_in(account, methods)?;
     let fs = session.guard(&identity, fs, Chain::new(Vec::new()))?;
-    Ok(Connected { fs, home, session })
+    Ok(Connected {
+        fs,
+        home,
+        session,
+        #[cfg(feature = "sftp")]
+        connection: None,
+    })
 }
 
-/// Connects and logs in. Errors: `Disconnected`, `TimedOut`, `Unauthenticated`, `Refused` (trust).
-/// Dropped, it closes what was opened.
+/// Connects and logs in. Errors: `Disconnected`, `TimedOut`, `Unauthenticated` (login and trust),
+/// `Refused`. Dropped, it closes what was opened.
+#[cfg(feature = "sftp")]
 pub async fn open_url(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
-    let _ = (options, decider);
-    Err(ErrorKind::Unsupported.into())
+    use proto_sftp::ssh::connect::{ConnectOptions, HostKeyPolicy, connect};
+
+    let session = Session::new(Setup::new(Protocol::Sftp, options.host.as_str()));
+    let mut ssh = ConnectOptions::new(options.host.clone(), options.port, options.user.clone());
+    ssh.password = options.password.clone();
+    ssh.identities = options.identities.clone();
+    ssh.fingerprints = options.fingerprints.clone();
+    if let Some(file) = &options.known_hosts {
+        ssh.known_hosts = vec![file.clone()];
+    }
+    if options.accept_new {
+        ssh.policy = HostKeyPolicy::AcceptNew;
+    }
+    ssh.timeout = options.timeout;
+    let connection = connect(&ssh, &session, &decider).await?;
+    session.set_tls(&connection.cipher);
+    session.set_client_version(connection.server.as_bytes());
+    let first = Arc::new(sftp(&connection).await?);
+    let home = first.home().clone();
+    // A short line is not helped by more channels; a long one is bound by the window of each.
+    let more = if connection.delay >= LONG_LINE { options.channels.saturating_sub(1) } else { 0 };
+    let opened = join_all((0..more).map(|_| sftp(&connection))).await;
+    let others: Vec<Arc<dyn Filesystem>> =
+        opened.into_iter().flatten().map(|r| Arc::new(r) as Arc<dyn Filesystem>).collect();
+    let fs: Arc<dyn Filesystem> =
+        if others.is_empty() { first } else { Arc::new(Pooled::new(first, others)) };
+    let methods = connection.methods.clone();
+    let mut connected = guard(session, Account::named(options.user.as_str()), methods, fs, home)?;
+    connected.connection = Some(connection);
+    Ok(connected)
+}
+
+#[cfg(feature = "sftp")]
+async fn sftp(connection: &SshConnection) -> Result<SftpRemote> {
+    let (reader, writer) = connection.open_sftp().await?;
+    SftpRemote::connect(reader, writer, &proto_sftp::client::Config::default()).await
+}
+
+/// Connects and logs in. This build has no protocol: `Unsupported`.
+#[cfg(not(feature = "sftp"))]
+pub async fn open_url(_: Options, _: Arc<dyn Decider>) -> Result<Connected> {
+    Err(Error::new(ErrorKind::Unsupported).with_detail("this build has no remote protocol"))
 }

@@ -143,8 +143,9 @@ impl ChannelReader {
         }
         if state.overrun {
             state.overrun = false;
-            return Poll::Ready(Some(Err(Error::new(ErrorKind::PeerMisbehaved)
-                .with_detail("the peer sends without taking answers"))));
+            return Poll::Ready(Some(Err(
+                Error::new(ErrorKind::PeerMisbehaved).with_detail("the peer sends without taking answers")
+            )));
         }
         if state.ended {
             return Poll::Ready(None);

@@ -39,12 +39,10 @@ pub fn load_or_create(path: &Path) -> Result<(PrivateKey, bool)> {
     }
     let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519)
         .map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?;
-    let text =
-        key.to_openssh(LineEnding::LF).map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?;
+    let text = key.to_openssh(LineEnding::LF).map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?;
     let temporary = path.with_extension("new");
     let _ = std::fs::remove_file(&temporary);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     // Another process may have made one meanwhile: the first one stands.

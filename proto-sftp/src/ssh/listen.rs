@@ -15,9 +15,13 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PublicKey};
-use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Response, VerifiedPublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Response, VerifiedPublicKey,
+};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Limits, MethodKind, MethodSet, SshId};
-use session_core::auth::{Credential, Login, Method, Question, Secret, SignedKey, Site, Step, UserCertificate};
+use session_core::auth::{
+    Credential, Login, Method, Question, Secret, SignedKey, Site, Step, UserCertificate,
+};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::lifecycle::{ChannelKind, Lifecycle, Verdict};
 use session_core::session::{Actor, Ending, Identity, Protocol, Session};
@@ -379,14 +383,16 @@ impl Handler for Connection {
         self.attempt(user, Credential::Key(key)).await
     }
 
-    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Ended> {
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Ended> {
         let now = self.session.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let authority = PublicKey::from(certificate.signature_key().clone());
         let valid = certificate.cert_type() == CertType::User
             && !is_weak(&certificate.algorithm())
-            && certificate
-                .validate_at(now, std::iter::once(&authority.fingerprint(HashAlg::Sha256)))
-                .is_ok();
+            && certificate.validate_at(now, std::iter::once(&authority.fingerprint(HashAlg::Sha256))).is_ok();
         let mut source_address = None;
         let mut unknown_critical = Vec::new();
         for (name, value) in certificate.critical_options().iter() {
@@ -496,7 +502,11 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn shell_request(&mut self, id: ChannelId, session: &mut russh::server::Session) -> Result<(), Ended> {
+    async fn shell_request(
+        &mut self,
+        id: ChannelId,
+        session: &mut russh::server::Session,
+    ) -> Result<(), Ended> {
         self.refuse(ChannelKind::Shell).await;
         session.channel_success(id)?;
         self.explain(id).await;

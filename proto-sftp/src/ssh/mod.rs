@@ -8,8 +8,14 @@
 
 mod algorithms;
 pub mod channel;
+#[cfg(feature = "client")]
+pub mod connect;
 #[cfg(feature = "server")]
 pub mod hostkey;
+#[cfg(feature = "client")]
+pub mod known_hosts;
 #[cfg(feature = "server")]
 pub mod listen;
+#[cfg(feature = "client")]
+mod login;
 pub mod stream;
