@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use proto_sftp::wire::extension::encode_limits;
 use proto_sftp::wire::{
     Attrs, Extended, Extension, Frames, FromClient, Limits, Name, OpenFlags, Reply, Request, Version,
 };
-use session_core::error::{Error, ErrorKind};
+use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, Filesystem, Follow, ListOptions, OpenOptions, Replace};
 use session_core::metadata::Attributes;
 use session_core::path::VPath;
@@ -35,17 +34,13 @@ fn line() -> (Sender, Receiver) {
 }
 
 impl Outgoing for Sender {
-    async fn send(&mut self, chunk: Bytes) -> io::Result<()> {
-        self.0.send((Instant::now(), chunk)).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-
-    async fn close(&mut self) -> io::Result<()> {
-        Ok(())
+    async fn send(&mut self, chunk: Bytes) -> Result<()> {
+        self.0.send((Instant::now(), chunk)).map_err(|_| ErrorKind::Disconnected.into())
     }
 }
 
 impl Incoming for Receiver {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
         let Some((sent, chunk)) = self.0.recv().await else { return Ok(None) };
         tokio::time::sleep_until(sent + RTT / 2).await;
         Ok(Some(chunk))

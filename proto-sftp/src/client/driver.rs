@@ -12,7 +12,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +19,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
 use session_core::error::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::machine::{Event, Machine, Negotiated, Token};
+use super::refine::bad_message;
 use crate::status;
 use crate::wire::{Reply, Request};
 
@@ -32,16 +33,18 @@ use crate::wire::{Reply, Request};
 /// ask for and do not yet take is bounded here ([`Config::reads`]).
 pub trait Incoming: Send + 'static {
     /// The next chunk; `None` at the end. Called by one task that does nothing else.
-    fn next(&mut self) -> impl Future<Output = io::Result<Option<Bytes>>> + Send;
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 }
 
 /// Bytes to the server. Accepting a chunk may take as long as the peer wants: that is the back-pressure.
 pub trait Outgoing: Send + 'static {
     /// Sends one chunk.
-    fn send(&mut self, chunk: Bytes) -> impl Future<Output = io::Result<()>> + Send;
+    fn send(&mut self, chunk: Bytes) -> impl Future<Output = Result<()>> + Send;
 
     /// No more will be sent.
-    fn close(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+    fn close(&mut self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// [`Incoming`] over a byte stream.
@@ -49,10 +52,20 @@ pub trait Outgoing: Send + 'static {
 pub struct Reading<R>(pub R);
 
 impl<R: AsyncRead + Unpin + Send + 'static> Incoming for Reading<R> {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
         let mut buf = BytesMut::with_capacity(64 * 1024);
         let n = self.0.read_buf(&mut buf).await?;
         Ok((n > 0).then(|| buf.freeze()))
+    }
+}
+
+/// [`Incoming`] over a stream of messages.
+#[derive(Debug)]
+pub struct Messages<S>(pub S);
+
+impl<S: Stream<Item = Result<Bytes>> + Unpin + Send + 'static> Incoming for Messages<S> {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.0.next().await.transpose()
     }
 }
 
@@ -61,13 +74,22 @@ impl<R: AsyncRead + Unpin + Send + 'static> Incoming for Reading<R> {
 pub struct Writing<W>(pub W);
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Outgoing for Writing<W> {
-    async fn send(&mut self, chunk: Bytes) -> io::Result<()> {
+    async fn send(&mut self, chunk: Bytes) -> Result<()> {
         self.0.write_all(&chunk).await?;
-        self.0.flush().await
+        Ok(self.0.flush().await?)
     }
 
-    async fn close(&mut self) -> io::Result<()> {
-        self.0.shutdown().await
+    async fn close(&mut self) -> Result<()> {
+        Ok(self.0.shutdown().await?)
+    }
+}
+
+/// A fault of the stream: the connection is gone, whatever the system calls it. What the transport
+/// itself decided (the session was cut, the peer is silent) keeps its kind.
+fn lost(e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::Canceled | ErrorKind::Disconnected | ErrorKind::PeerMisbehaved | ErrorKind::TimedOut => e,
+        _ => Error::new(ErrorKind::Disconnected).with_source(e),
     }
 }
 
@@ -76,7 +98,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outgoing for Writing<W> {
 pub struct Config {
     /// Bytes that may wait for the wire. At least 512 KiB.
     pub outgoing: usize,
-    /// Bytes of content asked for and not yet taken by a caller. At least 512 KiB.
+    /// Bytes of content asked for and not yet taken by a caller. At least 512 KiB. More than one
+    /// transfer's window, so that a consumer that stalls does not stop the others.
     pub reads: usize,
     /// Bytes of content per file sent and not yet acknowledged. They are not kept in memory; the bound
     /// is on how late an error may be seen. At least 512 KiB.
@@ -89,7 +112,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             outgoing: 2 << 20,
-            reads: 64 << 20,
+            reads: 128 << 20,
             write_behind: 64 << 20,
             greeting: Duration::from_secs(30),
         }
@@ -213,9 +236,7 @@ impl Shared {
             match chunk {
                 Ok(Some(chunk)) => self.feed(&mut wakers, |m| m.receive(chunk)),
                 Ok(None) => self.feed(&mut wakers, |m| m.end(m.eof())),
-                Err(e) => self.feed(&mut wakers, |m| {
-                    m.end(Error::new(ErrorKind::Disconnected).with_source(e));
-                }),
+                Err(e) => self.feed(&mut wakers, |m| m.end(lost(e))),
             }
             if self.lock().ended.is_some() {
                 return;
@@ -247,8 +268,7 @@ impl Shared {
                 () = &mut gone => return,
             };
             if let Err(e) = sent {
-                let e = Error::new(ErrorKind::Disconnected).with_source(e);
-                self.feed(&mut Vec::new(), |m| m.end(e));
+                self.feed(&mut Vec::new(), |m| m.end(lost(e)));
                 return;
             }
             self.release(len);
@@ -501,7 +521,7 @@ impl Future for Call {
         self.done = true;
         Poll::Ready(result.and_then(|reply| match &reply {
             Reply::Status { code, message, .. } => match status::error(*code, message) {
-                Some(e) => Err(e),
+                Some(e) => Err(bad_message(e, &[])),
                 None => Ok(reply),
             },
             _ => Ok(reply),
@@ -530,7 +550,9 @@ impl Drop for Call {
 /// STATUS *ok*, or the error.
 fn ok(reply: Reply) -> Result<()> {
     match reply {
-        Reply::Status { code, message, .. } => status::error(code, &message).map_or(Ok(()), Err),
+        Reply::Status { code, message, .. } => {
+            status::error(code, &message).map_or(Ok(()), |e| Err(bad_message(e, &[])))
+        }
         reply => Err(super::machine::unexpected(&reply)),
     }
 }

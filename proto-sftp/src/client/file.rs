@@ -54,13 +54,13 @@ pub(super) struct SftpFile {
     end_seen: AtomicU64,
     /// Where the furthest write ended.
     written: AtomicU64,
-    /// The size was changed by other means than writing.
-    resized: AtomicBool,
     writes: Arc<Writes>,
     /// Held for reading by each write, for writing by an ending, which so waits for calls in flight.
     calls: RwLock<()>,
     state: AtomicU8,
     closed: AtomicBool,
+    /// The CLOSE was answered with *ok*: what stands under the name is what was written here.
+    published: AtomicBool,
 }
 
 impl SftpFile {
@@ -85,11 +85,11 @@ impl SftpFile {
             size,
             end_seen: AtomicU64::new(UNKNOWN),
             written: AtomicU64::new(0),
-            resized: AtomicBool::new(false),
             writes,
             calls: RwLock::new(()),
             state: AtomicU8::new(OPEN),
             closed: AtomicBool::new(false),
+            published: AtomicBool::new(false),
         }
     }
 
@@ -204,15 +204,15 @@ impl SftpFile {
     /// Sets what is owed, asks what it became, closes: sent together behind the writes.
     async fn finish(&self, options: &CommitOptions) -> Result<Metadata> {
         let attributes = options.attributes.clone().over(self.owed.clone());
-        if let Some(expected) = options.expected_size
-            && self.began_empty()
-            && !self.options.append
-            && !self.resized.load(Ordering::Acquire)
-        {
-            differs(self.written.load(Ordering::Acquire), expected)?;
-        }
         if !self.ordered() {
             self.writes.settled().await?;
+        }
+        if let Some(expected) = options.expected_size
+            && (self.written.load(Ordering::Acquire) != expected || self.options.append)
+        {
+            // Other handles may have written too; a server that stages must not publish another size.
+            self.writes.settled().await?;
+            differs(self.stat().await?.size, expected)?;
         }
         self.writes.check()?;
         let set = if attributes.is_empty() {
@@ -232,6 +232,7 @@ impl SftpFile {
         };
         let stat = stat.await.and_then(metadata);
         let close = close.await;
+        self.published.store(close.is_ok(), Ordering::Release);
         written?;
         set?;
         close?;
@@ -388,9 +389,6 @@ impl File for SftpFile {
             self.writes.settled().await?;
         }
         let known = if needs_known(attributes) { Some(self.stat().await?) } else { None };
-        if attributes.size.is_some() {
-            self.resized.store(true, Ordering::Release);
-        }
         let attrs = Attrs::asking(attributes, known.as_ref());
         self.client.call(Request::Fsetstat { handle: self.handle.clone(), attrs }).await.map(|_| ())
     }
@@ -444,34 +442,35 @@ impl File for SftpFile {
         if self.state.swap(ENDED, Ordering::AcqRel) == ENDED {
             return Err(Error::new(ErrorKind::Closed));
         }
-        if !self.began_empty() {
-            return match self.close_request() {
-                Some(close) => self.client.call(close).await.map(|_| ()),
-                None => Ok(()),
-            };
-        }
-        // Removed before it is closed: a server that stages then publishes nothing and the old content
-        // stays. One that cannot remove an open file is asked again afterwards.
         let remove = || Request::Remove { path: self.path.clone() };
-        let removed = self.client.send(remove()).await?;
-        let close = self.close_request();
-        let closed = match close {
-            Some(close) => Some(self.client.send(close).await?),
-            None => None,
+        let Some(close) = self.close_request() else {
+            // A commit failed after its CLOSE. Where the CLOSE was refused, a server that stages kept
+            // the old content, which must not be removed.
+            let ours = self.options.exclusive || self.began_empty() && self.published.load(Ordering::Acquire);
+            return if ours { gone(self.client.call(remove()).await) } else { Ok(()) };
         };
+        if !self.began_empty() {
+            return self.client.call(close).await.map(|_| ());
+        }
+        // Removed before it is closed: a server that stages as ours does then publishes nothing, and the
+        // old content stays. Where that finds nothing, or may not be done to an open file, once more.
+        let removed = self.client.send(remove()).await?;
+        let closed = self.client.send(close).await?;
         let removed = removed.await;
-        if let Some(closed) = closed {
-            let _ = closed.await; // what failed to be written is gone with it
-        }
+        let _ = closed.await; // what failed to be written is gone with it
         match removed {
+            Err(e) if e.wire().is_none() => Err(e),
+            Err(_) => gone(self.client.call(remove()).await),
             Ok(_) => Ok(()),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            Err(e) if matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::PeerMisbehaved) => Err(e),
-            Err(_) => match self.client.call(remove()).await {
-                Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
-                _ => Ok(()),
-            },
         }
+    }
+}
+
+/// A removal that found nothing has succeeded.
+fn gone(removed: Result<Reply>) -> Result<()> {
+    match removed {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 

@@ -44,9 +44,9 @@ fn has_code(e: &Error, code: StatusCode) -> bool {
     e.wire().is_some_and(|w| w.code == code as u32)
 }
 
-/// *Failure*: anything.
+/// *Failure*: anything. False once the kind was found out.
 pub(super) fn is_failure(e: &Error) -> bool {
-    has_code(e, StatusCode::Failure)
+    has_code(e, StatusCode::Failure) && e.kind() == ErrorKind::Internal
 }
 
 /// *No such file*: also a file where a directory is needed.
@@ -55,14 +55,19 @@ pub(super) fn is_missing(e: &Error) -> bool {
 }
 
 /// *Bad message* in answer to a request that was well formed: OpenSSH's word for `EINVAL` and
-/// `ENAMETOOLONG`.
+/// `ENAMETOOLONG`. Others, we among them, say *failure* to a name that is too long.
 pub(super) fn bad_message(e: Error, paths: &[&VPath]) -> Error {
-    if !has_code(&e, StatusCode::BadMessage) {
+    let bad = has_code(&e, StatusCode::BadMessage);
+    if !bad && !is_failure(&e) {
         return e;
     }
     let too_long =
         paths.iter().any(|p| p.as_bytes().len() > PATH_MAX || p.segments().any(|name| name.len() > NAME_MAX));
-    as_kind(&e, if too_long { ErrorKind::InvalidPath } else { ErrorKind::InvalidArgument })
+    match (too_long, bad) {
+        (true, _) => as_kind(&e, ErrorKind::InvalidPath),
+        (false, true) => as_kind(&e, ErrorKind::InvalidArgument),
+        (false, false) => e,
+    }
 }
 
 impl Client {
