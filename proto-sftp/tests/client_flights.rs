@@ -493,3 +493,84 @@ async fn an_upload_waits_for_nothing_but_room() {
     assert_eq!(flights(work).await.1, 2);
     assert!(world.lock().unwrap().files[&b"/f"[..]] == data);
 }
+
+/// Polls `work` at most `polls` times, a quarter of a round trip apart, then drops it.
+async fn given_up_after(work: impl Future<Output = ()>, polls: usize) -> bool {
+    let mut work = std::pin::pin!(work);
+    for _ in 0..polls {
+        if futures_util::future::poll_immediate(&mut work).await.is_some() {
+            return true;
+        }
+        tokio::time::sleep(RTT / 4).await;
+    }
+    false
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_given_up_wherever_nothing_stays_behind() {
+    let wary = Ways { extensions: vec![], names: 500, shortest: Some(20_000), ..Ways::default() };
+    for ways in [Ways { names: 500, ..good() }, wary] {
+        let (remote, world) = connect(ways).await;
+        let content = vec![3; 300_000];
+        for which in 0..4 {
+            let mut whole = false;
+            for polls in 0.. {
+                world.lock().unwrap().files.insert(Bytes::from_static(b"/f"), content.clone());
+                let work = async {
+                    match which {
+                        0 => {
+                            let file = remote.open(&path("/f"), &OpenOptions::read()).await.unwrap();
+                            let got = file.read_into(0, 300_000, BytesMut::new()).await.unwrap();
+                            assert!(got == content);
+                        }
+                        1 => {
+                            let options = OpenOptions::create();
+                            let file = remote.open(&path("/up"), &options).await.unwrap();
+                            file.write_at(0, content.clone().into()).await.unwrap();
+                            file.commit(&CommitOptions::default()).await.unwrap();
+                        }
+                        2 => {
+                            let options = OpenOptions::create();
+                            let file = remote.open(&path("/up"), &options).await.unwrap();
+                            file.write_at(0, content.clone().into()).await.unwrap();
+                            file.abort().await.unwrap();
+                        }
+                        _ => {
+                            let options = ListOptions::default();
+                            let mut listing = remote.list(&path("/"), &options).await.unwrap();
+                            while listing.next_page().await.unwrap().is_some() {}
+                        }
+                    }
+                };
+                whole = given_up_after(work, polls).await;
+                settle().await;
+                assert_eq!(remote.client().outstanding(), 0, "{which} after {polls} polls");
+                assert!(world.lock().unwrap().open.is_empty(), "{which} after {polls} polls");
+                assert_eq!(remote.stat(&path("/f"), Follow::Yes).await.unwrap().size, 300_000);
+                if whole || polls > 500 {
+                    break;
+                }
+            }
+            assert!(whole, "{which} never ends");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_and_giving_up_again_and_again_asks_for_no_more_than_the_budget() {
+    let config = Config { reads: 1 << 20, ..Config::default() };
+    let world = Shared::default();
+    world.lock().unwrap().files.insert(Bytes::from_static(b"/f"), vec![1; 8 << 20]);
+    let ((to_server, from_client), (to_client, from_server)) = (line(), line());
+    tokio::spawn(serve(good(), Arc::clone(&world), from_client, to_client));
+    let remote = SftpRemote::connect(from_server, to_server, &config).await.unwrap();
+    let file = remote.open(&path("/f"), &OpenOptions::read()).await.unwrap();
+    for _ in 0..200 {
+        let read = file.read_into(0, 8 << 20, BytesMut::new());
+        let _ = futures_util::future::poll_immediate(read).await;
+        assert!(remote.client().outstanding() <= 8, "{}", remote.client().outstanding());
+    }
+    // The budget comes back with the late answers.
+    let all = file.read_into(0, 8 << 20, BytesMut::new()).await.unwrap();
+    assert_eq!(all.len(), 8 << 20);
+}

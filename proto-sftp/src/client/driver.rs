@@ -125,6 +125,10 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What became of a request.
 enum Slot {
+    /// Given up; what it was to bring counts against the budget until it has come.
+    Discarded {
+        _permit: OwnedSemaphorePermit,
+    },
     Done(Result<Reply>),
     Waiting(Option<Waker>),
     Written(Arc<Writes>, usize),
@@ -179,6 +183,9 @@ impl Shared {
                             writes.acknowledged(len, ok(reply).err());
                         }
                     }
+                    Some(Slot::Discarded { .. }) => {
+                        core.slots.remove(&id);
+                    }
                     Some(Slot::Done(_)) | None => {}
                 },
                 Event::Ended(error) => {
@@ -194,6 +201,7 @@ impl Shared {
                                 writes.acknowledged(len, Some(error.clone()));
                                 return false;
                             }
+                            Slot::Discarded { .. } => return false,
                             done @ Slot::Done(_) => *slot = done,
                         }
                         true
@@ -470,7 +478,7 @@ impl Client {
     }
 
     fn waits(&self, token: Token) -> Call {
-        Call { client: self.clone(), token, done: false }
+        Call { client: self.clone(), token, permit: None, done: false }
     }
 }
 
@@ -494,7 +502,17 @@ fn cost(request: &Request) -> usize {
 pub(super) struct Call {
     client: Client,
     token: Token,
+    permit: Option<OwnedSemaphorePermit>,
     done: bool,
+}
+
+impl Call {
+    /// Holds a share of the budget until the answer has come, also if nobody waits for it any more: else
+    /// whoever asks and gives up could ask for more than the connection holds.
+    pub(super) fn holding(mut self, permit: OwnedSemaphorePermit) -> Self {
+        self.permit = Some(permit);
+        self
+    }
 }
 
 impl Future for Call {
@@ -515,7 +533,7 @@ impl Future for Call {
                 Some(Slot::Done(result)) => result,
                 _ => Err(Error::new(ErrorKind::Internal)),
             },
-            Some(Slot::Written(..)) | None => Err(Error::new(ErrorKind::Internal)),
+            Some(Slot::Discarded { .. } | Slot::Written(..)) | None => Err(Error::new(ErrorKind::Internal)),
         };
         drop(core);
         self.done = true;
@@ -537,7 +555,12 @@ impl Drop for Call {
         let shared = &self.client.0.shared;
         let mut core = shared.lock();
         match core.slots.remove(&self.token.0) {
-            Some(Slot::Waiting(_)) => core.machine.forget(self.token),
+            Some(Slot::Waiting(_)) => match self.permit.take() {
+                Some(permit) => {
+                    core.slots.insert(self.token.0, Slot::Discarded { _permit: permit });
+                }
+                None => core.machine.forget(self.token),
+            },
             Some(Slot::Done(Ok(Reply::Handle(handle)))) => {
                 drop(core);
                 self.client.send_forgotten(Request::Close { handle });

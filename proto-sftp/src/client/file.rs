@@ -126,8 +126,8 @@ impl SftpFile {
 
     async fn ask(&self, offset: u64, len: u32, permit: OwnedSemaphorePermit) -> Result<Flying> {
         let request = Request::Read { handle: self.handle.clone(), offset, len };
-        let call = self.client.send(request).await?;
-        Ok(Flying { offset, len, call, _permit: permit })
+        let call = self.client.send(request).await?.holding(permit);
+        Ok(Flying { offset, len, call })
     }
 
     /// One READ; nothing at the end of the file.
@@ -253,7 +253,6 @@ struct Flying {
     offset: u64,
     len: u32,
     call: Call,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Flying {
