@@ -168,6 +168,9 @@ fn packet(text: &str, out: &mut BytesMut) {
         "hardlink" => Request::Extended(Extended::Hardlink { from: b(2), to: b(3) }),
         "fsync" => Request::Extended(Extended::Fsync { handle: b(2) }),
         "limits" => Request::Extended(Extended::Limits),
+        "users" => {
+            Request::Extended(Extended::UsersGroupsById { uids: (0..n(2) as u32).collect(), gids: vec![] })
+        }
         "statvfs" => Request::Extended(Extended::Statvfs { path: b(2) }),
         "fstatvfs" => Request::Extended(Extended::Fstatvfs { handle: b(2) }),
         "lsetstat" => Request::Extended(Extended::Lsetstat { path: b(2), attrs: attrs(&w[3..]) }),

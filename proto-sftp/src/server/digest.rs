@@ -75,7 +75,7 @@ fn digest_len(algorithm: Algorithm) -> u64 {
 }
 
 /// The first algorithm of the client's list that we have. Errors: `Unsupported`.
-pub fn choose(check: &CheckFile) -> Result<Algorithm> {
+pub(super) fn choose(check: &CheckFile) -> Result<Algorithm> {
     String::from_utf8_lossy(&check.algorithms)
         .split(',')
         .find_map(|name| Algorithm::parse(name.trim()))
@@ -84,7 +84,7 @@ pub fn choose(check: &CheckFile) -> Result<Algorithm> {
 
 /// The end of the range that is asked for, cut to the content of `size` bytes. Errors:
 /// `InvalidArgument` for a block size that the draft does not allow, `TooLarge` for too many blocks.
-pub fn range(check: &CheckFile, algorithm: Algorithm, size: u64) -> Result<std::ops::Range<u64>> {
+pub(super) fn range(check: &CheckFile, algorithm: Algorithm, size: u64) -> Result<std::ops::Range<u64>> {
     if check.block_size != 0 && check.block_size < MIN_BLOCK {
         return Err(Error::new(ErrorKind::InvalidArgument)
             .with_detail(format!("blocks have at least {MIN_BLOCK} bytes")));
@@ -103,7 +103,7 @@ pub fn range(check: &CheckFile, algorithm: Algorithm, size: u64) -> Result<std::
 
 /// The digests of a range of `file`, one for each block. Errors: those of reading; `Corrupt` if the file
 /// ends before the range does.
-pub async fn of_file(file: &dyn File, check: &CheckFile, algorithm: Algorithm) -> Result<Bytes> {
+pub(super) async fn of_file(file: &dyn File, check: &CheckFile, algorithm: Algorithm) -> Result<Bytes> {
     let range = range(check, algorithm, file.metadata().await?.size)?;
     let block = if check.block_size == 0 { u64::MAX } else { u64::from(check.block_size) };
     let mut digests = BytesMut::new();

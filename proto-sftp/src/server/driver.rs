@@ -130,6 +130,7 @@ impl Driver {
             }
             if self.machine.is_idle() {
                 self.bulk = None;
+                self.machine.relax();
             }
             if let Some(code) = self.machine.take_status() {
                 session.note_status(code);

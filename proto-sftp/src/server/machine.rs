@@ -409,6 +409,14 @@ impl Machine {
         self.active.is_empty() && self.outbox.is_empty() && self.outputs.is_empty()
     }
 
+    /// Gives back the memory that only work needs; for when the machine is idle and nothing arrives.
+    pub fn relax(&mut self) {
+        self.outbox.relax();
+        if self.active.is_empty() {
+            self.ready.shrink_to_fit();
+        }
+    }
+
     /// Whether the peer broke the protocol, or was turned away.
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed

@@ -6,15 +6,13 @@
 //! bytes ← outbox ────┘
 //! ```
 //!
-//! - [`table`]: one row per request: its packet, its name, its operation, how it is planned.
-//! - [`machine`]: what may run when, and what is answered. No I/O, no clock, no filesystem.
-//! - [`handles`], [`order`], [`outbox`]: the machine's parts.
-//! - [`driver`]: runs calls concurrently over a `SessionFs`. [`calls`] and [`digest`] carry them out.
+//! [`table`] says what each request is, [`machine`] what may run when and what is answered (its parts:
+//! [`handles`], [`order`], [`outbox`]); [`driver`] runs the calls over a `SessionFs`.
 //!
 //! Nothing here knows SSH: the driver takes a stream of bytes and a place to send bytes to.
 
-pub mod calls;
-pub mod digest;
+mod calls;
+mod digest;
 pub mod driver;
 pub mod handles;
 pub mod machine;

@@ -11,8 +11,10 @@ use bytes::{Bytes, BytesMut};
 
 /// The size at which a piece goes out on its own.
 pub const PIECE: usize = 256 * 1024;
-/// Below this, copying is cheaper than another piece.
-const SMALL: usize = 4 * 1024;
+/// Up to this, copying is cheaper than another piece.
+const SMALL: usize = 16 * 1024;
+/// The memory that a quiet session begins with.
+const FIRST: usize = 64 * 1024;
 
 /// Bytes to be sent, in order.
 #[derive(Debug, Default)]
@@ -21,6 +23,7 @@ pub struct Outbox {
     open: BytesMut,
     spare: BytesMut,
     len: usize,
+    step: usize,
 }
 
 impl Outbox {
@@ -47,27 +50,27 @@ impl Outbox {
     pub fn room(&mut self, size: usize) -> BytesMut {
         self.reclaim();
         let used = self.open.len();
-        if self.open.capacity() < used + size {
-            // The rest of the memory in use serves while an earlier buffer is still away.
-            self.cut();
-            let spare = std::mem::take(&mut self.spare);
-            self.open = if spare.capacity() >= size {
-                spare
-            } else {
-                BytesMut::with_capacity(size.max(PIECE + SMALL))
-            };
-            return self.room_behind(0, size);
-        }
-        self.room_behind(used, size)
-    }
-
-    fn room_behind(&mut self, used: usize, size: usize) -> BytesMut {
-        // `used` is the length and `size` fits the capacity, as `room` made sure.
-        let mut room = self.open.split_off(used);
+        let mut room = if self.open.capacity() >= used + size {
+            self.open.split_off(used)
+        } else if self.spare.capacity() >= size {
+            // An earlier buffer is still away.
+            std::mem::take(&mut self.spare)
+        } else {
+            // Grows with use, so that a session that reads a little holds a little.
+            self.step = (self.step * 2).clamp(FIRST, PIECE + SMALL);
+            BytesMut::with_capacity(size.max(self.step))
+        };
         if room.capacity() > size {
             self.spare = room.split_off(size);
         }
         room
+    }
+
+    /// Gives memory back; for a session that has nothing to do.
+    pub fn relax(&mut self) {
+        if self.len == 0 {
+            *self = Outbox::default();
+        }
     }
 
     /// Adds a finished packet, written into a buffer from [`Outbox::room`] or any other.
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn reads_join_what_stands_before_them_without_a_copy() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Outbox { step: PIECE, ..Outbox::default() };
         let mut places = Vec::new();
         for _ in 0..7 {
             let mut room = outbox.room(32 * 1024 + 13);
@@ -159,6 +162,30 @@ mod tests {
         let mut outbox = Outbox::default();
         let room = outbox.room(100);
         assert_eq!(room.capacity(), 100);
+    }
+
+    #[test]
+    fn small_contents_share_a_piece_though_much_was_asked_for() {
+        let mut outbox = Outbox::default();
+        for _ in 0..20 {
+            let mut room = outbox.room(255 * 1024);
+            room.resize(4109, 1);
+            outbox.push(room);
+        }
+        assert_eq!(all(&mut outbox).len(), 1);
+    }
+
+    #[test]
+    fn a_quiet_outbox_holds_nothing() {
+        let mut outbox = Outbox::default();
+        let mut room = outbox.room(10);
+        room.resize(10, 1);
+        outbox.push(room);
+        outbox.relax();
+        assert_eq!(outbox.len(), 10, "not while something waits");
+        outbox.take();
+        outbox.relax();
+        assert_eq!(outbox.open.capacity() + outbox.spare.capacity(), 0);
     }
 
     proptest! {

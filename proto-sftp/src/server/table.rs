@@ -136,6 +136,9 @@ rows! { p:
 /// How many places an open file may be in before its CLOSE waits for everything.
 const MAX_WHEREABOUTS: usize = 8;
 
+/// How many owners may be asked for at once: the reply must fit a packet.
+const MAX_IDS: usize = 1024;
+
 /// What planning needs.
 pub struct Planner<'a> {
     /// The open handles.
@@ -402,6 +405,10 @@ impl Planner<'_> {
     }
 
     fn names(&mut self, uids: Vec<u32>, gids: Vec<u32>) -> Result<Planned> {
+        if uids.len() + gids.len() > MAX_IDS {
+            return Err(Error::new(ErrorKind::TooLarge)
+                .with_detail(format!("at most {MAX_IDS} ids are looked up at once")));
+        }
         call(Call::Names { uids, gids }, Footprint::default(), Argument::None)
     }
 
