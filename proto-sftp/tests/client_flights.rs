@@ -67,6 +67,7 @@ struct Ways {
 
 #[derive(Default)]
 struct World {
+    directory: Option<Bytes>,
     files: HashMap<Bytes, Vec<u8>>,
     /// What was asked, in order, by name.
     log: Vec<&'static str>,
@@ -106,6 +107,9 @@ impl World {
                     max_open_handles: 4,
                 };
                 ("limits", Reply::Extended(encode_limits(&limits)))
+            }
+            Request::Stat { path } if self.directory.as_ref() == Some(&path) => {
+                ("STAT", Reply::Attrs(Attrs { mode: Some(0o040_755), ..Attrs::default() }))
             }
             Request::Stat { path } | Request::Lstat { path } => {
                 ("STAT", self.files.get(&path).map_or_else(gone, attrs))
@@ -573,4 +577,40 @@ async fn asking_and_giving_up_again_and_again_asks_for_no_more_than_the_budget()
     // The budget comes back with the late answers.
     let all = file.read_into(0, 8 << 20, BytesMut::new()).await.unwrap();
     assert_eq!(all.len(), 8 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_given_up_is_not_lost() {
+    let (remote, _) = connect(Ways { names: 2500, ..good() }).await;
+    let mut listing = remote.list(&path("/"), &ListOptions::default()).await.unwrap();
+    let mut names = std::collections::HashSet::new();
+    loop {
+        // Each call is given up again and again before it is seen through.
+        match futures_util::future::poll_immediate(listing.next_page()).await {
+            None => tokio::time::sleep(RTT / 7).await,
+            Some(page) => match page.unwrap() {
+                Some(page) => page.into_iter().for_each(|e| assert!(names.insert(e.name))),
+                None => break,
+            },
+        }
+    }
+    assert_eq!(names.len(), 2500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_missing_files_cost_one_question_about_their_directory() {
+    let (remote, world) = connect(good()).await;
+    log(&world);
+    for i in 0..5 {
+        let gone = path(&format!("/dir/missing{i}"));
+        let e = remote.stat(&gone, Follow::Yes).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+    }
+    // The directory is missing too, so it is asked about each time; then it is there.
+    assert_eq!(log(&world).len(), 10);
+    world.lock().unwrap().directory = Some(Bytes::from_static(b"/dir"));
+    for i in 0..5 {
+        remote.stat(&path(&format!("/dir/missing{i}")), Follow::Yes).await.unwrap_err();
+    }
+    assert_eq!(log(&world).len(), 6);
 }

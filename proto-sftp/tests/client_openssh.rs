@@ -422,6 +422,13 @@ async fn errors_have_the_kind_that_the_model_names() {
     fails!(AlreadyExists, r.copy(&at("file"), &at("link"), Replace::No));
     assert_eq!(r.open(&at("dir"), &read).await.err().map(|e| e.kind()), Some(IsADirectory));
     assert_eq!(r.copy(&at("file"), &at("file"), Replace::Yes).await.unwrap_err().kind(), InvalidArgument);
+    // What was seen to be a directory is not believed to be one once it may be gone.
+    fails!(NotFound, r.stat(&at("empty/x"), Follow::Yes));
+    r.rename(&at("empty"), &at("aside"), Replace::No).await.unwrap();
+    peer.put("empty", b"a file");
+    fails!(NotADirectory, r.stat(&at("empty/x"), Follow::Yes));
+    std::fs::remove_file(peer.local("empty")).unwrap();
+    r.rename(&at("aside"), &at("empty"), Replace::Yes).await.unwrap();
     // Nothing of that changed anything.
     let names: Vec<_> =
         entries(r, &at("")).await.iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect();

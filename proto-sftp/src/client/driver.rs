@@ -10,7 +10,7 @@
 //!
 //! Deliberately absent: SSH, a time limit per request (keep-alives are the transport's), reconnecting.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::path::VPath;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
@@ -120,6 +121,8 @@ impl Default for Config {
 }
 
 const LEAST: usize = 512 * 1024;
+/// Directories remembered, so that a missing file below one is just that.
+const DIRECTORIES: usize = 32;
 /// How long what is queued may take to leave after the last client is gone.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -291,6 +294,7 @@ struct Guard {
     negotiated: Arc<Negotiated>,
     handles: AtomicU64,
     write_behind: usize,
+    directories: Mutex<VecDeque<VPath>>,
 }
 
 impl Drop for Guard {
@@ -364,7 +368,13 @@ impl Client {
         unless.0 = None;
         drop(unless);
         let write_behind = config.write_behind.clamp(LEAST, u32::MAX as usize);
-        Ok(Client(Arc::new(Guard { shared, negotiated, handles: AtomicU64::new(0), write_behind })))
+        Ok(Client(Arc::new(Guard {
+            shared,
+            negotiated,
+            handles: AtomicU64::new(0),
+            write_behind,
+            directories: Mutex::new(VecDeque::new()),
+        })))
     }
 
     /// What the greeting taught.
@@ -427,6 +437,31 @@ impl Client {
             window: Semaphore::new(self.0.write_behind),
             idle: Notify::new(),
         })
+    }
+
+    /// Whether `path` was seen to be a directory, not long ago.
+    pub(super) fn was_directory(&self, path: &VPath) -> bool {
+        self.directories().contains(path)
+    }
+
+    /// `path` is a directory: what is missing below it needs no further question.
+    pub(super) fn is_directory(&self, path: &VPath) {
+        let mut seen = self.directories();
+        if !seen.contains(path) {
+            if seen.len() >= DIRECTORIES {
+                seen.pop_front();
+            }
+            seen.push_back(path.clone());
+        }
+    }
+
+    /// A directory may be gone.
+    pub(super) fn forget_directories(&self) {
+        self.directories().clear();
+    }
+
+    fn directories(&self) -> MutexGuard<'_, VecDeque<VPath>> {
+        self.0.directories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One handle more. `Throttled` if the server keeps no more open.

@@ -403,6 +403,7 @@ impl Filesystem for SftpRemote {
     }
 
     async fn remove_dir(&self, path: &VPath) -> Result<()> {
+        self.client.forget_directories();
         match self.done(Request::Rmdir { path: raw(path) }).await {
             Err(e) => Err(self.client.remove_dir_failed(path, e).await),
             done => done,
@@ -420,6 +421,7 @@ impl Filesystem for SftpRemote {
                 Request::Extended(Extended::PosixRename { from: old, to: new })
             }
         };
+        self.client.forget_directories();
         match self.done(request).await {
             Err(e) => Err(self.client.rename_failed(from, to, replace == Replace::Yes, e).await),
             done => done,
