@@ -531,6 +531,35 @@ async fn the_endings_of_a_written_file() {
 }
 
 #[tokio::test]
+async fn a_file_does_only_what_it_was_opened_for() {
+    let peer = peer!();
+    let path = peer.put("file", b"12345");
+    let data = || Bytes::from_static(b"x");
+    let reads = peer.remote.open(&path, &OpenOptions::read()).await.unwrap();
+    assert_eq!(reads.write_at(0, data()).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    let e = reads.set_attributes(&Attributes::size(0)).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied);
+    reads.abort().await.unwrap();
+    reads.park().await.unwrap();
+    assert_eq!(reads.commit(&CommitOptions::default()).await.unwrap().size, 5);
+    drop(reads);
+    let writes = OpenOptions { write: true, ..OpenOptions::default() };
+    let writes = peer.remote.open(&path, &writes).await.unwrap();
+    let e = writes.read_into(0, 9, BytesMut::new()).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(writes.write_at(u64::MAX, data()).await.unwrap_err().kind(), ErrorKind::OutOfRange);
+    assert_eq!(writes.write_at(1 << 63, data()).await.unwrap_err().kind(), ErrorKind::OutOfRange);
+    writes.write_at(7 << 30, data()).await.unwrap();
+    assert_eq!(writes.commit(&CommitOptions::default()).await.unwrap().size, (7 << 30) + 1);
+    assert_eq!(std::fs::metadata(peer.local("file")).unwrap().len(), (7 << 30) + 1);
+    let reads = peer.remote.open(&path, &OpenOptions::read()).await.unwrap();
+    let end = reads.read_into((7 << 30) - 2, 100, BytesMut::new()).await.unwrap();
+    assert_eq!(end, b"\0\0x"[..]);
+    drop((reads, writes));
+    peer.all_closed().await;
+}
+
+#[tokio::test]
 async fn an_error_behind_a_write_shows_at_the_commit_at_the_latest() {
     let peer = peer!();
     // Nobody can write here, not even root.

@@ -286,6 +286,10 @@ fn append(buf: &mut BytesMut, data: Bytes) {
     }
 }
 
+fn not_open_for(what: &'static str) -> Error {
+    Error::new(ErrorKind::PermissionDenied).with_detail(what)
+}
+
 fn metadata(reply: Reply) -> Result<Metadata> {
     match reply {
         Reply::Attrs(attrs) => Ok(attrs.to_metadata()),
@@ -310,6 +314,9 @@ fn differs(size: u64, expected: u64) -> Result<()> {
 impl File for SftpFile {
     async fn read_into(&self, offset: u64, len: usize, mut buf: BytesMut) -> Result<BytesMut> {
         self.live()?;
+        if !self.options.read {
+            return Err(not_open_for("not opened for reading"));
+        }
         // Servers refuse an offset that no file can have; there is nothing at it.
         let most = usize::try_from((i64::MAX as u64).saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = len.min(most);
@@ -344,13 +351,11 @@ impl File for SftpFile {
         let _call = self.calls.read().await;
         self.live()?;
         if !self.options.write {
-            return Err(
-                Error::new(ErrorKind::PermissionDenied).with_detail("the file is not open for writing")
-            );
+            return Err(not_open_for("not opened for writing"));
         }
         let Some(end) = offset.checked_add(data.len() as u64).filter(|end| i64::try_from(*end).is_ok())
         else {
-            return Err(Error::new(ErrorKind::TooLarge));
+            return Err(Error::new(ErrorKind::OutOfRange));
         };
         self.writes.check()?;
         if !self.ordered() && !self.writes.is_idle() && offset < self.written.load(Ordering::Acquire) {
@@ -384,6 +389,9 @@ impl File for SftpFile {
     async fn set_attributes(&self, attributes: &Attributes) -> Result<()> {
         self.live()?;
         settable(attributes)?;
+        if attributes.size.is_some() && !self.options.write {
+            return Err(not_open_for("not opened for writing"));
+        }
         if !self.ordered() {
             self.writes.settled().await?;
         }
