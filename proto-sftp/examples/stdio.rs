@@ -29,7 +29,9 @@ impl Outgoing for Socket {
 
 #[tokio::main]
 async fn main() {
-    if let Err(e) = serve().await {
+    // A task of its own: one that the runtime blocks on is woken from another thread each time.
+    let served = tokio::spawn(serve()).await;
+    if let Err(e) = served.unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e))) {
         eprintln!("{e:#}");
         std::process::exit(1);
     }
@@ -55,6 +57,5 @@ async fn serve() -> Result<()> {
             Err(e) => Some((Err(Error::from(e)), read)),
         }
     });
-    let mut incoming = std::pin::pin!(incoming);
-    Driver::new(fs).run(&mut incoming, Socket(write)).await
+    Driver::new(fs).run(Box::pin(incoming), Socket(write)).await
 }

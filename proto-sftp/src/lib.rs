@@ -12,5 +12,7 @@
 pub mod client;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod ssh;
 pub mod status;
 pub mod wire;

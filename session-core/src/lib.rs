@@ -22,6 +22,7 @@ pub mod fs;
 pub mod gate;
 pub mod intercept;
 pub mod layer;
+pub mod layers;
 pub mod lease;
 pub mod lifecycle;
 pub mod metadata;

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, poll_immediate};
@@ -63,6 +64,10 @@ struct Bulk {
 /// How many pieces of input or outcomes are taken before replies get their turn.
 const TURN: usize = 64;
 
+/// How long nothing must happen before a session gives its buffers back. Sooner, a client that asks for
+/// one thing after the other would have them made anew each time.
+const QUIET: Duration = Duration::from_millis(200);
+
 /// One SFTP session on the server.
 pub struct Driver {
     machine: Machine,
@@ -108,6 +113,7 @@ impl Driver {
         let mut idle = Some(outgoing);
         let mut sending: Option<BoxFuture<'static, (O, Result<()>)>> = None;
         let mut ended = false;
+        let mut relaxed = true;
         let mut failure: Option<Error> = None;
 
         loop {
@@ -128,9 +134,9 @@ impl Driver {
                     None => break,
                 }
             }
-            if self.machine.is_idle() {
+            let quiet = self.machine.is_idle();
+            if quiet {
                 self.bulk = None;
-                self.machine.relax();
             }
             if let Some(code) = self.machine.take_status() {
                 session.note_status(code);
@@ -169,6 +175,11 @@ impl Driver {
                 }
                 chunk = incoming.next(), if !ended && self.machine.wants_input() => {
                     ended = !self.take_in(chunk, &mut failure);
+                    relaxed = false;
+                }
+                () = tokio::time::sleep(QUIET), if quiet && !relaxed => {
+                    self.machine.relax();
+                    relaxed = true;
                 }
             }
         }
