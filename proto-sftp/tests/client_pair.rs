@@ -237,4 +237,53 @@ mod disk {
         assert!(r.space(&p("/")).await.unwrap().total > 0);
         assert_eq!(r.canonicalize(&p("/dir/..")).await.unwrap(), p("/"));
     }
+
+    /// The same, with uploads staged as `ferryd` stages them.
+    async fn staged() -> (SftpRemote, tempfile::TempDir) {
+        use session_core::layers::staged::{Owner, Staged, StagingArea, StagingPolicy};
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(LocalStore::open(dir.path(), LocalOptions::default()).unwrap());
+        let clock = Arc::new(std::time::SystemTime::now);
+        let area = StagingArea::new(store, StagingPolicy::default(), clock).unwrap();
+        let chain = Chain::new(vec![]);
+        let setup = Setup { chain: Arc::clone(&chain), ..Setup::new(Protocol::Sftp, "test") };
+        let session = Session::new(setup);
+        let identity = session.log_in(Account::named("someone"), vec![]).unwrap();
+        let fs = Arc::new(Staged::new(Owner::account("someone"), area));
+        let fs = session.guard(&identity, fs, chain).unwrap();
+        (remote(fs, 1 << 16).await, dir)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_endings_where_the_server_stages() {
+        let (r, dir) = staged().await;
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("f"), b"old").unwrap();
+        let write = async |name: &str| {
+            let file = r.open(&p(name), &OpenOptions::create()).await.unwrap();
+            file.write_at(0, content(500_000)).await.unwrap();
+            file
+        };
+        // An abort: the old content stays, and what was new is gone.
+        write("/f").await.abort().await.unwrap();
+        assert_eq!(std::fs::read(at("f")).unwrap(), b"old");
+        write("/new").await.abort().await.unwrap();
+        assert!(!at("new").exists());
+        assert_eq!(r.stat(&p("/new"), Follow::Yes).await.unwrap_err().kind(), ErrorKind::NotFound);
+        // A wrong size is found before the CLOSE.
+        let file = write("/f").await;
+        let options = CommitOptions { expected_size: Some(1), ..Default::default() };
+        assert_eq!(file.commit(&options).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(std::fs::read(at("f")).unwrap(), b"old");
+        file.abort().await.unwrap();
+        assert_eq!(std::fs::read(at("f")).unwrap(), b"old");
+        // A commit: content, size, mode and time at once.
+        let time = Some(std::time::UNIX_EPOCH + Duration::from_secs(1_500_000_000));
+        let attributes = Attributes { mode: Some(0o600), ..Attributes::times(time, time) };
+        let options = CommitOptions { expected_size: Some(500_000), attributes };
+        let m = write("/f").await.commit(&options).await.unwrap();
+        assert_eq!((m.size, m.mode, m.modified), (500_000, Some(0o600), time));
+        assert!(std::fs::read(at("f")).unwrap() == content(500_000));
+        assert_eq!(std::fs::metadata(at("f")).unwrap().modified().ok(), time);
+    }
 }

@@ -61,6 +61,8 @@ pub(super) struct SftpFile {
     closed: AtomicBool,
     /// The CLOSE was answered with *ok*: what stands under the name is what was written here.
     published: AtomicBool,
+    /// The server may stage, and the name stood for older content when this was opened.
+    replaces: bool,
 }
 
 impl SftpFile {
@@ -72,6 +74,7 @@ impl SftpFile {
         options: &OpenOptions,
         owed: Attributes,
         size: Option<u64>,
+        replaces: bool,
     ) -> Self {
         let writes = client.writes();
         let read_len = AtomicU32::new(client.negotiated().read_len);
@@ -90,6 +93,7 @@ impl SftpFile {
             state: AtomicU8::new(OPEN),
             closed: AtomicBool::new(false),
             published: AtomicBool::new(false),
+            replaces,
         }
     }
 
@@ -459,8 +463,23 @@ impl File for SftpFile {
         if !self.began_empty() {
             return self.client.call(close).await.map(|_| ());
         }
-        // Removed before it is closed: a server that stages as ours does then publishes nothing, and the
-        // old content stays. Where that finds nothing, or may not be done to an open file, once more.
+        if self.replaces {
+            // A write that cannot be: a server that stages as ours does then refuses the CLOSE and keeps
+            // the old content. Where the CLOSE is accepted nothing was staged, and it is removed below.
+            let offset = 1 << 63;
+            let request =
+                Request::Write { handle: self.handle.clone(), offset, data: Bytes::from_static(b"x") };
+            let refused = self.client.send(request).await?;
+            let closed = self.client.send(close).await?;
+            let _ = refused.await;
+            return match closed.await {
+                Err(e) if e.wire().is_none() => Err(e),
+                Err(_) => Ok(()),
+                Ok(_) => gone(self.client.call(remove()).await),
+            };
+        }
+        // Removed before it is closed, so that a server that stages publishes nothing. Where that finds
+        // nothing, or may not be done to an open file, once more.
         let removed = self.client.send(remove()).await?;
         let closed = self.client.send(close).await?;
         let removed = removed.await;
