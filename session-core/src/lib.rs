@@ -28,6 +28,7 @@ pub mod lifecycle;
 pub mod metadata;
 pub mod operation;
 pub mod path;
+pub mod policy;
 pub mod registry;
 #[cfg(feature = "script")]
 pub mod script;
