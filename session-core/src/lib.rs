@@ -19,6 +19,7 @@ pub mod capability;
 pub mod error;
 pub mod event;
 pub mod fs;
+pub mod fs_ext;
 pub mod gate;
 pub mod intercept;
 pub mod layer;
