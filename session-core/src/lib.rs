@@ -16,6 +16,8 @@
 pub mod auth;
 pub mod batch;
 pub mod capability;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
 pub mod event;
 pub mod fs;
