@@ -1,0 +1,3 @@
+//! TODO
+
+pub(super) const CASES: &[super::Case] = &[];
