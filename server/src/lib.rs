@@ -1,1 +1,3 @@
 //! The server library and the daemon `ferryd`.
+pub mod config;
+pub mod users;
