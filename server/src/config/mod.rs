@@ -1,9 +1,9 @@
 //! The configuration: one TOML file, and a few environment variables.
 //!
 //! [`Config::load`] reads, checks and completes it: paths are made absolute, defaults filled in. What makes
-//! no sense refuses the whole file, with file, line and column; a key that nobody knows is told as a fault
-//! beside the configuration, so that a mistyped one is not silently without effect. Syntax and single
-//! values stop at the first fault; faults between values are told all at once.
+//! no sense refuses the whole file, with file, line and column. What has no effect (a key that nobody knows,
+//! a handler for a user who does not exist) is told beside the configuration, so that a slip of the pen is
+//! not silent. Syntax and single values stop at the first fault; faults between values are told at once.
 
 mod fault;
 #[cfg(test)]
@@ -426,7 +426,7 @@ const KEYS: &[&str] = &[
 ];
 
 impl Config {
-    /// Reads `path` with the process's environment. Beside the configuration: unknown keys. Err: what
+    /// Reads `path` with the process's environment. Beside the configuration: what has no effect. Err: what
     /// makes it unusable, never empty. Blocks.
     pub fn load(path: &Path) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
         let fault = |words| vec![Fault { file: path.to_path_buf(), place: None, words, hint: None }];
@@ -461,8 +461,25 @@ impl Config {
         }
         config.take_environment(environment);
         config.complete(file.parent().unwrap_or(Path::new("/")));
-        let unknown = unknown.iter().map(|steps| unknown_key(&source, steps)).collect();
-        Ok((config, unknown))
+        let mut told: Vec<_> = unknown.iter().map(|steps| unknown_key(&source, steps)).collect();
+        told.extend(config.check_hooks(&source));
+        Ok((config, told))
+    }
+
+    /// Handlers that can never run.
+    fn check_hooks(&self, source: &Source<'_>) -> Vec<Fault> {
+        let known: Vec<_> = self.users.iter().map(|u| u.name.as_str()).collect();
+        let mut told = Vec::new();
+        for (i, hook) in self.hooks.iter().enumerate() {
+            for (n, user) in hook.users.iter().enumerate().filter(|(_, u)| !known.contains(&u.as_str())) {
+                let steps =
+                    [Step::Key("hooks".into()), Step::Index(i), Step::Key("users".into()), Step::Index(n)];
+                let mut fault = source.fault_at(&steps, format!("there is no user '{user}'"));
+                fault.hint = nearest(user, &known).map(|n| format!("did you mean '{n}'?"));
+                told.push(fault);
+            }
+        }
+        told
     }
 
     /// Faults between values.

@@ -105,7 +105,7 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("[[users]]\nname = \"a\"\nkeys = [\"ssh-rsa AAAA\"]", ":3:8", "no public key"),
         ("[[users]]\nname = \"a\"\nrequire = [\"smell\"]", ":3:11", "no factor"),
         ("[[users]]\nname = \"a\"\nrequire = [\"password\"]", ":3:1", "has none"),
-        ("[[users]]\nname = \"a\"\n[users.permissions]\n\"/\" = [\"lst\"]", ":", "did you mean 'list'"),
+        ("[[users]]\nname = \"a\"\n[users.permissions]\n\"/\" = [\"lst\"]", ":3:1", "did you mean 'list'"),
         ("[[users]]\nname = \"a\"\n\n[[users]]\nname = \"a\"", ":5:1", "another user"),
         ("[[hooks]]\nevent = \"BeforeFileUplaod\"\nfile = \"x\"", ":2:1", "did you mean 'BeforeFileUpload'"),
     ] {
@@ -114,6 +114,16 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         assert!(told[0].starts_with(&format!("/etc/ferry/ferryd.toml{place}")), "{text}\n{}", told[0]);
         assert!(told[0].contains(words), "{text}\n{}", told[0]);
     }
+}
+
+#[test]
+fn a_handler_for_nobody_is_told() {
+    let text = "[[users]]\nname = \"alice\"\n[[hooks]]\nevent = \"OnAuthSuccess\"\nfile = \"x\"\n\
+                users = [\"alice\", \"alise\"]";
+    let told = parse(text).unwrap().1;
+    assert_eq!(told.len(), 1);
+    let words = "/etc/ferry/ferryd.toml:6:19: there is no user 'alise'\nhint: did you mean 'alice'?";
+    assert_eq!(told[0].to_string(), words);
 }
 
 #[test]
