@@ -429,10 +429,18 @@ impl Config {
     /// Reads `path` with the process's environment. Beside the configuration: what has no effect. Err: what
     /// makes it unusable, never empty. Blocks.
     pub fn load(path: &Path) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
+        Config::load_with(path, &|name| std::env::var_os(name))
+    }
+
+    /// As [`Config::load`], with the environment given: flags of a command line stand in for variables.
+    pub fn load_with(
+        path: &Path,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
         let fault = |words| vec![Fault { file: path.to_path_buf(), place: None, words, hint: None }];
         let text = std::fs::read_to_string(path).map_err(|e| fault(format!("cannot be read: {e}")))?;
         let path = std::path::absolute(path).map_err(|e| fault(e.to_string()))?;
-        Config::parse(&text, &path, &|name| std::env::var_os(name))
+        Config::parse(&text, &path, environment)
     }
 
     /// The defaults with everything below `data_dir`, for a server without a file.
