@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 
+use session_core::auth::Account;
 use session_core::conformance::{self, Report, Subject};
 use session_core::fs::Filesystem;
+use session_core::session::{Protocol, Session, Setup};
 use session_core::store::local::{LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
 
@@ -64,6 +66,22 @@ async fn local_store_with_every_call_on_the_pool() {
     let options = LocalOptions { in_place: 0, ..LocalOptions::default() };
     let store = LocalStore::open(dir.path(), options).unwrap();
     all(Arc::new(store), &local_may_skip()).await;
+}
+
+/// The gate with nothing hanging on it: what a store promises, a session's view of it promises.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guarded_memory_store() {
+    let store = MemoryStore::new();
+    let session = Session::new(Setup::new(Protocol::Local, "test"));
+    let identity = session.log_in(Account::named("alice"), vec![]).unwrap();
+    let fs = session.guard(&identity, Arc::new(store.clone()), Arc::default()).unwrap();
+    let mut subject = Subject::new(Arc::new(fs));
+    subject.other = Some(Arc::new(store));
+    // The gate follows links, and staging is not reached through it.
+    subject.profile.follows_links = true;
+    subject.profile.stages = false;
+    let report = conformance::run_all(&subject).await;
+    assert!(report.failures().is_empty(), "{report}");
 }
 
 #[test]
