@@ -93,6 +93,8 @@ pub struct Profile {
     pub follows_links: bool,
     /// What is written by path appears at commit only (a staging layer stands above the store).
     pub staged: bool,
+    /// `stage` and `publish` are within reach (a gate and a protocol's client have none).
+    pub stages: bool,
     /// Errors carry their exact kind; without, any error will do where one is due.
     pub precise_errors: bool,
     /// Names may be any bytes but NUL and slash; without, only UTF-8.
@@ -115,6 +117,7 @@ impl Profile {
             case_sensitive: capabilities.case_sensitive,
             follows_links: capabilities.follows_links,
             staged: false,
+            stages: capabilities.atomic_commit,
             precise_errors: capabilities.precise_errors,
             byte_names: true,
             awkward_names: true,

@@ -34,7 +34,7 @@ pub struct MemoryOptions {
     pub limit: Option<u64>,
     /// Numeric owner and group of what is made.
     pub owner: (u32, u32),
-    /// The clock of every time stamp.
+    /// The clock of every time stamp. Asked under the store's lock: it must not call the store.
     pub clock: Clock,
 }
 
@@ -300,5 +300,60 @@ impl Filesystem for MemoryStore {
             })
         };
         tree.staged.iter().map(entry).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs_ext::FilesystemExt as _;
+
+    fn p(path: &str) -> VPath {
+        VPath::absolute(path).unwrap()
+    }
+
+    fn limited(limit: u64) -> MemoryStore {
+        MemoryStore::with(MemoryOptions { limit: Some(limit), ..MemoryOptions::default() })
+    }
+
+    #[tokio::test]
+    async fn a_full_store_refuses_whole_writes_and_frees_what_is_removed() {
+        let store = limited(10);
+        store.write_all(&p("/f"), Bytes::from_static(b"12345678")).await.unwrap();
+        let full = store.write_all(&p("/g"), Bytes::from_static(b"abc")).await.unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::NoSpace);
+        assert!(!store.exists(&p("/g")).await.unwrap());
+        assert_eq!(store.copy(&p("/f"), &p("/h"), Replace::No).await.unwrap_err().kind(), ErrorKind::NoSpace);
+        assert_eq!(store.space(&p("/")).await.unwrap().free, 2);
+        let open = store.open(&p("/f"), &OpenOptions::read()).await.unwrap();
+        store.remove_file(&p("/f")).await.unwrap();
+        assert_eq!(store.space(&p("/")).await.unwrap().free, 2, "an open file keeps its content");
+        drop(open);
+        assert_eq!(store.space(&p("/")).await.unwrap().free, 10);
+        store.write_all(&p("/g"), Bytes::from_static(b"0123456789")).await.unwrap();
+        store.set_attributes(&p("/g"), &Attributes::size(4), Follow::Yes).await.unwrap();
+        assert_eq!(store.space(&p("/")).await.unwrap().free, 6);
+    }
+
+    #[tokio::test]
+    async fn a_staged_file_counts_until_it_is_thrown_away() {
+        let store = limited(10);
+        let stage = Stage::New { near: p("/f"), note: Bytes::new() };
+        let (id, file) = store.stage(&stage).await.unwrap();
+        file.write_at(0, Bytes::from_static(b"12345")).await.unwrap();
+        drop(file);
+        assert_eq!(store.space(&p("/")).await.unwrap().free, 5);
+        store.unstage(&id).await.unwrap();
+        assert_eq!(store.space(&p("/")).await.unwrap().free, 10);
+    }
+
+    #[tokio::test]
+    async fn time_stamps_come_from_the_clock_given() {
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
+        let clock: Clock = Arc::new(move || then);
+        let store = MemoryStore::with(MemoryOptions { clock, ..MemoryOptions::default() });
+        let metadata = store.write_all(&p("/f"), Bytes::from_static(b"x")).await.unwrap();
+        assert_eq!((metadata.modified, metadata.created), (Some(then), Some(then)));
+        assert_eq!(store.stat(&p("/"), Follow::Yes).await.unwrap().modified, Some(then));
     }
 }
