@@ -1,3 +1,5 @@
+//! Faults and their places, defaults, the sample.
+
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Logins by every method, and who is told what.
+
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::io::Write;

@@ -1,3 +1,5 @@
+//! Every operation against every permission.
+
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::ops::Range;
