@@ -50,7 +50,9 @@ impl Daemon {
         let registry = SessionRegistry::new(config.limits.caps());
         let engine = Engine::new(EngineLimits::default());
         let keys = host_keys(&config)?;
-        let fingerprints = keys.fingerprints();
+        // `SHA256:…` alone: what `--host-key` and other clients take.
+        let bare = |f: String| f.split(' ').next_back().unwrap_or_default().to_string();
+        let fingerprints = keys.fingerprints().into_iter().map(bare).collect();
         let limits = config.limits.clone();
         let control = config.control.clone();
         let wanted = config.listeners.clone();
