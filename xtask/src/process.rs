@@ -26,6 +26,8 @@ const KEEP_BYTES: usize = 16 << 20;
 const KEEP_LINES: usize = 2_000;
 /// How often a waiting loop looks.
 const TICK: Duration = Duration::from_millis(10);
+/// How often a waiting loop looks for the end of a program: its time is measured by that.
+const LOOK: Duration = Duration::from_millis(2);
 /// How long the output of a finished program may stay open because a child of it holds it.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -48,6 +50,8 @@ pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+    /// From its start to its end, some 2 ms more at most.
+    pub(crate) time: Duration,
 }
 
 impl Finished {
@@ -156,6 +160,7 @@ impl Run {
     /// process group has been killed). A non-zero exit is not an error here: see [`Finished`].
     pub(crate) fn finish(self) -> Result<Finished> {
         let shown = self.shown();
+        let start = Instant::now();
         let mut child = self
             .command()
             .process_group(0)
@@ -183,6 +188,7 @@ impl Run {
                 bail!("`{shown}` did not end within {limit} s\n  stdout: {out}\n  stderr: {err}")
             }
         };
+        let time = start.elapsed();
         let mut text = stdout.take(LINGER);
         let mut errors = stderr.take(LINGER);
         if !stdout.is_closed() || !stderr.is_closed() {
@@ -190,7 +196,7 @@ impl Run {
             text.push_str(&stdout.take(LINGER));
             errors.push_str(&stderr.take(LINGER));
         }
-        Ok(Finished { command: shown, code: status.code(), stdout: text, stderr: errors })
+        Ok(Finished { command: shown, code: status.code(), stdout: text, stderr: errors, time })
     }
 
     /// Its standard output, if it ended with 0.
@@ -305,7 +311,7 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<std::proce
             return Ok(None);
         }
         thread::sleep(tick);
-        tick = (tick * 2).min(TICK);
+        tick = (tick * 2).min(LOOK);
     }
 }
 
@@ -355,7 +361,6 @@ impl Server {
 
     /// Waits for a line that `is_wanted`, from the beginning of the output. Errors: the server ends or
     /// the time is over; the message carries what it said.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the cases on ferryd"))]
     pub(crate) fn line(&mut self, limit: Duration, is_wanted: impl Fn(&str) -> bool) -> Result<String> {
         let end = Instant::now() + limit;
         let mut seen = 0;
@@ -397,6 +402,11 @@ impl Server {
             let _ = write!(text, "\n    {line}");
         }
         text
+    }
+
+    /// The process at the head of its tree.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn has_ended(&mut self) -> Result<bool> {
@@ -441,10 +451,15 @@ pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
     pub(crate) fn new(name: &str) -> Result<Self> {
+        Self::below(&std::env::temp_dir(), name)
+    }
+
+    /// In a folder of the caller's choice instead of the one for temporary files.
+    pub(crate) fn below(base: &Path, name: &str) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ferry-{name}-{}-{number}", std::process::id()));
+        let path = base.join(format!("ferry-{name}-{}-{number}", std::process::id()));
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)

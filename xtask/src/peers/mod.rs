@@ -7,8 +7,9 @@
 //! it fails once `ferryd` exists and no case does.
 
 mod clients;
+pub(crate) mod drive;
 mod known;
-mod servers;
+pub(crate) mod servers;
 
 use std::time::Duration;
 
@@ -206,6 +207,14 @@ fn ensure_all(report: &mut Report) -> Vec<&'static str> {
         }
     }
     present
+}
+
+/// Installs and probes some peers. Errors: one is not here and cannot be installed.
+pub(crate) fn install(names: &[&str]) -> Result<()> {
+    for peer in PEERS.iter().filter(|peer| names.contains(&peer.name)) {
+        println!("  {:<10} {}", peer.name, peer.ensure()?);
+    }
+    Ok(())
 }
 
 /// Every peer's server under every peer's client: if these do not agree, a case of ours proves nothing.

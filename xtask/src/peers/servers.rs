@@ -32,19 +32,49 @@ pub(super) const SERVERS: &[Starter] = &[
     Starter { name: "rclone-serve", peer: "rclone", start: rclone },
 ];
 
-/// A running server and how to log in to it. `known_hosts` holds its key.
-#[derive(Debug)]
-pub(super) struct Endpoint {
-    pub(super) port: u16,
-    pub(super) user: String,
-    /// The folder that it serves, on this disk.
-    pub(super) root: PathBuf,
-    /// The same folder, as a client sees it; ends in a slash.
-    pub(super) folder: String,
-    /// A file for OpenSSH and those who read its format.
-    pub(super) known_hosts: PathBuf,
+/// Where a server on the loopback is, and how to log in to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    /// The folder that it serves, as a client sees it; ends in a slash.
+    pub(crate) folder: String,
+    /// A file for OpenSSH and those who read its format; holds the server's key.
+    pub(crate) known_hosts: PathBuf,
     /// `SHA256:…`, for those who want to be told.
-    pub(super) fingerprint: String,
+    pub(crate) fingerprint: String,
+}
+
+impl Address {
+    /// The same server behind another port. Errors: its key cannot be written down for that port.
+    pub(crate) fn behind(&self, port: u16) -> Result<Self> {
+        let mut known = String::from_utf8_lossy(&read(&self.known_hosts)?).into_owned();
+        let here = format!("[127.0.0.1]:{} ", self.port);
+        let lines: Vec<String> = known
+            .lines()
+            .filter_map(|line| line.strip_prefix(&here))
+            .map(|key| format!("[127.0.0.1]:{port} {key}\n"))
+            .collect();
+        ensure!(
+            !lines.is_empty(),
+            "{} does not hold the key of port {}",
+            self.known_hosts.display(),
+            self.port
+        );
+        if !known.ends_with('\n') {
+            known.push('\n');
+        }
+        write(&self.known_hosts, known + &lines.concat())?;
+        Ok(Self { port, ..self.clone() })
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) at: Address,
+    /// The folder that it serves, on this disk.
+    pub(crate) root: PathBuf,
     server: Server,
     /// Dropped after the server.
     _dir: TempDir,
@@ -52,34 +82,46 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// What the server said.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.server.log()
+    }
+
+    /// The process at the head of the server's tree.
+    pub(crate) fn process(&self) -> u32 {
+        self.server.id()
     }
 }
 
 /// The client's side of every test: a folder and a key pair.
 #[derive(Debug)]
-pub(super) struct Kit {
+pub(crate) struct Kit {
+    /// Where it and the servers have their folders.
+    base: PathBuf,
     dir: TempDir,
     /// OpenSSH's form, unencrypted, ed25519.
-    pub(super) key: PathBuf,
+    pub(crate) key: PathBuf,
     /// The same in PuTTY's form; absent if `puttygen` is.
-    pub(super) ppk: PathBuf,
+    pub(crate) ppk: PathBuf,
 }
 
 impl Kit {
-    pub(super) fn new() -> Result<Self> {
-        let dir = TempDir::new("kit")?;
+    pub(crate) fn new() -> Result<Self> {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// With everything in a folder of the caller's choice.
+    pub(crate) fn below(base: &Path) -> Result<Self> {
+        let dir = TempDir::below(base, "kit")?;
         let key = dir.join("key");
         make_key(&key)?;
         let ppk = dir.join("key.ppk");
         if find_program("puttygen").is_some() {
             program("puttygen")?.arg(&key).args(["-O", "private", "-o"]).arg(&ppk).finish()?.succeeded()?;
         }
-        Ok(Self { dir, key, ppk })
+        Ok(Self { base: base.to_path_buf(), dir, key, ppk })
     }
 
-    pub(super) fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
@@ -102,8 +144,8 @@ struct Place {
 }
 
 impl Place {
-    fn new(name: &str) -> Result<Self> {
-        let dir = TempDir::new(name)?;
+    fn new(kit: &Kit, name: &str) -> Result<Self> {
+        let dir = TempDir::below(&kit.base, name)?;
         let root = dir.join("root");
         std::fs::create_dir(&root).doing(|| format!("making {}", root.display()))?;
         let host_key = dir.join("host_key");
@@ -126,16 +168,14 @@ impl Place {
         let printed = program("ssh-keygen")?.arg("-lf").arg(&public).text()?;
         let fingerprint = printed.split(' ').nth(1).unwrap_or_default().to_owned();
         ensure!(fingerprint.starts_with("SHA256:"), "ssh-keygen prints no fingerprint: {printed}");
-        Ok(Endpoint {
+        let at = Address {
             port: self.port,
             user: user.to_owned(),
-            root: self.root,
             folder: folder.to_owned(),
             known_hosts,
             fingerprint,
-            server,
-            _dir: self.dir,
-        })
+        };
+        Ok(Endpoint { at, root: self.root, server, _dir: self.dir })
     }
 }
 
@@ -151,7 +191,20 @@ fn with_slash(path: &Path) -> String {
 
 /// OpenSSH's server. As root it wants its folder for privilege separation and its full path.
 pub(super) fn sshd(kit: &Kit) -> Result<Endpoint> {
-    let place = Place::new("sshd")?;
+    serve_sshd(Place::new(kit, "sshd")?, kit)
+}
+
+/// The same over a folder that is there already.
+pub(crate) fn sshd_over(kit: &Kit, root: &Path) -> Result<Endpoint> {
+    serve_sshd(Place { root: root.to_path_buf(), ..Place::new(kit, "sshd")? }, kit)
+}
+
+/// Ours over a folder that is there already. Not here yet: the daemon has no configuration to be given.
+pub(crate) fn ferryd_over(_kit: &Kit, program: &Path, _root: &Path) -> Result<Endpoint> {
+    crate::fault::bail!("{} cannot be started yet", program.display())
+}
+
+fn serve_sshd(place: Place, kit: &Kit) -> Result<Endpoint> {
     if is_root() {
         std::fs::create_dir_all("/run/sshd").doing(|| "making /run/sshd".to_owned())?;
         set_mode(Path::new("/run/sshd"), 0o755)?;
@@ -173,7 +226,7 @@ pub(super) fn sshd(kit: &Kit) -> Result<Endpoint> {
         "KbdInteractiveAuthentication no".to_owned(),
         // A test opens connections as quickly as it can.
         "MaxStartups 1000".to_owned(),
-        "LogLevel VERBOSE".to_owned(),
+        "LogLevel INFO".to_owned(),
     ];
     write(&config, lines.join("\n") + "\n")?;
     let (user, ..) = me()?;
@@ -185,7 +238,7 @@ pub(super) fn sshd(kit: &Kit) -> Result<Endpoint> {
 /// Dropbear with OpenSSH's sftp-server. It finds its keys only below the home folder of the account, so it
 /// is shown an account of its own, by a library that answers in place of `/etc/passwd`.
 pub(super) fn dropbear(kit: &Kit) -> Result<Endpoint> {
-    let place = Place::new("dropbear")?;
+    let place = Place::new(kit, "dropbear")?;
     let (_, uid, gid) = me()?;
     let ssh = place.root.join(".ssh");
     std::fs::create_dir(&ssh).doing(|| format!("making {}", ssh.display()))?;
@@ -221,15 +274,15 @@ pub(super) fn dropbear(kit: &Kit) -> Result<Endpoint> {
     let public = public.lines().find(|line| line.starts_with("ssh-rsa ")).unwrap_or_default().to_owned();
     let endpoint = place.serve(&run, USER, &folder)?;
     // rclone takes the RSA key whatever it knows of the host.
-    let mut known = read(&endpoint.known_hosts)?;
-    known.extend_from_slice(format!("[127.0.0.1]:{} {public}\n", endpoint.port).as_bytes());
-    write(&endpoint.known_hosts, known)?;
+    let mut known = read(&endpoint.at.known_hosts)?;
+    known.extend_from_slice(format!("[127.0.0.1]:{} {public}\n", endpoint.at.port).as_bytes());
+    write(&endpoint.at.known_hosts, known)?;
     Ok(endpoint)
 }
 
 /// ProFTPD with mod_sftp. It reads keys in the form of RFC 4716 and accounts from its own file.
 pub(super) fn proftpd(kit: &Kit) -> Result<Endpoint> {
-    let place = Place::new("proftpd")?;
+    let place = Place::new(kit, "proftpd")?;
     let (name, uid, gid) = me()?;
     let group = Run::new("id").arg("-gn").text()?;
     let keys = place.path("keys");
@@ -282,7 +335,7 @@ pub(super) fn proftpd(kit: &Kit) -> Result<Endpoint> {
 
 /// rclone's server: an object store's idea of files, made to look like SFTP.
 pub(super) fn rclone(kit: &Kit) -> Result<Endpoint> {
-    let place = Place::new("rclone")?;
+    let place = Place::new(kit, "rclone")?;
     let authorized = place.path("authorized_keys");
     write(&authorized, read(&kit.public())?)?;
     let run = program("rclone")?
