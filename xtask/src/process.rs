@@ -136,6 +136,13 @@ impl Run {
         self
     }
 
+    /// The same program and arguments as arguments of another program.
+    pub(crate) fn below(mut self, mut wrapper: Self) -> Self {
+        wrapper.args.push(self.program);
+        wrapper.args.append(&mut self.args);
+        Self { program: wrapper.program, args: wrapper.args, ..self }
+    }
+
     fn shown(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
         words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

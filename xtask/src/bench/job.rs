@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use super::proxy::Proxy;
@@ -19,8 +18,6 @@ use crate::process::{Finished, Run, TempDir};
 pub(super) const DELAY: Duration = Duration::from_millis(25);
 /// Beyond this a run is an error.
 const LIMIT: Duration = Duration::from_secs(400);
-/// How long a server gets to put its session away before its CPU is read.
-const SETTLE: Duration = Duration::from_millis(150);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Server {
@@ -134,7 +131,7 @@ impl Ground {
             std::fs::create_dir(path).doing(|| format!("making {}", path.display()))?;
         }
         Ok(Self {
-            kit: Kit::below(&base)?,
+            kit: Kit::measured(&base)?,
             sizes,
             ferry,
             ferryd,
@@ -232,13 +229,12 @@ impl Ground {
             Task::List => self.list(client, &at, &name)?,
         };
         let process = self.server(job.server)?.process();
-        let (server, children) = (meter::cpu(process)?, meter::Spent::now()?);
+        let (before, children) = (meter::Tree::of(process)?, meter::Spent::now()?);
         let done = run.limit(LIMIT).finish()?.succeeded();
         let log = || self.running.get(&job.server).map(Endpoint::log).unwrap_or_default();
         let done = done.doing(log)?;
         let client = children.since()?;
-        thread::sleep(SETTLE);
-        let server = meter::cpu(process)? - server;
+        let server = before.spent_when_settled()?;
         let arrived = match job.task {
             Task::Big(Way::Up) | Task::Small(Way::Up) => self.root.join(&upload),
             _ => landing,

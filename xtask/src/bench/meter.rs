@@ -1,10 +1,12 @@
 //! What processes cost, from `/proc`: seconds of CPU and memory of a process with all that it started.
 //!
-//! A process that ended counts if its parent waited for it; one whose parent ended first is lost. Of a
-//! program run to its end ([`Spent`]) the same holds. Resolution: 10 ms, the kernel's.
+//! A process that ended counts if its parent waited for it: one whose parent ended first is lost, unless the
+//! head of the tree adopts orphans. Resolution: 10 ms, the kernel's.
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::fault::{Result, While};
 use crate::process::read;
@@ -84,9 +86,36 @@ fn tree(head: u32) -> Result<HashMap<u32, Stat>> {
     Ok(all.into_iter().filter(|(process, _)| below.contains(process)).collect())
 }
 
-/// Seconds of CPU of a process, of all below it, and of those of them that have ended.
-pub(super) fn cpu(head: u32) -> Result<f64> {
-    Ok(tree(head)?.values().map(|stat| stat.own + stat.children).sum())
+/// How long the processes of sessions get to end, at most.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// What a server's processes had cost at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tree {
+    head: u32,
+    spent: f64,
+    processes: usize,
+}
+
+impl Tree {
+    pub(super) fn of(head: u32) -> Result<Self> {
+        let tree = tree(head)?;
+        let spent = tree.values().map(|stat| stat.own + stat.children).sum();
+        Ok(Self { head, spent, processes: tree.len() })
+    }
+
+    /// Seconds of CPU since then, of all processes of the tree and of those of them that have ended. Waits
+    /// a little for the processes that have come since then to end.
+    pub(super) fn spent_when_settled(self) -> Result<f64> {
+        let end = Instant::now() + SETTLE;
+        loop {
+            thread::sleep(Duration::from_millis(30));
+            let now = Self::of(self.head)?;
+            if now.processes <= self.processes || Instant::now() >= end {
+                return Ok(now.spent - self.spent);
+            }
+        }
+    }
 }
 
 /// Memory of a process and all below it in kB, each page shared out among those who map it (PSS), and the
@@ -107,7 +136,6 @@ pub(super) fn memory(head: u32) -> Result<(f64, usize)> {
 mod tests {
     use super::*;
     use crate::process::{Run, Server};
-    use std::time::{Duration, Instant};
 
     #[test]
     fn a_name_with_parentheses_does_not_confuse() {
@@ -123,7 +151,7 @@ mod tests {
         let before = Instant::now();
         let mut server = Server::start(&Run::new("sh").args(["-c", script])).unwrap();
         server.line(Duration::from_secs(60), |line| line == "done").unwrap();
-        let spent = cpu(server.id()).unwrap();
+        let spent = Tree::of(server.id()).unwrap().spent;
         assert!(spent > 0.0 && spent <= before.elapsed().as_secs_f64() + 0.02, "{spent}");
         let (size, count) = memory(server.id()).unwrap();
         assert!(size > 50.0 && count == 2, "{size} kB in {count} processes");

@@ -133,7 +133,7 @@ fn log_in(ground: &mut Ground, which: Server) -> Result<Sample> {
     let count = ground.sizes.logins;
     let kit = &ground.kit;
     let left = Mutex::new(count);
-    let (server, children) = (meter::cpu(head)?, meter::Spent::now()?);
+    let (before, children) = (meter::Tree::of(head)?, meter::Spent::now()?);
     let start = Instant::now();
     let results: Vec<Result<()>> = thread::scope(|scope| {
         let worker = || -> Result<()> {
@@ -157,8 +157,7 @@ fn log_in(ground: &mut Ground, which: Server) -> Result<Sample> {
     let seconds = start.elapsed().as_secs_f64();
     results.into_iter().collect::<Result<Vec<()>>>()?;
     let client = children.since()?;
-    thread::sleep(Duration::from_millis(150));
-    Ok(Sample { rate: count as f64 / seconds, client, server: meter::cpu(head)? - server })
+    Ok(Sample { rate: count as f64 / seconds, client, server: before.spent_when_settled()? })
 }
 
 /// The example of session-core that measures it prints one line of JSON.

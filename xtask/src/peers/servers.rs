@@ -97,6 +97,8 @@ impl Endpoint {
 pub(crate) struct Kit {
     /// Where it and the servers have their folders.
     base: PathBuf,
+    /// Servers run below a process that adopts what they leave behind, so that its CPU can be read.
+    adopts: bool,
     dir: TempDir,
     /// OpenSSH's form, unencrypted, ed25519.
     pub(crate) key: PathBuf,
@@ -109,8 +111,12 @@ impl Kit {
         Self::below(&std::env::temp_dir())
     }
 
-    /// With everything in a folder of the caller's choice.
-    pub(crate) fn below(base: &Path) -> Result<Self> {
+    /// With everything in a folder of the caller's choice, and with servers whose CPU is to be read.
+    pub(crate) fn measured(base: &Path) -> Result<Self> {
+        Ok(Self { adopts: true, ..Self::below(base)? })
+    }
+
+    fn below(base: &Path) -> Result<Self> {
         let dir = TempDir::below(base, "kit")?;
         let key = dir.join("key");
         make_key(&key)?;
@@ -118,7 +124,7 @@ impl Kit {
         if find_program("puttygen").is_some() {
             program("puttygen")?.arg(&key).args(["-O", "private", "-o"]).arg(&ppk).finish()?.succeeded()?;
         }
-        Ok(Self { base: base.to_path_buf(), dir, key, ppk })
+        Ok(Self { base: base.to_path_buf(), adopts: false, dir, key, ppk })
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
@@ -141,7 +147,18 @@ struct Place {
     root: PathBuf,
     host_key: PathBuf,
     port: u16,
+    adopts: bool,
 }
+
+/// Runs a program and waits for it and for all orphans below it: what they cost becomes its own cost. 36 is
+/// `PR_SET_CHILD_SUBREAPER`. sshd's sessions leave orphans when a client goes without a word.
+const ADOPT: &str = "
+import sys, os, ctypes
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+main = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+while os.wait()[0] != main:
+    pass
+";
 
 impl Place {
     fn new(kit: &Kit, name: &str) -> Result<Self> {
@@ -150,16 +167,20 @@ impl Place {
         std::fs::create_dir(&root).doing(|| format!("making {}", root.display()))?;
         let host_key = dir.join("host_key");
         make_key(&host_key)?;
-        Ok(Self { root, host_key, port: free_port()?, dir })
+        Ok(Self { root, host_key, port: free_port()?, dir, adopts: kit.adopts })
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
+    fn adopted(&self, run: Run) -> Result<Run> {
+        if self.adopts { Ok(run.below(program("python3")?.args(["-c", ADOPT]))) } else { Ok(run) }
+    }
+
     /// Starts it, waits for its port, and gathers what a client must know.
-    fn serve(self, run: &Run, user: &str, folder: &str) -> Result<Endpoint> {
-        let mut server = Server::start(run)?;
+    fn serve(self, run: Run, user: &str, folder: &str) -> Result<Endpoint> {
+        let mut server = Server::start(&self.adopted(run)?)?;
         server.port(self.port, READY)?;
         let public = self.path("host_key.pub");
         let key = String::from_utf8_lossy(&read(&public)?).into_owned();
@@ -232,7 +253,7 @@ fn serve_sshd(place: Place, kit: &Kit) -> Result<Endpoint> {
     let (user, ..) = me()?;
     let run = program("sshd")?.args(["-D", "-e", "-f"]).arg(&config);
     let folder = with_slash(&place.root);
-    place.serve(&run, &user, &folder)
+    place.serve(run, &user, &folder)
 }
 
 /// Dropbear with OpenSSH's sftp-server. It finds its keys only below the home folder of the account, so it
@@ -272,7 +293,7 @@ pub(super) fn dropbear(kit: &Kit) -> Result<Endpoint> {
     let folder = with_slash(&place.root);
     let public = program("dropbearkey")?.args(["-y", "-f"]).arg(&rsa).text()?;
     let public = public.lines().find(|line| line.starts_with("ssh-rsa ")).unwrap_or_default().to_owned();
-    let endpoint = place.serve(&run, USER, &folder)?;
+    let endpoint = place.serve(run, USER, &folder)?;
     // rclone takes the RSA key whatever it knows of the host.
     let mut known = read(&endpoint.at.known_hosts)?;
     known.extend_from_slice(format!("[127.0.0.1]:{} {public}\n", endpoint.at.port).as_bytes());
@@ -330,7 +351,7 @@ pub(super) fn proftpd(kit: &Kit) -> Result<Endpoint> {
     write(&config, lines.join("\n") + "\n")?;
     let run = program("proftpd")?.args(["--nodaemon", "--config"]).arg(&config);
     let folder = with_slash(&place.root);
-    place.serve(&run, USER, &folder)
+    place.serve(run, USER, &folder)
 }
 
 /// rclone's server: an object store's idea of files, made to look like SFTP.
@@ -346,5 +367,5 @@ pub(super) fn rclone(kit: &Kit) -> Result<Endpoint> {
         .arg("--key")
         .arg(&place.host_key)
         .arg(&place.root);
-    place.serve(&run, USER, "/")
+    place.serve(run, USER, "/")
 }
