@@ -66,7 +66,6 @@ impl Finished {
     }
 
     /// Errors unless it ended with something else than 0: for what must be refused.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the cases on ferryd"))]
     pub(crate) fn refused(self) -> Result<Self> {
         ensure!(!self.is_success(), "should have failed, but did not: {}", self.describe());
         Ok(self)
@@ -402,9 +401,14 @@ impl Server {
 
     /// What it has said lately, under its command line.
     pub(crate) fn log(&self) -> String {
+        self.tail(KEEP_LINES)
+    }
+
+    /// The last of it.
+    pub(crate) fn tail(&self, count: usize) -> String {
         let lines = locked(&self.lines);
         let mut text = format!("  `{}` said:", self.name);
-        for line in &lines.kept {
+        for line in lines.kept.iter().skip(lines.kept.len().saturating_sub(count)) {
             // Writing to a String cannot fail.
             let _ = write!(text, "\n    {line}");
         }

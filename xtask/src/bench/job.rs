@@ -231,7 +231,7 @@ impl Ground {
         let process = self.server(job.server)?.process();
         let (before, children) = (meter::Tree::of(process)?, meter::Spent::now()?);
         let done = run.limit(LIMIT).finish()?.succeeded();
-        let log = || self.running.get(&job.server).map(Endpoint::log).unwrap_or_default();
+        let log = || self.running.get(&job.server).map(Endpoint::tail).unwrap_or_default();
         let done = done.doing(log)?;
         let client = children.since()?;
         let server = before.spent_when_settled()?;

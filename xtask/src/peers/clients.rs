@@ -48,7 +48,7 @@ fn nothing() -> Option<String> {
     None
 }
 
-fn no_fuse() -> Option<String> {
+pub(super) fn no_fuse() -> Option<String> {
     let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
     device.err().map(|error| format!("/dev/fuse cannot be used: {error}"))
 }
@@ -65,7 +65,7 @@ pub(super) fn round_trip(client: &Client, kit: &Kit, endpoint: &Endpoint) -> Res
     let content = content(client.name.len());
     write(&job.up, &content)?;
     let _ = std::fs::remove_file(&job.down);
-    (client.transfer)(kit, &endpoint.at, &job).doing(|| format!("{}\n{}", client.name, endpoint.log()))?;
+    (client.transfer)(kit, &endpoint.at, &job).doing(|| format!("{}\n{}", client.name, endpoint.tail()))?;
     ensure!(read(&endpoint.root.join(&name))? == content, "the file that arrived is not what was sent");
     ensure!(read(&job.down)? == content, "the file that came back is not what was sent");
     Ok(())

@@ -18,10 +18,10 @@ fn client(kit: &Kit, name: &str) -> Result<Run> {
 }
 
 /// OpenSSH's options, each to be put behind `-o`.
-fn ssh_options(kit: &Kit, at: &Address) -> Vec<String> {
+fn ssh_options(key: &Path, at: &Address) -> Vec<String> {
     vec![
         format!("Port={}", at.port),
-        format!("IdentityFile={}", kit.key.display()),
+        format!("IdentityFile={}", key.display()),
         "IdentitiesOnly=yes".to_owned(),
         format!("UserKnownHostsFile={}", at.known_hosts.display()),
         "GlobalKnownHostsFile=none".to_owned(),
@@ -32,8 +32,18 @@ fn ssh_options(kit: &Kit, at: &Address) -> Vec<String> {
 
 /// One of OpenSSH's programs; what follows is up to it.
 pub(crate) fn openssh(kit: &Kit, at: &Address, name: &str) -> Result<Run> {
-    let options = ssh_options(kit, at);
+    openssh_as(kit, at, &kit.key, name)
+}
+
+fn openssh_as(kit: &Kit, at: &Address, key: &Path, name: &str) -> Result<Run> {
+    let options = ssh_options(key, at);
     Ok(client(kit, name)?.args(["-F", "none"]).args(options.iter().flat_map(|option| ["-o", option])))
+}
+
+/// OpenSSH's `sftp` with another key.
+pub(super) fn sftp_as(kit: &Kit, at: &Address, key: &Path, batch: &str) -> Result<Run> {
+    let run = openssh_as(kit, at, key, "sftp")?;
+    Ok(run.args(["-b", "-", &format!("{}@127.0.0.1", at.user)]).input(batch))
 }
 
 /// OpenSSH's `sftp` with a batch of commands; it ends at the first that fails.
@@ -78,7 +88,7 @@ impl Mount {
     pub(super) fn new(kit: &Kit, at: &Address) -> Result<Self> {
         let path = kit.join("mount");
         std::fs::create_dir_all(&path).doing(|| format!("making {}", path.display()))?;
-        let options = ssh_options(kit, at);
+        let options = ssh_options(&kit.key, at);
         let run = client(kit, "sshfs")?
             .args(["-f", "-F", "/dev/null"])
             .args(options.iter().flat_map(|option| ["-o", option]))
@@ -114,7 +124,7 @@ impl Drop for Mount {
 
 /// lftp with commands, separated by semicolons; it ends at the first that fails.
 pub(crate) fn lftp(kit: &Kit, at: &Address, commands: &str) -> Result<Run> {
-    let ssh = format!("ssh -a -x -F none -o {}", ssh_options(kit, at).join(" -o "));
+    let ssh = format!("ssh -a -x -F none -o {}", ssh_options(&kit.key, at).join(" -o "));
     let script = format!(
         "set net:max-retries 1; set cmd:fail-exit yes; set sftp:connect-program \"{ssh}\"; \
          open -u {},unused sftp://127.0.0.1:{}; {commands}; bye",

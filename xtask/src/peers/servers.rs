@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::cases::ours::Trait;
 use super::program;
 use crate::fault::{Result, While, ensure};
 use crate::install::is_root;
@@ -23,13 +24,20 @@ pub(super) struct Starter {
     pub(super) name: &'static str,
     pub(super) peer: &'static str,
     pub(super) start: fn(&Kit) -> Result<Endpoint>,
+    /// What it cannot do.
+    pub(super) lacks: &'static [Trait],
 }
 
 pub(super) const SERVERS: &[Starter] = &[
-    Starter { name: "sshd", peer: "sshd", start: sshd },
-    Starter { name: "dropbear", peer: "dropbear", start: dropbear },
-    Starter { name: "proftpd", peer: "proftpd", start: proftpd },
-    Starter { name: "rclone-serve", peer: "rclone", start: rclone },
+    Starter { name: "sshd", peer: "sshd", start: sshd, lacks: &[] },
+    Starter { name: "dropbear", peer: "dropbear", start: dropbear, lacks: &[] },
+    Starter { name: "proftpd", peer: "proftpd", start: proftpd, lacks: &[] },
+    Starter {
+        name: "rclone-serve",
+        peer: "rclone",
+        start: rclone,
+        lacks: &[Trait::Links, Trait::HardLinks, Trait::Modes, Trait::AnyNames],
+    },
 ];
 
 /// Where a server on the loopback is, and how to log in to it.
@@ -75,6 +83,8 @@ pub(crate) struct Endpoint {
     pub(crate) at: Address,
     /// The folder that it serves, on this disk.
     pub(crate) root: PathBuf,
+    /// Where ours is controlled; `None` of theirs.
+    pub(crate) control: Option<PathBuf>,
     server: Server,
     /// Dropped after the server.
     _dir: TempDir,
@@ -84,6 +94,16 @@ impl Endpoint {
     /// What the server said.
     pub(crate) fn log(&self) -> String {
         self.server.log()
+    }
+
+    /// The last lines of it, for a fault.
+    pub(crate) fn tail(&self) -> String {
+        self.server.tail(15)
+    }
+
+    /// Waits until the server has said a line that is wanted; returns it.
+    pub(crate) fn line(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<String> {
+        self.server.line(READY, is_wanted)
     }
 
     /// The process at the head of the server's tree.
@@ -178,10 +198,16 @@ impl Place {
         if self.adopts { Ok(run.below(program("python3")?.args(["-c", ADOPT]))) } else { Ok(run) }
     }
 
-    /// Starts it, waits for its port, and gathers what a client must know.
+    /// Starts it and waits for its port.
     fn serve(self, run: Run, user: &str, folder: &str) -> Result<Endpoint> {
         let mut server = Server::start(&self.adopted(run)?)?;
         server.port(self.port, READY)?;
+        let at = self.address(user, folder)?;
+        Ok(Endpoint { at, root: self.root, control: None, server, _dir: self.dir })
+    }
+
+    /// What a client must know.
+    fn address(&self, user: &str, folder: &str) -> Result<Address> {
         let public = self.path("host_key.pub");
         let key = String::from_utf8_lossy(&read(&public)?).into_owned();
         let known_hosts = self.path("known_hosts");
@@ -189,14 +215,13 @@ impl Place {
         let printed = program("ssh-keygen")?.arg("-lf").arg(&public).text()?;
         let fingerprint = printed.split(' ').nth(1).unwrap_or_default().to_owned();
         ensure!(fingerprint.starts_with("SHA256:"), "ssh-keygen prints no fingerprint: {printed}");
-        let at = Address {
+        Ok(Address {
             port: self.port,
             user: user.to_owned(),
             folder: folder.to_owned(),
             known_hosts,
             fingerprint,
-        };
-        Ok(Endpoint { at, root: self.root, server, _dir: self.dir })
+        })
     }
 }
 
@@ -220,10 +245,71 @@ pub(crate) fn sshd_over(kit: &Kit, root: &Path) -> Result<Endpoint> {
     serve_sshd(Place { root: root.to_path_buf(), ..Place::new(kit, "sshd")? }, kit)
 }
 
-/// Ours over a folder that is there already. Not here yet: the daemon has no configuration to be given.
-pub(crate) fn ferryd_over(_kit: &Kit, program: &Path, _root: &Path) -> Result<Endpoint> {
-    crate::fault::bail!("{} cannot be started yet", program.display())
+/// What a configuration of ours gets beyond what a new user has.
+#[derive(Debug, Default)]
+pub(crate) struct Extra<'a> {
+    /// The folder to be served, if it is there already.
+    pub(crate) root: Option<&'a Path>,
+    /// Handlers: event and source. None at all: one that does nothing before each upload.
+    pub(crate) hooks: &'a [(&'a str, &'a str)],
+    /// Lines of the configuration, in tables of their own.
+    pub(crate) lines: &'a str,
+    /// Lines in the table of the user.
+    pub(crate) user: &'a str,
 }
+
+/// Ours, as a new user gets it, with one hook bound.
+pub(super) fn ferryd(kit: &Kit, program: &Path) -> Result<Endpoint> {
+    ferryd_with(kit, program, &Extra::default())
+}
+
+/// The same over a folder that is there already.
+pub(crate) fn ferryd_over(kit: &Kit, program: &Path, root: &Path) -> Result<Endpoint> {
+    ferryd_with(kit, program, &Extra { root: Some(root), ..Extra::default() })
+}
+
+/// The same with more configuration.
+pub(crate) fn ferryd_with(kit: &Kit, program: &Path, extra: &Extra<'_>) -> Result<Endpoint> {
+    let mut place = Place::new(kit, "ferryd")?;
+    if let Some(root) = extra.root {
+        place.root = root.to_path_buf();
+    }
+    let authorized = place.path("authorized_keys");
+    write(&authorized, read(&kit.public())?)?;
+    let empty = [("BeforeFileUpload", "")];
+    let hooks = if extra.hooks.is_empty() { &empty } else { extra.hooks };
+    let mut text = format!(
+        "data = {:?}\nhost_keys = [{:?}]\n[[listeners]]\nport = 0\n\
+         [limits]\nsessions = 5000\nper_address = 5000\nper_user = 5000\nunauthenticated = 1000\n\
+         [[users]]\nname = \"{USER}\"\nkeys_file = {:?}\nhome = {:?}\n{}\n",
+        place.path("data"),
+        place.host_key,
+        authorized,
+        place.root,
+        extra.user
+    );
+    for (number, (event, source)) in hooks.iter().enumerate() {
+        let file = place.path(&format!("hook-{number}.js"));
+        write(&file, source)?;
+        text += &format!("[[hooks]]\nevent = \"{event}\"\nfile = {file:?}\n");
+    }
+    let config = place.path("ferryd.toml");
+    write(&config, text + extra.lines)?;
+    let run = Run::new(program).args(["--json", "--config"]).arg(&config).env("HOME", place.path(""));
+    let ready = |line: &str| line.contains("\"event\":\"ready\"");
+    let (mut server, root) = (Server::start(&place.adopted(run)?)?, place.root.clone());
+    let line = server.line(READY, ready)?;
+    let said: serde_json::Value = serde_json::from_str(&line).doing(|| format!("reading `{line}`"))?;
+    let address = said.pointer("/listeners/0/address").and_then(|address| address.as_str());
+    let port = address.and_then(|address| address.rsplit(':').next()?.parse().ok());
+    let Some(port) = port else { crate::fault::bail!("no port in the ready line `{line}`") };
+    place.port = port;
+    let control = said.get("control").and_then(|path| path.as_str()).map(PathBuf::from);
+    Ok(Endpoint { at: place.address(USER, "/")?, root, control, server, _dir: place.dir })
+}
+
+/// What ours cannot do, as a server under our own client: nothing.
+pub(super) const FERRYD_LACKS: &[Trait] = &[Trait::Leftovers];
 
 fn serve_sshd(place: Place, kit: &Kit) -> Result<Endpoint> {
     if is_root() {
