@@ -1,6 +1,6 @@
 //! The client library of Ferry: open a place by URL, copy between any two, ask what must be asked.
 //!
-//! What is opened is a guarded filesystem ([`connect::Place`]); there is no local side: a transfer has a
+//! What is opened is a guarded filesystem ([`connect::Connected`]); there is no local side: a transfer has a
 //! source and a target. The CLI `ferry` is [`cli`]; it uses nothing that a program could not use.
 //!
 //! Not here yet: WinSCP's whole `Session`, synchronisation, masks, scripts, reconnecting.

@@ -276,8 +276,8 @@ mod tests {
 
     #[test]
     fn the_login_folder_is_a_tilde() {
-        let home = VPath::absolute("/home/u").unwrap();
-        assert_eq!(url("sftp://h/~/x/../y").vpath(&home).unwrap(), VPath::absolute("/home/u/y").unwrap());
+        let home = VPath::absolute("/files/u").unwrap();
+        assert_eq!(url("sftp://h/~/x/../y").vpath(&home).unwrap(), VPath::absolute("/files/u/y").unwrap());
         assert_eq!(url("sftp://h/~").vpath(&home).unwrap(), home);
         assert_eq!(url("sftp://h/~x").vpath(&home).unwrap(), VPath::absolute("/~x").unwrap());
     }

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use proto_sftp::wire::extension::encode_limits;
 use proto_sftp::wire::{
     Attrs, Extended, Extension, Frames, FromClient, Limits, Name, OpenFlags, Reply, Request, Version,
 };
-use session_core::error::{Error, ErrorKind};
+use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, Filesystem, Follow, ListOptions, OpenOptions, Replace};
 use session_core::metadata::Attributes;
 use session_core::path::VPath;
@@ -35,17 +34,13 @@ fn line() -> (Sender, Receiver) {
 }
 
 impl Outgoing for Sender {
-    async fn send(&mut self, chunk: Bytes) -> io::Result<()> {
-        self.0.send((Instant::now(), chunk)).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-
-    async fn close(&mut self) -> io::Result<()> {
-        Ok(())
+    async fn send(&mut self, chunk: Bytes) -> Result<()> {
+        self.0.send((Instant::now(), chunk)).map_err(|_| ErrorKind::Disconnected.into())
     }
 }
 
 impl Incoming for Receiver {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
         let Some((sent, chunk)) = self.0.recv().await else { return Ok(None) };
         tokio::time::sleep_until(sent + RTT / 2).await;
         Ok(Some(chunk))
@@ -72,6 +67,7 @@ struct Ways {
 
 #[derive(Default)]
 struct World {
+    directory: Option<Bytes>,
     files: HashMap<Bytes, Vec<u8>>,
     /// What was asked, in order, by name.
     log: Vec<&'static str>,
@@ -111,6 +107,9 @@ impl World {
                     max_open_handles: 4,
                 };
                 ("limits", Reply::Extended(encode_limits(&limits)))
+            }
+            Request::Stat { path } if self.directory.as_ref() == Some(&path) => {
+                ("STAT", Reply::Attrs(Attrs { mode: Some(0o040_755), ..Attrs::default() }))
             }
             Request::Stat { path } | Request::Lstat { path } => {
                 ("STAT", self.files.get(&path).map_or_else(gone, attrs))
@@ -497,4 +496,121 @@ async fn an_upload_waits_for_nothing_but_room() {
     };
     assert_eq!(flights(work).await.1, 2);
     assert!(world.lock().unwrap().files[&b"/f"[..]] == data);
+}
+
+/// Polls `work` at most `polls` times, a quarter of a round trip apart, then drops it.
+async fn given_up_after(work: impl Future<Output = ()>, polls: usize) -> bool {
+    let mut work = std::pin::pin!(work);
+    for _ in 0..polls {
+        if futures_util::future::poll_immediate(&mut work).await.is_some() {
+            return true;
+        }
+        tokio::time::sleep(RTT / 4).await;
+    }
+    false
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_given_up_wherever_nothing_stays_behind() {
+    let wary = Ways { extensions: vec![], names: 500, shortest: Some(20_000), ..Ways::default() };
+    for ways in [Ways { names: 500, ..good() }, wary] {
+        let (remote, world) = connect(ways).await;
+        let content = vec![3; 300_000];
+        for which in 0..4 {
+            let mut whole = false;
+            for polls in 0.. {
+                world.lock().unwrap().files.insert(Bytes::from_static(b"/f"), content.clone());
+                let work = async {
+                    match which {
+                        0 => {
+                            let file = remote.open(&path("/f"), &OpenOptions::read()).await.unwrap();
+                            let got = file.read_into(0, 300_000, BytesMut::new()).await.unwrap();
+                            assert!(got == content);
+                        }
+                        1 => {
+                            let options = OpenOptions::create();
+                            let file = remote.open(&path("/up"), &options).await.unwrap();
+                            file.write_at(0, content.clone().into()).await.unwrap();
+                            file.commit(&CommitOptions::default()).await.unwrap();
+                        }
+                        2 => {
+                            let options = OpenOptions::create();
+                            let file = remote.open(&path("/up"), &options).await.unwrap();
+                            file.write_at(0, content.clone().into()).await.unwrap();
+                            file.abort().await.unwrap();
+                        }
+                        _ => {
+                            let options = ListOptions::default();
+                            let mut listing = remote.list(&path("/"), &options).await.unwrap();
+                            while listing.next_page().await.unwrap().is_some() {}
+                        }
+                    }
+                };
+                whole = given_up_after(work, polls).await;
+                settle().await;
+                assert_eq!(remote.client().outstanding(), 0, "{which} after {polls} polls");
+                assert!(world.lock().unwrap().open.is_empty(), "{which} after {polls} polls");
+                assert_eq!(remote.stat(&path("/f"), Follow::Yes).await.unwrap().size, 300_000);
+                if whole || polls > 500 {
+                    break;
+                }
+            }
+            assert!(whole, "{which} never ends");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_and_giving_up_again_and_again_asks_for_no_more_than_the_budget() {
+    let config = Config { reads: 1 << 20, ..Config::default() };
+    let world = Shared::default();
+    world.lock().unwrap().files.insert(Bytes::from_static(b"/f"), vec![1; 8 << 20]);
+    let ((to_server, from_client), (to_client, from_server)) = (line(), line());
+    tokio::spawn(serve(good(), Arc::clone(&world), from_client, to_client));
+    let remote = SftpRemote::connect(from_server, to_server, &config).await.unwrap();
+    let file = remote.open(&path("/f"), &OpenOptions::read()).await.unwrap();
+    for _ in 0..200 {
+        let read = file.read_into(0, 8 << 20, BytesMut::new());
+        let _ = futures_util::future::poll_immediate(read).await;
+        assert!(remote.client().outstanding() <= 8, "{}", remote.client().outstanding());
+    }
+    // The budget comes back with the late answers.
+    let all = file.read_into(0, 8 << 20, BytesMut::new()).await.unwrap();
+    assert_eq!(all.len(), 8 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_given_up_is_not_lost() {
+    let (remote, _) = connect(Ways { names: 2500, ..good() }).await;
+    let mut listing = remote.list(&path("/"), &ListOptions::default()).await.unwrap();
+    let mut names = std::collections::HashSet::new();
+    loop {
+        // Each call is given up again and again before it is seen through.
+        match futures_util::future::poll_immediate(listing.next_page()).await {
+            None => tokio::time::sleep(RTT / 7).await,
+            Some(page) => match page.unwrap() {
+                Some(page) => page.into_iter().for_each(|e| assert!(names.insert(e.name))),
+                None => break,
+            },
+        }
+    }
+    assert_eq!(names.len(), 2500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_missing_files_cost_one_question_about_their_directory() {
+    let (remote, world) = connect(good()).await;
+    log(&world);
+    for i in 0..5 {
+        let gone = path(&format!("/dir/missing{i}"));
+        let e = remote.stat(&gone, Follow::Yes).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+    }
+    // The directory is missing too, so it is asked about each time; then it is there.
+    assert_eq!(log(&world).len(), 10);
+    world.lock().unwrap().directory = Some(Bytes::from_static(b"/dir"));
+    for i in 0..5 {
+        remote.stat(&path(&format!("/dir/missing{i}")), Follow::Yes).await.unwrap_err();
+    }
+    assert_eq!(log(&world).len(), 6);
 }

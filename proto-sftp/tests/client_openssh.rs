@@ -43,7 +43,9 @@ async fn peer() -> Option<Peer> {
         .unwrap();
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let remote = SftpRemote::connect(Reading(stdout), Writing(stdin), &Config::default()).await.unwrap();
-    Some(Peer { remote, child, dir: tempfile::tempdir().unwrap() })
+    // In memory where there is such a place: a hundred thousand files take their time on a disk.
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    Some(Peer { remote, child, dir })
 }
 
 macro_rules! peer {
@@ -422,6 +424,13 @@ async fn errors_have_the_kind_that_the_model_names() {
     fails!(AlreadyExists, r.copy(&at("file"), &at("link"), Replace::No));
     assert_eq!(r.open(&at("dir"), &read).await.err().map(|e| e.kind()), Some(IsADirectory));
     assert_eq!(r.copy(&at("file"), &at("file"), Replace::Yes).await.unwrap_err().kind(), InvalidArgument);
+    // What was seen to be a directory is not believed to be one once it may be gone.
+    fails!(NotFound, r.stat(&at("empty/x"), Follow::Yes));
+    r.rename(&at("empty"), &at("aside"), Replace::No).await.unwrap();
+    peer.put("empty", b"a file");
+    fails!(NotADirectory, r.stat(&at("empty/x"), Follow::Yes));
+    std::fs::remove_file(peer.local("empty")).unwrap();
+    r.rename(&at("aside"), &at("empty"), Replace::Yes).await.unwrap();
     // Nothing of that changed anything.
     let names: Vec<_> =
         entries(r, &at("")).await.iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect();
@@ -518,6 +527,35 @@ async fn the_endings_of_a_written_file() {
     file.sync().await.unwrap();
     file.abort().await.unwrap();
     assert_eq!(std::fs::read(peer.local("file")).unwrap(), b"123412");
+    peer.all_closed().await;
+}
+
+#[tokio::test]
+async fn a_file_does_only_what_it_was_opened_for() {
+    let peer = peer!();
+    let path = peer.put("file", b"12345");
+    let data = || Bytes::from_static(b"x");
+    let reads = peer.remote.open(&path, &OpenOptions::read()).await.unwrap();
+    assert_eq!(reads.write_at(0, data()).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    let e = reads.set_attributes(&Attributes::size(0)).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied);
+    reads.abort().await.unwrap();
+    reads.park().await.unwrap();
+    assert_eq!(reads.commit(&CommitOptions::default()).await.unwrap().size, 5);
+    drop(reads);
+    let writes = OpenOptions { write: true, ..OpenOptions::default() };
+    let writes = peer.remote.open(&path, &writes).await.unwrap();
+    let e = writes.read_into(0, 9, BytesMut::new()).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(writes.write_at(u64::MAX, data()).await.unwrap_err().kind(), ErrorKind::OutOfRange);
+    assert_eq!(writes.write_at(1 << 63, data()).await.unwrap_err().kind(), ErrorKind::OutOfRange);
+    writes.write_at(7 << 30, data()).await.unwrap();
+    assert_eq!(writes.commit(&CommitOptions::default()).await.unwrap().size, (7 << 30) + 1);
+    assert_eq!(std::fs::metadata(peer.local("file")).unwrap().len(), (7 << 30) + 1);
+    let reads = peer.remote.open(&path, &OpenOptions::read()).await.unwrap();
+    let end = reads.read_into((7 << 30) - 2, 100, BytesMut::new()).await.unwrap();
+    assert_eq!(end, b"\0\0x"[..]);
+    drop((reads, writes));
     peer.all_closed().await;
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use proto_sftp::client::pipeline::{Window, download};
-use proto_sftp::client::{Config, Reading, SftpRemote, Writing};
+use proto_sftp::client::{Config, Messages, SftpRemote, Writing};
 use proto_sftp::server::Driver;
 use proto_sftp::wire::Extension;
 use session_core::auth::Account;
@@ -28,7 +28,7 @@ async fn remote(fs: SessionFs, room: usize) -> SftpRemote {
     let (read, write) = tokio::io::split(theirs);
     tokio::spawn(Driver::new(fs).run(chunks(read), Writer(write)));
     let (read, write) = tokio::io::split(ours);
-    SftpRemote::connect(Reading(read), Writing(write), &Config::default()).await.unwrap()
+    SftpRemote::connect(Messages(chunks(read)), Writing(write), &Config::default()).await.unwrap()
 }
 
 fn content(len: usize) -> Bytes {
@@ -94,14 +94,31 @@ async fn an_abort_leaves_the_old_content_where_the_server_stages() {
 }
 
 #[tokio::test]
+async fn several_handles_write_one_file_and_the_last_commit_counts_it_all() {
+    let remote = disk::disk().await;
+    let file = remote.0.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+    let other = remote.0.open(&p("/f"), &OpenOptions::update()).await.unwrap();
+    file.write_at(0, Bytes::from_static(b"123")).await.unwrap();
+    other.write_at(3, Bytes::from_static(b"456")).await.unwrap();
+    other.commit(&CommitOptions::default()).await.unwrap();
+    let options = |n| CommitOptions { expected_size: Some(n), ..Default::default() };
+    assert_eq!(file.commit(&options(6)).await.unwrap().size, 6);
+    assert_eq!(std::fs::read(remote.1.path().join("f")).unwrap(), b"123456");
+}
+
+#[tokio::test]
 async fn a_verdict_of_the_server_is_the_commits_error() {
     let store = Store::new();
+    store.put("/f", b"old");
     let remote = remote(guarded(&store, vec![]), 1 << 16).await;
     *store.veto.lock().unwrap() = Some(session_core::error::Error::refused("not on Sunday"));
     let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
     file.write_at(0, Bytes::from_static(b"x")).await.unwrap();
     let e = file.commit(&CommitOptions::default()).await.unwrap_err();
     assert_eq!((e.kind(), &e.wire().unwrap().text[..]), (ErrorKind::PermissionDenied, "not on Sunday"));
+    // The server kept the old content: throwing the new one away must not remove it.
+    file.abort().await.unwrap();
+    assert_eq!(store.content("/f").as_deref(), Some(&b"old"[..]));
 }
 
 #[tokio::test]
@@ -123,12 +140,11 @@ async fn the_gate_of_the_client_sees_each_operation_once() {
     assert_eq!((load(&stats.uploaded), load(&stats.downloaded)), (7, 7));
 }
 
-#[cfg(feature = "server")]
 mod disk {
     use super::*;
     use session_core::store::local::{LocalOptions, LocalStore};
 
-    async fn disk() -> (SftpRemote, tempfile::TempDir) {
+    pub(super) async fn disk() -> (SftpRemote, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let store = LocalStore::open(dir.path(), LocalOptions::default()).unwrap();
         let chain = Chain::new(vec![]);
@@ -220,5 +236,54 @@ mod disk {
         );
         assert!(r.space(&p("/")).await.unwrap().total > 0);
         assert_eq!(r.canonicalize(&p("/dir/..")).await.unwrap(), p("/"));
+    }
+
+    /// The same, with uploads staged as `ferryd` stages them.
+    async fn staged() -> (SftpRemote, tempfile::TempDir) {
+        use session_core::layers::staged::{Owner, Staged, StagingArea, StagingPolicy};
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(LocalStore::open(dir.path(), LocalOptions::default()).unwrap());
+        let clock = Arc::new(std::time::SystemTime::now);
+        let area = StagingArea::new(store, StagingPolicy::default(), clock).unwrap();
+        let chain = Chain::new(vec![]);
+        let setup = Setup { chain: Arc::clone(&chain), ..Setup::new(Protocol::Sftp, "test") };
+        let session = Session::new(setup);
+        let identity = session.log_in(Account::named("someone"), vec![]).unwrap();
+        let fs = Arc::new(Staged::new(Owner::account("someone"), area));
+        let fs = session.guard(&identity, fs, chain).unwrap();
+        (remote(fs, 1 << 16).await, dir)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_endings_where_the_server_stages() {
+        let (r, dir) = staged().await;
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("f"), b"old").unwrap();
+        let write = async |name: &str| {
+            let file = r.open(&p(name), &OpenOptions::create()).await.unwrap();
+            file.write_at(0, content(500_000)).await.unwrap();
+            file
+        };
+        // An abort: the old content stays, and what was new is gone.
+        write("/f").await.abort().await.unwrap();
+        assert_eq!(std::fs::read(at("f")).unwrap(), b"old");
+        write("/new").await.abort().await.unwrap();
+        assert!(!at("new").exists());
+        assert_eq!(r.stat(&p("/new"), Follow::Yes).await.unwrap_err().kind(), ErrorKind::NotFound);
+        // A wrong size is found before the CLOSE.
+        let file = write("/f").await;
+        let options = CommitOptions { expected_size: Some(1), ..Default::default() };
+        assert_eq!(file.commit(&options).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(std::fs::read(at("f")).unwrap(), b"old");
+        file.abort().await.unwrap();
+        assert_eq!(std::fs::read(at("f")).unwrap(), b"old");
+        // A commit: content, size, mode and time at once.
+        let time = Some(std::time::UNIX_EPOCH + Duration::from_secs(1_500_000_000));
+        let attributes = Attributes { mode: Some(0o600), ..Attributes::times(time, time) };
+        let options = CommitOptions { expected_size: Some(500_000), attributes };
+        let m = write("/f").await.commit(&options).await.unwrap();
+        assert_eq!((m.size, m.mode, m.modified), (500_000, Some(0o600), time));
+        assert!(std::fs::read(at("f")).unwrap() == content(500_000));
+        assert_eq!(std::fs::metadata(at("f")).unwrap().modified().ok(), time);
     }
 }

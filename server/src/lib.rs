@@ -1,1 +1,14 @@
-//! The server library and the daemon `ferryd`.
+//! The server library and the daemon `ferryd`: listeners, users, permissions, staging, hooks and live
+//! sessions, composed over the model of `session-core` and the protocols' server halves.
+//!
+//! Not here yet: quotas, bans, several sites in one process, protocols besides SFTP.
+
+pub mod chain;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod first_run;
+pub mod log;
+pub mod site;
+pub mod users;

@@ -16,9 +16,12 @@
 pub mod auth;
 pub mod batch;
 pub mod capability;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
 pub mod event;
 pub mod fs;
+pub mod fs_ext;
 pub mod gate;
 pub mod intercept;
 pub mod layer;
@@ -28,6 +31,7 @@ pub mod lifecycle;
 pub mod metadata;
 pub mod operation;
 pub mod path;
+pub mod policy;
 pub mod registry;
 #[cfg(feature = "script")]
 pub mod script;

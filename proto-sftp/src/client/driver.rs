@@ -10,9 +10,8 @@
 //!
 //! Deliberately absent: SSH, a time limit per request (keep-alives are the transport's), reconnecting.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +19,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::path::VPath;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::machine::{Event, Machine, Negotiated, Token};
+use super::refine::bad_message;
 use crate::status;
 use crate::wire::{Reply, Request};
 
@@ -32,16 +34,18 @@ use crate::wire::{Reply, Request};
 /// ask for and do not yet take is bounded here ([`Config::reads`]).
 pub trait Incoming: Send + 'static {
     /// The next chunk; `None` at the end. Called by one task that does nothing else.
-    fn next(&mut self) -> impl Future<Output = io::Result<Option<Bytes>>> + Send;
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 }
 
 /// Bytes to the server. Accepting a chunk may take as long as the peer wants: that is the back-pressure.
 pub trait Outgoing: Send + 'static {
     /// Sends one chunk.
-    fn send(&mut self, chunk: Bytes) -> impl Future<Output = io::Result<()>> + Send;
+    fn send(&mut self, chunk: Bytes) -> impl Future<Output = Result<()>> + Send;
 
     /// No more will be sent.
-    fn close(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+    fn close(&mut self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// [`Incoming`] over a byte stream.
@@ -49,10 +53,20 @@ pub trait Outgoing: Send + 'static {
 pub struct Reading<R>(pub R);
 
 impl<R: AsyncRead + Unpin + Send + 'static> Incoming for Reading<R> {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
         let mut buf = BytesMut::with_capacity(64 * 1024);
         let n = self.0.read_buf(&mut buf).await?;
         Ok((n > 0).then(|| buf.freeze()))
+    }
+}
+
+/// [`Incoming`] over a stream of messages.
+#[derive(Debug)]
+pub struct Messages<S>(pub S);
+
+impl<S: Stream<Item = Result<Bytes>> + Unpin + Send + 'static> Incoming for Messages<S> {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.0.next().await.transpose()
     }
 }
 
@@ -61,13 +75,22 @@ impl<R: AsyncRead + Unpin + Send + 'static> Incoming for Reading<R> {
 pub struct Writing<W>(pub W);
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Outgoing for Writing<W> {
-    async fn send(&mut self, chunk: Bytes) -> io::Result<()> {
+    async fn send(&mut self, chunk: Bytes) -> Result<()> {
         self.0.write_all(&chunk).await?;
-        self.0.flush().await
+        Ok(self.0.flush().await?)
     }
 
-    async fn close(&mut self) -> io::Result<()> {
-        self.0.shutdown().await
+    async fn close(&mut self) -> Result<()> {
+        Ok(self.0.shutdown().await?)
+    }
+}
+
+/// A fault of the stream: the connection is gone, whatever the system calls it. What the transport
+/// itself decided (the session was cut, the peer is silent) keeps its kind.
+fn lost(e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::Canceled | ErrorKind::Disconnected | ErrorKind::PeerMisbehaved | ErrorKind::TimedOut => e,
+        _ => Error::new(ErrorKind::Disconnected).with_source(e),
     }
 }
 
@@ -76,7 +99,8 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outgoing for Writing<W> {
 pub struct Config {
     /// Bytes that may wait for the wire. At least 512 KiB.
     pub outgoing: usize,
-    /// Bytes of content asked for and not yet taken by a caller. At least 512 KiB.
+    /// Bytes of content asked for and not yet taken by a caller. At least 512 KiB. More than one
+    /// transfer's window, so that a consumer that stalls does not stop the others.
     pub reads: usize,
     /// Bytes of content per file sent and not yet acknowledged. They are not kept in memory; the bound
     /// is on how late an error may be seen. At least 512 KiB.
@@ -89,7 +113,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             outgoing: 2 << 20,
-            reads: 64 << 20,
+            reads: 128 << 20,
             write_behind: 64 << 20,
             greeting: Duration::from_secs(30),
         }
@@ -97,11 +121,17 @@ impl Default for Config {
 }
 
 const LEAST: usize = 512 * 1024;
+/// Directories remembered, so that a missing file below one is just that.
+const DIRECTORIES: usize = 32;
 /// How long what is queued may take to leave after the last client is gone.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What became of a request.
 enum Slot {
+    /// Given up; what it was to bring counts against the budget until it has come.
+    Discarded {
+        _permit: OwnedSemaphorePermit,
+    },
     Done(Result<Reply>),
     Waiting(Option<Waker>),
     Written(Arc<Writes>, usize),
@@ -156,6 +186,9 @@ impl Shared {
                             writes.acknowledged(len, ok(reply).err());
                         }
                     }
+                    Some(Slot::Discarded { .. }) => {
+                        core.slots.remove(&id);
+                    }
                     Some(Slot::Done(_)) | None => {}
                 },
                 Event::Ended(error) => {
@@ -171,6 +204,7 @@ impl Shared {
                                 writes.acknowledged(len, Some(error.clone()));
                                 return false;
                             }
+                            Slot::Discarded { .. } => return false,
                             done @ Slot::Done(_) => *slot = done,
                         }
                         true
@@ -213,9 +247,7 @@ impl Shared {
             match chunk {
                 Ok(Some(chunk)) => self.feed(&mut wakers, |m| m.receive(chunk)),
                 Ok(None) => self.feed(&mut wakers, |m| m.end(m.eof())),
-                Err(e) => self.feed(&mut wakers, |m| {
-                    m.end(Error::new(ErrorKind::Disconnected).with_source(e));
-                }),
+                Err(e) => self.feed(&mut wakers, |m| m.end(lost(e))),
             }
             if self.lock().ended.is_some() {
                 return;
@@ -247,8 +279,7 @@ impl Shared {
                 () = &mut gone => return,
             };
             if let Err(e) = sent {
-                let e = Error::new(ErrorKind::Disconnected).with_source(e);
-                self.feed(&mut Vec::new(), |m| m.end(e));
+                self.feed(&mut Vec::new(), |m| m.end(lost(e)));
                 return;
             }
             self.release(len);
@@ -263,6 +294,7 @@ struct Guard {
     negotiated: Arc<Negotiated>,
     handles: AtomicU64,
     write_behind: usize,
+    directories: Mutex<VecDeque<VPath>>,
 }
 
 impl Drop for Guard {
@@ -336,7 +368,13 @@ impl Client {
         unless.0 = None;
         drop(unless);
         let write_behind = config.write_behind.clamp(LEAST, u32::MAX as usize);
-        Ok(Client(Arc::new(Guard { shared, negotiated, handles: AtomicU64::new(0), write_behind })))
+        Ok(Client(Arc::new(Guard {
+            shared,
+            negotiated,
+            handles: AtomicU64::new(0),
+            write_behind,
+            directories: Mutex::new(VecDeque::new()),
+        })))
     }
 
     /// What the greeting taught.
@@ -401,6 +439,31 @@ impl Client {
         })
     }
 
+    /// Whether `path` was seen to be a directory, not long ago.
+    pub(super) fn was_directory(&self, path: &VPath) -> bool {
+        self.directories().contains(path)
+    }
+
+    /// `path` is a directory: what is missing below it needs no further question.
+    pub(super) fn is_directory(&self, path: &VPath) {
+        let mut seen = self.directories();
+        if !seen.contains(path) {
+            if seen.len() >= DIRECTORIES {
+                seen.pop_front();
+            }
+            seen.push_back(path.clone());
+        }
+    }
+
+    /// A directory may be gone.
+    pub(super) fn forget_directories(&self) {
+        self.directories().clear();
+    }
+
+    fn directories(&self) -> MutexGuard<'_, VecDeque<VPath>> {
+        self.0.directories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One handle more. `Throttled` if the server keeps no more open.
     pub(super) fn handle_opens(&self) -> Result<()> {
         let open = self.0.handles.fetch_add(1, Ordering::Relaxed) + 1;
@@ -450,7 +513,7 @@ impl Client {
     }
 
     fn waits(&self, token: Token) -> Call {
-        Call { client: self.clone(), token, done: false }
+        Call { client: self.clone(), token, permit: None, done: false }
     }
 }
 
@@ -474,7 +537,17 @@ fn cost(request: &Request) -> usize {
 pub(super) struct Call {
     client: Client,
     token: Token,
+    permit: Option<OwnedSemaphorePermit>,
     done: bool,
+}
+
+impl Call {
+    /// Holds a share of the budget until the answer has come, also if nobody waits for it any more: else
+    /// whoever asks and gives up could ask for more than the connection holds.
+    pub(super) fn holding(mut self, permit: OwnedSemaphorePermit) -> Self {
+        self.permit = Some(permit);
+        self
+    }
 }
 
 impl Future for Call {
@@ -495,13 +568,13 @@ impl Future for Call {
                 Some(Slot::Done(result)) => result,
                 _ => Err(Error::new(ErrorKind::Internal)),
             },
-            Some(Slot::Written(..)) | None => Err(Error::new(ErrorKind::Internal)),
+            Some(Slot::Discarded { .. } | Slot::Written(..)) | None => Err(Error::new(ErrorKind::Internal)),
         };
         drop(core);
         self.done = true;
         Poll::Ready(result.and_then(|reply| match &reply {
             Reply::Status { code, message, .. } => match status::error(*code, message) {
-                Some(e) => Err(e),
+                Some(e) => Err(bad_message(e, &[])),
                 None => Ok(reply),
             },
             _ => Ok(reply),
@@ -517,7 +590,12 @@ impl Drop for Call {
         let shared = &self.client.0.shared;
         let mut core = shared.lock();
         match core.slots.remove(&self.token.0) {
-            Some(Slot::Waiting(_)) => core.machine.forget(self.token),
+            Some(Slot::Waiting(_)) => match self.permit.take() {
+                Some(permit) => {
+                    core.slots.insert(self.token.0, Slot::Discarded { _permit: permit });
+                }
+                None => core.machine.forget(self.token),
+            },
             Some(Slot::Done(Ok(Reply::Handle(handle)))) => {
                 drop(core);
                 self.client.send_forgotten(Request::Close { handle });
@@ -530,7 +608,9 @@ impl Drop for Call {
 /// STATUS *ok*, or the error.
 fn ok(reply: Reply) -> Result<()> {
     match reply {
-        Reply::Status { code, message, .. } => status::error(code, &message).map_or(Ok(()), Err),
+        Reply::Status { code, message, .. } => {
+            status::error(code, &message).map_or(Ok(()), |e| Err(bad_message(e, &[])))
+        }
         reply => Err(super::machine::unexpected(&reply)),
     }
 }

@@ -54,13 +54,15 @@ pub(super) struct SftpFile {
     end_seen: AtomicU64,
     /// Where the furthest write ended.
     written: AtomicU64,
-    /// The size was changed by other means than writing.
-    resized: AtomicBool,
     writes: Arc<Writes>,
     /// Held for reading by each write, for writing by an ending, which so waits for calls in flight.
     calls: RwLock<()>,
     state: AtomicU8,
     closed: AtomicBool,
+    /// The CLOSE was answered with *ok*: what stands under the name is what was written here.
+    published: AtomicBool,
+    /// The server may stage, and the name stood for older content when this was opened.
+    replaces: bool,
 }
 
 impl SftpFile {
@@ -72,6 +74,7 @@ impl SftpFile {
         options: &OpenOptions,
         owed: Attributes,
         size: Option<u64>,
+        replaces: bool,
     ) -> Self {
         let writes = client.writes();
         let read_len = AtomicU32::new(client.negotiated().read_len);
@@ -85,11 +88,12 @@ impl SftpFile {
             size,
             end_seen: AtomicU64::new(UNKNOWN),
             written: AtomicU64::new(0),
-            resized: AtomicBool::new(false),
             writes,
             calls: RwLock::new(()),
             state: AtomicU8::new(OPEN),
             closed: AtomicBool::new(false),
+            published: AtomicBool::new(false),
+            replaces,
         }
     }
 
@@ -126,8 +130,8 @@ impl SftpFile {
 
     async fn ask(&self, offset: u64, len: u32, permit: OwnedSemaphorePermit) -> Result<Flying> {
         let request = Request::Read { handle: self.handle.clone(), offset, len };
-        let call = self.client.send(request).await?;
-        Ok(Flying { offset, len, call, _permit: permit })
+        let call = self.client.send(request).await?.holding(permit);
+        Ok(Flying { offset, len, call })
     }
 
     /// One READ; nothing at the end of the file.
@@ -204,15 +208,15 @@ impl SftpFile {
     /// Sets what is owed, asks what it became, closes: sent together behind the writes.
     async fn finish(&self, options: &CommitOptions) -> Result<Metadata> {
         let attributes = options.attributes.clone().over(self.owed.clone());
-        if let Some(expected) = options.expected_size
-            && self.began_empty()
-            && !self.options.append
-            && !self.resized.load(Ordering::Acquire)
-        {
-            differs(self.written.load(Ordering::Acquire), expected)?;
-        }
         if !self.ordered() {
             self.writes.settled().await?;
+        }
+        if let Some(expected) = options.expected_size
+            && (self.written.load(Ordering::Acquire) != expected || self.options.append)
+        {
+            // Other handles may have written too; a server that stages must not publish another size.
+            self.writes.settled().await?;
+            differs(self.stat().await?.size, expected)?;
         }
         self.writes.check()?;
         let set = if attributes.is_empty() {
@@ -232,6 +236,7 @@ impl SftpFile {
         };
         let stat = stat.await.and_then(metadata);
         let close = close.await;
+        self.published.store(close.is_ok(), Ordering::Release);
         written?;
         set?;
         close?;
@@ -252,7 +257,6 @@ struct Flying {
     offset: u64,
     len: u32,
     call: Call,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Flying {
@@ -286,6 +290,10 @@ fn append(buf: &mut BytesMut, data: Bytes) {
     }
 }
 
+fn not_open_for(what: &'static str) -> Error {
+    Error::new(ErrorKind::PermissionDenied).with_detail(what)
+}
+
 fn metadata(reply: Reply) -> Result<Metadata> {
     match reply {
         Reply::Attrs(attrs) => Ok(attrs.to_metadata()),
@@ -310,6 +318,9 @@ fn differs(size: u64, expected: u64) -> Result<()> {
 impl File for SftpFile {
     async fn read_into(&self, offset: u64, len: usize, mut buf: BytesMut) -> Result<BytesMut> {
         self.live()?;
+        if !self.options.read {
+            return Err(not_open_for("not opened for reading"));
+        }
         // Servers refuse an offset that no file can have; there is nothing at it.
         let most = usize::try_from((i64::MAX as u64).saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = len.min(most);
@@ -344,13 +355,11 @@ impl File for SftpFile {
         let _call = self.calls.read().await;
         self.live()?;
         if !self.options.write {
-            return Err(
-                Error::new(ErrorKind::PermissionDenied).with_detail("the file is not open for writing")
-            );
+            return Err(not_open_for("not opened for writing"));
         }
         let Some(end) = offset.checked_add(data.len() as u64).filter(|end| i64::try_from(*end).is_ok())
         else {
-            return Err(Error::new(ErrorKind::TooLarge));
+            return Err(Error::new(ErrorKind::OutOfRange));
         };
         self.writes.check()?;
         if !self.ordered() && !self.writes.is_idle() && offset < self.written.load(Ordering::Acquire) {
@@ -384,13 +393,13 @@ impl File for SftpFile {
     async fn set_attributes(&self, attributes: &Attributes) -> Result<()> {
         self.live()?;
         settable(attributes)?;
+        if attributes.size.is_some() && !self.options.write {
+            return Err(not_open_for("not opened for writing"));
+        }
         if !self.ordered() {
             self.writes.settled().await?;
         }
         let known = if needs_known(attributes) { Some(self.stat().await?) } else { None };
-        if attributes.size.is_some() {
-            self.resized.store(true, Ordering::Release);
-        }
         let attrs = Attrs::asking(attributes, known.as_ref());
         self.client.call(Request::Fsetstat { handle: self.handle.clone(), attrs }).await.map(|_| ())
     }
@@ -444,34 +453,50 @@ impl File for SftpFile {
         if self.state.swap(ENDED, Ordering::AcqRel) == ENDED {
             return Err(Error::new(ErrorKind::Closed));
         }
+        let remove = || Request::Remove { path: self.path.clone() };
+        let Some(close) = self.close_request() else {
+            // A commit failed after its CLOSE. Where the CLOSE was refused, a server that stages kept
+            // the old content, which must not be removed.
+            let ours = self.options.exclusive || self.began_empty() && self.published.load(Ordering::Acquire);
+            return if ours { gone(self.client.call(remove()).await) } else { Ok(()) };
+        };
         if !self.began_empty() {
-            return match self.close_request() {
-                Some(close) => self.client.call(close).await.map(|_| ()),
-                None => Ok(()),
+            return self.client.call(close).await.map(|_| ());
+        }
+        if self.replaces {
+            // A write that cannot be: a server that stages as ours does then refuses the CLOSE and keeps
+            // the old content. Where the CLOSE is accepted nothing was staged, and it is removed below.
+            let offset = 1 << 63;
+            let request =
+                Request::Write { handle: self.handle.clone(), offset, data: Bytes::from_static(b"x") };
+            let refused = self.client.send(request).await?;
+            let closed = self.client.send(close).await?;
+            let _ = refused.await;
+            return match closed.await {
+                Err(e) if e.wire().is_none() => Err(e),
+                Err(_) => Ok(()),
+                Ok(_) => gone(self.client.call(remove()).await),
             };
         }
-        // Removed before it is closed: a server that stages then publishes nothing and the old content
-        // stays. One that cannot remove an open file is asked again afterwards.
-        let remove = || Request::Remove { path: self.path.clone() };
+        // Removed before it is closed, so that a server that stages publishes nothing. Where that finds
+        // nothing, or may not be done to an open file, once more.
         let removed = self.client.send(remove()).await?;
-        let close = self.close_request();
-        let closed = match close {
-            Some(close) => Some(self.client.send(close).await?),
-            None => None,
-        };
+        let closed = self.client.send(close).await?;
         let removed = removed.await;
-        if let Some(closed) = closed {
-            let _ = closed.await; // what failed to be written is gone with it
-        }
+        let _ = closed.await; // what failed to be written is gone with it
         match removed {
+            Err(e) if e.wire().is_none() => Err(e),
+            Err(_) => gone(self.client.call(remove()).await),
             Ok(_) => Ok(()),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            Err(e) if matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::PeerMisbehaved) => Err(e),
-            Err(_) => match self.client.call(remove()).await {
-                Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
-                _ => Ok(()),
-            },
         }
+    }
+}
+
+/// A removal that found nothing has succeeded.
+fn gone(removed: Result<Reply>) -> Result<()> {
+    match removed {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 

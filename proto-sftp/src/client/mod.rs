@@ -6,7 +6,7 @@
 //! - [`pipeline`]: bulk transfers over any `File`, with a window that grows with delay × rate.
 //!
 //! The calls are cheap in round trips: a small download is OPEN, then READ; a small upload is OPEN, then
-//! WRITE, FSETSTAT, FSTAT and CLOSE sent together. `PROTOCOL-client.part.md` has the details.
+//! WRITE, FSETSTAT, FSTAT and CLOSE sent together. `PROTOCOL.md`, section "Client half", has the details.
 
 pub mod driver;
 mod file;
@@ -16,6 +16,6 @@ pub mod pipeline;
 mod refine;
 pub mod remote;
 
-pub use driver::{Client, Config, Incoming, Outgoing, Reading, Writing};
+pub use driver::{Client, Config, Incoming, Messages, Outgoing, Reading, Writing};
 pub use machine::Negotiated;
 pub use remote::SftpRemote;

@@ -81,15 +81,20 @@ impl Client {
         }
     }
 
-    /// *No such file* for `path`: `NotADirectory` if something above it is none.
+    /// *No such file* for `path`: `NotADirectory` if something above it is none. Directories seen lately
+    /// are not asked about again, so that looking for many missing files costs one question more, not
+    /// one each.
     pub(super) async fn missing(&self, path: &VPath, e: Error) -> Error {
         let mut above = path.parent();
         while let Some(dir) = above {
-            if dir.is_root() {
+            if dir.is_root() || self.was_directory(&dir) {
                 break;
             }
             match self.look(&dir, false).await {
-                Ok(m) if m.is_dir() => break,
+                Ok(m) if m.is_dir() => {
+                    self.is_directory(&dir);
+                    break;
+                }
                 Ok(_) => return as_kind(&e, ErrorKind::NotADirectory),
                 Err(look) if is_missing(&look) => above = dir.parent(),
                 Err(_) => break,

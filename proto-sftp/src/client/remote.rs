@@ -350,6 +350,13 @@ impl Filesystem for SftpRemote {
         flags.set(OpenFlags::TRUNCATE, options.truncate);
         flags.set(OpenFlags::EXCLUDE, options.exclusive);
         let mut owed = Attributes::none();
+        // Our own server stages: what an abort must leave alone has to be known before.
+        let stages = self.has(Extension::CheckFileHandle) && self.negotiated().ordered;
+        let before = if stages && options.truncate && !options.exclusive {
+            Some(self.client.send(Request::Lstat { path: raw(path) }).await?)
+        } else {
+            None
+        };
         let opened = if !options.write {
             match options.size_hint {
                 // Whoever knows the size has just seen that it is a file.
@@ -375,7 +382,13 @@ impl Filesystem for SftpRemote {
         };
         match opened {
             Ok((handle, size)) => {
-                Ok(Arc::new(SftpFile::new(self.client.clone(), handle, raw(path), options, owed, size)))
+                let held = Held { client: &self.client, handle: Some(handle) };
+                let replaces = match before {
+                    Some(before) => before.await.is_ok(),
+                    None => false,
+                };
+                let (client, path) = (self.client.clone(), raw(path));
+                Ok(Arc::new(SftpFile::new(client, held.keep(), path, options, owed, size, replaces)))
             }
             Err(e) if e.wire().is_none() => Err(e),
             Err(e) => Err(self.client.open_failed(path, options.exclusive, e).await),
@@ -403,6 +416,7 @@ impl Filesystem for SftpRemote {
     }
 
     async fn remove_dir(&self, path: &VPath) -> Result<()> {
+        self.client.forget_directories();
         match self.done(Request::Rmdir { path: raw(path) }).await {
             Err(e) => Err(self.client.remove_dir_failed(path, e).await),
             done => done,
@@ -420,6 +434,7 @@ impl Filesystem for SftpRemote {
                 Request::Extended(Extended::PosixRename { from: old, to: new })
             }
         };
+        self.client.forget_directories();
         match self.done(request).await {
             Err(e) => Err(self.client.rename_failed(from, to, replace == Replace::Yes, e).await),
             done => done,

@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -232,18 +231,18 @@ impl crate::server::Outgoing for Arc<ChannelWriter<russh::server::Msg>> {
 
 #[cfg(feature = "client")]
 impl crate::client::Incoming for ChannelReader {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        self.chunk().await.transpose().map_err(io::Error::other)
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.chunk().await.transpose()
     }
 }
 
 #[cfg(feature = "client")]
 impl crate::client::Outgoing for ChannelWriter<russh::client::Msg> {
-    async fn send(&mut self, chunk: Bytes) -> io::Result<()> {
-        self.write(chunk).await.map_err(io::Error::other)
+    async fn send(&mut self, chunk: Bytes) -> Result<()> {
+        self.write(chunk).await
     }
 
-    async fn close(&mut self) -> io::Result<()> {
+    async fn close(&mut self) -> Result<()> {
         self.finish().await;
         Ok(())
     }

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+pub use russh::keys::PrivateKey;
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, HashAlg, PrivateKey};
+use russh::keys::{Algorithm, HashAlg};
 use session_core::error::{Error, ErrorKind, Result};
 
 /// Reads a host key. Errors: `NotFound`, `PermissionDenied` (also where others may read it), `Corrupt`.

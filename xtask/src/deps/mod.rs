@@ -103,7 +103,9 @@ fn package(line: &str) -> Option<Package> {
     let mut words = package.split(' ');
     let name = words.next()?.to_owned();
     let version = words.next()?.strip_prefix('v')?.to_owned();
-    Some(Package { name, version, licence: licence.trim().to_owned() })
+    // A package that stands in the tree already is marked.
+    let licence = licence.trim_end_matches("(*)").trim();
+    Some(Package { name, version, licence: licence.to_owned() })
 }
 
 /// Name and version of everything in `Cargo.lock`.
@@ -224,6 +226,7 @@ mod tests {
         let read = package("async-trait v0.1.92 (proc-macro)|MIT OR Apache-2.0").unwrap();
         assert_eq!((read.name.as_str(), read.version.as_str()), ("async-trait", "0.1.92"));
         assert_eq!(read.licence, "MIT OR Apache-2.0");
+        assert_eq!(package("x v1.0.0 (/p)|MIT (*)").unwrap().licence, "MIT");
         assert_eq!(licences(&packages(&["x v1.0.0|", "y v1.0.0|MIT"])).len(), 1);
     }
 

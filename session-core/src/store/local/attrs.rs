@@ -342,15 +342,15 @@ pub(super) fn properties(from: &Attached<'_>) -> Option<Properties> {
 /// Gives the entry behind `to` what the file behind `from` has: owner (where permitted), access list,
 /// `user.` attributes that `to` has not got, mode. Used before `to` replaces `from`.
 pub(super) fn keep(from: BorrowedFd<'_>, from_stat: &Statx, to: BorrowedFd<'_>) -> Result<()> {
-    let mut bits = mode(from_stat);
+    // New content never inherits set-user-id or set-group-id: a write in place would clear them too.
+    let bits = mode(from_stat) & 0o777;
     let now = look_at(to)?;
     if (now.stx_uid, now.stx_gid) != (from_stat.stx_uid, from_stat.stx_gid) {
         let (uid, gid) = (Uid::from_raw(from_stat.stx_uid), Gid::from_raw(from_stat.stx_gid));
         let whole = rustix::fs::chownat(to, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
         if whole.is_err() {
-            // The group alone is often permitted. Bits that lend an owner's rights stay off.
+            // The group alone is often permitted.
             let _ = rustix::fs::chownat(to, "", None, Some(gid), AtFlags::EMPTY_PATH);
-            bits &= 0o777;
         }
     }
     let target = Target::Handle(to);

@@ -1,8 +1,10 @@
 //! Where a system call that may wait for the disk is run.
 //!
-//! A hop to the blocking pool costs two to three times what a cached read costs, so a call is made in
-//! place where that is safe: on a multi-thread runtime, under one of a few permits, with
-//! `block_in_place`, as long as the store has been quick. A store whose call took more than 2 ms uses the
+//! A hop to the blocking pool costs two to three times what a cached read costs, and to hand a runtime
+//! thread's other work on for each call costs as much as several small ones. So a call is made in place
+//! where that is safe: on a multi-thread runtime and under one of a few permits. A store is trusted after
+//! a run of quick calls; then nothing is handed on. Until then, `block_in_place` does. A store that was
+//! slow (one call above 50 ms, or several above 2 ms: one alone may be the scheduler's doing) uses the
 //! pool for the next 10 s. On a current-thread runtime everything goes to the pool; without a runtime the
 //! call is simply made.
 //!
@@ -18,8 +20,16 @@ use tokio::sync::Semaphore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::{self, Lease};
 
-/// A call in place that took longer makes the store a slow one.
+/// A call in place that took longer counts against the store.
 const SLOW: Duration = Duration::from_millis(2);
+/// One call that took longer is enough.
+const TOO_SLOW: Duration = Duration::from_millis(50);
+/// What each slow call counts for; a quick one takes one off.
+const WEIGHT: u64 = 16;
+/// At this score a store is slow.
+const LIMIT: u64 = 3 * WEIGHT;
+/// Quick calls in a row before a store is trusted.
+const TRUST: u64 = 64;
 /// For how long a slow store uses the pool.
 const PENALTY: Duration = Duration::from_secs(10);
 
@@ -29,6 +39,10 @@ pub(super) struct Pool {
     born: Instant,
     /// Milliseconds after `born`; until then the store is slow.
     slow_until: AtomicU64,
+    /// How much speaks against the store.
+    score: AtomicU64,
+    /// Quick calls in a row.
+    run: AtomicU64,
 }
 
 impl Pool {
@@ -38,6 +52,8 @@ impl Pool {
             permits: Semaphore::new(in_place.min(Semaphore::MAX_PERMITS)),
             born: Instant::now(),
             slow_until: AtomicU64::new(0),
+            score: AtomicU64::new(0),
+            run: AtomicU64::new(0),
         }
     }
 
@@ -50,11 +66,27 @@ impl Pool {
         until != 0 && self.now() < until
     }
 
+    /// Counters race without harm: they decide how a call is made, never what it does.
     fn note(&self, took: Duration) {
-        if took > SLOW {
+        if took <= SLOW {
+            self.run.fetch_add(1, Ordering::Relaxed);
+            let score = self.score.load(Ordering::Relaxed);
+            if score > 0 {
+                self.score.store(score - 1, Ordering::Relaxed);
+            }
+            return;
+        }
+        self.run.store(0, Ordering::Relaxed);
+        let score = self.score.fetch_add(WEIGHT, Ordering::Relaxed) + WEIGHT;
+        if took > TOO_SLOW || score >= LIMIT {
+            self.score.store(0, Ordering::Relaxed);
             let until = self.now().saturating_add(PENALTY.as_millis() as u64);
             self.slow_until.store(until, Ordering::Relaxed);
         }
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.run.load(Ordering::Relaxed) >= TRUST
     }
 
     /// Runs a call that is expected to be quick. The lease of the current call goes with it.
@@ -70,7 +102,8 @@ impl Pool {
             && let Ok(_permit) = self.permits.try_acquire()
         {
             let start = Instant::now();
-            let out = tokio::task::block_in_place(|| call(&lease));
+            let out =
+                if self.is_trusted() { call(&lease) } else { tokio::task::block_in_place(|| call(&lease)) };
             self.note(start.elapsed());
             return out;
         }
@@ -111,15 +144,39 @@ mod tests {
         let here = std::thread::current().id();
         let id = |_: &Lease| Ok(std::thread::current().id());
         assert_eq!(pool.quick(id).await.unwrap(), here, "the first call is made in place");
+        let sleep = |ms| {
+            move |_: &Lease| {
+                std::thread::sleep(Duration::from_millis(ms));
+                Ok(())
+            }
+        };
+        pool.quick(sleep(5)).await.unwrap();
+        assert!(!pool.is_slow(), "one slow call may be the scheduler's");
+        pool.quick(sleep(5)).await.unwrap();
+        pool.quick(sleep(5)).await.unwrap();
+        assert!(pool.is_slow());
+        let here = std::thread::current().id();
+        assert_ne!(pool.quick(id).await.unwrap(), here, "a slow store uses the pool");
+        let pool = Pool::new(2);
+        pool.quick(sleep(60)).await.unwrap();
+        assert!(pool.is_slow());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn trust_is_earned_and_lost() {
+        let pool = Pool::new(2);
+        for _ in 0..TRUST {
+            assert!(!pool.is_trusted());
+            pool.quick(|_| Ok(())).await.unwrap();
+        }
+        assert!(pool.is_trusted());
         pool.quick(|_| {
             std::thread::sleep(Duration::from_millis(5));
             Ok(())
         })
         .await
         .unwrap();
-        assert!(pool.is_slow());
-        let here = std::thread::current().id();
-        assert_ne!(pool.quick(id).await.unwrap(), here, "a slow store uses the pool");
+        assert!(!pool.is_trusted());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,5 @@
+//! `ferryd`: see `ferryd --help`.
+
+fn main() -> std::process::ExitCode {
+    server::cli::main()
+}

@@ -1,0 +1,137 @@
+//! `Fault`: what is wrong in a configuration, with its place; and the search for places.
+//!
+//! Places come from the parsed document, by the path of keys, so that a fault found after parsing (two
+//! users of one name) has its line too.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// In which file.
+    pub file: PathBuf,
+    /// Line and column from 1, where they are known; the column counts characters.
+    pub place: Option<(usize, usize)>,
+    /// What is wrong.
+    pub words: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    /// `file:line:column: words`, the hint on a line of its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.words)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A step on the way to a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+pub(super) fn steps(path: &serde_ignored::Path<'_>) -> Vec<Step> {
+    use serde_ignored::Path as P;
+    match path {
+        P::Root => Vec::new(),
+        P::Seq { parent, index } => {
+            let mut s = steps(parent);
+            s.push(Step::Index(*index));
+            s
+        }
+        P::Map { parent, key } => {
+            let mut s = steps(parent);
+            s.push(Step::Key(key.clone()));
+            s
+        }
+        P::Some { parent } | P::NewtypeStruct { parent } | P::NewtypeVariant { parent } => steps(parent),
+    }
+}
+
+/// A text being read, for what needs its places.
+pub(super) struct Source<'a> {
+    pub(super) file: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl Source<'_> {
+    pub(super) fn fault(&self, span: Option<Range<usize>>, words: impl Into<String>) -> Fault {
+        let place = span.map(|s| self.place(s.start));
+        Fault { file: self.file.to_path_buf(), place, words: words.into(), hint: None }
+    }
+
+    fn place(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        (line, column)
+    }
+
+    /// A fault at the key or element that `steps` lead to, or as near to it as they go.
+    pub(super) fn fault_at(&self, steps: &[Step], words: impl Into<String>) -> Fault {
+        self.fault(find(self.text, steps), words)
+    }
+}
+
+fn find(text: &str, steps: &[Step]) -> Option<Range<usize>> {
+    let table = DeTable::parse(text).ok()?;
+    let mut found = None;
+    let mut here: Option<&DeValue<'_>> = None;
+    for step in steps {
+        let (span, next) = match (step, here) {
+            (Step::Key(k), None) => entry(table.get_ref(), k),
+            (Step::Key(k), Some(DeValue::Table(t))) => entry(t, k),
+            (Step::Index(i), Some(DeValue::Array(a))) => a.get(*i).map(|v| (v.span(), v.get_ref())),
+            _ => None,
+        }?;
+        found = Some(span);
+        here = Some(next);
+    }
+    found
+}
+
+fn entry<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> Option<(Range<usize>, &'a DeValue<'i>)> {
+    let named = |k: &Spanned<std::borrow::Cow<'_, str>>| k.get_ref().as_ref() == key;
+    table.iter().find(|(k, _)| named(k)).map(|(k, v)| (k.span(), v.get_ref()))
+}
+
+/// The known word nearest to `word`, if it is near.
+pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let limit = (word.chars().count() / 3).max(1);
+    known.iter().map(|k| (distance(word, k), *k)).filter(|(d, _)| *d <= limit).min().map(|(_, k)| k)
+}
+
+/// Insertions, removals and changes between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut next = Vec::with_capacity(row.len());
+        next.push(i + 1);
+        for (pair, cb) in row.windows(2).zip(&b) {
+            let (diagonal, up) = match pair {
+                [d, u] => (*d, *u),
+                _ => (0, 0),
+            };
+            let left = next.last().copied().unwrap_or(0);
+            next.push((diagonal + usize::from(ca != *cb)).min(up + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,597 @@
+//! The configuration: one TOML file, and a few environment variables.
+//!
+//! [`Config::load`] reads, checks and completes it: paths are made absolute, defaults filled in. What makes
+//! no sense refuses the whole file, with file, line and column. What has no effect (a key that nobody knows,
+//! a handler for a user who does not exist) is told beside the configuration, so that a slip of the pen is
+//! not silent. Syntax and single values stop at the first fault; faults between values are told at once.
+
+mod fault;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use session_core::auth::Method;
+use session_core::path::VPath;
+use session_core::policy::{PermissionSet, Rule};
+use session_core::registry::Caps;
+
+pub use self::fault::Fault;
+use self::fault::{Source, Step, nearest, steps};
+pub use self::values::{is_user_name, parse_duration, parse_network};
+use crate::users::keys::PublicKey;
+use crate::users::password::PasswordHash;
+
+/// Which file is read, where no option says so.
+pub const ENV_CONFIG: &str = "FERRYD_CONFIG";
+/// Replaces `data`; relative to the working directory.
+pub const ENV_DATA: &str = "FERRYD_DATA";
+/// Replaces `control`; relative to the working directory.
+pub const ENV_CONTROL: &str = "FERRYD_CONTROL";
+/// Replaces `level` of `[log]`.
+pub const ENV_LOG: &str = "FERRYD_LOG";
+
+/// Everything that is configured. Paths are absolute once it was loaded.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// The site's name.
+    pub site: String,
+    /// Where the server keeps what is its own.
+    pub data: PathBuf,
+    /// The control socket; never empty once loaded.
+    pub control: PathBuf,
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// Files of host keys, preferred first; never empty once loaded. One that is missing may be made.
+    pub host_keys: Vec<PathBuf>,
+    /// Numbers and times.
+    pub limits: Limits,
+    /// How uploads appear.
+    pub staging: Staging,
+    /// When content is forced to disk.
+    pub fsync: Fsync,
+    /// The accounts.
+    pub users: Vec<User>,
+    /// The handlers of events.
+    pub hooks: Vec<Hook>,
+    /// The log.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            site: "ferry".into(),
+            data: "data".into(),
+            control: PathBuf::new(),
+            listeners: vec![Listener::default()],
+            host_keys: Vec::new(),
+            limits: Limits::default(),
+            staging: Staging::default(),
+            fsync: Fsync::default(),
+            users: Vec::new(),
+            hooks: Vec::new(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// A protocol that is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListenerProtocol {
+    /// SFTP over SSH.
+    #[default]
+    Sftp,
+}
+
+/// One place where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Listener {
+    /// What is spoken there.
+    pub protocol: ListenerProtocol,
+    /// The address.
+    pub address: std::net::IpAddr,
+    /// The port; 0 for any free one.
+    pub port: u16,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Listener { protocol: ListenerProtocol::Sftp, address: [127, 0, 0, 1].into(), port: 2022 }
+    }
+}
+
+/// Numbers and times; 0 means no limit where it makes sense.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Sessions in all.
+    pub sessions: usize,
+    /// Sessions of one client address.
+    pub per_address: usize,
+    /// Sessions of one account.
+    pub per_user: usize,
+    /// Sessions not logged in.
+    pub unauthenticated: usize,
+    /// Failed attempts to log in before the connection ends; at least 1.
+    pub tries: u32,
+    /// From connect to login; not zero.
+    #[serde(deserialize_with = "values::duration")]
+    pub login_time: Duration,
+    /// Without any command; zero for no limit.
+    #[serde(deserialize_with = "values::duration")]
+    pub idle_time: Duration,
+    /// How long a stop waits for transfers.
+    #[serde(deserialize_with = "values::duration")]
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            sessions: 1000,
+            per_address: 100,
+            per_user: 100,
+            unauthenticated: 100,
+            tries: 6,
+            login_time: Duration::from_secs(60),
+            idle_time: Duration::from_secs(15 * 60),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Limits {
+    /// What the live table counts.
+    pub fn caps(&self) -> Caps {
+        Caps {
+            total: self.sessions,
+            per_address: self.per_address,
+            per_user: self.per_user,
+            unauthenticated: self.unauthenticated,
+        }
+    }
+}
+
+/// How uploads appear; see [`session_core::layers::staged::StagingPolicy`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Staging {
+    /// Whether anything is staged.
+    pub enabled: bool,
+    /// Folders without staging.
+    #[serde(deserialize_with = "values::paths")]
+    pub off: Vec<VPath>,
+    /// Changes of published files.
+    pub in_place: InPlace,
+    /// Uploads that break off.
+    pub parking: Parking,
+    /// How long a parked upload is kept.
+    #[serde(deserialize_with = "values::duration")]
+    pub keep: Duration,
+    /// How long one that would replace a file is kept.
+    #[serde(deserialize_with = "values::duration")]
+    pub keep_overwrites: Duration,
+}
+
+impl Default for Staging {
+    fn default() -> Self {
+        Staging {
+            enabled: true,
+            off: Vec::new(),
+            in_place: InPlace::default(),
+            parking: Parking::default(),
+            keep: Duration::from_secs(3 * 86_400),
+            keep_overwrites: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Staging {
+    /// The layer's policy; bounds that are not configured are its own defaults.
+    pub fn policy(&self) -> session_core::layers::staged::StagingPolicy {
+        use session_core::layers::staged as s;
+        s::StagingPolicy {
+            off: if self.enabled { self.off.clone() } else { vec![VPath::root()] },
+            in_place: match self.in_place {
+                InPlace::Allow => s::InPlace::Allow,
+                InPlace::Copy => s::InPlace::Copy,
+                InPlace::Refuse => s::InPlace::Refuse,
+            },
+            parking: match self.parking {
+                Parking::Discard => s::Parking::Discard,
+                Parking::Keep => s::Parking::Keep,
+                Parking::Publish => s::Parking::Publish,
+            },
+            keep: self.keep,
+            keep_overwrites: self.keep_overwrites,
+            ..s::StagingPolicy::default()
+        }
+    }
+}
+
+macro_rules! words {
+    ($( $(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $variant:ident ),* $(,)? } )*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $( $(#[$vdoc])* $variant, )* }
+    )* };
+}
+
+words! {
+    /// Changes of published files.
+    InPlace {
+        /// Written through.
+        #[default]
+        Allow,
+        /// Made on a staged copy.
+        Copy,
+        /// Refused.
+        Refuse,
+    }
+    /// Uploads that break off.
+    Parking {
+        /// Thrown away.
+        Discard,
+        /// Kept for their owner.
+        #[default]
+        Keep,
+        /// Published as they are.
+        Publish,
+    }
+    /// When content is forced to disk.
+    Fsync {
+        /// The kernel decides.
+        #[default]
+        Never,
+        /// Before a file is published.
+        OnCommit,
+        /// Names too.
+        Full,
+    }
+    /// What holds an account's files.
+    Store {
+        /// A directory of this machine.
+        #[default]
+        Local,
+        /// Memory; gone when the server stops.
+        Memory,
+    }
+    /// What a handler's failure means.
+    OnError {
+        /// What was asked is refused.
+        #[default]
+        Block,
+        /// It goes on.
+        Pass,
+    }
+    /// How the log is written.
+    LogFormat {
+        /// For people.
+        #[default]
+        Human,
+        /// One JSON object per line.
+        Json,
+    }
+}
+
+impl Fsync {
+    /// The local store's word for it.
+    pub fn policy(self) -> session_core::store::local::FsyncPolicy {
+        use session_core::store::local::FsyncPolicy as P;
+        match self {
+            Fsync::Never => P::Never,
+            Fsync::OnCommit => P::OnCommit,
+            Fsync::Full => P::Full,
+        }
+    }
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct User {
+    /// Its name: one plain path segment.
+    #[serde(deserialize_with = "values::user_name")]
+    pub name: String,
+    /// The hash of its password.
+    #[serde(default, deserialize_with = "values::hash")]
+    pub password: Option<PasswordHash>,
+    /// Its public keys.
+    #[serde(default, deserialize_with = "values::keys")]
+    pub keys: Vec<PublicKey>,
+    /// A file with more of them, read with the directory.
+    #[serde(default)]
+    pub keys_file: Option<PathBuf>,
+    /// Whose certificates are taken.
+    #[serde(default, deserialize_with = "values::keys")]
+    pub authorities: Vec<PublicKey>,
+    /// Names in certificates that are taken besides its own.
+    #[serde(default)]
+    pub principals: Vec<String>,
+    /// The factors that are needed, in turn; empty: any one.
+    #[serde(default, deserialize_with = "values::methods")]
+    pub require: Vec<Method>,
+    /// Where its files are; never empty once loaded.
+    #[serde(default)]
+    pub home: PathBuf,
+    /// What holds them.
+    #[serde(default)]
+    pub store: Store,
+    /// From where it may log in; empty: from anywhere.
+    #[serde(default, deserialize_with = "values::networks")]
+    pub addresses: Vec<IpNet>,
+    /// Whether it may log in.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Its groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Several people use it.
+    #[serde(default)]
+    pub shared: bool,
+    /// Anybody may be it.
+    #[serde(default)]
+    pub anonymous: bool,
+    /// It changes nothing.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Bytes per second over all of its sessions; 0 for no limit.
+    #[serde(default)]
+    pub speed_limit: u64,
+    /// What it may do.
+    #[serde(default = "full", deserialize_with = "values::permissions")]
+    pub permissions: Vec<Rule>,
+    /// Free values for hooks.
+    #[serde(default)]
+    pub custom: BTreeMap<String, String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn full() -> Vec<Rule> {
+    vec![Rule { path: VPath::root(), allow: PermissionSet::full() }]
+}
+
+impl User {
+    /// Whether any password will do: an anonymous account with nothing to prove.
+    pub fn takes_any_password(&self) -> bool {
+        self.anonymous
+            && self.password.is_none()
+            && self.keys.is_empty()
+            && self.keys_file.is_none()
+            && self.authorities.is_empty()
+    }
+}
+
+/// A handler of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Hook {
+    /// The event's name.
+    pub event: String,
+    /// The script.
+    pub file: PathBuf,
+    /// For whom; empty: for all.
+    #[serde(default)]
+    pub users: Vec<String>,
+    /// Lower runs earlier.
+    #[serde(default)]
+    pub priority: i32,
+    /// What its failure means.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// Its own limit of time.
+    #[serde(default, deserialize_with = "values::some_duration")]
+    pub time: Option<Duration>,
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// How it is written.
+    pub format: LogFormat,
+    /// How much: a level, or a filter of `tracing`.
+    pub level: String,
+    /// Where the events of sessions are written, besides.
+    pub audit: Option<PathBuf>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { format: LogFormat::Human, level: "info".into(), audit: None }
+    }
+}
+
+/// Every key, for suggestions.
+#[rustfmt::skip]
+const KEYS: &[&str] = &[
+    "address", "addresses", "anonymous", "audit", "authorities", "control", "custom", "data", "drain",
+    "enabled", "event", "file", "format", "fsync", "groups", "home", "hooks", "host_keys", "idle_time",
+    "in_place", "keep", "keep_overwrites", "keys", "keys_file", "level", "limits", "listeners", "log",
+    "login_time", "name", "off", "on_error", "parking", "password", "per_address", "per_user",
+    "permissions", "port", "principals", "priority", "protocol", "read_only", "require", "sessions",
+    "shared", "site", "speed_limit", "staging", "store", "time", "tries", "unauthenticated", "users",
+];
+
+impl Config {
+    /// Reads `path` with the process's environment. Beside the configuration: what has no effect. Err: what
+    /// makes it unusable, never empty. Blocks.
+    pub fn load(path: &Path) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
+        Config::load_with(path, &|name| std::env::var_os(name))
+    }
+
+    /// As [`Config::load`], with the environment given: flags of a command line stand in for variables.
+    pub fn load_with(
+        path: &Path,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
+        let fault = |words| vec![Fault { file: path.to_path_buf(), place: None, words, hint: None }];
+        let text = std::fs::read_to_string(path).map_err(|e| fault(format!("cannot be read: {e}")))?;
+        let path = std::path::absolute(path).map_err(|e| fault(e.to_string()))?;
+        Config::parse(&text, &path, environment)
+    }
+
+    /// The defaults with everything below `data_dir`, for a server without a file.
+    pub fn default_for(data_dir: &Path) -> Config {
+        let base = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_path_buf());
+        let mut config = Config { data: base.clone(), ..Config::default() };
+        config.complete(&base);
+        config
+    }
+
+    /// Reads `text` as the content of `file`, an absolute path.
+    fn parse(
+        text: &str,
+        file: &Path,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
+        let source = Source { file, text };
+        let refuse = |e: toml::de::Error| vec![source.fault(e.span(), e.message())];
+        let mut unknown: Vec<Vec<Step>> = Vec::new();
+        let reader = toml::Deserializer::parse(text).map_err(refuse)?;
+        let mut config: Config =
+            serde_ignored::deserialize(reader, |path| unknown.push(steps(&path))).map_err(refuse)?;
+        let wrong = config.check(&source);
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        config.take_environment(environment);
+        config.complete(file.parent().unwrap_or(Path::new("/")));
+        let mut told: Vec<_> = unknown.iter().map(|steps| unknown_key(&source, steps)).collect();
+        told.extend(config.check_hooks(&source));
+        Ok((config, told))
+    }
+
+    /// Handlers that can never run.
+    fn check_hooks(&self, source: &Source<'_>) -> Vec<Fault> {
+        let known: Vec<_> = self.users.iter().map(|u| u.name.as_str()).collect();
+        let mut told = Vec::new();
+        for (i, hook) in self.hooks.iter().enumerate() {
+            for (n, user) in hook.users.iter().enumerate().filter(|(_, u)| !known.contains(&u.as_str())) {
+                let steps =
+                    [Step::Key("hooks".into()), Step::Index(i), Step::Key("users".into()), Step::Index(n)];
+                let mut fault = source.fault_at(&steps, format!("there is no user '{user}'"));
+                fault.hint = nearest(user, &known).map(|n| format!("did you mean '{n}'?"));
+                told.push(fault);
+            }
+        }
+        told
+    }
+
+    /// Faults between values.
+    fn check(&self, source: &Source<'_>) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let key = |k: &str| Step::Key(k.into());
+        if self.limits.tries == 0 {
+            faults.push(source.fault_at(&[key("limits"), key("tries")], "there is at least one try"));
+        }
+        if self.limits.login_time.is_zero() {
+            let at = [key("limits"), key("login_time")];
+            faults.push(source.fault_at(&at, "a login without time is none"));
+        }
+        for (i, user) in self.users.iter().enumerate() {
+            let mut wrong = |k: &str, words: String| {
+                faults.push(source.fault_at(&[key("users"), Step::Index(i), key(k)], words));
+            };
+            let name = &user.name;
+            if self.users.iter().take(i).any(|u| u.name == *name) {
+                wrong("name", format!("there is another user '{name}'"));
+            }
+            for (n, method) in user.require.iter().enumerate() {
+                let has_key =
+                    !user.keys.is_empty() || user.keys_file.is_some() || !user.authorities.is_empty();
+                if user.require.iter().take(n).any(|m| m == method) {
+                    wrong("require", format!("{} is required twice", method.name()));
+                }
+                if *method == Method::PublicKey && !has_key {
+                    wrong("require", format!("'{name}' must show a key and has none"));
+                }
+                if *method == Method::Password && user.password.is_none() && !user.takes_any_password() {
+                    wrong("require", format!("'{name}' must give a password and has none"));
+                }
+            }
+        }
+        for (i, hook) in self.hooks.iter().enumerate() {
+            if session_core::script::event(&hook.event).is_none() {
+                let at = [key("hooks"), Step::Index(i), key("event")];
+                let mut fault = source.fault_at(&at, format!("'{}' is not an event", hook.event));
+                let names: Vec<_> = session_core::script::EVENTS.iter().map(|e| e.name).collect();
+                fault.hint = nearest(&hook.event, &names).map(|n| format!("did you mean '{n}'?"));
+                faults.push(fault);
+            }
+        }
+        faults
+    }
+
+    fn take_environment(&mut self, environment: &dyn Fn(&str) -> Option<OsString>) {
+        let path = |name| {
+            let value = environment(name).filter(|v| !v.is_empty())?;
+            std::path::absolute(PathBuf::from(value)).ok()
+        };
+        if let Some(data) = path(ENV_DATA) {
+            self.data = data;
+        }
+        if let Some(control) = path(ENV_CONTROL) {
+            self.control = control;
+        }
+        if let Some(level) = environment(ENV_LOG).filter(|v| !v.is_empty()) {
+            self.log.level = level.to_string_lossy().into_owned();
+        }
+    }
+
+    /// Makes paths absolute and fills in the ones that depend on others.
+    fn complete(&mut self, base: &Path) {
+        let data = base.join(&self.data);
+        self.control = match self.control.as_os_str().is_empty() {
+            true => data.join("control.sock"),
+            false => base.join(&self.control),
+        };
+        if self.host_keys.is_empty() {
+            self.host_keys.push(data.join("host_ed25519"));
+        }
+        for key in &mut self.host_keys {
+            *key = base.join(&key);
+        }
+        for user in &mut self.users {
+            user.home = if user.home.as_os_str().is_empty() {
+                data.join("homes").join(&user.name)
+            } else {
+                // The name was found to be one plain segment: it cannot lead elsewhere.
+                base.join(user.home.to_string_lossy().replace("%u", &user.name))
+            };
+            user.keys_file = user.keys_file.take().map(|f| base.join(f));
+        }
+        for hook in &mut self.hooks {
+            hook.file = base.join(&hook.file);
+        }
+        self.log.audit = self.log.audit.take().map(|f| base.join(f));
+        self.data = data;
+    }
+}
+
+fn unknown_key(source: &Source<'_>, steps: &[Step]) -> Fault {
+    let name = match steps.last() {
+        Some(Step::Key(k)) => k.as_str(),
+        _ => "",
+    };
+    let mut fault = source.fault_at(steps, format!("the key '{name}' is not known and has no effect"));
+    fault.hint = nearest(name, KEYS).map(|n| format!("did you mean '{n}'?"));
+    fault
+}
+
+/// A commented configuration that says what is the default.
+pub fn sample() -> &'static str {
+    include_str!("sample.toml")
+}

@@ -1,0 +1,184 @@
+//! Faults and their places, defaults, the sample.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+use super::*;
+
+fn parse(text: &str) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
+    Config::parse(text, Path::new("/etc/ferry/ferryd.toml"), &|_| None)
+}
+
+/// The faults of a file that is refused, as they are printed.
+fn refused(text: &str) -> Vec<String> {
+    parse(text).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+const HASH: &str = "$2a$06$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i";
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
+#[test]
+fn the_sample_says_what_is_the_default() {
+    let (config, faults) = parse(sample()).unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!(config, parse("").unwrap().0);
+    assert_eq!(config, Config::parse("", Path::new("/etc/ferry/x"), &|_| None).unwrap().0);
+    let mut defaults = Config::default_for(Path::new("/etc/ferry/data"));
+    assert_eq!(config, defaults);
+    defaults.complete(Path::new("/elsewhere"));
+    assert_eq!(config, defaults, "what is complete stays");
+}
+
+/// What stands commented in the sample is right too, and every key of it is known.
+#[test]
+fn the_sample_without_its_comments_is_right() {
+    let mut text = String::new();
+    for line in sample().lines() {
+        let bare = line.strip_prefix("# ").unwrap_or(line);
+        let setting = bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '));
+        if setting {
+            text.push_str(bare);
+            text.push('\n');
+        }
+    }
+    // The keys are shortened in the sample, and top-level keys must precede tables.
+    let text = text
+        .replace("$argon2id$…", HASH)
+        .replace("ssh-ed25519 AAAA… alice", KEY)
+        .replace("ssh-ed25519 AAAA… ca", KEY);
+    let (config, faults) = parse(&text).unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    let alice = &config.users[0];
+    assert_eq!(alice.home, Path::new("/etc/ferry/homes/alice"));
+    assert_eq!(alice.keys_file.as_deref(), Some(Path::new("/etc/ferry/keys/alice")));
+    assert_eq!(alice.permissions.len(), 2);
+    assert_eq!(alice.custom["department"], "shipping");
+    assert_eq!(config.hooks[0].file, Path::new("/etc/ferry/hooks/check.js"));
+    assert_eq!(config.hooks[0].time, Some(Duration::from_secs(2)));
+    for line in text.lines() {
+        if let Some((key, _)) = line.split_once(" = ")
+            && !key.starts_with('"')
+            && key != "department"
+        {
+            assert!(KEYS.contains(&key), "{key} would not be suggested");
+        }
+    }
+}
+
+#[test]
+fn the_list_of_keys_is_sorted() {
+    assert!(KEYS.windows(2).all(|w| w[0] < w[1]));
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_line_and_the_nearest_one() {
+    let text = format!(
+        "site = \"x\"\ncolour = 1\n[limits]\n  idle_tine = \"1m\"\n[[users]]\nname = \"a\"\n[[users]]\n\
+         name = \"b\"\npasword = \"{HASH}\"\n"
+    );
+    let (config, faults) = parse(&text).unwrap();
+    assert_eq!(config.users.len(), 2);
+    let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "/etc/ferry/ferryd.toml:2:1: the key 'colour' is not known and has no effect",
+            "/etc/ferry/ferryd.toml:4:3: the key 'idle_tine' is not known and has no effect\n\
+             hint: did you mean 'idle_time'?",
+            "/etc/ferry/ferryd.toml:9:1: the key 'pasword' is not known and has no effect\n\
+             hint: did you mean 'password'?",
+        ]
+    );
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_its_place() {
+    for (text, place, words) in [
+        ("site = 1", ":1:8", "string"),
+        ("site = \"x\"\nsite = \"y\"", ":2:1", "duplicate"),
+        ("[limits]\nidle_time = \"5 parsecs\"", ":2:13", "no duration"),
+        ("[limits]\ntries = 0", ":2:1", "at least one"),
+        ("[staging]\nin_place = \"maybe\"", ":2:12", "unknown variant"),
+        ("[staging]\noff = [\"../x\"]", ":2:7", "virtual path"),
+        ("[[listeners]]\nport = 70000", ":2:8", "70000"),
+        ("[[users]]\nname = \"..\"", ":2:8", "user's name"),
+        ("[[users]]\nname = \"a/b\"", ":2:8", "user's name"),
+        ("[[users]]\nname = \"a\"\npassword = \"secret\"", ":3:12", "no password hash"),
+        ("[[users]]\nname = \"a\"\naddresses = [\"10.0.0.0/99\"]", ":3:13", "no network"),
+        ("[[users]]\nname = \"a\"\nkeys = [\"ssh-rsa AAAA\"]", ":3:8", "no public key"),
+        ("[[users]]\nname = \"a\"\nrequire = [\"smell\"]", ":3:11", "no factor"),
+        ("[[users]]\nname = \"a\"\nrequire = [\"password\"]", ":3:1", "has none"),
+        ("[[users]]\nname = \"a\"\n[users.permissions]\n\"/\" = [\"lst\"]", ":3:1", "did you mean 'list'"),
+        ("[[users]]\nname = \"a\"\n\n[[users]]\nname = \"a\"", ":5:1", "another user"),
+        ("[[hooks]]\nevent = \"BeforeFileUplaod\"\nfile = \"x\"", ":2:1", "did you mean 'BeforeFileUpload'"),
+    ] {
+        let told = refused(text);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(&format!("/etc/ferry/ferryd.toml{place}")), "{text}\n{}", told[0]);
+        assert!(told[0].contains(words), "{text}\n{}", told[0]);
+    }
+}
+
+#[test]
+fn a_handler_for_nobody_is_told() {
+    let text = "[[users]]\nname = \"alice\"\n[[hooks]]\nevent = \"OnAuthSuccess\"\nfile = \"x\"\n\
+                users = [\"alice\", \"alise\"]";
+    let told = parse(text).unwrap().1;
+    assert_eq!(told.len(), 1);
+    let words = "/etc/ferry/ferryd.toml:6:19: there is no user 'alise'\nhint: did you mean 'alice'?";
+    assert_eq!(told[0].to_string(), words);
+}
+
+#[test]
+fn a_secret_is_not_repeated() {
+    let text = "[[users]]\nname = \"a\"\npassword = \"hunter2\"";
+    assert!(!refused(text)[0].contains("hunter2"));
+    let (config, _) = parse(&format!("[[users]]\nname = \"a\"\npassword = \"{HASH}\"")).unwrap();
+    assert!(!format!("{config:?}").contains("If6bvum7"));
+}
+
+#[test]
+fn all_faults_between_values_are_told_at_once() {
+    let text = "[limits]\ntries = 0\nlogin_time = \"0s\"\n[[users]]\nname = \"a\"\nrequire = [\"publickey\"]";
+    assert_eq!(refused(text).len(), 3);
+}
+
+#[test]
+fn paths_and_the_environment() {
+    let text = "data = \"/srv\"\ncontrol = \"run/c\"\n[[users]]\nname = \"a\"\n[[users]]\nname = \"b\"\nhome = \"h/%u/x\"";
+    let config = parse(text).unwrap().0;
+    assert_eq!(config.control, Path::new("/etc/ferry/run/c"));
+    assert_eq!(config.host_keys, [Path::new("/srv/host_ed25519")]);
+    assert_eq!(config.users[0].home, Path::new("/srv/homes/a"));
+    assert_eq!(config.users[1].home, Path::new("/etc/ferry/h/b/x"));
+    assert_eq!(config.users[0].permissions, full());
+    let environment = |name: &str| match name {
+        ENV_DATA => Some("/env".into()),
+        ENV_LOG => Some("debug".into()),
+        _ => None,
+    };
+    let config = Config::parse(text, Path::new("/etc/ferry/ferryd.toml"), &environment).unwrap().0;
+    assert_eq!(config.data, Path::new("/env"));
+    assert_eq!(config.users[0].home, Path::new("/env/homes/a"));
+    assert_eq!(config.log.level, "debug");
+    assert_eq!(config.control, Path::new("/etc/ferry/run/c"));
+}
+
+#[test]
+fn durations_in_words() {
+    assert_eq!(parse_duration("1h30m").unwrap(), Duration::from_secs(5400));
+    assert_eq!(parse_duration("500ms").unwrap(), Duration::from_millis(500));
+    assert_eq!(parse_duration("0s").unwrap(), Duration::ZERO);
+    for bad in ["", "5", "s", "-1s", "1 s", "1y", "99999999999999999999s", "9999999999d"] {
+        assert!(parse_duration(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Config::load(&dir.path().join("none.toml")).unwrap_err();
+    assert!(faults[0].to_string().contains("none.toml: cannot be read"));
+    let file = dir.path().join("some.toml");
+    std::fs::write(&file, sample()).unwrap();
+    assert_eq!(Config::load(&file).unwrap().0.site, "ferry");
+}

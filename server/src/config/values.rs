@@ -1,0 +1,157 @@
+//! The values of single keys: durations, networks, names, permissions, hashes.
+//!
+//! Each is read from its text in one place and refuses what it does not understand, in words; serde puts
+//! the line to them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::de::{Deserialize, Deserializer, Error as _};
+use session_core::auth::Method;
+use session_core::path::VPath;
+use session_core::policy::{Permission, PermissionSet, Rule};
+
+use super::fault::nearest;
+use crate::users::keys::PublicKey;
+use crate::users::password::PasswordHash;
+
+fn each<'de, D: Deserializer<'de>, T>(
+    d: D,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, D::Error> {
+    Vec::<String>::deserialize(d)?.iter().map(|s| parse(s).map_err(D::Error::custom)).collect()
+}
+
+fn one<'de, D: Deserializer<'de>, T>(d: D, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, D::Error> {
+    parse(&String::deserialize(d)?).map_err(D::Error::custom)
+}
+
+pub(super) fn duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+    one(d, parse_duration)
+}
+
+pub(super) fn some_duration<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+    duration(d).map(Some)
+}
+
+pub(super) fn user_name<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    one(d, |s| if is_user_name(s) { Ok(s.to_string()) } else { Err(NAME_RULE.into()) })
+}
+
+pub(super) fn networks<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<IpNet>, D::Error> {
+    each(d, parse_network)
+}
+
+pub(super) fn paths<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<VPath>, D::Error> {
+    each(d, parse_path)
+}
+
+pub(super) fn methods<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Method>, D::Error> {
+    each(d, |s| match Method::parse(s) {
+        None | Some(Method::None) => {
+            Err(format!("'{s}' is no factor: publickey, password or keyboard-interactive"))
+        }
+        Some(m) => Ok(m),
+    })
+}
+
+pub(super) fn keys<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<PublicKey>, D::Error> {
+    each(d, PublicKey::parse)
+}
+
+pub(super) fn hash<'de, D: Deserializer<'de>>(d: D) -> Result<Option<PasswordHash>, D::Error> {
+    one(d, PasswordHash::parse).map(Some)
+}
+
+pub(super) fn permissions<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Rule>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Allowed {
+        Word(String),
+        List(Vec<String>),
+    }
+    let mut rules = Vec::new();
+    for (path, allowed) in BTreeMap::<String, Allowed>::deserialize(d)? {
+        let path = parse_path(&path).map_err(D::Error::custom)?;
+        let words = match allowed {
+            Allowed::Word(w) => vec![w],
+            Allowed::List(l) => l,
+        };
+        let mut allow = PermissionSet::NONE;
+        for w in &words {
+            match Permission::parse(w) {
+                Some(p) => allow = allow.with(p),
+                None if w == "full" => allow = PermissionSet::full(),
+                None => {
+                    let known: Vec<_> = Permission::ALL.iter().map(|p| p.name()).chain(["full"]).collect();
+                    let nearest = nearest(w, &known).map(|n| format!(" (did you mean '{n}'?)"));
+                    let nearest = nearest.unwrap_or_default();
+                    return Err(D::Error::custom(format!("'{w}' is not a permission{nearest}")));
+                }
+            }
+        }
+        if rules.iter().any(|r: &Rule| r.path == path) {
+            return Err(D::Error::custom(format!("'{path}' has two sets of permissions")));
+        }
+        rules.push(Rule { path, allow });
+    }
+    Ok(rules)
+}
+
+const NAME_RULE: &str = "a user's name is 1 to 64 letters, digits and '.', '_', '@', '-'; not '.' or '..'";
+
+/// Whether `name` is one plain path segment of harmless characters.
+pub fn is_user_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._@-".contains(&b))
+}
+
+/// `500ms`, `30s`, `2m`, `1h30m`, `3d`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("'{text}' is no duration: write 500ms, 30s, 2m, 12h or 3d");
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    if rest.is_empty() {
+        return Err(bad());
+    }
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, tail) = rest.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        let letters = tail.len() - tail.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+        let (unit, tail) = tail.split_at(letters);
+        let millis: u64 = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(bad()),
+        };
+        let part = number.checked_mul(millis).map(Duration::from_millis).ok_or_else(bad)?;
+        total = total.checked_add(part).ok_or_else(bad)?;
+        rest = tail;
+    }
+    // What a timer can still hold.
+    if total > Duration::from_secs(100 * 366 * 86_400) {
+        return Err(bad());
+    }
+    Ok(total)
+}
+
+/// `10.0.0.0/8`, or one address.
+pub fn parse_network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("'{text}' is no network: write 10.0.0.0/8, 2001:db8::/32 or an address"))
+}
+
+fn parse_path(text: &str) -> Result<VPath, String> {
+    if !text.starts_with('/') || text.split('/').any(|s| s == ".." || s == ".") {
+        return Err(format!("'{text}' is no virtual path: it begins with '/' and holds no '.' or '..'"));
+    }
+    VPath::absolute(text).map_err(|e| e.to_string())
+}

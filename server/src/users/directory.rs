@@ -1,0 +1,289 @@
+//! `Directory`: the configured accounts as the [`Authenticator`] of a site.
+//!
+//! A name that does not exist, a disabled account and a wrong address take the time and get the words of a
+//! wrong proof: a password is always hashed, for a name without one against a configured hash whose answer
+//! is thrown away. Hashing runs on the blocking pool, a few at a time. With `require` the factors are taken
+//! in that order only; without, any one will do. An interactive login proves a password, so it stands for
+//! that factor; one in which hooks ask other questions only counts where `require` names it.
+//!
+//! Absent: one-time codes; reloading (a site makes a new directory).
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use session_core::auth::{
+    Account, Authenticator, Check, Credential, Method, Proof, Question, Secret, SignedKey, UserCertificate,
+};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::session::Session;
+use tokio::sync::Semaphore;
+
+use super::keys::PublicKey;
+use super::password::{self, PasswordHash};
+use crate::config::{Config, Store, User, parse_network};
+
+/// How many passwords are hashed at a time, at most: each needs its memory and a processor.
+const HASHERS: usize = 4;
+
+/// The accounts of a site.
+pub struct Directory {
+    accounts: HashMap<String, Arc<User>>,
+    /// What names without a password are judged by, never accepted: the costs are those of real ones.
+    decoys: Vec<PasswordHash>,
+    picks: RandomState,
+    hashing: Arc<Semaphore>,
+    hashed: Arc<AtomicU64>,
+}
+
+/// Why a proof is not good; for the log only.
+type Reason = &'static str;
+
+impl Directory {
+    /// The accounts of `config`, their key files read. Blocks. Errors: `InvalidArgument` for a key file that
+    /// is missing or not understood, with file and line.
+    pub fn new(config: &Config) -> Result<Directory> {
+        let mut accounts = HashMap::new();
+        for user in &config.users {
+            let mut user = user.clone();
+            if let Some(file) = &user.keys_file {
+                let bad = |words: String| Error::new(ErrorKind::InvalidArgument).with_detail(words);
+                let text = std::fs::read_to_string(file)
+                    .map_err(|e| bad(format!("{}: cannot be read: {e}", file.display())))?;
+                let keys = PublicKey::parse_all(&text)
+                    .map_err(|(line, words)| bad(format!("{}:{line}: {words}", file.display())))?;
+                user.keys.extend(keys);
+            }
+            accounts.insert(user.name.clone(), Arc::new(user));
+        }
+        let mut decoys: Vec<_> = config.users.iter().filter_map(|u| u.password.clone()).collect();
+        if decoys.is_empty() {
+            let internal = |words| Error::new(ErrorKind::Internal).with_detail(words);
+            let made = password::hash(&Secret::default()).map_err(internal)?;
+            decoys.push(PasswordHash::parse(&made).map_err(internal)?);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Directory {
+            accounts,
+            decoys,
+            picks: RandomState::new(),
+            hashing: Arc::new(Semaphore::new(cores.min(HASHERS))),
+            hashed: Arc::default(),
+        })
+    }
+
+    /// What is configured for the account: home, store, permissions, limits.
+    pub fn account(&self, name: &str) -> Option<Arc<User>> {
+        self.accounts.get(name).cloned()
+    }
+
+    /// The names of the accounts, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.accounts.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// How many passwords were hashed so far.
+    pub fn hashed(&self) -> u64 {
+        self.hashed.load(Ordering::Relaxed)
+    }
+
+    /// The account, if it may log in from there at all.
+    fn admitted(&self, user: &str, peer: Option<IpAddr>) -> Result<&Arc<User>, Reason> {
+        let user = self.accounts.get(user).ok_or("no such user")?;
+        if !user.enabled {
+            return Err("the account is disabled");
+        }
+        let allowed = |ip: IpAddr| user.addresses.iter().any(|net| net.contains(&ip));
+        if !user.addresses.is_empty() && !peer.is_some_and(allowed) {
+            return Err("the account may not log in from this address");
+        }
+        Ok(user)
+    }
+
+    /// Always hashes once, whatever the name.
+    async fn password(&self, user: &str, password: &Secret) -> Result<(), Reason> {
+        let account = self.accounts.get(user);
+        let own = account.and_then(|a| a.password.as_ref());
+        let hash = match own {
+            Some(hash) => Some(hash),
+            None => {
+                let pick = self.picks.hash_one(user) % self.decoys.len().max(1) as u64;
+                self.decoys.get(usize::try_from(pick).unwrap_or(0))
+            }
+        };
+        let (Some(hash), Ok(permit)) = (hash.cloned(), Arc::clone(&self.hashing).acquire_owned().await)
+        else {
+            return Err("passwords cannot be judged");
+        };
+        let (password, hashed) = (password.clone(), Arc::clone(&self.hashed));
+        // The permit goes with the work: a login that is given up does not make room before it ends.
+        let judged = tokio::task::spawn_blocking(move || {
+            let good = hash.verify(&password);
+            hashed.fetch_add(1, Ordering::Relaxed);
+            drop(permit);
+            good
+        });
+        let good = judged.await.unwrap_or(false);
+        match (account, own) {
+            (Some(a), None) if a.takes_any_password() => Ok(()),
+            (_, None) => Err("the account has no password"),
+            (_, Some(_)) if good => Ok(()),
+            (_, Some(_)) => Err("wrong password"),
+        }
+    }
+
+    /// Judges every answer, so that the time does not tell which one was wrong. Whether the password was
+    /// among the questions.
+    async fn answers(&self, user: &str, answers: &[(Question, Secret)]) -> Result<bool, Reason> {
+        let mut result = if answers.is_empty() { Err("no answers") } else { Ok(()) };
+        let mut password_asked = false;
+        for (question, answer) in answers {
+            let judged = match &question.check {
+                Check::Equals(wanted) if same(wanted.expose(), answer.expose()) => Ok(()),
+                Check::Equals(_) => Err("wrong answer"),
+                Check::Password => {
+                    password_asked = true;
+                    self.password(user, answer).await
+                }
+                Check::Totp => Err("no one-time codes configured"),
+            };
+            result = result.and(judged);
+        }
+        result.map(|()| password_asked)
+    }
+
+    fn key(&self, user: &str, key: &SignedKey, peer: Option<IpAddr>) -> Result<(), Reason> {
+        let account = self.accounts.get(user).ok_or("no such user")?;
+        match &key.certificate {
+            Some(certificate) => check_certificate(account, certificate, peer),
+            None => {
+                let signed =
+                    PublicKey::parse(&key.openssh).map_err(|_| "the key is of a form that is not known")?;
+                if account.keys.contains(&signed) { Ok(()) } else { Err("not a key of this account") }
+            }
+        }
+    }
+}
+
+/// What OpenSSH's PROTOCOL.certkeys leaves to the account. The signature, the validity and the type were
+/// checked before.
+fn check_certificate(user: &User, certificate: &UserCertificate, peer: Option<IpAddr>) -> Result<(), Reason> {
+    let authority =
+        PublicKey::parse(&certificate.authority).map_err(|_| "the authority's key is not known")?;
+    if !user.authorities.contains(&authority) {
+        return Err("the certificate's authority is not trusted for this account");
+    }
+    if !certificate.unknown_critical.is_empty() {
+        return Err("the certificate is not valid, or has a critical option that is not known");
+    }
+    // An empty list is nobody, never everybody.
+    if !certificate.principals.iter().any(|p| *p == user.name || user.principals.contains(p)) {
+        return Err("the certificate is for other principals");
+    }
+    if let Some(list) = &certificate.source_address {
+        let networks: Result<Vec<_>, _> = list.split(',').map(|n| parse_network(n.trim())).collect();
+        let networks = networks.map_err(|_| "the certificate's source addresses are not understood")?;
+        if !peer.is_some_and(|ip| networks.iter().any(|n| n.contains(&ip))) {
+            return Err("the certificate may not be used from this address");
+        }
+    }
+    Ok(())
+}
+
+/// What a good proof is worth: everything, a part, or nothing because another was due.
+fn worth(user: &User, method: Method, password_given: bool, passed: &[Method]) -> Proof {
+    if user.require.is_empty() {
+        return match method {
+            Method::Interactive if !password_given => {
+                Proof::Rejected("answers without a password are a factor only where it is required".into())
+            }
+            _ => Proof::Complete(account_of(user)),
+        };
+    }
+    let stands_for_password =
+        |wanted: Method| wanted == Method::Password && !user.require.contains(&Method::Interactive);
+    let mut due = user.require.iter().copied().skip(passed.len());
+    let fits = match due.next() {
+        None => false,
+        Some(wanted) => {
+            wanted == method
+                || (method == Method::Interactive && password_given && stands_for_password(wanted))
+        }
+    };
+    if !fits {
+        return Proof::Rejected("another factor is due first".into());
+    }
+    match due.next() {
+        None => Proof::Complete(account_of(user)),
+        Some(next) if stands_for_password(next) => Proof::More(vec![next, Method::Interactive]),
+        Some(next) => Proof::More(vec![next]),
+    }
+}
+
+fn account_of(user: &User) -> Account {
+    Account {
+        anonymous: user.anonymous,
+        shared: user.shared,
+        groups: user.groups.iter().map(|g| g.as_str().into()).collect(),
+        root: match user.store {
+            Store::Local => Some(user.home.as_path().into()),
+            Store::Memory => None,
+        },
+        custom: user.custom.clone(),
+        ..Account::named(user.name.as_str())
+    }
+}
+
+/// Whether two secrets are the same, in a time that depends on the length offered only.
+fn same(wanted: &str, offered: &str) -> bool {
+    let mut wanted_bytes = wanted.bytes();
+    let mut difference = u8::from(wanted.len() != offered.len());
+    for b in offered.bytes() {
+        difference |= std::hint::black_box(b ^ wanted_bytes.next().unwrap_or(0));
+    }
+    std::hint::black_box(difference) == 0
+}
+
+#[async_trait]
+impl Authenticator for Directory {
+    async fn methods(&self, _: &Arc<Session>, _: &str) -> Vec<Method> {
+        vec![Method::PublicKey, Method::Password, Method::Interactive]
+    }
+
+    async fn questions(&self, _: &Arc<Session>, _: &str) -> Vec<Question> {
+        vec![Question { prompt: "Password: ".into(), echo: false, check: Check::Password }]
+    }
+
+    async fn verify(
+        &self,
+        session: &Arc<Session>,
+        user: &str,
+        credential: &Credential,
+        passed: &[Method],
+    ) -> Proof {
+        let peer = session.peer_address();
+        // Judged before the account's state is looked at, so that the state does not show in the time.
+        let judged = match credential {
+            Credential::Answers(answers) => self.answers(user, answers).await,
+            Credential::Key(key) => self.key(user, key, peer).map(|()| false),
+            Credential::Password(password) => self.password(user, password).await.map(|()| true),
+        };
+        match self.admitted(user, peer).and_then(|account| Ok((account, judged?))) {
+            Ok((account, password_given)) => worth(account, credential.method(), password_given, passed),
+            Err(reason) => Proof::Rejected(reason.into()),
+        }
+    }
+
+    async fn vouched(&self, session: &Arc<Session>, user: &str) -> Option<Account> {
+        self.admitted(user, session.peer_address()).ok().map(|user| account_of(user))
+    }
+}
+
+#[cfg(test)]
+mod tests;

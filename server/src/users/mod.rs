@@ -1,0 +1,6 @@
+//! Who may log in: password hashes, public keys, and the directory of accounts.
+pub mod directory;
+pub mod keys;
+pub mod password;
+
+pub use directory::Directory;

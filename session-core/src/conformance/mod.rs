@@ -1,0 +1,453 @@
+//! The conformance suite: what every filesystem promises, written once and run over all of them.
+//!
+//! A [`Case`] is one promise in a user's terms, a condition on the capabilities, and an async function over
+//! a [`Bench`]. Cases share nothing: each gets a fresh directory, so they run in parallel and in any order,
+//! over a store, a layer or a remote. They never panic; a broken promise is a [`Failure`] with the line
+//! that saw it. A [`Profile`] says what a path to a store cannot carry; it loosens checks, it never
+//! excuses wrong content.
+//!
+//! Deliberately absent: speed, and what only one protocol or store promises.
+
+mod attributes;
+mod cancel;
+mod commit;
+mod concurrency;
+mod dirs;
+mod errors;
+mod honesty;
+mod links;
+mod list;
+mod names;
+mod read;
+mod rename;
+mod stage;
+mod stat;
+mod write;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+use crate::capability::Capabilities;
+use crate::error::{Error, ErrorKind};
+use crate::fs::{File, Filesystem, ListOptions, OpenOptions};
+use crate::fs_ext::FilesystemExt as _;
+use crate::metadata::Attributes;
+use crate::path::VPath;
+
+/// How long one case may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How many cases run at a time.
+const AT_A_TIME: usize = 8;
+
+/// A promise that was not kept: where, and what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure(pub String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Error> for Failure {
+    #[track_caller]
+    fn from(e: Error) -> Self {
+        let at = std::panic::Location::caller();
+        Failure(format!("{}:{}: unexpected error {:?}: {e:#}", at.file(), at.line(), e.kind()))
+    }
+}
+
+/// What a case returns.
+pub type Outcome = Result<(), Failure>;
+
+/// The body of a case.
+pub type Run = for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// One promise.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// `file::what_is_promised`.
+    pub name: &'static str,
+    /// The promise in a user's terms, one sentence.
+    pub doc: &'static str,
+    /// Whether a filesystem with these capabilities, reached like that, makes the promise.
+    pub needs: fn(&Capabilities, &Profile) -> bool,
+    /// Finds out.
+    pub run: Run,
+}
+
+/// What a filesystem, or the way to it, is like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// The finest step of a modification time that survives.
+    pub time_granularity: Duration,
+    /// Names that differ only by case are different names.
+    pub case_sensitive: bool,
+    /// Links are followed on the other side, so that no call answers with a link.
+    pub follows_links: bool,
+    /// What is written by path appears at commit only (a staging layer stands above the store).
+    pub staged: bool,
+    /// `stage` and `publish` are within reach (a gate and a protocol's client have none).
+    pub stages: bool,
+    /// Errors carry their exact kind; without, any error will do where one is due.
+    pub precise_errors: bool,
+    /// Names may be any bytes but NUL and slash; without, only UTF-8.
+    pub byte_names: bool,
+    /// Names may hold control characters, and spaces at their ends.
+    pub awkward_names: bool,
+    /// Names that differ in Unicode normalisation are different names.
+    pub normal_forms: bool,
+    /// A hole in a file costs nothing, so that very large files can be tried.
+    pub sparse: bool,
+    /// Also what takes long: directories of 100,000 entries.
+    pub thorough: bool,
+}
+
+impl Profile {
+    /// What the capabilities say, for a filesystem that is called directly.
+    pub fn of(capabilities: &Capabilities) -> Self {
+        Profile {
+            time_granularity: capabilities.mtime_granularity,
+            case_sensitive: capabilities.case_sensitive,
+            follows_links: capabilities.follows_links,
+            staged: false,
+            stages: capabilities.atomic_commit,
+            precise_errors: capabilities.precise_errors,
+            byte_names: true,
+            awkward_names: true,
+            normal_forms: true,
+            sparse: true,
+            thorough: false,
+        }
+    }
+}
+
+/// Where a case works.
+pub struct Bench {
+    /// The filesystem under test.
+    pub fs: Arc<dyn Filesystem>,
+    /// Another view of the same content (another connection, another user), where there is one.
+    pub other: Option<Arc<dyn Filesystem>>,
+    /// A fresh, empty directory of this case.
+    pub root: VPath,
+    /// What the filesystem is like.
+    pub profile: Profile,
+    /// What it says of itself.
+    pub capabilities: Capabilities,
+}
+
+impl Bench {
+    /// The path of `name` in the case's directory.
+    #[track_caller]
+    fn at(&self, name: impl AsRef<[u8]>) -> Result<VPath, Failure> {
+        Ok(VPath::parse(&self.root, name.as_ref())?)
+    }
+
+    /// A file with this content.
+    async fn file(&self, name: impl AsRef<[u8]> + Send, content: &[u8]) -> Result<VPath, Failure> {
+        let path = self.at(name)?;
+        self.fs.write_all(&path, Bytes::copy_from_slice(content)).await?;
+        Ok(path)
+    }
+
+    /// A directory.
+    async fn dir(&self, name: impl AsRef<[u8]> + Send) -> Result<VPath, Failure> {
+        let path = self.at(name)?;
+        self.fs.create_dir(&path, &Attributes::none()).await?;
+        Ok(path)
+    }
+
+    /// The content of a small file, by the other view where there is one.
+    async fn content(&self, path: &VPath) -> Result<Vec<u8>, Failure> {
+        Ok(self.other.as_ref().unwrap_or(&self.fs).read_to_vec(path, 64 << 20).await?)
+    }
+
+    /// The names in a directory, in order of their bytes.
+    async fn names(&self, dir: &VPath) -> Result<Vec<Bytes>, Failure> {
+        Ok(self.fs.list_all(dir).await?.into_iter().map(|e| e.name).collect())
+    }
+
+    /// All entries of a listing, as they come.
+    async fn listed(&self, dir: &VPath, options: &ListOptions) -> Result<Vec<Bytes>, Failure> {
+        let mut pages = self.fs.list(dir, options).await?;
+        let mut names = Vec::new();
+        while let Some(page) = pages.next_page().await? {
+            if page.is_empty() {
+                return Err(Failure("a page of a listing is empty".into()));
+            }
+            names.extend(page.into_iter().map(|e| e.name));
+        }
+        Ok(names)
+    }
+
+    /// A listing that is expected to fail, at once or with its first page.
+    async fn listed_error(&self, dir: &VPath) -> Result<(), Error> {
+        self.fs.list(dir, &ListOptions::default()).await?.next_page().await.map(drop)
+    }
+
+    async fn open(&self, path: &VPath, options: OpenOptions) -> Result<Arc<dyn File>, Failure> {
+        Ok(self.fs.open(path, &options).await?)
+    }
+
+    /// Whether a link at this place must be answered as one.
+    fn sees_links(c: &Capabilities, p: &Profile) -> bool {
+        c.symlinks && !p.follows_links
+    }
+
+    /// Whether `kind` is one of those that are due.
+    fn is_due(&self, kind: ErrorKind, due: &[ErrorKind]) -> bool {
+        !self.profile.precise_errors || due.contains(&kind)
+    }
+}
+
+/// Reads a whole range of an open file, however small the pieces that come.
+async fn read_range(file: &dyn File, offset: u64, len: usize) -> Result<Vec<u8>, Failure> {
+    let mut buf = BytesMut::new();
+    while buf.len() < len {
+        let before = buf.len();
+        buf = file.read_into(offset + before as u64, len - before, buf).await?;
+        if buf.len() == before {
+            break;
+        }
+    }
+    Ok(buf.to_vec())
+}
+
+/// Bytes without a pattern that a shift or a swap could hide in.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Fails unless a condition holds.
+macro_rules! check {
+    ($condition:expr, $($words:tt)+) => {
+        if !$condition {
+            return Err($crate::conformance::Failure(
+                format!("{}:{}: {}", file!(), line!(), format_args!($($words)+)),
+            ));
+        }
+    };
+}
+
+/// Fails unless two values are the same.
+macro_rules! same {
+    ($left:expr, $right:expr) => {
+        // A `match` keeps temporaries alive until the values are shown.
+        match (&$left, &$right) {
+            (left, right) => check!(
+                *left == *right,
+                "{} is {:.300}, not {:.300}",
+                stringify!($left),
+                format!("{left:?}"),
+                format!("{right:?}")
+            ),
+        }
+    };
+}
+
+/// Fails unless a call failed in one of these ways.
+macro_rules! fails {
+    ($bench:expr, $call:expr, $($kind:ident)|+) => {
+        match $call {
+            Ok(_) => check!(false, "{} worked, {} was due", stringify!($call), stringify!($($kind)|+)),
+            Err(e) => check!(
+                $bench.is_due(e.kind(), &[$($crate::error::ErrorKind::$kind),+]),
+                "{} failed with {:?} ({e:#}), {} was due",
+                stringify!($call),
+                e.kind(),
+                stringify!($($kind)|+)
+            ),
+        }
+    };
+}
+
+/// Fails unless a call was answered with the link at this path.
+macro_rules! meets_link {
+    ($call:expr, $at:expr, $target:expr) => {
+        match $call {
+            Ok(_) => check!(false, "{} worked, a link was due", stringify!($call)),
+            Err(e) => match e.as_link() {
+                Some(link) => {
+                    same!(link.at, *$at);
+                    same!(link.target.as_slice(), $target.as_slice());
+                }
+                None => check!(false, "{} failed with {e:#}, a link was due", stringify!($call)),
+            },
+        }
+    };
+}
+
+/// The cases of one file.
+macro_rules! suite {
+    ($file:literal; $(
+        #[doc = $doc:literal]
+        $name:ident($bench:ident) needs |$c:pat_param, $p:pat_param| $needs:expr => $body:block
+    )*) => {
+        pub(super) const CASES: &[$crate::conformance::Case] = &[$(
+            $crate::conformance::Case {
+                name: concat!($file, "::", stringify!($name)),
+                doc: $doc.trim_ascii_start(),
+                needs: |$c, $p| $needs,
+                run: |$bench| Box::pin(async move { $body Ok(()) }),
+            },
+        )*];
+    };
+}
+
+use {check, fails, meets_link, same, suite};
+
+/// Every case.
+pub fn cases() -> Vec<Case> {
+    let files = [
+        attributes::CASES,
+        cancel::CASES,
+        commit::CASES,
+        concurrency::CASES,
+        dirs::CASES,
+        errors::CASES,
+        honesty::CASES,
+        links::CASES,
+        list::CASES,
+        names::LIVES,
+        names::CASES,
+        read::CASES,
+        rename::CASES,
+        stage::CASES,
+        stat::CASES,
+        write::CASES,
+    ];
+    files.concat()
+}
+
+/// How a case went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The promise is kept.
+    Passed,
+    /// The promise is not made.
+    Skipped,
+    /// The promise is broken.
+    Failed(Failure),
+}
+
+/// What to test.
+#[derive(Clone)]
+pub struct Subject {
+    /// The filesystem under test.
+    pub fs: Arc<dyn Filesystem>,
+    /// Another view of the same content, where there is one.
+    pub other: Option<Arc<dyn Filesystem>>,
+    /// A directory that exists and may be written into.
+    pub root: VPath,
+    /// What the filesystem is like.
+    pub profile: Profile,
+}
+
+impl Subject {
+    /// A filesystem that is called directly, at its root.
+    pub fn new(fs: Arc<dyn Filesystem>) -> Self {
+        let profile = Profile::of(&fs.capabilities());
+        Subject { fs, other: None, root: VPath::root(), profile }
+    }
+}
+
+/// Runs one case in a fresh directory, which is removed again when the promise is kept.
+pub async fn run_case(case: &Case, subject: &Subject) -> Verdict {
+    let capabilities = subject.fs.capabilities();
+    // Without these there is no fresh directory to work in.
+    let workable = capabilities.write && capabilities.create_dir && capabilities.remove;
+    if !workable || !(case.needs)(&capabilities, &subject.profile) {
+        return Verdict::Skipped;
+    }
+    let made = async {
+        let name = format!("{}-{}", case.name.replace("::", "-"), uuid::Uuid::now_v7().simple());
+        let root = subject.root.join(name)?;
+        subject.fs.create_dir(&root, &Attributes::none()).await?;
+        Ok::<_, Failure>(root)
+    };
+    let root = match made.await {
+        Ok(root) => root,
+        Err(failure) => return Verdict::Failed(failure),
+    };
+    let bench = Bench {
+        fs: Arc::clone(&subject.fs),
+        other: subject.other.clone(),
+        root: root.clone(),
+        profile: subject.profile.clone(),
+        capabilities,
+    };
+    match tokio::time::timeout(PATIENCE, (case.run)(&bench)).await {
+        Ok(Ok(())) => match subject.fs.remove_dir_all(&root).await {
+            Ok(()) => Verdict::Passed,
+            Err(e) => Verdict::Failed(Failure(format!("what the case left cannot be removed: {e:#}"))),
+        },
+        Ok(Err(failure)) => Verdict::Failed(failure),
+        Err(_) => Verdict::Failed(Failure(format!("not done after {} s", PATIENCE.as_secs()))),
+    }
+}
+
+/// How all cases went, in order of their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Case and verdict.
+    pub verdicts: Vec<(&'static str, Verdict)>,
+}
+
+impl Report {
+    /// How many cases passed.
+    pub fn passed(&self) -> usize {
+        self.verdicts.iter().filter(|(_, v)| *v == Verdict::Passed).count()
+    }
+
+    /// The names of the cases whose promise is not made.
+    pub fn skipped(&self) -> Vec<&'static str> {
+        self.verdicts.iter().filter(|(_, v)| *v == Verdict::Skipped).map(|(n, _)| *n).collect()
+    }
+
+    /// The broken promises.
+    pub fn failures(&self) -> Vec<(&'static str, &Failure)> {
+        self.verdicts
+            .iter()
+            .filter_map(|(name, verdict)| match verdict {
+                Verdict::Failed(failure) => Some((*name, failure)),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failures = self.failures();
+        write!(f, "{} passed, {} skipped, {} failed", self.passed(), self.skipped().len(), failures.len())?;
+        for (name, failure) in failures {
+            write!(f, "\n  {name}: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs every case, several at a time.
+pub async fn run_all(subject: &Subject) -> Report {
+    let cases = cases();
+    let mut verdicts: Vec<_> = futures_util::stream::iter(&cases)
+        .map(|case| async move { (case.name, run_case(case, subject).await) })
+        .buffer_unordered(AT_A_TIME)
+        .collect()
+        .await;
+    verdicts.sort_by_key(|(name, _)| *name);
+    Report { verdicts }
+}

@@ -1,0 +1,95 @@
+//! The conformance suite over the stores of this crate, called directly.
+//!
+//! `FERRY_THOROUGH=1` adds what takes long.
+
+use std::sync::Arc;
+
+use session_core::auth::Account;
+use session_core::conformance::{self, Report, Subject};
+use session_core::fs::Filesystem;
+use session_core::session::{Protocol, Session, Setup};
+use session_core::store::local::{LocalOptions, LocalStore};
+use session_core::store::memory::MemoryStore;
+
+/// Runs everything; what is skipped must be known to be.
+async fn all(fs: Arc<dyn Filesystem>, may_skip: &[&str]) -> Report {
+    let mut subject = Subject::new(fs);
+    subject.profile.thorough = std::env::var_os("FERRY_THOROUGH").is_some();
+    let report = conformance::run_all(&subject).await;
+    assert!(report.failures().is_empty(), "{report}");
+    let unknown: Vec<_> = report.skipped().into_iter().filter(|n| !may_skip.contains(n)).collect();
+    assert!(unknown.is_empty(), "skipped without a reason: {unknown:?}");
+    report
+}
+
+/// What a store that keeps bytes itself cannot be asked: another kind of filesystem makes these promises.
+const NOT_FOR_STORES: &[&str] = &[
+    "cancel::an_overwrite_never_mixes",
+    "commit::a_dropped_file_is_not_published",
+    "commit::a_failed_one_keeps_the_old_content",
+    "commit::an_aborted_overwrite_keeps_the_old_content",
+    "commit::is_the_moment_of_change",
+    "concurrency::overwriting_is_never_torn",
+    "honesty::a_half_supported_change_changes_nothing",
+    "links::a_followed_link_reads_as_its_target",
+    "list::a_hundred_thousand_entries",
+    "names::case_makes_none",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_store() {
+    let report = all(Arc::new(MemoryStore::new()), NOT_FOR_STORES).await;
+    assert!(report.passed() >= 200, "{report}");
+}
+
+/// What depends on the disk below: a temporary directory may keep no properties.
+fn local_may_skip() -> Vec<&'static str> {
+    let of_the_disk = [
+        "attributes::properties_are_kept",
+        "attributes::properties_survive_a_rename",
+        "list::by_key_counts_the_slash",
+        "list::by_name_is_sorted",
+    ];
+    NOT_FOR_STORES.iter().copied().chain(of_the_disk).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(dir.path(), LocalOptions::default()).unwrap();
+    all(Arc::new(store), &local_may_skip()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_store_with_every_call_on_the_pool() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LocalOptions { in_place: 0, ..LocalOptions::default() };
+    let store = LocalStore::open(dir.path(), options).unwrap();
+    all(Arc::new(store), &local_may_skip()).await;
+}
+
+/// The gate with nothing hanging on it: what a store promises, a session's view of it promises.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guarded_memory_store() {
+    let store = MemoryStore::new();
+    let session = Session::new(Setup::new(Protocol::Local, "test"));
+    let identity = session.log_in(Account::named("alice"), vec![]).unwrap();
+    let fs = session.guard(&identity, Arc::new(store.clone()), Arc::default()).unwrap();
+    let mut subject = Subject::new(Arc::new(fs));
+    subject.other = Some(Arc::new(store));
+    // The gate follows links, and staging is not reached through it.
+    subject.profile.follows_links = true;
+    subject.profile.stages = false;
+    let report = conformance::run_all(&subject).await;
+    assert!(report.failures().is_empty(), "{report}");
+}
+
+#[test]
+fn cases_have_unique_names_and_a_sentence_each() {
+    let cases = conformance::cases();
+    let names: std::collections::HashSet<_> = cases.iter().map(|c| c.name).collect();
+    assert_eq!(names.len(), cases.len());
+    for case in cases {
+        assert!(case.doc.ends_with('.') && case.doc.len() > 10, "{}", case.name);
+    }
+}
