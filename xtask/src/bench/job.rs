@@ -33,8 +33,10 @@ pub(super) enum Client {
     Rclone,
     Lftp,
     Curl,
-    /// Whoever of theirs lists quickest; found out once per run.
+    /// Whoever of theirs lists quickest from sshd; found out once per run.
     Quickest,
+    /// The same of those who can talk to both servers.
+    QuickestOfBoth,
 }
 
 pub(super) const GCM: Option<&str> = Some("aes128-gcm@openssh.com");
@@ -114,7 +116,8 @@ pub(super) struct Ground {
     landing: PathBuf,
     running: BTreeMap<Server, Endpoint>,
     proxies: BTreeMap<Server, (Proxy, Address)>,
-    quickest: Option<Client>,
+    /// By whether it must talk to both servers.
+    quickest: BTreeMap<bool, Client>,
     runs: usize,
     /// Dropped after the servers.
     _dir: TempDir,
@@ -139,7 +142,7 @@ impl Ground {
             landing,
             running: BTreeMap::new(),
             proxies: BTreeMap::new(),
-            quickest: None,
+            quickest: BTreeMap::new(),
             runs: 0,
             _dir: dir,
         })
@@ -254,15 +257,21 @@ impl Ground {
 
     /// Finds the quickest of their clients at listing, once: each lists from sshd three times.
     fn resolve(&mut self, client: Client) -> Result<Client> {
-        if client != Client::Quickest {
-            return Ok(client);
-        }
-        if let Some(found) = self.quickest {
-            return Ok(found);
+        let both = match client {
+            Client::Quickest => false,
+            Client::QuickestOfBoth => true,
+            _ => return Ok(client),
+        };
+        if let Some(found) = self.quickest.get(&both) {
+            return Ok(*found);
         }
         let mut best: Option<(f64, Client)> = None;
         for client in LISTERS {
             let job = Job { server: Server::Sshd, client, link: Link::Near, task: Task::List };
+            if let (true, Err(fault)) = (both, self.run(Job { server: Server::Ferryd, ..job })) {
+                println!("    {} is left out: {fault}", client.name());
+                continue;
+            }
             let mut rate: f64 = 0.0;
             for _ in 0..3 {
                 rate = rate.max(self.run(job)?.rate);
@@ -273,14 +282,15 @@ impl Ground {
             }
         }
         let Some((_, found)) = best else { bail!("none of their clients lists") };
-        self.quickest = Some(found);
+        self.quickest.insert(both, found);
         Ok(found)
     }
 
     /// The name of a client as rows show it, with the one that stands for the quickest.
     pub(super) fn shown(&self, client: Client) -> &'static str {
-        match (client, self.quickest) {
-            (Client::Quickest, Some(found)) => found.name(),
+        let both = client == Client::QuickestOfBoth;
+        match (client, self.quickest.get(&both)) {
+            (Client::Quickest | Client::QuickestOfBoth, Some(found)) => found.name(),
             _ => client.name(),
         }
     }
@@ -334,7 +344,7 @@ impl Ground {
                 let url = drive::curl_url(at, &format!("{remote}/"));
                 Ok(drive::curl(kit, at)?.arg("--list-only").arg(url))
             }
-            Client::Quickest => bail!("the quickest has a name"),
+            Client::Quickest | Client::QuickestOfBoth => bail!("the quickest has a name"),
         }
     }
 }
@@ -367,7 +377,7 @@ impl Client {
             Self::Rclone => "rclone",
             Self::Lftp => "lftp",
             Self::Curl => "curl",
-            Self::Quickest => "the quickest of theirs",
+            Self::Quickest | Self::QuickestOfBoth => "the quickest of theirs",
         }
     }
 }

@@ -157,8 +157,9 @@ const SCENARIOS: &[Scenario] = &[
         10.0, (far(Sshd, Client::Ferry, Small(Down)), far(Sshd, SFTP, Small(Down))), 4.0),
     pair("small-far-up", "500 x 4 KiB to sshd over 50 ms, ferry; 100 of them, sftp -r",
         10.0, (far(Sshd, Client::Ferry, Small(Up)), far(Sshd, SFTP, Small(Up))), 6.0),
-    pair("list-server", "a directory of 100,000 entries, ferryd and sshd under the quickest of their clients",
-        1.0, servers(Client::Quickest, List), 88_000.0),
+    // curl of Debian 12 cannot log in to ferryd: what is known is of rclone, the next.
+    pair("list-server", "a directory of 100,000 entries, ferryd and sshd under the quickest that reaches both",
+        1.0, servers(Client::QuickestOfBoth, List), 60_000.0),
     pair("list-client", "the same from sshd, ferry and the quickest of their clients",
         1.0, (near(Sshd, Client::Ferry, List), near(Sshd, Client::Quickest, List)), 88_000.0),
     Scenario {

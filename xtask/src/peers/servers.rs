@@ -446,7 +446,17 @@ pub(super) fn rclone(kit: &Kit) -> Result<Endpoint> {
     let authorized = place.path("authorized_keys");
     write(&authorized, read(&kit.public())?)?;
     let run = program("rclone")?
-        .args(["serve", "sftp", "--config", "", "--vfs-cache-mode", "off", "--addr"])
+        .args([
+            "serve",
+            "sftp",
+            "--config",
+            "",
+            "--vfs-cache-mode",
+            "off",
+            "--dir-cache-time",
+            "0s",
+            "--addr",
+        ])
         .arg(format!("127.0.0.1:{}", place.port))
         .args(["--user", USER, "--pass", PASSWORD, "--authorized-keys"])
         .arg(&authorized)
