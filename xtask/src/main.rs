@@ -3,9 +3,10 @@
 //! One file per command; `cargo xtask help` lists them. Beside them stand the tools they share:
 //! [`flags`], [`process`], [`install`], [`repo`]. It depends on no crate of the workspace, because it
 //! compiles first on a cold machine and must be able to judge the others from outside.
-//! Not here yet: `bench`, `matrix`, `bless`, `soak`, `dist`.
+//! Not here yet: `matrix`, `bless`, `soak`, `dist`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the printer: its output is its purpose")]
 
+mod bench;
 mod deps;
 mod docs;
 mod fault;
@@ -73,6 +74,12 @@ const COMMANDS: &[Command] = &[
         about: "write the generated sections of the manual",
         usage: docs::USAGE,
         run: docs::run,
+    },
+    Command {
+        name: "bench",
+        about: "ours and theirs side by side, as ratios",
+        usage: bench::USAGE,
+        run: bench::run,
     },
     Command {
         name: "peers",

@@ -26,6 +26,8 @@ const KEEP_BYTES: usize = 16 << 20;
 const KEEP_LINES: usize = 2_000;
 /// How often a waiting loop looks.
 const TICK: Duration = Duration::from_millis(10);
+/// How often a waiting loop looks for the end of a program: its time is measured by that.
+const LOOK: Duration = Duration::from_millis(2);
 /// How long the output of a finished program may stay open because a child of it holds it.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -48,6 +50,8 @@ pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+    /// From its start to its end, some 2 ms more at most.
+    pub(crate) time: Duration,
 }
 
 impl Finished {
@@ -62,7 +66,6 @@ impl Finished {
     }
 
     /// Errors unless it ended with something else than 0: for what must be refused.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the cases on ferryd"))]
     pub(crate) fn refused(self) -> Result<Self> {
         ensure!(!self.is_success(), "should have failed, but did not: {}", self.describe());
         Ok(self)
@@ -132,6 +135,13 @@ impl Run {
         self
     }
 
+    /// The same program and arguments as arguments of another program.
+    pub(crate) fn below(mut self, mut wrapper: Self) -> Self {
+        wrapper.args.push(self.program);
+        wrapper.args.append(&mut self.args);
+        Self { program: wrapper.program, args: wrapper.args, ..self }
+    }
+
     fn shown(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
         words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
@@ -156,6 +166,7 @@ impl Run {
     /// process group has been killed). A non-zero exit is not an error here: see [`Finished`].
     pub(crate) fn finish(self) -> Result<Finished> {
         let shown = self.shown();
+        let start = Instant::now();
         let mut child = self
             .command()
             .process_group(0)
@@ -183,6 +194,7 @@ impl Run {
                 bail!("`{shown}` did not end within {limit} s\n  stdout: {out}\n  stderr: {err}")
             }
         };
+        let time = start.elapsed();
         let mut text = stdout.take(LINGER);
         let mut errors = stderr.take(LINGER);
         if !stdout.is_closed() || !stderr.is_closed() {
@@ -190,7 +202,7 @@ impl Run {
             text.push_str(&stdout.take(LINGER));
             errors.push_str(&stderr.take(LINGER));
         }
-        Ok(Finished { command: shown, code: status.code(), stdout: text, stderr: errors })
+        Ok(Finished { command: shown, code: status.code(), stdout: text, stderr: errors, time })
     }
 
     /// Its standard output, if it ended with 0.
@@ -305,7 +317,7 @@ fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<std::proce
             return Ok(None);
         }
         thread::sleep(tick);
-        tick = (tick * 2).min(TICK);
+        tick = (tick * 2).min(LOOK);
     }
 }
 
@@ -355,7 +367,6 @@ impl Server {
 
     /// Waits for a line that `is_wanted`, from the beginning of the output. Errors: the server ends or
     /// the time is over; the message carries what it said.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the cases on ferryd"))]
     pub(crate) fn line(&mut self, limit: Duration, is_wanted: impl Fn(&str) -> bool) -> Result<String> {
         let end = Instant::now() + limit;
         let mut seen = 0;
@@ -390,13 +401,23 @@ impl Server {
 
     /// What it has said lately, under its command line.
     pub(crate) fn log(&self) -> String {
+        self.tail(KEEP_LINES)
+    }
+
+    /// The last of it.
+    pub(crate) fn tail(&self, count: usize) -> String {
         let lines = locked(&self.lines);
         let mut text = format!("  `{}` said:", self.name);
-        for line in &lines.kept {
+        for line in lines.kept.iter().skip(lines.kept.len().saturating_sub(count)) {
             // Writing to a String cannot fail.
             let _ = write!(text, "\n    {line}");
         }
         text
+    }
+
+    /// The process at the head of its tree.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn has_ended(&mut self) -> Result<bool> {
@@ -441,10 +462,15 @@ pub(crate) struct TempDir(PathBuf);
 
 impl TempDir {
     pub(crate) fn new(name: &str) -> Result<Self> {
+        Self::below(&std::env::temp_dir(), name)
+    }
+
+    /// In a folder of the caller's choice instead of the one for temporary files.
+    pub(crate) fn below(base: &Path, name: &str) -> Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ferry-{name}-{}-{number}", std::process::id()));
+        let path = base.join(format!("ferry-{name}-{}-{number}", std::process::id()));
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)

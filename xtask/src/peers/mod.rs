@@ -2,14 +2,15 @@
 //!
 //! A table of peers with how each is installed and asked for its version; starters for their servers
 //! ([`servers`]) and one round trip per client ([`clients`]); known failures with a reason per line, of
-//! which an unexpected pass fails too ([`known`]). A test of ours against theirs is a [`Case`].
-//! Half: the cases wait for `ferryd` and `ferry`; until then the stage tries the peers on each other, and
-//! it fails once `ferryd` exists and no case does.
+//! which an unexpected pass fails too ([`known`]). The tests of ours against theirs stand in [`cases`].
 
+mod cases;
 mod clients;
+pub(crate) mod drive;
 mod known;
-mod servers;
+pub(crate) mod servers;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::Verdict;
@@ -19,16 +20,23 @@ use crate::install::{ensure_debian, ensure_python, python_dir};
 use crate::process::{Run, find_program};
 use crate::repo;
 use crate::report::Report;
+use cases::Scene;
+use cases::daemon::DAEMON;
+use cases::ours::OURS;
+use cases::python::PYTHON;
+use cases::theirs::{MOUNTED, THEIRS};
 use clients::CLIENTS;
 use known::Known;
-use servers::{Kit, SERVERS};
+use servers::{Endpoint, Kit, SERVERS, Starter};
 
-pub(crate) const USAGE: &str = "cargo xtask peers [--install] [--try-servers] [--only NAME,…] [--list]
+pub(crate) const USAGE: &str =
+    "cargo xtask peers [--install] [--try-servers] [--only NAME,…] [--on SERVER] [--list]
 
 Without a flag: installs every peer, probes its version and runs every case.
   --install       only installs and probes
   --try-servers   starts every peer's server and lets every peer's client move a file through it
   --only NAME     only cases whose name contains NAME
+  --on SERVER     runs the cases of their clients on a server of theirs: tries the cases themselves
   --list          prints peers and cases
 
 Known failures stand in xtask/known-failures.txt, with a reason each.";
@@ -145,36 +153,27 @@ fn program(name: &str) -> Result<Run> {
     Ok(Run::new(found.unwrap_or_default()))
 }
 
-/// A test with a peer on the other side of ours.
-struct Case {
-    /// As it stands in the list of known failures: `PEER::what_it_does`.
-    name: &'static str,
-    /// The peer that it needs, by name.
-    peer: &'static str,
-    run: fn(&Kit) -> Result<()>,
-}
-
-/// Our server under their clients, our client against their servers.
-const CASES: &[Case] = &[];
-
 pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     let install = flags.flag("--install");
     let try_servers = flags.flag("--try-servers");
     let list = flags.flag("--list");
     let only = flags.list("--only")?;
+    let on: Option<String> = flags.value("--on")?;
     flags.end()?;
     if list {
         PEERS.iter().for_each(|peer| println!("{:?} {}", peer.kind, peer.name));
-        CASES.iter().for_each(|case| println!("case {}", case.name));
+        names().for_each(|name| println!("case {name}"));
         return Ok(Verdict::Good);
     }
     let mut report = Report::default();
     let present = ensure_all(&mut report);
-    let mut known = Known::read()?;
-    if try_servers {
-        try_each_other(&mut report, &present, &mut known)?;
-    } else if !install {
-        cases(&mut report, &present, &only, &mut known)?;
+    let known = Known::read()?;
+    let mut trial = Trial { report: &mut report, present, known, only };
+    match on {
+        _ if install => {}
+        _ if try_servers => trial.each_other()?,
+        Some(server) => trial.theirs_on(&server)?,
+        None => trial.cases()?,
     }
     println!("{} passed, {} failed", report.passed, report.failed);
     Ok(Verdict::from_faults(report.failed))
@@ -182,15 +181,30 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
 
 pub(crate) fn stage(report: &mut Report) -> Result<()> {
     let present = ensure_all(report);
-    let mut known = Known::read()?;
-    try_each_other(report, &present, &mut known)?;
-    cases(report, &present, &[], &mut known)?;
-    if report.missing.is_empty() {
-        for name in known.idle() {
-            report.fail(format!("{name} is a known failure, and no case has that name"));
+    let known = Known::read()?;
+    let mut trial = Trial { report, present, known, only: Vec::new() };
+    trial.each_other()?;
+    trial.cases()?;
+    if trial.report.missing.is_empty() {
+        for name in trial.known.idle() {
+            trial.report.fail(format!("{name} is a known failure, and no case has that name"));
         }
     }
     Ok(())
+}
+
+/// The names of all cases.
+fn names() -> impl Iterator<Item = String> {
+    let theirs = THEIRS.iter().chain(MOUNTED).chain(PYTHON).map(|case| case.name.to_owned());
+    let daemon = DAEMON.iter().map(|case| case.name.to_owned());
+    let ours = servers_of_ours()
+        .flat_map(|(server, _)| OURS.iter().map(move |case| format!("{server}::{}", case.name)));
+    theirs.chain(daemon).chain(ours)
+}
+
+/// The servers that ours is tried on; the last is our own.
+fn servers_of_ours() -> impl Iterator<Item = (&'static str, Option<&'static Starter>)> {
+    SERVERS.iter().map(|server| (server.name, Some(server))).chain([("ferryd", None)])
 }
 
 /// Installs and probes every peer; returns the names of those that are here.
@@ -208,49 +222,161 @@ fn ensure_all(report: &mut Report) -> Vec<&'static str> {
     present
 }
 
-/// Every peer's server under every peer's client: if these do not agree, a case of ours proves nothing.
-fn try_each_other(report: &mut Report, present: &[&str], known: &mut Known) -> Result<()> {
-    let kit = Kit::new()?;
-    for server in SERVERS.iter().filter(|server| present.contains(&server.peer)) {
-        let endpoint = match (server.start)(&kit) {
-            Ok(endpoint) => endpoint,
-            Err(fault) => {
-                report.fail(format!("{} does not start: {fault}", server.name));
-                continue;
-            }
-        };
-        for client in CLIENTS.iter().filter(|client| present.contains(&client.peer)) {
-            if let Some(why) = (client.lacks)() {
-                report.lack(format!("{}: {why}", client.name));
-                continue;
-            }
-            let name = format!("{}::{}", server.name, client.name);
-            let result = clients::round_trip(client, &kit, &endpoint);
-            known.judge(report, &name, result);
-        }
+/// Installs and probes some peers. Errors: one is not here and cannot be installed.
+pub(crate) fn install(names: &[&str]) -> Result<()> {
+    for peer in PEERS.iter().filter(|peer| names.contains(&peer.name)) {
+        println!("  {:<10} {}", peer.name, peer.ensure()?);
     }
     Ok(())
 }
 
-fn cases(report: &mut Report, present: &[&str], only: &[String], known: &mut Known) -> Result<()> {
-    if CASES.is_empty() {
-        println!("no cases");
-        if repo::root().join("server/src/main.rs").exists() {
-            report.fail("there is a ferryd, and no peer is tried on it");
-        }
-        return Ok(());
+/// One run of cases.
+struct Trial<'a> {
+    report: &'a mut Report,
+    present: Vec<&'static str>,
+    known: Known,
+    only: Vec<String>,
+}
+
+impl Trial<'_> {
+    /// Their servers that are here.
+    fn servers(&self) -> Vec<&'static Starter> {
+        SERVERS.iter().filter(|server| self.present.contains(&server.peer)).collect()
     }
-    let kit = Kit::new()?;
-    let is_chosen =
-        |case: &&Case| only.is_empty() || only.iter().any(|part| case.name.contains(part.as_str()));
-    ensure!(CASES.iter().any(|case| is_chosen(&case)), "no case has {} in its name", only.join(" or "));
-    for case in CASES.iter().filter(is_chosen) {
-        // A peer that is absent has been reported by whoever looked for it.
-        if present.contains(&case.peer) {
-            known.judge(report, case.name, (case.run)(&kit));
+
+    fn is_chosen(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+
+    /// Runs one case and counts it.
+    fn judge(&mut self, name: &str, run: impl FnOnce() -> Result<()>) {
+        let result = run();
+        self.known.judge(self.report, name, result);
+    }
+
+    /// Every peer's server under every peer's client: if these do not agree, a case of ours proves nothing.
+    fn each_other(&mut self) -> Result<()> {
+        let kit = Kit::new()?;
+        for server in self.servers() {
+            let endpoint = match (server.start)(&kit) {
+                Ok(endpoint) => endpoint,
+                Err(fault) => {
+                    self.report.fail(format!("{} does not start: {fault}", server.name));
+                    continue;
+                }
+            };
+            for client in CLIENTS.iter() {
+                if !self.present.contains(&client.peer) {
+                    continue;
+                }
+                if let Some(why) = (client.lacks)() {
+                    self.report.lack(format!("{}: {why}", client.name));
+                    continue;
+                }
+                let name = format!("{}::{}", server.name, client.name);
+                self.judge(&name, || clients::round_trip(client, &kit, &endpoint));
+            }
+        }
+        Ok(())
+    }
+
+    /// All cases: theirs on ours, ours on theirs, ours on ours, and what only ours can.
+    fn cases(&mut self) -> Result<()> {
+        let only = self.only.join(" or ");
+        ensure!(names().any(|name| self.is_chosen(&name)), "no case has {only} in its name");
+        let Programs { ferry, ferryd } = programs()?;
+        let kit = Kit::new()?;
+        match ferryd {
+            None => self.report.note("there is no ferryd yet: none of the cases on it was run"),
+            Some(ferryd) => {
+                let endpoint = servers::ferryd(&kit, &ferryd)?;
+                self.theirs(&kit, &endpoint, &ferry)?;
+                for case in DAEMON {
+                    if self.is_chosen(case.name) && self.present.contains(&case.peer) {
+                        self.judge(case.name, || {
+                            (case.run)(&cases::daemon::Stage::new(&kit, &ferryd, &ferry))
+                        });
+                    }
+                }
+                self.ours(&kit, "ferryd", &endpoint, &ferry, servers::FERRYD_LACKS);
+            }
+        }
+        for server in self.servers() {
+            if !OURS.iter().any(|case| self.is_chosen(&format!("{}::{}", server.name, case.name))) {
+                continue;
+            }
+            match (server.start)(&kit) {
+                Ok(endpoint) => self.ours(&kit, server.name, &endpoint, &ferry, server.lacks),
+                Err(fault) => self.report.fail(format!("{} does not start: {fault}", server.name)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Their clients on a server of theirs.
+    fn theirs_on(&mut self, name: &str) -> Result<()> {
+        let server = SERVERS.iter().find(|server| server.name == name);
+        let Some(server) = server else { crate::fault::bail!("no server `{name}`") };
+        let kit = Kit::new()?;
+        let endpoint = (server.start)(&kit)?;
+        self.theirs(&kit, &endpoint, Path::new(""))
+    }
+
+    fn theirs(&mut self, kit: &Kit, endpoint: &Endpoint, ferry: &Path) -> Result<()> {
+        let mut cases: Vec<&cases::Case> = THEIRS.iter().chain(PYTHON).collect();
+        match clients::no_fuse() {
+            None => cases.extend(MOUNTED),
+            Some(why) => self.report.lack(format!("sshfs: {why}")),
+        }
+        for case in cases {
+            // A peer that is absent has been reported by whoever looked for it.
+            if self.is_chosen(case.name) && self.present.contains(&case.peer) {
+                self.judge(case.name, || with_log(endpoint, (case.run)(&Scene::new(kit, endpoint, ferry)?)));
+            }
+        }
+        Ok(())
+    }
+
+    fn ours(
+        &mut self,
+        kit: &Kit,
+        server: &str,
+        endpoint: &Endpoint,
+        ferry: &Path,
+        lacks: &[cases::ours::Trait],
+    ) {
+        for case in OURS.iter().filter(|case| !case.needs.iter().any(|need| lacks.contains(need))) {
+            let name = format!("{server}::{}", case.name);
+            if self.is_chosen(&name) {
+                self.judge(&name, || with_log(endpoint, (case.run)(&Scene::new(kit, endpoint, ferry)?)));
+            }
         }
     }
-    Ok(())
+}
+
+/// Adds what the server said to a fault.
+fn with_log(endpoint: &Endpoint, result: Result<()>) -> Result<()> {
+    result.map_err(|fault| crate::fault::Fault::new(format!("{fault}\n{}", endpoint.tail())))
+}
+
+/// Ours, as `cargo build` makes them.
+struct Programs {
+    ferry: PathBuf,
+    /// `None` while the workspace has none.
+    ferryd: Option<PathBuf>,
+}
+
+fn programs() -> Result<Programs> {
+    let built = Run::new(repo::cargo())
+        .args(["build", "--locked", "-p", "client", "-p", "server"])
+        .dir(repo::root())
+        .watch(|_| {})?;
+    ensure!(built, "ferryd and ferry do not build");
+    let dir = repo::target_dir()?.join("debug");
+    let has_daemon = ["src/main.rs", "src/bin/ferryd.rs"]
+        .iter()
+        .any(|file| repo::root().join("server").join(file).exists());
+    Ok(Programs { ferry: dir.join("ferry"), ferryd: has_daemon.then(|| dir.join("ferryd")) })
 }
 
 #[cfg(test)]
@@ -261,8 +387,19 @@ mod tests {
     fn tables_name_peers_that_exist() {
         let names: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
         let used = SERVERS.iter().map(|server| server.peer).chain(CLIENTS.iter().map(|client| client.peer));
-        for name in used.chain(CASES.iter().map(|case| case.peer)) {
+        let cases = THEIRS.iter().chain(MOUNTED).chain(PYTHON).map(|case| case.peer);
+        let cases = cases.chain(DAEMON.iter().map(|case| case.peer));
+        for name in used.chain(cases) {
             assert!(names.contains(&name), "{name}");
         }
+    }
+
+    #[test]
+    fn cases_have_names_of_their_own() {
+        let mut all: Vec<String> = super::names().collect();
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
     }
 }

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::cases::ours::Trait;
 use super::program;
 use crate::fault::{Result, While, ensure};
 use crate::install::is_root;
@@ -23,28 +24,67 @@ pub(super) struct Starter {
     pub(super) name: &'static str,
     pub(super) peer: &'static str,
     pub(super) start: fn(&Kit) -> Result<Endpoint>,
+    /// What it cannot do.
+    pub(super) lacks: &'static [Trait],
 }
 
 pub(super) const SERVERS: &[Starter] = &[
-    Starter { name: "sshd", peer: "sshd", start: sshd },
-    Starter { name: "dropbear", peer: "dropbear", start: dropbear },
-    Starter { name: "proftpd", peer: "proftpd", start: proftpd },
-    Starter { name: "rclone-serve", peer: "rclone", start: rclone },
+    Starter { name: "sshd", peer: "sshd", start: sshd, lacks: &[] },
+    Starter { name: "dropbear", peer: "dropbear", start: dropbear, lacks: &[] },
+    Starter { name: "proftpd", peer: "proftpd", start: proftpd, lacks: &[] },
+    Starter {
+        name: "rclone-serve",
+        peer: "rclone",
+        start: rclone,
+        lacks: &[Trait::Links, Trait::HardLinks, Trait::Modes, Trait::AnyNames],
+    },
 ];
 
-/// A running server and how to log in to it. `known_hosts` holds its key.
-#[derive(Debug)]
-pub(super) struct Endpoint {
-    pub(super) port: u16,
-    pub(super) user: String,
-    /// The folder that it serves, on this disk.
-    pub(super) root: PathBuf,
-    /// The same folder, as a client sees it; ends in a slash.
-    pub(super) folder: String,
-    /// A file for OpenSSH and those who read its format.
-    pub(super) known_hosts: PathBuf,
+/// Where a server on the loopback is, and how to log in to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(crate) port: u16,
+    pub(crate) user: String,
+    /// The folder that it serves, as a client sees it; ends in a slash.
+    pub(crate) folder: String,
+    /// A file for OpenSSH and those who read its format; holds the server's key.
+    pub(crate) known_hosts: PathBuf,
     /// `SHA256:…`, for those who want to be told.
-    pub(super) fingerprint: String,
+    pub(crate) fingerprint: String,
+}
+
+impl Address {
+    /// The same server behind another port. Errors: its key cannot be written down for that port.
+    pub(crate) fn behind(&self, port: u16) -> Result<Self> {
+        let mut known = String::from_utf8_lossy(&read(&self.known_hosts)?).into_owned();
+        let here = format!("[127.0.0.1]:{} ", self.port);
+        let lines: Vec<String> = known
+            .lines()
+            .filter_map(|line| line.strip_prefix(&here))
+            .map(|key| format!("[127.0.0.1]:{port} {key}\n"))
+            .collect();
+        ensure!(
+            !lines.is_empty(),
+            "{} does not hold the key of port {}",
+            self.known_hosts.display(),
+            self.port
+        );
+        if !known.ends_with('\n') {
+            known.push('\n');
+        }
+        write(&self.known_hosts, known + &lines.concat())?;
+        Ok(Self { port, ..self.clone() })
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) at: Address,
+    /// The folder that it serves, on this disk.
+    pub(crate) root: PathBuf,
+    /// Where ours is controlled; `None` of theirs.
+    pub(crate) control: Option<PathBuf>,
     server: Server,
     /// Dropped after the server.
     _dir: TempDir,
@@ -52,34 +92,62 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// What the server said.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.server.log()
+    }
+
+    /// The last lines of it, for a fault.
+    pub(crate) fn tail(&self) -> String {
+        self.server.tail(15)
+    }
+
+    /// Waits until the server has said a line that is wanted; returns it.
+    pub(crate) fn line(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<String> {
+        self.server.line(READY, is_wanted)
+    }
+
+    /// The process at the head of the server's tree.
+    pub(crate) fn process(&self) -> u32 {
+        self.server.id()
     }
 }
 
 /// The client's side of every test: a folder and a key pair.
 #[derive(Debug)]
-pub(super) struct Kit {
+pub(crate) struct Kit {
+    /// Where it and the servers have their folders.
+    base: PathBuf,
+    /// Servers run below a process that adopts what they leave behind, so that its CPU can be read.
+    adopts: bool,
     dir: TempDir,
     /// OpenSSH's form, unencrypted, ed25519.
-    pub(super) key: PathBuf,
+    pub(crate) key: PathBuf,
     /// The same in PuTTY's form; absent if `puttygen` is.
-    pub(super) ppk: PathBuf,
+    pub(crate) ppk: PathBuf,
 }
 
 impl Kit {
-    pub(super) fn new() -> Result<Self> {
-        let dir = TempDir::new("kit")?;
+    pub(crate) fn new() -> Result<Self> {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// With everything in a folder of the caller's choice, and with servers whose CPU is to be read.
+    pub(crate) fn measured(base: &Path) -> Result<Self> {
+        Ok(Self { adopts: true, ..Self::below(base)? })
+    }
+
+    fn below(base: &Path) -> Result<Self> {
+        let dir = TempDir::below(base, "kit")?;
         let key = dir.join("key");
         make_key(&key)?;
         let ppk = dir.join("key.ppk");
         if find_program("puttygen").is_some() {
             program("puttygen")?.arg(&key).args(["-O", "private", "-o"]).arg(&ppk).finish()?.succeeded()?;
         }
-        Ok(Self { dir, key, ppk })
+        Ok(Self { base: base.to_path_buf(), adopts: false, dir, key, ppk })
     }
 
-    pub(super) fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
@@ -99,26 +167,47 @@ struct Place {
     root: PathBuf,
     host_key: PathBuf,
     port: u16,
+    adopts: bool,
 }
 
+/// Runs a program and waits for it and for all orphans below it: what they cost becomes its own cost. 36 is
+/// `PR_SET_CHILD_SUBREAPER`. sshd's sessions leave orphans when a client goes without a word.
+const ADOPT: &str = "
+import sys, os, ctypes
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+main = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
+while os.wait()[0] != main:
+    pass
+";
+
 impl Place {
-    fn new(name: &str) -> Result<Self> {
-        let dir = TempDir::new(name)?;
+    fn new(kit: &Kit, name: &str) -> Result<Self> {
+        let dir = TempDir::below(&kit.base, name)?;
         let root = dir.join("root");
         std::fs::create_dir(&root).doing(|| format!("making {}", root.display()))?;
         let host_key = dir.join("host_key");
         make_key(&host_key)?;
-        Ok(Self { root, host_key, port: free_port()?, dir })
+        Ok(Self { root, host_key, port: free_port()?, dir, adopts: kit.adopts })
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// Starts it, waits for its port, and gathers what a client must know.
-    fn serve(self, run: &Run, user: &str, folder: &str) -> Result<Endpoint> {
-        let mut server = Server::start(run)?;
+    fn adopted(&self, run: Run) -> Result<Run> {
+        if self.adopts { Ok(run.below(program("python3")?.args(["-c", ADOPT]))) } else { Ok(run) }
+    }
+
+    /// Starts it and waits for its port.
+    fn serve(self, run: Run, user: &str, folder: &str) -> Result<Endpoint> {
+        let mut server = Server::start(&self.adopted(run)?)?;
         server.port(self.port, READY)?;
+        let at = self.address(user, folder)?;
+        Ok(Endpoint { at, root: self.root, control: None, server, _dir: self.dir })
+    }
+
+    /// What a client must know.
+    fn address(&self, user: &str, folder: &str) -> Result<Address> {
         let public = self.path("host_key.pub");
         let key = String::from_utf8_lossy(&read(&public)?).into_owned();
         let known_hosts = self.path("known_hosts");
@@ -126,15 +215,12 @@ impl Place {
         let printed = program("ssh-keygen")?.arg("-lf").arg(&public).text()?;
         let fingerprint = printed.split(' ').nth(1).unwrap_or_default().to_owned();
         ensure!(fingerprint.starts_with("SHA256:"), "ssh-keygen prints no fingerprint: {printed}");
-        Ok(Endpoint {
+        Ok(Address {
             port: self.port,
             user: user.to_owned(),
-            root: self.root,
             folder: folder.to_owned(),
             known_hosts,
             fingerprint,
-            server,
-            _dir: self.dir,
         })
     }
 }
@@ -151,7 +237,81 @@ fn with_slash(path: &Path) -> String {
 
 /// OpenSSH's server. As root it wants its folder for privilege separation and its full path.
 pub(super) fn sshd(kit: &Kit) -> Result<Endpoint> {
-    let place = Place::new("sshd")?;
+    serve_sshd(Place::new(kit, "sshd")?, kit)
+}
+
+/// The same over a folder that is there already.
+pub(crate) fn sshd_over(kit: &Kit, root: &Path) -> Result<Endpoint> {
+    serve_sshd(Place { root: root.to_path_buf(), ..Place::new(kit, "sshd")? }, kit)
+}
+
+/// What a configuration of ours gets beyond what a new user has.
+#[derive(Debug, Default)]
+pub(crate) struct Extra<'a> {
+    /// The folder to be served, if it is there already.
+    pub(crate) root: Option<&'a Path>,
+    /// Handlers: event and source. None at all: one that does nothing before each upload.
+    pub(crate) hooks: &'a [(&'a str, &'a str)],
+    /// Lines of the configuration, in tables of their own.
+    pub(crate) lines: &'a str,
+    /// Lines in the table of the user.
+    pub(crate) user: &'a str,
+}
+
+/// Ours, as a new user gets it, with one hook bound.
+pub(super) fn ferryd(kit: &Kit, program: &Path) -> Result<Endpoint> {
+    ferryd_with(kit, program, &Extra::default())
+}
+
+/// The same over a folder that is there already.
+pub(crate) fn ferryd_over(kit: &Kit, program: &Path, root: &Path) -> Result<Endpoint> {
+    ferryd_with(kit, program, &Extra { root: Some(root), ..Extra::default() })
+}
+
+/// The same with more configuration.
+pub(crate) fn ferryd_with(kit: &Kit, program: &Path, extra: &Extra<'_>) -> Result<Endpoint> {
+    let mut place = Place::new(kit, "ferryd")?;
+    if let Some(root) = extra.root {
+        place.root = root.to_path_buf();
+    }
+    let authorized = place.path("authorized_keys");
+    write(&authorized, read(&kit.public())?)?;
+    let empty = [("BeforeFileUpload", "")];
+    let hooks = if extra.hooks.is_empty() { &empty } else { extra.hooks };
+    let mut text = format!(
+        "data = {:?}\nhost_keys = [{:?}]\n[[listeners]]\nport = 0\n\
+         [limits]\nsessions = 5000\nper_address = 5000\nper_user = 5000\nunauthenticated = 1000\n\
+         [[users]]\nname = \"{USER}\"\nkeys_file = {:?}\nhome = {:?}\n{}\n",
+        place.path("data"),
+        place.host_key,
+        authorized,
+        place.root,
+        extra.user
+    );
+    for (number, (event, source)) in hooks.iter().enumerate() {
+        let file = place.path(&format!("hook-{number}.js"));
+        write(&file, source)?;
+        text += &format!("[[hooks]]\nevent = \"{event}\"\nfile = {file:?}\n");
+    }
+    let config = place.path("ferryd.toml");
+    write(&config, text + extra.lines)?;
+    let run = Run::new(program).args(["--json", "--config"]).arg(&config).env("HOME", place.path(""));
+    let ready = |line: &str| line.contains("\"event\":\"ready\"");
+    let (mut server, root) = (Server::start(&place.adopted(run)?)?, place.root.clone());
+    let line = server.line(READY, ready)?;
+    let said: serde_json::Value = serde_json::from_str(&line).doing(|| format!("reading `{line}`"))?;
+    let address = said.pointer("/listeners/0/address").and_then(|address| address.as_str());
+    let port = address.and_then(|address| address.rsplit(':').next()?.parse().ok());
+    let Some(port) = port else { crate::fault::bail!("no port in the ready line `{line}`") };
+    place.port = port;
+    let control = said.get("control").and_then(|path| path.as_str()).map(PathBuf::from);
+    Ok(Endpoint { at: place.address(USER, "/")?, root, control, server, _dir: place.dir })
+}
+
+/// What ours cannot do, as a server under our own client: nothing.
+pub(super) const FERRYD_LACKS: &[Trait] = &[Trait::Leftovers];
+
+fn serve_sshd(place: Place, kit: &Kit) -> Result<Endpoint> {
     if is_root() {
         std::fs::create_dir_all("/run/sshd").doing(|| "making /run/sshd".to_owned())?;
         set_mode(Path::new("/run/sshd"), 0o755)?;
@@ -173,19 +333,19 @@ pub(super) fn sshd(kit: &Kit) -> Result<Endpoint> {
         "KbdInteractiveAuthentication no".to_owned(),
         // A test opens connections as quickly as it can.
         "MaxStartups 1000".to_owned(),
-        "LogLevel VERBOSE".to_owned(),
+        "LogLevel INFO".to_owned(),
     ];
     write(&config, lines.join("\n") + "\n")?;
     let (user, ..) = me()?;
     let run = program("sshd")?.args(["-D", "-e", "-f"]).arg(&config);
     let folder = with_slash(&place.root);
-    place.serve(&run, &user, &folder)
+    place.serve(run, &user, &folder)
 }
 
 /// Dropbear with OpenSSH's sftp-server. It finds its keys only below the home folder of the account, so it
 /// is shown an account of its own, by a library that answers in place of `/etc/passwd`.
 pub(super) fn dropbear(kit: &Kit) -> Result<Endpoint> {
-    let place = Place::new("dropbear")?;
+    let place = Place::new(kit, "dropbear")?;
     let (_, uid, gid) = me()?;
     let ssh = place.root.join(".ssh");
     std::fs::create_dir(&ssh).doing(|| format!("making {}", ssh.display()))?;
@@ -219,17 +379,17 @@ pub(super) fn dropbear(kit: &Kit) -> Result<Endpoint> {
     let folder = with_slash(&place.root);
     let public = program("dropbearkey")?.args(["-y", "-f"]).arg(&rsa).text()?;
     let public = public.lines().find(|line| line.starts_with("ssh-rsa ")).unwrap_or_default().to_owned();
-    let endpoint = place.serve(&run, USER, &folder)?;
+    let endpoint = place.serve(run, USER, &folder)?;
     // rclone takes the RSA key whatever it knows of the host.
-    let mut known = read(&endpoint.known_hosts)?;
-    known.extend_from_slice(format!("[127.0.0.1]:{} {public}\n", endpoint.port).as_bytes());
-    write(&endpoint.known_hosts, known)?;
+    let mut known = read(&endpoint.at.known_hosts)?;
+    known.extend_from_slice(format!("[127.0.0.1]:{} {public}\n", endpoint.at.port).as_bytes());
+    write(&endpoint.at.known_hosts, known)?;
     Ok(endpoint)
 }
 
 /// ProFTPD with mod_sftp. It reads keys in the form of RFC 4716 and accounts from its own file.
 pub(super) fn proftpd(kit: &Kit) -> Result<Endpoint> {
-    let place = Place::new("proftpd")?;
+    let place = Place::new(kit, "proftpd")?;
     let (name, uid, gid) = me()?;
     let group = Run::new("id").arg("-gn").text()?;
     let keys = place.path("keys");
@@ -277,21 +437,31 @@ pub(super) fn proftpd(kit: &Kit) -> Result<Endpoint> {
     write(&config, lines.join("\n") + "\n")?;
     let run = program("proftpd")?.args(["--nodaemon", "--config"]).arg(&config);
     let folder = with_slash(&place.root);
-    place.serve(&run, USER, &folder)
+    place.serve(run, USER, &folder)
 }
 
 /// rclone's server: an object store's idea of files, made to look like SFTP.
 pub(super) fn rclone(kit: &Kit) -> Result<Endpoint> {
-    let place = Place::new("rclone")?;
+    let place = Place::new(kit, "rclone")?;
     let authorized = place.path("authorized_keys");
     write(&authorized, read(&kit.public())?)?;
     let run = program("rclone")?
-        .args(["serve", "sftp", "--config", "", "--vfs-cache-mode", "off", "--addr"])
+        .args([
+            "serve",
+            "sftp",
+            "--config",
+            "",
+            "--vfs-cache-mode",
+            "off",
+            "--dir-cache-time",
+            "0s",
+            "--addr",
+        ])
         .arg(format!("127.0.0.1:{}", place.port))
         .args(["--user", USER, "--pass", PASSWORD, "--authorized-keys"])
         .arg(&authorized)
         .arg("--key")
         .arg(&place.host_key)
         .arg(&place.root);
-    place.serve(&run, USER, "/")
+    place.serve(run, USER, "/")
 }

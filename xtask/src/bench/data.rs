@@ -1,0 +1,149 @@
+//! What is moved: files that do not compress, and the check that they arrived.
+//!
+//! The check compares byte for byte with the source, which is at hand: nothing that a digest would notice
+//! escapes it.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::fault::{Result, While, bail, ensure};
+
+/// Bytes of one small file.
+pub(super) const SMALL: u64 = 4096;
+const PIECE: usize = 1 << 20;
+
+/// Where bytes that do not compress come from.
+fn noise() -> Result<File> {
+    File::open("/dev/urandom").doing(|| "opening /dev/urandom".to_owned())
+}
+
+/// Makes a file of so many bytes.
+pub(super) fn make_file(path: &Path, bytes: u64) -> Result<()> {
+    let mut to = File::create(path).doing(|| format!("making {}", path.display()))?;
+    let copied = std::io::copy(&mut noise()?.take(bytes), &mut to);
+    ensure!(copied.doing(|| format!("writing {}", path.display()))? == bytes, "/dev/urandom ended");
+    Ok(())
+}
+
+/// Makes `files` small files in `dirs` directories.
+pub(super) fn make_tree(path: &Path, files: usize, dirs: usize) -> Result<()> {
+    make_dir(path)?;
+    for dir in 0..dirs {
+        make_dir(&path.join(format!("d{dir:03}")))?;
+    }
+    let mut noise = noise()?;
+    let mut content = vec![0; SMALL as usize];
+    for file in 0..files {
+        noise.read_exact(&mut content).doing(|| "reading /dev/urandom".to_owned())?;
+        let path = path.join(format!("d{:03}/f{file:06}.dat", file % dirs));
+        crate::process::write(&path, &content)?;
+    }
+    Ok(())
+}
+
+/// Makes a directory of so many empty files; see [`NAME`].
+pub(super) fn make_wide(path: &Path, entries: usize) -> Result<()> {
+    make_dir(path)?;
+    for entry in 0..entries {
+        crate::process::write(&path.join(format!("{NAME}{entry:06}.txt")), [])?;
+    }
+    Ok(())
+}
+
+/// How every name in a wide directory begins.
+pub(super) const NAME: &str = "entry-";
+
+fn make_dir(path: &Path) -> Result<()> {
+    fs::create_dir(path).doing(|| format!("making {}", path.display()))
+}
+
+/// Errors unless both files hold the same.
+pub(super) fn same_file(one: &Path, other: &Path) -> Result<()> {
+    let (mut left, mut right) = (Vec::with_capacity(PIECE), Vec::with_capacity(PIECE));
+    let open = |path: &Path| File::open(path).doing(|| format!("opening {}", path.display()));
+    let (mut one_file, mut other_file) = (open(one)?, open(other)?);
+    let mut at = 0_usize;
+    loop {
+        for (file, piece) in [(&mut one_file, &mut left), (&mut other_file, &mut right)] {
+            piece.clear();
+            file.take(PIECE as u64).read_to_end(piece).doing(|| "comparing".to_owned())?;
+        }
+        ensure!(
+            left == right,
+            "{} and {} differ in the MiB from byte {at} on",
+            one.display(),
+            other.display()
+        );
+        if left.is_empty() {
+            return Ok(());
+        }
+        at += left.len();
+    }
+}
+
+/// Errors unless both folders hold the same names with the same content; returns the number of files.
+pub(super) fn same_tree(one: &Path, other: &Path) -> Result<usize> {
+    let names = |dir: &Path| -> Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).doing(|| format!("listing {}", dir.display()))? {
+            let entry = entry.doing(|| format!("listing {}", dir.display()))?;
+            names.push(PathBuf::from(entry.file_name()));
+        }
+        names.sort();
+        Ok(names)
+    };
+    let here = names(one)?;
+    ensure!(here == names(other)?, "{} and {} hold other names", one.display(), other.display());
+    let mut files = 0;
+    for name in here {
+        let (left, right) = (one.join(&name), other.join(&name));
+        if left.is_dir() {
+            files += same_tree(&left, &right)?;
+        } else {
+            same_file(&left, &right)?;
+            files += 1;
+        }
+    }
+    Ok(files)
+}
+
+/// Removes a file or a folder with all in it.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            bail!("removing {}: {error}", path.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{TempDir, write};
+
+    #[test]
+    fn what_differs_is_noticed() {
+        let dir = TempDir::new("same").unwrap();
+        let (one, other) = (dir.join("one"), dir.join("other"));
+        make_tree(&one, 6, 2).unwrap();
+        make_tree(&other, 6, 2).unwrap();
+        assert!(same_tree(&one, &other).is_err());
+        assert_eq!(same_tree(&one, &one).unwrap(), 6);
+        make_file(&dir.join("a"), 3 << 20).unwrap();
+        let mut bytes = std::fs::read(dir.join("a")).unwrap();
+        write(&dir.join("b"), &bytes).unwrap();
+        same_file(&dir.join("a"), &dir.join("b")).unwrap();
+        bytes[(2 << 20) + 5] ^= 1;
+        write(&dir.join("b"), &bytes).unwrap();
+        assert!(same_file(&dir.join("a"), &dir.join("b")).is_err());
+        write(&dir.join("b"), &bytes[..1 << 20]).unwrap();
+        assert!(same_file(&dir.join("a"), &dir.join("b")).is_err());
+        make_wide(&dir.join("wide"), 3).unwrap();
+        assert!(same_tree(&dir.join("wide"), &one).is_err());
+        remove(&dir.join("wide")).unwrap();
+        remove(&dir.join("wide")).unwrap();
+    }
+}

@@ -1,0 +1,383 @@
+//! One measured run: a client of someone's, a server of someone's, a link between them, a task.
+//!
+//! The time is that of the client's process from its start to its end, login included. What arrived is
+//! compared with what was sent after the clock has stopped; a run that moved the wrong bytes is an error.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::proxy::Proxy;
+use super::{data, meter};
+use crate::fault::{Result, While, bail, ensure};
+use crate::peers::drive;
+use crate::peers::servers::{self, Address, Endpoint, Kit};
+use crate::process::{Finished, Run, TempDir};
+
+/// One way over the far link; the round trip is twice that.
+pub(super) const DELAY: Duration = Duration::from_millis(25);
+/// Beyond this a run is an error.
+const LIMIT: Duration = Duration::from_secs(400);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Server {
+    Ferryd,
+    Sshd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    Ferry,
+    /// OpenSSH's, with its own choice of cipher or a named one.
+    Sftp(Option<&'static str>),
+    Rclone,
+    Lftp,
+    Curl,
+    /// Whoever of theirs lists quickest from sshd; found out once per run.
+    Quickest,
+    /// The same of those who can talk to both servers.
+    QuickestOfBoth,
+}
+
+pub(super) const GCM: Option<&str> = Some("aes128-gcm@openssh.com");
+pub(super) const CHACHA: Option<&str> = Some("chacha20-poly1305@openssh.com");
+
+/// Theirs that can list, to find the quickest.
+const LISTERS: [Client; 4] = [Client::Curl, Client::Rclone, Client::Sftp(None), Client::Lftp];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    Near,
+    /// [`DELAY`] each way.
+    Far,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Down,
+    Up,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// One file; its size depends on the link.
+    Big(Way),
+    /// The tree of small files for the near link, or the first so many files of the one for the far link.
+    Small(Way),
+    /// The names in one big directory.
+    List,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    pub(super) server: Server,
+    pub(super) client: Client,
+    pub(super) link: Link,
+    pub(super) task: Task,
+}
+
+/// How much is moved.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) big: u64,
+    pub(super) far_big: u64,
+    pub(super) files: usize,
+    pub(super) dirs: usize,
+    /// Small files over the far link, for ours.
+    pub(super) far_files: usize,
+    /// The same for theirs, whose rate there does not depend on the number: one after the other.
+    pub(super) far_files_theirs: usize,
+    pub(super) entries: usize,
+    pub(super) idle: usize,
+    pub(super) idle_theirs: usize,
+    pub(super) idle_wait: Duration,
+    pub(super) logins: usize,
+}
+
+/// What one run gave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    /// MB, files or entries per second.
+    pub(super) rate: f64,
+    /// Seconds of CPU.
+    pub(super) client: f64,
+    pub(super) server: f64,
+}
+
+/// Everything that runs have in common: data, servers, programs.
+pub(super) struct Ground {
+    pub(super) kit: Kit,
+    pub(super) sizes: Sizes,
+    pub(super) ferry: Option<PathBuf>,
+    pub(super) ferryd: Option<PathBuf>,
+    /// What the servers serve; `up` in it is where clients write.
+    root: PathBuf,
+    /// Where clients put what they fetch.
+    landing: PathBuf,
+    running: BTreeMap<Server, Endpoint>,
+    proxies: BTreeMap<Server, (Proxy, Address)>,
+    /// By whether it must talk to both servers.
+    quickest: BTreeMap<bool, Client>,
+    runs: usize,
+    /// Dropped after the servers.
+    _dir: TempDir,
+}
+
+impl Ground {
+    /// In memory where there is a file system for that.
+    pub(super) fn new(sizes: Sizes, ferry: Option<PathBuf>, ferryd: Option<PathBuf>) -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        let base = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let dir = TempDir::below(&base, "bench")?;
+        let (root, landing) = (dir.join("root"), dir.join("landing"));
+        for path in [&root, &landing, &root.join("up")] {
+            std::fs::create_dir(path).doing(|| format!("making {}", path.display()))?;
+        }
+        Ok(Self {
+            kit: Kit::measured(&base)?,
+            sizes,
+            ferry,
+            ferryd,
+            root,
+            landing,
+            running: BTreeMap::new(),
+            proxies: BTreeMap::new(),
+            quickest: BTreeMap::new(),
+            runs: 0,
+            _dir: dir,
+        })
+    }
+
+    /// Errors if the program of ours that it needs is not there.
+    pub(super) fn can(&self, job: Job) -> Result<()> {
+        ensure!(job.server != Server::Ferryd || self.ferryd.is_some(), "there is no ferryd yet");
+        ensure!(job.client != Client::Ferry || self.ferry.is_some(), "there is no ferry yet");
+        Ok(())
+    }
+
+    /// A running server; started when first asked for.
+    pub(super) fn server(&mut self, which: Server) -> Result<&Endpoint> {
+        if !self.running.contains_key(&which) {
+            let endpoint = match (which, &self.ferryd) {
+                (Server::Sshd, _) => servers::sshd_over(&self.kit, &self.root)?,
+                (Server::Ferryd, Some(program)) => servers::ferryd_over(&self.kit, program, &self.root)?,
+                (Server::Ferryd, None) => bail!("there is no ferryd yet"),
+            };
+            self.running.insert(which, endpoint);
+        }
+        self.running.get(&which).ok_or_else(|| crate::fault::Fault::new("the server is gone"))
+    }
+
+    /// Ends a server, so that what it holds from earlier rows does not count in the next.
+    pub(super) fn stop(&mut self, which: Server) {
+        self.proxies.remove(&which);
+        self.running.remove(&which);
+    }
+
+    fn address(&mut self, which: Server, link: Link) -> Result<Address> {
+        let near = self.server(which)?.at.clone();
+        if link == Link::Near {
+            return Ok(near);
+        }
+        if let Some((_, far)) = self.proxies.get(&which) {
+            return Ok(far.clone());
+        }
+        let proxy = Proxy::start(near.port, DELAY)?;
+        let far = near.behind(proxy.port)?;
+        self.proxies.insert(which, (proxy, far.clone()));
+        Ok(far)
+    }
+
+    /// The source of a task below the root, made when first asked for, and how much it is: bytes, files or
+    /// entries.
+    fn source(&self, job: Job) -> Result<(PathBuf, f64)> {
+        let sizes = self.sizes;
+        let theirs = job.client != Client::Ferry;
+        let (name, amount) = match (job.task, job.link) {
+            (Task::Big(_), Link::Near) => ("big".to_owned(), sizes.big as f64),
+            (Task::Big(_), Link::Far) => ("far-big".to_owned(), sizes.far_big as f64),
+            (Task::Small(_), Link::Near) => ("small".to_owned(), sizes.files as f64),
+            (Task::Small(_), Link::Far) => {
+                let files = if theirs { sizes.far_files_theirs } else { sizes.far_files };
+                (format!("far-small-{files}"), files as f64)
+            }
+            (Task::List, _) => ("wide".to_owned(), sizes.entries as f64),
+        };
+        let path = self.root.join(name);
+        if !path.exists() {
+            match job.task {
+                Task::Big(_) => data::make_file(&path, amount as u64)?,
+                Task::Small(_) if job.link == Link::Near => data::make_tree(&path, sizes.files, sizes.dirs)?,
+                Task::Small(_) => data::make_tree(&path, amount as usize, 5)?,
+                Task::List => data::make_wide(&path, sizes.entries)?,
+            }
+        }
+        Ok((path, amount))
+    }
+
+    /// Runs a job once.
+    pub(super) fn run(&mut self, job: Job) -> Result<Sample> {
+        let client = self.resolve(job.client)?;
+        let at = self.address(job.server, job.link)?;
+        let (source, amount) = self.source(job)?;
+        let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.runs += 1;
+        let landing = self.landing.join(format!("run-{}", self.runs));
+        let upload = format!("up/run-{}", self.runs);
+        let run = match job.task {
+            Task::Big(Way::Down) => self.get(client, &at, &name, &landing, false)?,
+            Task::Big(Way::Up) => self.put(client, &at, &source, &upload, false)?,
+            Task::Small(Way::Down) => self.get(client, &at, &name, &landing, true)?,
+            Task::Small(Way::Up) => self.put(client, &at, &source, &upload, true)?,
+            Task::List => self.list(client, &at, &name)?,
+        };
+        let process = self.server(job.server)?.process();
+        let (before, children) = (meter::Tree::of(process)?, meter::Spent::now()?);
+        let done = run.limit(LIMIT).finish()?.succeeded();
+        let log = || self.running.get(&job.server).map(Endpoint::tail).unwrap_or_default();
+        let done = done.doing(log)?;
+        let client = children.since()?;
+        let server = before.spent_when_settled()?;
+        let arrived = match job.task {
+            Task::Big(Way::Up) | Task::Small(Way::Up) => self.root.join(&upload),
+            _ => landing,
+        };
+        match job.task {
+            Task::Big(_) => data::same_file(&source, &arrived)?,
+            Task::Small(_) => {
+                let files = data::same_tree(&source, &arrived)?;
+                ensure!(files as f64 == amount, "{files} files arrived of {amount}");
+            }
+            Task::List => names_are_complete(&done, amount as usize)?,
+        }
+        data::remove(&arrived)?;
+        let unit = if matches!(job.task, Task::Big(_)) { 1e6 } else { 1.0 };
+        Ok(Sample { rate: amount / unit / done.time.as_secs_f64(), client, server })
+    }
+
+    /// Finds the quickest of their clients at listing, once: each lists from sshd three times.
+    fn resolve(&mut self, client: Client) -> Result<Client> {
+        let both = match client {
+            Client::Quickest => false,
+            Client::QuickestOfBoth => true,
+            _ => return Ok(client),
+        };
+        if let Some(found) = self.quickest.get(&both) {
+            return Ok(*found);
+        }
+        let mut best: Option<(f64, Client)> = None;
+        for client in LISTERS {
+            let job = Job { server: Server::Sshd, client, link: Link::Near, task: Task::List };
+            if let (true, Err(fault)) = (both, self.run(Job { server: Server::Ferryd, ..job })) {
+                println!("    {} is left out: {fault}", client.name());
+                continue;
+            }
+            let mut rate: f64 = 0.0;
+            for _ in 0..3 {
+                rate = rate.max(self.run(job)?.rate);
+            }
+            println!("    {} lists {rate:.0} entries/s from sshd", client.name());
+            if best.is_none_or(|(so_far, _)| rate > so_far) {
+                best = Some((rate, client));
+            }
+        }
+        let Some((_, found)) = best else { bail!("none of their clients lists") };
+        self.quickest.insert(both, found);
+        Ok(found)
+    }
+
+    /// The name of a client as rows show it, with the one that stands for the quickest.
+    pub(super) fn shown(&self, client: Client) -> &'static str {
+        let both = client == Client::QuickestOfBoth;
+        match (client, self.quickest.get(&both)) {
+            (Client::Quickest | Client::QuickestOfBoth, Some(found)) => found.name(),
+            _ => client.name(),
+        }
+    }
+
+    fn ferry(&self, command: &str, at: &Address) -> Result<Run> {
+        let Some(program) = &self.ferry else { bail!("there is no ferry yet") };
+        Ok(drive::ferry(&self.kit, program, at).arg(command))
+    }
+
+    fn get(&self, client: Client, at: &Address, name: &str, to: &Path, is_tree: bool) -> Result<Run> {
+        let remote = format!("{}{name}", at.folder);
+        let flags: &[&str] = if is_tree { &["-r"] } else { &[] };
+        match client {
+            Client::Ferry => {
+                Ok(self.ferry("get", at)?.args(flags).arg(drive::ferry_url(at, &remote)).arg(to))
+            }
+            Client::Sftp(cipher) => {
+                let batch = format!("get {} \"{remote}\" \"{}\"\n", flags.concat(), to.display());
+                drive::sftp_with(&self.kit, at, &cipher_flags(cipher), &batch)
+            }
+            _ => bail!("{} is only asked to list", client.name()),
+        }
+    }
+
+    fn put(&self, client: Client, at: &Address, from: &Path, name: &str, is_tree: bool) -> Result<Run> {
+        let remote = format!("{}{name}", at.folder);
+        let flags: &[&str] = if is_tree { &["-r"] } else { &[] };
+        match client {
+            Client::Ferry => {
+                Ok(self.ferry("put", at)?.args(flags).arg(from).arg(drive::ferry_url(at, &remote)))
+            }
+            Client::Sftp(cipher) => {
+                let batch = format!("put {} \"{}\" \"{remote}\"\n", flags.concat(), from.display());
+                drive::sftp_with(&self.kit, at, &cipher_flags(cipher), &batch)
+            }
+            _ => bail!("{} is only asked to list", client.name()),
+        }
+    }
+
+    fn list(&self, client: Client, at: &Address, name: &str) -> Result<Run> {
+        let kit = &self.kit;
+        let remote = format!("{}{name}", at.folder);
+        match client {
+            Client::Ferry => Ok(self.ferry("ls", at)?.arg("-U").arg(drive::ferry_url(at, &remote))),
+            Client::Sftp(cipher) => {
+                drive::sftp_with(kit, at, &cipher_flags(cipher), &format!("ls -1f \"{remote}\"\n"))
+            }
+            Client::Rclone => Ok(drive::rclone(kit, "lsf")?.arg(drive::rclone_remote(kit, at, &remote))),
+            Client::Lftp => drive::lftp(kit, at, &format!("cls -1 \"{remote}\"")),
+            Client::Curl => {
+                let url = drive::curl_url(at, &format!("{remote}/"));
+                Ok(drive::curl(kit, at)?.arg("--list-only").arg(url))
+            }
+            Client::Quickest | Client::QuickestOfBoth => bail!("the quickest has a name"),
+        }
+    }
+}
+
+fn cipher_flags(cipher: Option<&'static str>) -> Vec<&'static str> {
+    cipher.map(|cipher| vec!["-q", "-c", cipher]).unwrap_or_else(|| vec!["-q"])
+}
+
+/// Errors unless a listing names as many entries as there are.
+fn names_are_complete(done: &Finished, entries: usize) -> Result<()> {
+    let seen = done.stdout.lines().filter(|line| line.contains(data::NAME)).count();
+    ensure!(seen == entries, "`{}` names {seen} of {entries} entries", done.command);
+    Ok(())
+}
+
+impl Server {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ferryd => "ferryd",
+            Self::Sshd => "sshd",
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ferry => "ferry",
+            Self::Sftp(_) => "sftp",
+            Self::Rclone => "rclone",
+            Self::Lftp => "lftp",
+            Self::Curl => "curl",
+            Self::Quickest | Self::QuickestOfBoth => "the quickest of theirs",
+        }
+    }
+}

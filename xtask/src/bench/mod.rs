@@ -1,0 +1,376 @@
+//! `cargo xtask bench`: ours and theirs side by side in one run, as ratios, each with its bar.
+//!
+//! A table of scenarios; most are pairs of jobs ([`job`]) that are run in turn, A B A B …, at least five
+//! times, and up to fifteen where the bar lies within the spread. Rows say what came out ([`row`]); the link
+//! with a long round trip is ours ([`proxy`]) and checks itself first; CPU and memory come from `/proc`
+//! ([`meter`]). What is no pair of transfers stands in [`special`].
+//! Absolute figures are those of this machine at this hour: only ratios of one run mean something.
+
+mod data;
+mod job;
+mod meter;
+mod proxy;
+mod row;
+mod special;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::Verdict;
+use crate::fault::{Result, While, ensure};
+use crate::flags::Flags;
+use crate::peers;
+use crate::process::Run;
+use crate::repo;
+use job::{CHACHA, Client, GCM, Ground, Job, Link, Sample, Server, Sizes, Task, Way};
+use row::{Bar, Cpu, Row, Spread};
+
+pub(crate) const USAGE: &str =
+    "cargo xtask bench [--only NAME,…] [--pairs N] [--json FILE] [--quick] [--list]
+
+Builds ferryd and ferry (release), installs the peers, and runs ours and theirs in turn.
+  --only NAME   only scenarios whose name contains NAME
+  --pairs N     at least so many pairs (5); where the bar lies within the spread, up to 15
+  --json FILE   writes one line per row
+  --quick       small sizes and 3 pairs, for development; such figures prove nothing
+  --list        prints the scenarios
+
+Exit status: 0 if every bar that was asked for holds. A row whose peer falls below 60 % of what it is known
+to reach is void and does not hold: measure on a machine that has nothing else to do. A whole run takes about
+half an hour.";
+
+/// Pairs at most.
+const MOST_PAIRS: usize = 15;
+
+const FULL: Sizes = Sizes {
+    big: 1 << 30,
+    far_big: 256 << 20,
+    files: 10_000,
+    dirs: 100,
+    far_files: 500,
+    far_files_theirs: 100,
+    entries: 100_000,
+    idle: 1_000,
+    idle_theirs: 100,
+    idle_wait: Duration::from_secs(60),
+    logins: 48,
+};
+
+const QUICK: Sizes = Sizes {
+    big: 128 << 20,
+    far_big: 32 << 20,
+    files: 1_000,
+    dirs: 10,
+    far_files: 100,
+    far_files_theirs: 20,
+    entries: 10_000,
+    idle: 100,
+    idle_theirs: 20,
+    idle_wait: Duration::from_secs(3),
+    logins: 12,
+};
+
+struct Scenario {
+    name: &'static str,
+    about: &'static str,
+    bar: Bar,
+    measure: Measure,
+}
+
+/// How a scenario is measured.
+enum Measure {
+    /// Ours and theirs in turn.
+    Pair {
+        ours: Job,
+        theirs: Job,
+        /// What theirs is known to reach on two cores, with the sizes of [`FULL`].
+        known: f64,
+    },
+    /// Something else; it makes its own row.
+    Special(fn(&mut Bench, &Scenario) -> Result<Row>),
+}
+
+const fn near(server: Server, client: Client, task: Task) -> Job {
+    Job { server, client, link: Link::Near, task }
+}
+
+const fn far(server: Server, client: Client, task: Task) -> Job {
+    Job { server, client, link: Link::Far, task }
+}
+
+const fn pair(
+    name: &'static str,
+    about: &'static str,
+    bar: f64,
+    (ours, theirs): (Job, Job),
+    known: f64,
+) -> Scenario {
+    Scenario { name, about, bar: Bar::Ratio(bar), measure: Measure::Pair { ours, theirs, known } }
+}
+
+/// Ours and theirs as servers under the same client.
+const fn servers(client: Client, task: Task) -> (Job, Job) {
+    (near(Server::Ferryd, client, task), near(Server::Sshd, client, task))
+}
+
+use Server::{Ferryd, Sshd};
+use Task::{Big, List, Small};
+use Way::{Down, Up};
+
+const SFTP: Client = Client::Sftp(None);
+
+#[rustfmt::skip]
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "link",
+        about: "the far link under plain TCP: 50 ms, and no limit on the rate",
+        bar: Bar::AtLeast(300.0),
+        measure: Measure::Special(special::link),
+    },
+    pair("server-down-gcm", "1 GiB from ferryd and sshd, sftp with AES-GCM",
+        1.3, servers(Client::Sftp(GCM), Big(Down)), 321.0),
+    pair("server-up-gcm", "1 GiB to ferryd and sshd, sftp with AES-GCM",
+        1.3, servers(Client::Sftp(GCM), Big(Up)), 322.0),
+    pair("server-down-chacha", "1 GiB from ferryd and sshd, sftp with ChaCha20",
+        1.1, servers(Client::Sftp(CHACHA), Big(Down)), 268.0),
+    pair("server-up-chacha", "1 GiB to ferryd and sshd, sftp with ChaCha20",
+        1.1, servers(Client::Sftp(CHACHA), Big(Up)), 169.0),
+    // ferry chooses AES-GCM; sftp is told to, which is quicker than its default: the harder comparison.
+    pair("client-down", "1 GiB from sshd, ferry and sftp, both with AES-GCM",
+        1.2, (near(Sshd, Client::Ferry, Big(Down)), near(Sshd, Client::Sftp(GCM), Big(Down))), 321.0),
+    pair("client-up", "1 GiB to sshd, ferry and sftp, both with AES-GCM",
+        1.2, (near(Sshd, Client::Ferry, Big(Up)), near(Sshd, Client::Sftp(GCM), Big(Up))), 322.0),
+    pair("client-far-down", "256 MiB from sshd over 50 ms, ferry and sftp",
+        3.0, (far(Sshd, Client::Ferry, Big(Down)), far(Sshd, Client::Sftp(GCM), Big(Down))), 34.0),
+    pair("client-far-up", "256 MiB to sshd over 50 ms, ferry and sftp",
+        3.0, (far(Sshd, Client::Ferry, Big(Up)), far(Sshd, Client::Sftp(GCM), Big(Up))), 36.0),
+    pair("small-down", "10,000 x 4 KiB in 100 directories from sshd, ferry and sftp -r",
+        2.0, (near(Sshd, Client::Ferry, Small(Down)), near(Sshd, SFTP, Small(Down))), 1_870.0),
+    pair("small-up", "the same to sshd",
+        2.0, (near(Sshd, Client::Ferry, Small(Up)), near(Sshd, SFTP, Small(Up))), 2_190.0),
+    pair("small-down-both", "the same, ferry from ferryd against sftp -r from sshd",
+        3.0, (near(Ferryd, Client::Ferry, Small(Down)), near(Sshd, SFTP, Small(Down))), 1_870.0),
+    pair("small-up-both", "the same, ferry to ferryd against sftp -r to sshd",
+        3.0, (near(Ferryd, Client::Ferry, Small(Up)), near(Sshd, SFTP, Small(Up))), 2_190.0),
+    pair("small-far-down", "500 x 4 KiB from sshd over 50 ms, ferry; 100 of them, sftp -r",
+        10.0, (far(Sshd, Client::Ferry, Small(Down)), far(Sshd, SFTP, Small(Down))), 4.0),
+    pair("small-far-up", "500 x 4 KiB to sshd over 50 ms, ferry; 100 of them, sftp -r",
+        10.0, (far(Sshd, Client::Ferry, Small(Up)), far(Sshd, SFTP, Small(Up))), 6.0),
+    // curl of Debian 12 cannot log in to ferryd: what is known is of rclone, the next.
+    pair("list-server", "a directory of 100,000 entries, ferryd and sshd under the quickest that reaches both",
+        1.0, servers(Client::QuickestOfBoth, List), 60_000.0),
+    pair("list-client", "the same from sshd, ferry and the quickest of their clients",
+        1.0, (near(Sshd, Client::Ferry, List), near(Sshd, Client::Quickest, List)), 88_000.0),
+    Scenario {
+        name: "idle",
+        about: "memory of an idle session, of 1,000 at ferryd and of 100 at sshd",
+        bar: Bar::AtMost(100.0),
+        measure: Measure::Special(special::idle),
+    },
+    Scenario {
+        name: "logins",
+        about: "sftp that logs in and leaves, four at a time",
+        bar: Bar::None,
+        measure: Measure::Special(special::logins),
+    },
+    Scenario {
+        name: "hook",
+        about: "an empty hook, the hop to its thread included, in the median",
+        bar: Bar::Below(20.0),
+        measure: Measure::Special(special::hook),
+    },
+];
+
+/// A run of the bench.
+struct Bench {
+    ground: Ground,
+    pairs: usize,
+    is_quick: bool,
+}
+
+pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
+    let is_quick = flags.flag("--quick");
+    let list = flags.flag("--list");
+    let pairs: Option<usize> = flags.value("--pairs")?;
+    let json: Option<PathBuf> = flags.value("--json")?;
+    let only = flags.list("--only")?;
+    flags.end()?;
+    if list {
+        for scenario in SCENARIOS {
+            println!("{:<20} {}", scenario.name, scenario.about);
+        }
+        return Ok(Verdict::Good);
+    }
+    let pairs = pairs.unwrap_or(if is_quick { 3 } else { 5 });
+    ensure!((1..=MOST_PAIRS).contains(&pairs), "--pairs is 1 to {MOST_PAIRS}");
+    let scenarios: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| only.is_empty() || only.iter().any(|part| scenario.name.contains(part.as_str())))
+        .collect();
+    ensure!(!scenarios.is_empty(), "no scenario has {} in its name", only.join(" or "));
+    let mut file = match &json {
+        Some(path) => Some(std::fs::File::create(path).doing(|| format!("making {}", path.display()))?),
+        None => None,
+    };
+    peers::install(&["openssh", "sshd", "rclone", "lftp", "curl", "asyncssh"])?;
+    let (ferry, ferryd) = build()?;
+    let sizes = if is_quick { QUICK } else { FULL };
+    let mut bench = Bench { ground: Ground::new(sizes, ferry, ferryd)?, pairs, is_quick };
+    let start = Instant::now();
+    let mut rows = Vec::new();
+    for scenario in scenarios {
+        println!("\n=== {}: {}", scenario.name, scenario.about);
+        let row = bench.measure(scenario);
+        println!("{}\n{}", row::head(), row.line());
+        if let Some(file) = &mut file {
+            writeln!(file, "{}", row.json(is_quick)).doing(|| "writing the rows".to_owned())?;
+        }
+        rows.push(row);
+    }
+    println!(
+        "\n=== in {:.0} s{}",
+        start.elapsed().as_secs_f64(),
+        if is_quick { ", QUICK: proves nothing" } else { "" }
+    );
+    println!("{}", row::head());
+    for row in &rows {
+        println!("{}", row.line());
+        if !row.note.is_empty() {
+            println!("    {}", row.note);
+        }
+    }
+    let missed = rows.iter().filter(|row| row.holds() == Some(false)).count();
+    println!("{} bars hold, {missed} do not", rows.iter().filter(|row| row.holds() == Some(true)).count());
+    Ok(Verdict::from_faults(missed))
+}
+
+/// Builds ours as a new user does; `None` for a program that the workspace does not have yet.
+fn build() -> Result<(Option<PathBuf>, Option<PathBuf>)> {
+    let built = Run::new(repo::cargo())
+        .args(["build", "--release", "--locked", "-p", "client", "-p", "server"])
+        .dir(repo::root())
+        .watch(|_| {})?;
+    ensure!(built, "ferryd and ferry do not build");
+    let dir = repo::target_dir()?.join("release");
+    let program = |name: &str, package: &str| -> Result<Option<PathBuf>> {
+        let sources = ["src/main.rs".to_owned(), format!("src/bin/{name}.rs")];
+        if !sources.iter().any(|file| repo::root().join(package).join(file).exists()) {
+            return Ok(None);
+        }
+        let path = dir.join(name);
+        ensure!(path.is_file(), "building made no {}", path.display());
+        Ok(Some(path))
+    };
+    Ok((program("ferry", "client")?, program("ferryd", "server")?))
+}
+
+impl Bench {
+    /// Measures one scenario. What fails becomes a row that does not hold, so that one fault does not lose
+    /// the other rows.
+    fn measure(&mut self, scenario: &Scenario) -> Row {
+        let result = match &scenario.measure {
+            Measure::Pair { ours, theirs, known } => self.pair(scenario, *ours, *theirs, *known),
+            Measure::Special(measure) => measure(self, scenario),
+        };
+        result.unwrap_or_else(|fault| {
+            println!("    {fault}");
+            self.row(scenario, "ferry", "-", "-", format!("not measured: {fault}"))
+        })
+    }
+
+    /// A row with nothing measured yet.
+    fn row(&self, scenario: &Scenario, subject: &str, peer: &str, unit: &'static str, note: String) -> Row {
+        Row {
+            scenario: scenario.name,
+            subject: subject.to_owned(),
+            peer: peer.to_owned(),
+            ours: None,
+            theirs: None,
+            unit,
+            ratio: None,
+            bar: scenario.bar,
+            known: None,
+            cpu: None,
+            pairs: 0,
+            note,
+        }
+    }
+
+    fn pair(&mut self, scenario: &Scenario, ours: Job, theirs: Job, known: f64) -> Result<Row> {
+        self.ground.can(ours)?;
+        let unit = match ours.task {
+            Big(_) => "MB/s",
+            Small(_) => "files/s",
+            List => "entries/s",
+        };
+        let mut row = self.row(scenario, "", "", unit, String::new());
+        row.known = (!self.is_quick).then_some(known);
+        self.in_turn(&mut row, |ground| ground.run(ours), |ground| ground.run(theirs))?;
+        let name = |job: Job| format!("{} with {}", self.ground.shown(job.client), job.server.name());
+        (row.subject, row.peer) = (name(ours), name(theirs));
+        Ok(row)
+    }
+
+    /// Runs both in turn and fills the row's numbers.
+    fn in_turn(
+        &mut self,
+        row: &mut Row,
+        mut ours: impl FnMut(&mut Ground) -> Result<Sample>,
+        mut theirs: impl FnMut(&mut Ground) -> Result<Sample>,
+    ) -> Result<()> {
+        let mut samples: Vec<(Sample, Sample)> = Vec::new();
+        loop {
+            let pair = (ours(&mut self.ground)?, theirs(&mut self.ground)?);
+            println!("    {:>2}. {}", samples.len() + 1, described(pair, row.unit));
+            samples.push(pair);
+            row.pairs = samples.len();
+            row.ours = Spread::of(samples.iter().map(|(ours, _)| ours.rate));
+            row.theirs = Spread::of(samples.iter().map(|(_, theirs)| theirs.rate));
+            row.ratio = Spread::of(samples.iter().map(|(ours, theirs)| ours.rate / theirs.rate));
+            let ours = middle(samples.iter().map(|(ours, _)| *ours));
+            let theirs = middle(samples.iter().map(|(_, theirs)| *theirs));
+            row.cpu = ours.zip(theirs);
+            let is_enough = samples.len() >= self.pairs && (self.is_quick || !row.is_close());
+            if is_enough || samples.len() >= MOST_PAIRS {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn described((ours, theirs): (Sample, Sample), unit: &str) -> String {
+    let one = |sample: Sample| {
+        format!("{} (cpu {:.2} + {:.2} s)", row::shown(sample.rate), sample.client, sample.server)
+    };
+    format!("{} to {} {unit}, ratio {:.2}", one(ours), one(theirs), ours.rate / theirs.rate)
+}
+
+fn middle(samples: impl Iterator<Item = Sample> + Clone) -> Option<Cpu> {
+    let client = Spread::of(samples.clone().map(|sample| sample.client))?.median;
+    let server = Spread::of(samples.map(|sample| sample.server))?.median;
+    Some(Cpu { client, server })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_have_names_of_their_own() {
+        let mut names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SCENARIOS.len());
+    }
+
+    #[test]
+    fn pairs_differ_on_our_side_only() {
+        for scenario in SCENARIOS {
+            let Measure::Pair { ours, theirs, .. } = &scenario.measure else { continue };
+            assert_eq!((ours.task, ours.link), (theirs.task, theirs.link), "{}", scenario.name);
+            assert!(theirs.client != Client::Ferry && theirs.server == Sshd, "{}", scenario.name);
+            assert!(ours.client == Client::Ferry || ours.client == theirs.client, "{}", scenario.name);
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! What only our server does, and what it must withstand: sessions seen and ended, hooks, broken uploads,
+//! wrong logins, garbage.
+//!
+//! Each case starts a server of its own with the configuration that it needs.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Scene, bytes, holds, holds_names, is_absent, make, says};
+use crate::fault::{Fault, Result, While, ensure};
+use crate::peers::servers::{Address, Endpoint, Extra, Kit, ferryd_with};
+use crate::peers::{drive, program};
+use crate::process::{Run, Server, write};
+
+/// A test of our server alone.
+pub(in crate::peers) struct DaemonCase {
+    pub(in crate::peers) name: &'static str,
+    /// The peer that it needs, by name.
+    pub(in crate::peers) peer: &'static str,
+    pub(in crate::peers) run: fn(&Stage) -> Result<()>,
+}
+
+const fn case(name: &'static str, peer: &'static str, run: fn(&Stage) -> Result<()>) -> DaemonCase {
+    DaemonCase { name, peer, run }
+}
+
+pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
+    case("ferryd::stays_below_the_root", "openssh", stays_below_the_root),
+    case("ferryd::shows_nothing_of_a_broken_upload", "openssh", broken_upload),
+    case("ferryd::shows_and_ends_sessions", "openssh", shows_and_ends_sessions),
+    case("ferryd::blocks_by_hook", "openssh", blocks_by_hook),
+    case("ferryd::logs_by_hook", "openssh", logs_by_hook),
+    case("ferryd::keeps_permissions", "openssh", keeps_permissions),
+    case("ferryd::refuses_wrong_logins", "openssh", refuses_wrong_logins),
+    case("ferryd::finds_faults_in_its_configuration", "openssh", finds_faults),
+    case("ferryd::withstands_garbage_before_login", "openssh", garbage_before_login),
+    case("ferryd::withstands_malformed_packets", "asyncssh", malformed_packets),
+    case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
+];
+
+/// What a case of ours starts from.
+pub(in crate::peers) struct Stage<'a> {
+    kit: &'a Kit,
+    ferryd: &'a Path,
+    ferry: &'a Path,
+}
+
+impl<'a> Stage<'a> {
+    pub(in crate::peers) fn new(kit: &'a Kit, ferryd: &'a Path, ferry: &'a Path) -> Self {
+        Self { kit, ferryd, ferry }
+    }
+
+    fn start(&self, extra: &Extra<'_>) -> Result<Endpoint> {
+        ferryd_with(self.kit, self.ferryd, extra)
+    }
+
+    fn scene(&self, endpoint: &'a Endpoint) -> Result<Scene<'a>> {
+        Scene::new(self.kit, endpoint, self.ferry)
+    }
+
+    /// `ferryd` as the one who runs the server uses it.
+    fn control(&self, endpoint: &Endpoint) -> Result<Run> {
+        let socket = endpoint.control.as_ref();
+        let socket = socket.ok_or_else(|| Fault::new("the ready line names no control socket"))?;
+        Ok(Run::new(self.ferryd).env("HOME", self.kit.join("")).arg("--control").arg(socket))
+    }
+
+    /// The live sessions, one JSON object a line.
+    fn sessions(&self, endpoint: &Endpoint) -> Result<Vec<Value>> {
+        let text = self.control(endpoint)?.args(["sessions", "--json"]).text()?;
+        text.lines().map(|line| serde_json::from_str(line).doing(|| format!("reading `{line}`"))).collect()
+    }
+
+    /// Waits until the live sessions are as wanted.
+    fn wait(&self, endpoint: &Endpoint, is_wanted: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let sessions = self.sessions(endpoint)?;
+            if is_wanted(&sessions) {
+                return Ok(sessions);
+            }
+            ensure!(Instant::now() < end, "the sessions stay {sessions:?}\n{}", endpoint.tail());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn text<'a>(session: &'a Value, key: &str) -> &'a str {
+    session.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(session: &Value, key: &str) -> u64 {
+    session.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn sftp(scene: &Scene, batch: &str) -> Result<String> {
+    Ok(drive::sftp(scene.kit, &scene.at, batch)?.finish()?.succeeded()?.stdout)
+}
+
+fn sftp_fails(scene: &Scene, batch: &str) -> Result<String> {
+    let done = drive::sftp(scene.kit, &scene.at, batch)?.finish()?.refused()?;
+    Ok(done.stdout + &done.stderr)
+}
+
+/// Above the root is the root, and a link that leads out leads nowhere.
+fn stays_below_the_root(stage: &Stage) -> Result<()> {
+    let endpoint = stage.start(&Extra::default())?;
+    let scene = stage.scene(&endpoint)?;
+    says(&sftp(&scene, "cd /../../..\npwd\n")?, "directory: /\n")?;
+    let (secret, back) = (scene.here("secret"), scene.here("back"));
+    make(&secret, 8)?;
+    // A folder outside, beside the root, and a file in it.
+    let outside = scene.here("outside");
+    std::fs::create_dir(&outside).doing(|| "making a folder".to_owned())?;
+    for (link, target) in [("out", &secret), ("folder", &outside)] {
+        std::os::unix::fs::symlink(target, scene.there(link)).doing(|| "making a link".to_owned())?;
+    }
+    sftp_fails(&scene, &format!("get {} {}\n", scene.remote("out"), back.display()))?;
+    sftp_fails(&scene, &format!("get {} {}\n", secret.display(), back.display()))?;
+    sftp_fails(&scene, &format!("get /../..{} {}\n", secret.display(), back.display()))?;
+    is_absent(&back)?;
+    make(&scene.here("new"), 9)?;
+    let new = scene.here("new");
+    sftp_fails(&scene, &format!("put {} {}/inside\n", new.display(), scene.remote("folder")))?;
+    holds_names(&outside, &[])?;
+    // Either the link is replaced or the upload is refused; what it leads to stays as it was.
+    drive::sftp(scene.kit, &scene.at, &format!("put {} {}\n", new.display(), scene.remote("out")))?
+        .finish()?;
+    holds(&secret, &bytes(8))?;
+    // A link that the client makes itself leads no further.
+    drive::sftp(scene.kit, &scene.at, &format!("ln -s {} {}\n", secret.display(), scene.remote("own")))?
+        .finish()?;
+    sftp_fails(&scene, &format!("get {} {}\n", scene.remote("own"), back.display()))?;
+    is_absent(&back)
+}
+
+/// Starts an upload that takes a minute, and waits until some of it has arrived.
+fn slow_upload(stage: &Stage, scene: &Scene, name: &str) -> Result<(Server, Value)> {
+    let large = scene.here("large");
+    write(&large, vec![b'x'; 60 << 20])?;
+    // 8 Mbit per second.
+    let batch = format!("put {} {}\n", large.display(), scene.remote(name));
+    let script = scene.here("batch");
+    write(&script, batch)?;
+    let client = drive::openssh(scene.kit, &scene.at, "sftp")?
+        .args(["-l", "8000", "-b"])
+        .arg(&script)
+        .arg(format!("{}@127.0.0.1", scene.at.user));
+    let client = Server::start(&client)?;
+    let arrived = |session: &Value| number(session, "bytesReceived") > 500_000;
+    let sessions = stage.wait(scene.endpoint, |sessions| sessions.iter().any(arrived))?;
+    let session = sessions.into_iter().find(arrived);
+    Ok((client, session.ok_or_else(|| Fault::new("the session is gone"))?))
+}
+
+/// A client dies in the middle: under the name there is what was there before, at every moment.
+fn broken_upload(stage: &Stage) -> Result<()> {
+    let endpoint = stage.start(&Extra::default())?;
+    let scene = stage.scene(&endpoint)?;
+    make(&scene.there("old"), 1)?;
+    for name in ["new", "old"] {
+        let (client, _) = slow_upload(stage, &scene, name)?;
+        let names = |scene: &Scene| -> Result<()> {
+            holds(&scene.there("old"), &bytes(1))?;
+            is_absent(&scene.there("new"))?;
+            let listing = sftp(scene, &format!("ls -1a {}\n", scene.folder))?;
+            ensure!(!listing.contains("new"), "the listing shows the half file:\n{listing}");
+            Ok(())
+        };
+        names(&scene)?;
+        drop(client);
+        stage.wait(&endpoint, <[Value]>::is_empty)?;
+        names(&scene)?;
+        sftp_fails(&scene, &format!("get {} {}\n", scene.remote("new"), scene.here("x").display()))?;
+    }
+    Ok(())
+}
+
+fn shows_and_ends_sessions(stage: &Stage) -> Result<()> {
+    let endpoint = stage.start(&Extra::default())?;
+    let scene = stage.scene(&endpoint)?;
+    ensure!(stage.sessions(&endpoint)?.is_empty(), "there are sessions before the first");
+    let (mut client, session) = slow_upload(stage, &scene, "file")?;
+    let id = text(&session, "sessionId").to_owned();
+    for (key, wanted) in
+        [("userName", endpoint.at.user.as_str()), ("protocol", "SFTP"), ("clientIp", "127.0.0.1")]
+    {
+        ensure!(text(&session, key) == wanted, "`{key}` is not `{wanted}` in {session}");
+    }
+    let transfer = session.pointer("/transfers/0").cloned().unwrap_or_default();
+    ensure!(text(&transfer, "path").ends_with("/file"), "the transfer is not shown: {session}");
+    ensure!(text(&transfer, "direction") == "upload", "the direction is not shown: {session}");
+    let table = stage.control(&endpoint)?.arg("sessions").text()?;
+    says(&table, &endpoint.at.user)?;
+    says(&stage.control(&endpoint)?.args(["sessions", "show", &id]).text()?, "127.0.0.1")?;
+    // Nobody of that name: an error, and nobody is ended.
+    stage.control(&endpoint)?.args(["sessions", "kill", "--user", "nobody-else"]).finish()?.refused()?;
+    ensure!(!client.has_ended()?, "somebody else's end was this one's");
+    let start = Instant::now();
+    let kill = stage.control(&endpoint)?.args(["sessions", "kill", &id, "--reason", "enough of it"]);
+    kill.finish()?.succeeded()?;
+    stage.wait(&endpoint, <[Value]>::is_empty)?;
+    while !client.has_ended()? {
+        ensure!(start.elapsed() < Duration::from_secs(5), "the client goes on\n{}", client.log());
+        thread::sleep(Duration::from_millis(10));
+    }
+    is_absent(&scene.there("file"))?;
+    says(&endpoint.log(), "enough of it")?;
+    // Whoever comes next is served.
+    sftp(&scene, "pwd\n").map(drop)
+}
+
+const BLOCK: &str = "
+if (ExtractExt(CtxRelPath()) === '.exe') {
+  Session.BlockOperation('no programs, please');
+}
+";
+
+fn blocks_by_hook(stage: &Stage) -> Result<()> {
+    let endpoint = stage.start(&Extra { hooks: &[("BeforeFileUpload", BLOCK)], ..Extra::default() })?;
+    let scene = stage.scene(&endpoint)?;
+    make(&scene.here("file"), 1)?;
+    let (file, folder) = (scene.here("file"), &scene.folder);
+    let said = sftp_fails(&scene, &format!("put {} {folder}a.exe\n", file.display()))?;
+    says(&said, "Permission denied")?;
+    // Our client passes the words on.
+    let url = drive::ferry_url(&scene.at, &scene.remote("b.exe"));
+    let done = drive::ferry(scene.kit, stage.ferry, &scene.at).arg("put").arg(&file).arg(url).finish()?;
+    ensure!(done.code == Some(6), "ferry ends with {:?}, not 6:\n{}", done.code, done.stderr);
+    says(&done.stderr, "no programs, please")?;
+    sftp(&scene, &format!("put {} {folder}a.txt\n", file.display()))?;
+    holds(&scene.there("a.txt"), &bytes(1))?;
+    holds_names(&scene.root, &["a.txt"])
+}
+
+const LOG: &str = "
+{
+  Log(Session.GetID());
+  Log(Session.GetUser().Username);
+}
+";
+
+fn logs_by_hook(stage: &Stage) -> Result<()> {
+    let wait = "Log('closed ' + Session.GetID())";
+    let hooks = [("OnAuthSuccess", LOG), ("OnConnectionClose", wait)];
+    let mut endpoint = stage.start(&Extra { hooks: &hooks, ..Extra::default() })?;
+    let at = endpoint.at.clone();
+    drive::sftp(stage.kit, &at, "pwd\n")?.finish()?.succeeded()?;
+    let closed = endpoint.line(|line| line.contains("closed "))?;
+    let id: String = closed
+        .split_once("closed ")
+        .map(|(_, rest)| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect())
+        .unwrap_or_default();
+    ensure!(id.len() > 8, "no id in `{closed}`");
+    let log = endpoint.log();
+    let hooked = |word: &str| log.lines().any(|line| line.contains("OnAuthSuccess") && line.contains(word));
+    ensure!(hooked(&id) && hooked(&at.user), "the hook did not log id and user:\n{log}");
+    Ok(())
+}
+
+fn keeps_permissions(stage: &Stage) -> Result<()> {
+    let user = "[users.permissions]\n\"/\" = [\"list\", \"get\"]\n\"/in\" = [\"list\", \"put\", \"make\"]\n";
+    let endpoint = stage.start(&Extra { user, ..Extra::default() })?;
+    std::fs::create_dir(endpoint.root.join("in")).doing(|| "making a folder".to_owned())?;
+    make(&endpoint.root.join("file"), 1)?;
+    let scene = stage.scene(&endpoint)?;
+    make(&scene.here("new"), 2)?;
+    let (new, back) = (scene.here("new"), scene.here("back"));
+    sftp(&scene, &format!("get /file {}\nput {} /in/new\n", back.display(), new.display()))?;
+    holds(&back, &bytes(1))?;
+    holds(&endpoint.root.join("in/new"), &bytes(2))?;
+    for forbidden in [
+        format!("put {} /other\n", new.display()),
+        "rm /file\n".to_owned(),
+        "rename /file /in/file\n".to_owned(),
+        "rm /in/new\n".to_owned(),
+        "mkdir /folder\n".to_owned(),
+        "chmod 777 /file\n".to_owned(),
+        "ln -s /file /in/link\n".to_owned(),
+    ] {
+        says(&sftp_fails(&scene, &forbidden)?.to_lowercase(), "permission denied")?;
+    }
+    says(
+        &sftp_fails(&scene, &format!("get /in/new {}\n", back.display()))?.to_lowercase(),
+        "permission denied",
+    )?;
+    holds(&endpoint.root.join("file"), &bytes(1))?;
+    holds_names(&endpoint.root.join("in"), &["new"])
+}
+
+fn refuses_wrong_logins(stage: &Stage) -> Result<()> {
+    let mut endpoint = stage.start(&Extra::default())?;
+    let scene = Scene::new(stage.kit, &endpoint, stage.ferry)?;
+    let stranger = scene.here("stranger");
+    program("ssh-keygen")?
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&stranger)
+        .finish()?
+        .succeeded()?;
+    let at = endpoint.at.clone();
+    let nobody = Address { user: "nobody-else".to_owned(), ..at.clone() };
+    let unknown = drive::sftp(stage.kit, &nobody, "pwd\n")?.finish()?.refused()?;
+    says(&unknown.stderr, "Permission denied")?;
+    let wrong = drive::sftp_as(stage.kit, &at, &stranger, "pwd\n")?.finish()?.refused()?;
+    says(&wrong.stderr, "Permission denied")?;
+    let words = |text: &str| {
+        let line = text.lines().find(|line| line.contains("Permission denied")).unwrap_or_default();
+        line.replace("nobody-else", "").replace(&at.user, "")
+    };
+    ensure!(
+        words(&unknown.stderr) == words(&wrong.stderr),
+        "an unknown user reads other words:\n{}\n{}",
+        unknown.stderr,
+        wrong.stderr
+    );
+    endpoint.line(|line| line.contains("login failed") && line.contains("nobody-else"))?;
+    let secret = String::from_utf8_lossy(&crate::process::read(&stage.kit.key)?).into_owned();
+    let inner = secret.lines().nth(1).unwrap_or_default().to_owned();
+    ensure!(inner.len() > 20 && !endpoint.log().contains(&inner), "a key is in the log");
+    Ok(())
+}
+
+fn finds_faults(stage: &Stage) -> Result<()> {
+    let endpoint = stage.start(&Extra::default())?;
+    let scene = stage.scene(&endpoint)?;
+    let check = |text: &str| -> Result<(Option<i32>, String)> {
+        let file = scene.here("faulty.toml");
+        write(&file, text)?;
+        let done = Run::new(stage.ferryd)
+            .env("HOME", stage.kit.join(""))
+            .arg("--config")
+            .arg(&file)
+            .arg("check")
+            .finish()?;
+        Ok((done.code, done.stdout + &done.stderr))
+    };
+    let (code, said) = check("site = \"x\"\nprot = 5\n")?;
+    ensure!(code == Some(2), "an unknown key ends with {code:?}:\n{said}");
+    says(&said, "faulty.toml:2")?;
+    says(&said, "prot")?;
+    let (code, said) = check("[[listeners]]\nport = 70000\n")?;
+    ensure!(code == Some(2), "a port beyond all ends with {code:?}:\n{said}");
+    says(&said, "faulty.toml:2")?;
+    let (code, said) = check("[[users]]\nname = \"a\"\npassword = \"in clear\"\n")?;
+    ensure!(code == Some(2), "a password that is no hash ends with {code:?}:\n{said}");
+    ensure!(!said.contains("in clear"), "a secret is repeated:\n{said}");
+    Ok(())
+}
+
+fn garbage_before_login(stage: &Stage) -> Result<()> {
+    let endpoint = stage.start(&Extra::default())?;
+    let scene = stage.scene(&endpoint)?;
+    let noise = bytes(3);
+    let banner: &[u8] = b"SSH-2.0-garbage\r\n";
+    let long = [b"SSH-2.0-".as_slice(), &[b'a'; 100_000], b"\r\n"].concat();
+    let huge = [banner, &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0], noise.as_slice()].concat();
+    let empty_packet = [banner, &[0, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let messages: [&[u8]; 7] =
+        [b"", b"GET / HTTP/1.1\r\n\r\n", b"SSH-1.5-old\r\n", noise.as_slice(), &long, &huge, &empty_packet];
+    for message in messages {
+        let mut stream =
+            TcpStream::connect((Ipv4Addr::LOCALHOST, endpoint.at.port)).doing(|| "connecting".to_owned())?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).doing(|| "setting up".to_owned())?;
+        // The server may hang up before it has read all of it.
+        let _ = stream.write_all(message).and_then(|()| stream.shutdown(Shutdown::Write));
+        let mut answer = Vec::new();
+        let end = stream.take(1 << 20).read_to_end(&mut answer);
+        let is_over = end.is_ok() || answer.len() < 1 << 20;
+        ensure!(is_over, "the server goes on talking to garbage");
+        sftp(&scene, "pwd\n")?;
+    }
+    // Connections that are cut at every stage of a login leave nothing behind.
+    stage.wait(&endpoint, <[Value]>::is_empty)?;
+    ensure!(!endpoint.log().contains("panicked"), "something panicked:\n{}", endpoint.log());
+    Ok(())
+}
+
+const MALFORMED: &str = "
+import struct
+class Ear(asyncssh.SSHClientSession):
+    def connection_made(self, channel):
+        self.data, self.more = b'', asyncio.Event()
+    def data_received(self, data, kind):
+        self.data += data
+        self.more.set()
+    def connection_lost(self, error):
+        self.more.set()
+def packet(kind, *parts):
+    body = bytes([kind]) + b''.join(parts)
+    return struct.pack('>I', len(body)) + body
+def number(n):
+    return struct.pack('>I', n)
+init = packet(1, number(3))
+async def send(data):
+    channel, ear = await connection.create_session(Ear, subsystem='sftp', encoding=None)
+    channel.write(data)
+    return channel, ear
+async def is_closed(data):
+    channel, ear = await send(data)
+    await asyncio.wait_for(channel.wait_closed(), 15)
+async def status(data):
+    # The status of the first reply behind that to the greeting.
+    channel, ear = await send(init + data)
+    async def replies():
+        while True:
+            at, found = 0, []
+            while at + 4 <= len(ear.data):
+                size = struct.unpack('>I', ear.data[at:at + 4])[0]
+                if at + 4 + size > len(ear.data):
+                    break
+                found.append(ear.data[at + 4:at + 4 + size])
+                at += 4 + size
+            if len(found) >= 2:
+                return found
+            if channel.is_closing():
+                return None
+            ear.more.clear()
+            await ear.more.wait()
+    found = await asyncio.wait_for(replies(), 15)
+    channel.close()
+    if found is None:
+        return 'closed'
+    assert found[1][0] == 101, found
+    return struct.unpack('>I', found[1][5:9])[0]
+# What cannot be a packet ends the channel.
+await is_closed(b'\\xff\\xff\\xff\\xff' + b'x' * 100)
+await is_closed(init + b'\\x7f\\xff\\xff\\xff' + b'x' * 100)
+await is_closed(packet(17, number(1), number(0)))
+# What is cut short or unknown is told so, or ends the channel.
+assert await status(packet(250, number(7))) == 8
+assert await status(packet(200, number(7), number(3), b'a@b')) == 8
+assert await status(packet(5, number(7), number(4), b'none', b'\\0' * 8, number(100))) in (4, 'closed')
+assert await status(packet(4, number(7), number(4), b'none')) in (4, 'closed')
+for data in [packet(3, number(7), number(4000), b'short'), packet(17, number(7)), packet(5, number(7), b'x'),
+             packet(9, number(7), number(1), b'/', number(0xffffffff)), packet(3), packet(0)]:
+    assert await status(data) in (4, 5, 8, 'closed'), data
+# An endless path, one with a zero in it.
+assert await status(packet(17, number(7), number(20000), b'a/' * 10000)) in (2, 4, 5)
+assert await status(packet(17, number(7), number(3), b'a\\0b')) in (2, 4, 5)
+# The other session of this connection lives.
+assert (await sftp.stat('.')).type == 2
+";
+
+fn malformed_packets(stage: &Stage) -> Result<()> {
+    let endpoint = stage.start(&Extra::default())?;
+    let done =
+        drive::asyncssh(stage.kit, &endpoint.at, MALFORMED)?.limit(Duration::from_secs(120)).finish()?;
+    done.succeeded().doing(|| endpoint.tail())?;
+    ensure!(!endpoint.log().contains("panicked"), "something panicked:\n{}", endpoint.log());
+    stage.wait(&endpoint, <[Value]>::is_empty).map(drop)
+}
+
+fn passes_ssh_audit(stage: &Stage) -> Result<()> {
+    let endpoint = stage.start(&Extra::default())?;
+    let done = program("ssh-audit")?
+        .env("HOME", stage.kit.join(""))
+        .args(["-j", "--skip-rate-test", "-p", &endpoint.at.port.to_string(), "127.0.0.1"])
+        .limit(Duration::from_secs(120))
+        .finish()?;
+    let said: Value =
+        serde_json::from_str(&done.stdout).doing(|| format!("reading `{}`{}", done.stdout, done.stderr))?;
+    let mut failures = Vec::new();
+    let mut warnings = Vec::new();
+    let mut seen = 0;
+    for part in ["kex", "key", "enc", "mac"] {
+        for entry in said.get(part).and_then(Value::as_array).into_iter().flatten() {
+            seen += 1;
+            let name = text(entry, "algorithm").to_owned();
+            let notes = |key: &str| {
+                let notes = entry.pointer(&format!("/notes/{key}")).and_then(Value::as_array);
+                notes.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+            };
+            failures.extend(notes("fail").into_iter().map(|note| format!("{name}: {note}")));
+            warnings.extend(notes("warn").into_iter().map(|note| format!("{name}: {note}")));
+        }
+    }
+    ensure!(seen >= 8, "ssh-audit saw {seen} algorithms only:\n{}", done.stdout);
+    ensure!(failures.is_empty(), "ssh-audit fails: {failures:?}");
+    let known =
+        |warning: &&String| warning.starts_with("curve25519-sha256") && warning.contains("post-quantum");
+    let other: Vec<&String> = warnings.iter().filter(|warning| !known(warning)).collect();
+    ensure!(other.is_empty(), "ssh-audit warns: {other:?}");
+    Ok(())
+}
