@@ -2,7 +2,8 @@
 //!
 //! Each connection is a session of the site; whatever way it ends, the session is closed exactly once.
 //! Time to log in, tries, idle time and channels are bounded. Only the SFTP subsystem is served: shells,
-//! commands and forwarding are shown to the hooks and refused.
+//! commands and forwarding are shown to the hooks and refused. A session's cipher stays empty: the SSH
+//! library tells it to clients only.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
