@@ -22,6 +22,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload;
 
+/// The target of lines about logins; stable, for those who count failures.
+const AUTH: &str = "auth";
+
 /// Entries that may wait for an output.
 const QUEUED: usize = 16_384;
 
@@ -331,12 +334,12 @@ impl EventSink for SessionSink {
         match &event.what {
             What::LoginFailed { user, method, reason } => {
                 let user = escape(user);
-                tracing::warn!(%user, %address, %method, %session, ?reason, "login failed");
+                tracing::warn!(target: AUTH, %user, %address, %method, %session, ?reason, "login failed");
             }
             What::LoggedIn { user, methods } => {
                 let _ = self.who.user.set(Arc::clone(user));
                 let (user, methods) = (escape(user), methods.join(","));
-                tracing::info!(%user, %address, %methods, %session, "logged in");
+                tracing::info!(target: AUTH, %user, %address, %methods, %session, "logged in");
             }
             What::Closed(ending) => {
                 let (reason, actor) = (&*ending.reason, &ending.actor);

@@ -2,8 +2,7 @@
 //!
 //! A section stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->`; what is between the
 //! two is replaced by the output of a command of ours, so a table is written once, in code. A marker that
-//! is absent, doubled or not closed is an error. The table of sections is empty until `ferryd docs` and
-//! `ferry docs` exist.
+//! is absent, doubled or not closed is an error.
 
 use crate::Verdict;
 use crate::fault::{Fault, Result, While, ensure};
@@ -25,7 +24,18 @@ struct Section {
     cargo: &'static [&'static str],
 }
 
-const SECTIONS: &[Section] = &[];
+const SECTIONS: &[Section] = &[
+    Section {
+        file: "docs/hooks.md",
+        marker: "events",
+        cargo: &["run", "-q", "-p", "server", "--", "docs", "events"],
+    },
+    Section {
+        file: "docs/ferry.md",
+        marker: "reference",
+        cargo: &["run", "-q", "-p", "client", "--", "docs", "reference"],
+    },
+];
 
 pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     let check = flags.flag("--check");

@@ -553,6 +553,7 @@ impl Config {
 
     /// Makes paths absolute and fills in the ones that depend on others.
     fn complete(&mut self, base: &Path) {
+        let base = Base(base);
         let data = base.join(&self.data);
         self.control = match self.control.as_os_str().is_empty() {
             true => data.join("control.sock"),
@@ -562,22 +563,32 @@ impl Config {
             self.host_keys.push(data.join("host_ed25519"));
         }
         for key in &mut self.host_keys {
-            *key = base.join(&key);
+            *key = base.join(key);
         }
         for user in &mut self.users {
             user.home = if user.home.as_os_str().is_empty() {
                 data.join("homes").join(&user.name)
             } else {
                 // The name was found to be one plain segment: it cannot lead elsewhere.
-                base.join(user.home.to_string_lossy().replace("%u", &user.name))
+                base.join(Path::new(&user.home.to_string_lossy().replace("%u", &user.name)))
             };
-            user.keys_file = user.keys_file.take().map(|f| base.join(f));
+            user.keys_file = user.keys_file.take().map(|f| base.join(&f));
         }
         for hook in &mut self.hooks {
             hook.file = base.join(&hook.file);
         }
-        self.log.audit = self.log.audit.take().map(|f| base.join(f));
+        self.log.audit = self.log.audit.take().map(|f| base.join(&f));
         self.data = data;
+    }
+}
+
+/// The folder of the configuration.
+struct Base<'a>(&'a Path);
+
+impl Base<'_> {
+    /// `path` from here, without what says nothing (`.`, doubled slashes).
+    fn join(&self, path: &Path) -> PathBuf {
+        self.0.join(path).components().collect()
     }
 }
 

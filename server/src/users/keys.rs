@@ -7,10 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// A public key in one-line form, the comment dropped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     kind: String,
     blob: Vec<u8>,
+}
+
+impl std::fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, STANDARD.encode(&self.blob))
+    }
 }
 
 impl PublicKey {

@@ -1,0 +1,86 @@
+//! Hooks as an administrator writes them.
+
+use crate::support::*;
+
+fn hook(event: &str, file: &str, more: &str) -> String {
+    format!("\n[[hooks]]\nevent = \"{event}\"\nfile = \"{file}\"\n{more}\n")
+}
+
+#[tokio::test]
+async fn uploads_are_blocked_by_extension_with_words() {
+    let block = "if (ExtractExt(CtxRelPath()) === '.exe') Session.BlockOperation('no programs here');";
+    let s = Server::start(&(user("alice") + &hook("BeforeFileUpload", "b.js", "")), &[("b.js", block)]);
+    let a = s.login("alice").await;
+    let e = put(&a, "/x.exe", "MZ").await.err().unwrap();
+    assert!(format!("{e:#}").contains("no programs here"), "{e:#}");
+    put(&a, "/x.txt", "text").await.unwrap();
+    assert_eq!(names(&a, "/").await.unwrap(), ["x.txt"]);
+}
+
+#[tokio::test]
+async fn a_login_is_logged_and_a_listing_loses_names() {
+    let log = "Log('session', Session.GetID(), 'is', Session.GetUser().GetName());";
+    let hide = "Session.RemoveFromListDir('*.tmp');";
+    let config = user("alice") + &hook("OnAuthSuccess", "l.js", "") + &hook("OnDirList", "h.js", "");
+    let s = Server::start(&config, &[("l.js", log), ("h.js", hide)]);
+    let a = s.login("alice").await;
+    let id = s.sessions()[0]["sessionId"].as_str().unwrap().to_string();
+    s.logged(&[&format!("session {id} is alice")]).await;
+    put(&a, "/a.tmp", "").await.unwrap();
+    put(&a, "/b", "").await.unwrap();
+    assert_eq!(names(&a, "/").await.unwrap(), ["b"]);
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_blocks_unless_it_may_pass() {
+    let config = user("thrown")
+        + &user("looped")
+        + &user("passed")
+        + &hook("BeforeFileUpload", "t.js", "users = [\"thrown\"]")
+        + &hook("BeforeFileUpload", "l.js", "users = [\"looped\"]\ntime = \"200ms\"")
+        + &hook("BeforeFileUpload", "t.js", "users = [\"passed\"]\non_error = \"pass\"");
+    let s =
+        Server::start(&config, &[("t.js", "let a = 1;\nthrow new Error('oops');"), ("l.js", "for (;;) {}")]);
+    for name in ["thrown", "looped"] {
+        let e = put(&s.login(name).await, "/f", "x").await.err().unwrap();
+        assert!(format!("{e:#}").contains("a rule of this server failed"), "{e:#}");
+        assert_eq!(
+            std::fs::read_dir(s.home(name)).unwrap().flatten().filter(|e| e.file_name() == "f").count(),
+            0
+        );
+    }
+    s.logged(&["oops", "t.js", ":2"]).await;
+    put(&s.login("passed").await, "/f", "x").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_commit_keeps_the_old_content_and_after_runs_later() {
+    let refuse = "if (CtxRelPath() !== '/ok') Session.BlockOperation('not today');";
+    let after = "Log('arrived', CtxRelPath());";
+    let config = user("alice") + &hook("BeforeCommit", "r.js", "") + &hook("AfterFileUpload", "a.js", "");
+    let s = Server::start(&config, &[("r.js", refuse), ("a.js", after)]);
+    std::fs::create_dir_all(s.home("alice")).unwrap();
+    std::fs::write(s.home("alice").join("old"), "old").unwrap();
+    let a = s.login("alice").await;
+    for name in ["/old", "/new"] {
+        let e = put(&a, name, "new content").await.err().unwrap();
+        assert!(format!("{e:#}").contains("not today"), "{e:#}");
+    }
+    assert_eq!(std::fs::read_to_string(s.home("alice").join("old")).unwrap(), "old");
+    assert!(!s.home("alice").join("new").exists());
+    put(&a, "/ok", "x").await.unwrap();
+    s.logged(&["arrived /ok"]).await;
+    assert!(!s.log().contains("arrived /new"));
+}
+
+#[tokio::test]
+async fn handlers_of_a_user_run_before_those_of_all() {
+    let config = user("alice")
+        + &hook("BeforeFileUpload", "all.js", "priority = -5")
+        + &hook("BeforeFileUpload", "own.js", "users = [\"alice\"]\npriority = 5");
+    let note =
+        |s: &str| format!("Session.AddCustomData('{s}'); Log('order ' + Session.GetAllCustomData().join());");
+    let s = Server::start(&config, &[("all.js", &note("all")), ("own.js", &note("own"))]);
+    put(&s.login("alice").await, "/f", "").await.unwrap();
+    s.logged(&["order own,all"]).await;
+}

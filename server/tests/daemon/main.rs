@@ -1,0 +1,17 @@
+//! The real `ferryd` as a process: driven over SFTP by the client library, by its own commands and by signals.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
+#[allow(unreachable_pub, reason = "shared by the modules of one test")]
+mod support;
+
+mod config;
+mod hooks;
+mod life;
+mod rules;
+mod sessions;

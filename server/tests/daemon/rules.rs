@@ -1,0 +1,98 @@
+//! Who may log in, and what is allowed where.
+
+use session_core::error::ErrorKind;
+use session_core::fs::*;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn permissions_are_by_path() {
+    let rules = "[users.permissions]\n\"/\" = [\"list\", \"get\"]\n\"/in\" = [\"put\"]\n\"/keep\" = [\"list\", \"get\", \"put\"]\n";
+    let nothing = "[users.permissions]\n\"/in\" = \"full\"\n";
+    let config = user("alice") + rules + &user("reader") + "read_only = true\n" + &user("none") + nothing;
+    let s = Server::start(&config, &[]);
+    for name in ["alice", "reader", "none"] {
+        for dir in ["in", "keep"] {
+            std::fs::create_dir_all(s.home(name).join(dir)).unwrap();
+            std::fs::write(s.home(name).join(dir).join("there"), "there").unwrap();
+        }
+    }
+    let a = s.login("alice").await;
+    put(&a, "/in/mine", "x").await.unwrap();
+    assert_eq!(std::fs::read_to_string(s.home("alice").join("in/mine")).unwrap(), "x");
+    let denied = |r: session_core::error::Result<()>, what: &str| {
+        let kind = r.err().unwrap_or_else(|| panic!("{what} is allowed")).kind();
+        assert!(matches!(kind, ErrorKind::PermissionDenied | ErrorKind::Refused), "{what}: {kind:?}");
+    };
+    denied(names(&a, "/in").await.map(drop), "list in");
+    denied(get(&a, "/in/there").await.map(drop), "get in");
+    denied(a.fs().remove_file(&path("/in/there")).await, "remove in");
+    denied(put(&a, "/x", "").await, "put /");
+    put(&a, "/keep/y", "y").await.unwrap();
+    assert_eq!(get(&a, "/keep/y").await.unwrap(), "y");
+    denied(a.fs().remove_file(&path("/keep/y")).await, "remove keep");
+    denied(a.fs().rename(&path("/keep/y"), &path("/keep/z"), Replace::No).await, "rename keep");
+    let r = s.login("reader").await;
+    assert_eq!(get(&r, "/keep/there").await.unwrap(), "there");
+    denied(put(&r, "/f", "").await, "put read-only");
+    denied(r.fs().remove_file(&path("/keep/there")).await, "remove read-only");
+    assert!(s.home("reader").join("keep/there").exists());
+    let n = s.login("none").await;
+    denied(get(&n, "/keep/there").await.map(drop), "no rule");
+    assert_eq!(get(&n, "/in/there").await.unwrap(), "there");
+}
+
+#[tokio::test]
+async fn addresses_and_switched_off_accounts() {
+    let config =
+        user("far") + "addresses = [\"192.0.2.0/24\"]\n" + &user("near") + "addresses = [\"127.0.0.0/8\"]\n";
+    let s = Server::start(&(config + &user("off") + "enabled = false\n"), &[]);
+    s.login("near").await;
+    for name in ["far", "off"] {
+        assert_eq!(s.try_login(name, PASSWORD).await.err().unwrap().kind(), ErrorKind::Unauthenticated);
+    }
+    s.logged(&["login failed", "far", "from this address"]).await;
+}
+
+#[tokio::test]
+async fn two_factors_are_a_key_and_then_the_password() {
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("id");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "t", "-f"])
+        .arg(&file)
+        .status();
+    if !made.is_ok_and(|s| s.success()) {
+        eprintln!("skipped: there is no ssh-keygen");
+        return;
+    }
+    let public = std::fs::read_to_string(keys.path().join("id.pub")).unwrap();
+    let config =
+        user("alice") + &format!("keys = [\"{}\"]\nrequire = [\"publickey\", \"password\"]\n", public.trim());
+    let s = Server::start(&config, &[]);
+    let open = |password: &str, key: bool| {
+        let options = s.options("alice", password);
+        let options = if key { options.identities(vec![file.clone()]) } else { options };
+        client::connect::open_url(options, std::sync::Arc::new(session_core::batch::Unattended))
+    };
+    put(&open(PASSWORD, true).await.unwrap(), "/f", "").await.unwrap();
+    assert_eq!(open("wrong", true).await.err().unwrap().kind(), ErrorKind::Unauthenticated);
+    assert_eq!(open(PASSWORD, false).await.err().unwrap().kind(), ErrorKind::Unauthenticated);
+    let line = s.logged(&["logged in", "alice"]).await;
+    assert_eq!(line["methods"], "publickey,password");
+}
+
+#[tokio::test]
+async fn sessions_of_a_user_and_tries_are_limited() {
+    let s = Server::start(&("[limits]\nper_user = 1\ntries = 1\n".to_string() + &user("alice")), &[]);
+    let a = s.login("alice").await;
+    assert!(s.try_login("alice", PASSWORD).await.is_err());
+    put(&a, "/f", "").await.unwrap();
+    a.close().await;
+    until("the session to be gone", || s.sessions().is_empty()).await;
+    // One try: the connection ends before the client's second method.
+    let e = s.try_login("alice", "wrong").await.err().unwrap();
+    assert!(matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::Unauthenticated), "{e:#}");
+    s.logged(&["too many failed logins"]).await;
+    s.login("alice").await;
+}
