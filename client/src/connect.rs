@@ -21,7 +21,7 @@ use session_core::trust::Fingerprint;
 #[cfg(feature = "sftp")]
 use futures_util::future::join_all;
 #[cfg(feature = "sftp")]
-use proto_sftp::{client::SftpRemote, ssh::connect::SshConnection};
+use proto_sftp::{client::Config as SftpConfig, ssh::connect::SshConnection};
 
 #[cfg(feature = "sftp")]
 use crate::pooled::Pooled;
@@ -200,35 +200,27 @@ pub async fn open_url(options: Options, decider: Arc<dyn Decider>) -> Result<Con
     ssh.password = options.password.clone();
     ssh.identities = options.identities.clone();
     ssh.fingerprints = options.fingerprints.clone();
-    if let Some(file) = &options.known_hosts {
-        ssh.known_hosts = vec![file.clone()];
-    }
+    ssh.known_hosts = options.known_hosts.clone().map(|file| vec![file]);
     if options.accept_new {
         ssh.policy = HostKeyPolicy::AcceptNew;
     }
     ssh.timeout = options.timeout;
-    let connection = connect(&ssh, &session, &decider).await?;
-    session.set_tls(&connection.cipher);
-    session.set_client_version(connection.server.as_bytes());
-    let first = Arc::new(sftp(&connection).await?);
+    ssh.session = Some(Arc::clone(&session));
+    let connection = connect(ssh, decider).await?;
+    let first = Arc::new(connection.sftp(&SftpConfig::default()).await?);
     let home = first.home().clone();
     // A short line is not helped by more channels; a long one is bound by the window of each.
-    let more = if connection.delay >= LONG_LINE { options.channels.saturating_sub(1) } else { 0 };
-    let opened = join_all((0..more).map(|_| sftp(&connection))).await;
+    let more = if connection.delay() >= LONG_LINE { options.channels.saturating_sub(1) } else { 0 };
+    let config = SftpConfig::default();
+    let opened = join_all((0..more).map(|_| connection.sftp(&config))).await;
     let others: Vec<Arc<dyn Filesystem>> =
         opened.into_iter().flatten().map(|r| Arc::new(r) as Arc<dyn Filesystem>).collect();
     let fs: Arc<dyn Filesystem> =
         if others.is_empty() { first } else { Arc::new(Pooled::new(first, others)) };
-    let methods = connection.methods.clone();
+    let methods = connection.methods().to_vec();
     let mut connected = guard(session, Account::named(options.user.as_str()), methods, fs, home)?;
     connected.connection = Some(connection);
     Ok(connected)
-}
-
-#[cfg(feature = "sftp")]
-async fn sftp(connection: &SshConnection) -> Result<SftpRemote> {
-    let (reader, writer) = connection.open_sftp().await?;
-    SftpRemote::connect(reader, writer, &proto_sftp::client::Config::default()).await
 }
 
 /// Connects and logs in. This build has no protocol: `Unsupported`.

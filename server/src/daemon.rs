@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, join_all};
-use proto_sftp::ssh::hostkey;
+use proto_sftp::ssh::hostkey::{HostKeyKind, HostKeys};
 use proto_sftp::ssh::listen::{SshServer, SshServerOptions};
 use serde_json::{Value, json};
 use session_core::auth::Site;
@@ -50,7 +50,9 @@ impl Daemon {
         let registry = SessionRegistry::new(config.limits.caps());
         let engine = Engine::new(EngineLimits::default());
         let keys = host_keys(&config)?;
-        let fingerprints = keys.iter().map(hostkey::fingerprint).collect();
+        // `SHA256:…` alone: what `--host-key` and other clients take.
+        let bare = |f: String| f.split(' ').next_back().unwrap_or_default().to_string();
+        let fingerprints = keys.fingerprints().into_iter().map(bare).collect();
         let limits = config.limits.clone();
         let control = config.control.clone();
         let wanted = config.listeners.clone();
@@ -68,14 +70,14 @@ impl Daemon {
             match listener.protocol {
                 ListenerProtocol::Sftp => {
                     let options = SshServerOptions {
-                        keys: keys.clone(),
                         tries: limits.tries,
                         login_time: limits.login_time,
-                        idle_time: limits.idle_time,
-                        ..SshServerOptions::default()
+                        idle: Some(limits.idle_time).filter(|t| !t.is_zero()),
+                        ..SshServerOptions::new(keys.clone())
                     };
-                    let ssh = SshServer::new(Arc::clone(&site) as Arc<dyn Site>, options)?;
-                    tokio::spawn(ssh.serve(socket, shutdown.clone()));
+                    let ssh = SshServer::new(options, Arc::clone(&site) as Arc<dyn Site>)?;
+                    let stop = shutdown.clone();
+                    tokio::spawn(async move { ssh.serve(socket, stop).await });
                     addresses.push(("sftp", real));
                 }
             }
@@ -244,25 +246,21 @@ impl Daemon {
     }
 }
 
-fn host_keys(config: &Config) -> Result<Vec<hostkey::PrivateKey>> {
+fn host_keys(config: &Config) -> Result<HostKeys> {
     let own = config.data.join("host_ed25519");
-    let mut keys = Vec::new();
+    let mut keys = HostKeys::new();
     for path in &config.host_keys {
         // Only our own key is made where it is missing: a named one that is missing is a mistake.
-        let loaded = if *path == own {
+        if *path == own {
             std::fs::create_dir_all(&config.data)?;
-            hostkey::load_or_create(path)
+            let (more, made) = keys.load_or_make(path, HostKeyKind::Ed25519)?;
+            keys = more;
+            if made {
+                tracing::info!("a host key was made: {}", path.display());
+            }
         } else {
-            hostkey::load(path).map(|key| (key, false))
-        };
-        let (key, made) = loaded.map_err(|e| {
-            let words = format!("host key {}: {}", path.display(), e.peer_words());
-            e.with_detail(words)
-        })?;
-        if made {
-            tracing::info!(fingerprint = hostkey::fingerprint(&key), "a host key was made");
+            keys = keys.load(path)?;
         }
-        keys.push(key);
     }
     Ok(keys)
 }

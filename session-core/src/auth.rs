@@ -343,6 +343,17 @@ impl Login {
         }
     }
 
+    /// A proof that the protocol itself found to be none (an expired certificate, a signature with
+    /// SHA-1): counts, is logged and is asked about as any other failed attempt. The reason is for the
+    /// log only.
+    pub async fn fail(&mut self, user: &str, method: Method, reason: &str) -> Step {
+        self.begin(user).await;
+        if self.tries_left == 0 || self.session.is_cut() {
+            return Step::Exhausted;
+        }
+        self.failed(user, method, reason).await
+    }
+
     async fn failed(&mut self, user: &str, method: Method, reason: &str) -> Step {
         self.tries_left = self.tries_left.saturating_sub(1);
         self.session.note_error(&Error::new(ErrorKind::Unauthenticated).with_detail("login failed"));

@@ -18,6 +18,8 @@ pub mod batch;
 pub mod capability;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "digest")]
+pub mod digest;
 pub mod error;
 pub mod event;
 pub mod fs;

@@ -3,8 +3,8 @@
 //! Chunks are read and written side by side within a window that grows while the answers take long, so
 //! the transfer is bound by the line and not by its delay; memory is bounded by the largest window. A
 //! file of some size goes to a temporary name first and is renamed when it is complete; what is left
-//! there by an interruption is continued a little before its end, after the bytes before that point were
-//! compared with the source.
+//! there by an interruption is continued a little before its end, after blocks of it were compared with the
+//! source.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,8 +33,12 @@ pub(super) const TEMPORARY_FROM: u64 = 100 << 10;
 /// that may have been in flight is sent again.
 const STEP_BACK: u64 = (WINDOW.1 * CHUNK) as u64;
 
-/// How much before that point is compared with the source.
-const TAIL: u64 = 64 << 10;
+/// Before it is continued, this many blocks of it are compared with the source: the first, the last, and
+/// others evenly between.
+const SAMPLES: u64 = 16;
+
+/// Bytes of one such block.
+const SAMPLE: u64 = 64 << 10;
 
 /// The temporary name of a target, beside it (the suffix is WinSCP's).
 pub(super) fn temporary(target: &VPath) -> Result<VPath> {
@@ -150,10 +154,7 @@ impl Copy<'_> {
             _ => return Ok(None),
         };
         let Ok(target) = self.target.open_file(part, &OpenOptions::update()).await else { return Ok(None) };
-        let begin = good.saturating_sub(TAIL);
-        let ours = read_exactly(source, begin, good).await?;
-        let theirs = read_exactly(&*target, begin, good).await;
-        if theirs.is_ok_and(|theirs| theirs == ours) {
+        if same_samples(source, &*target, good).await? {
             return Ok(Some((target, good)));
         }
         target.park().await?;
@@ -227,6 +228,25 @@ fn changed() -> Error {
     Error::new(ErrorKind::Corrupt)
         .with_detail("the source changed while it was read")
         .with_hint("run the command again when nothing writes to it")
+}
+
+/// Whether the first `end` bytes look the same on both sides. Errors are the source's; a target that
+/// cannot be read is another file.
+async fn same_samples(source: &dyn File, target: &dyn File, end: u64) -> Result<bool> {
+    let step = end.saturating_sub(SAMPLE) / (SAMPLES - 1);
+    let mut samples: FuturesUnordered<_> = (0..SAMPLES)
+        .map(|n| async move {
+            let (from, to) = (n * step, (n * step + SAMPLE).min(end));
+            let ours = read_exactly(source, from, to).await?;
+            Ok::<_, Error>(read_exactly(target, from, to).await.is_ok_and(|theirs| theirs == ours))
+        })
+        .collect();
+    while let Some(same) = samples.next().await {
+        if !same? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn read_exactly(file: &dyn File, begin: u64, end: u64) -> Result<BytesMut> {

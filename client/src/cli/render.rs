@@ -101,7 +101,7 @@ pub(super) fn entry_json(place: &str, name: &[u8], m: &Metadata) -> Value {
     });
     if let Some(map) = v.as_object_mut() {
         if std::str::from_utf8(name).is_err() {
-            map.insert("name_hex".into(), crate::hash::hex(name).into());
+            map.insert("name_hex".into(), session_core::digest::hex(name).into());
         }
         for (key, time) in [("modified", m.modified), ("accessed", m.accessed), ("created", m.created)] {
             if let Some(time) = time {

@@ -1,9 +1,9 @@
 //! Digests for `check-file`: computed in pieces on the blocking pool, so that no runtime thread is held.
 
 use bytes::{Bytes, BytesMut};
+use session_core::digest::{self, Hasher};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Algorithm, File};
-use sha2::Digest;
 
 use crate::wire::extension::CheckFile;
 
@@ -13,66 +13,6 @@ const CHUNK: usize = 256 * 1024;
 const MIN_BLOCK: u32 = 256;
 /// The most bytes of digests in one reply.
 const MAX_DIGESTS: u64 = 200 * 1024;
-
-/// A digest being computed.
-enum Hasher {
-    Blake3(Box<blake3::Hasher>),
-    Crc32(crc32fast::Hasher),
-    Md5(md5::Md5),
-    Sha1(sha1::Sha1),
-    Sha256(sha2::Sha256),
-    Sha384(sha2::Sha384),
-    Sha512(sha2::Sha512),
-}
-
-impl Hasher {
-    fn new(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Blake3 => Hasher::Blake3(Box::default()),
-            Algorithm::Crc32 => Hasher::Crc32(crc32fast::Hasher::new()),
-            Algorithm::Md5 => Hasher::Md5(md5::Md5::new()),
-            Algorithm::Sha1 => Hasher::Sha1(sha1::Sha1::new()),
-            Algorithm::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
-            Algorithm::Sha384 => Hasher::Sha384(sha2::Sha384::new()),
-            Algorithm::Sha512 => Hasher::Sha512(sha2::Sha512::new()),
-        }
-    }
-
-    fn update(&mut self, data: &[u8]) {
-        match self {
-            Hasher::Blake3(h) => drop(h.update(data)),
-            Hasher::Crc32(h) => h.update(data),
-            Hasher::Md5(h) => h.update(data),
-            Hasher::Sha1(h) => h.update(data),
-            Hasher::Sha256(h) => h.update(data),
-            Hasher::Sha384(h) => h.update(data),
-            Hasher::Sha512(h) => h.update(data),
-        }
-    }
-
-    fn finish(self, out: &mut BytesMut) {
-        match self {
-            Hasher::Blake3(h) => out.extend_from_slice(h.finalize().as_bytes()),
-            Hasher::Crc32(h) => out.extend_from_slice(&h.finalize().to_be_bytes()),
-            Hasher::Md5(h) => out.extend_from_slice(&h.finalize()),
-            Hasher::Sha1(h) => out.extend_from_slice(&h.finalize()),
-            Hasher::Sha256(h) => out.extend_from_slice(&h.finalize()),
-            Hasher::Sha384(h) => out.extend_from_slice(&h.finalize()),
-            Hasher::Sha512(h) => out.extend_from_slice(&h.finalize()),
-        }
-    }
-}
-
-fn digest_len(algorithm: Algorithm) -> u64 {
-    match algorithm {
-        Algorithm::Crc32 => 4,
-        Algorithm::Md5 => 16,
-        Algorithm::Sha1 => 20,
-        Algorithm::Blake3 | Algorithm::Sha256 => 32,
-        Algorithm::Sha384 => 48,
-        Algorithm::Sha512 => 64,
-    }
-}
 
 /// The first algorithm of the client's list that we have. Errors: `Unsupported`.
 pub(super) fn choose(check: &CheckFile) -> Result<Algorithm> {
@@ -93,7 +33,7 @@ pub(super) fn range(check: &CheckFile, algorithm: Algorithm, size: u64) -> Resul
     let end = if check.len == 0 { size } else { check.offset.saturating_add(check.len).min(size) };
     if check.block_size != 0 {
         let blocks = (end - start).div_ceil(u64::from(check.block_size));
-        if blocks.saturating_mul(digest_len(algorithm)) > MAX_DIGESTS {
+        if blocks.saturating_mul(digest::len(algorithm) as u64) > MAX_DIGESTS {
             return Err(Error::new(ErrorKind::TooLarge)
                 .with_detail("too many blocks for one reply, ask for a shorter range"));
         }
@@ -125,7 +65,8 @@ pub(super) async fn of_file(file: &dyn File, check: &CheckFile, algorithm: Algor
                 hasher.update(now);
                 in_block += now.len() as u64;
                 if in_block == block {
-                    std::mem::replace(&mut hasher, Hasher::new(algorithm)).finish(&mut digests);
+                    let full = std::mem::replace(&mut hasher, Hasher::new(algorithm));
+                    digests.extend_from_slice(&full.finish());
                     in_block = 0;
                 }
                 rest = later;
@@ -137,7 +78,7 @@ pub(super) async fn of_file(file: &dyn File, check: &CheckFile, algorithm: Algor
             .map_err(|e| Error::new(ErrorKind::Internal).with_detail("a digest failed").with_source(e))?;
     }
     if in_block > 0 || check.block_size == 0 {
-        hasher.finish(&mut digests);
+        digests.extend_from_slice(&hasher.finish());
     }
     Ok(digests.freeze())
 }

@@ -1,249 +1,370 @@
-//! A channel as a stream of bytes in and a sink of bytes out.
+//! One channel as bytes in and bytes out, without the deadlock that invites itself.
 //!
-//! A task of its own takes what the SSH library delivers, so that a window update behind data is always
-//! reached: a library loop that cannot deliver does not read the update that would free our writer, and
-//! both would wait for ever. The task pauses only while nobody writes; then the socket itself gives the
-//! peer back-pressure. What it holds is bounded: past [`LIMIT`] the channel ends.
+//! russh hands a channel everything through one bounded queue and stops reading the connection while it
+//! is full, window grants of the peer included. So a task of its own always drains it, and what arrives
+//! waits in a queue bounded in bytes. Above the soft bound the drain pauses, which stops the peer through
+//! TCP; but never while something waits to be written on this connection, because the grant that would
+//! free it may stand behind. A peer that sends on and on while it takes nothing reaches the hard bound
+//! and loses its connection.
+//!
+//! Deliberately absent: windows of our own. russh grants anew as data arrives, not as it is taken.
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use futures_util::future::poll_immediate;
 use futures_util::stream::Stream;
-use russh::{Channel, ChannelId, ChannelMsg, ChannelWriteHalf};
+use russh::{ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use session_core::error::{Error, ErrorKind, Result};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-/// Bytes that are held before the socket is left alone, while nobody writes.
-pub const PAUSE: usize = 1 << 20;
+/// Bytes that wait before the peer is made to wait.
+pub(crate) const SOFT: usize = 1 << 20;
+/// Bytes that may wait at all.
+pub(crate) const HARD: usize = 16 << 20;
+/// How much of what a server says on standard error is kept.
+const WORDS: usize = 1024;
 
-/// Bytes that are held at most.
-pub const LIMIT: usize = 64 << 20;
+/// Who waits to write, on one connection: the drains of all its channels look at it.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    waiting: AtomicUsize,
+    began: Notify,
+}
 
-/// Bytes handed to the library in one call: large enough to batch, small enough to be interrupted.
-const PIECE: usize = 256 << 10;
+struct Waits<'a>(&'a Flow);
+
+impl Flow {
+    fn wait(&self) -> Waits<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.began.notify_waiters();
+        Waits(self)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Bytes>,
-    held: usize,
-    ended: bool,
-    overrun: bool,
-    writing: u32,
-    reader_gone: bool,
+    items: VecDeque<Bytes>,
+    bytes: usize,
+    end: Option<Result<()>>,
+    unread: bool,
     waker: Option<Waker>,
+    words: Vec<u8>,
 }
 
+/// What arrived and was not taken.
 #[derive(Default)]
-struct Shared {
+struct Queue {
     state: Mutex<State>,
-    /// There is room, or somebody writes: the draining task goes on.
-    go: Notify,
+    room: Notify,
 }
 
-impl Shared {
+impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Shared {
-    /// Takes a message; `true` at the end of what is wanted.
-    fn deliver(&self, message: ChannelMsg) -> bool {
+    /// Takes one message in; `false` above the hard bound.
+    fn push(&self, data: Bytes) -> bool {
         let mut state = self.lock();
-        match message {
-            ChannelMsg::Data { data } if !state.reader_gone => {
-                state.held += data.len();
-                if state.held > LIMIT {
-                    state.overrun = true;
-                    return true;
-                }
-                state.queue.push_back(data);
-            }
-            ChannelMsg::Eof | ChannelMsg::Close => return true,
-            _ => return state.reader_gone,
+        if state.unread || data.is_empty() {
+            return true;
         }
-        if let Some(waker) = state.waker.take() {
+        state.bytes += data.len();
+        state.items.push_back(data);
+        let fits = state.bytes <= HARD;
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
             waker.wake();
         }
-        false
+        fits
     }
 
-    /// Pauses while much is held and nobody needs a window update.
-    async fn until_wanted(&self) {
-        loop {
-            let go = self.go.notified();
-            tokio::pin!(go);
-            go.as_mut().enable();
-            {
-                let state = self.lock();
-                if state.held <= PAUSE || state.writing > 0 || state.reader_gone {
-                    return;
-                }
-            }
-            go.await;
-        }
-    }
-
-    fn end(&self) {
+    fn end(&self, end: Result<()>) {
         let mut state = self.lock();
-        state.ended = true;
-        if let Some(waker) = state.waker.take() {
+        state.end.get_or_insert(end);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
+
+    fn full(&self) -> bool {
+        let state = self.lock();
+        !state.unread && state.bytes >= SOFT
+    }
 }
 
-/// What arrives.
-pub struct ChannelReader {
-    shared: Arc<Shared>,
+/// What is known of a channel's end.
+#[derive(Default)]
+pub(crate) struct Fate {
+    /// The peer closed it, or the connection is gone.
+    pub(crate) gone: CancellationToken,
+    /// The bound was broken.
+    pub(crate) flooded: CancellationToken,
 }
 
-/// What is sent. Closing is explicit; a drop closes as well.
-pub struct ChannelWriter<S: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static> {
-    half: Arc<ChannelWriteHalf<S>>,
-    shared: Arc<Shared>,
-}
-
-/// Splits a channel and starts its draining task. Must be called within a runtime.
-pub fn split<S: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static>(
-    channel: Channel<S>,
-) -> (ChannelReader, ChannelWriter<S>) {
-    let (mut read, write) = channel.split();
-    let shared = Arc::new(Shared::default());
-    let draining = Arc::clone(&shared);
-    tokio::spawn(async move {
-        while let Some(message) = read.wait().await {
-            if draining.deliver(message) {
+/// Drains a channel until it is gone. Runs as a task of its own; see the module's header.
+async fn drain(
+    mut half: ChannelReadHalf,
+    queue: Arc<Queue>,
+    flow: Arc<Flow>,
+    fate: Arc<Fate>,
+    cut: CancellationToken,
+) {
+    'all: loop {
+        while queue.full() && flow.waiting.load(Ordering::SeqCst) == 0 {
+            let mut began = pin!(flow.began.notified());
+            let mut room = pin!(queue.room.notified());
+            began.as_mut().enable();
+            room.as_mut().enable();
+            if !queue.full() || flow.waiting.load(Ordering::SeqCst) != 0 {
                 break;
             }
-            draining.until_wanted().await;
+            tokio::select! {
+                () = began => {}
+                () = room => {}
+                // russh waits for us, not for its stream: only we can let it see that this is over.
+                () = cut.cancelled() => break 'all,
+            }
         }
-        draining.end();
-        // What still comes is nobody's; the library must not wait for a reader.
-        while read.wait().await.is_some() {}
-    });
-    (ChannelReader { shared: Arc::clone(&shared) }, ChannelWriter { half: Arc::new(write), shared })
+        match half.wait().await {
+            Some(ChannelMsg::Data { data }) => {
+                if !queue.push(data) {
+                    queue.end(Err(Error::new(ErrorKind::PeerMisbehaved)
+                        .with_detail("the peer sends on and on and takes nothing")));
+                    fate.flooded.cancel();
+                    break;
+                }
+            }
+            Some(ChannelMsg::ExtendedData { data, .. }) => {
+                let mut state = queue.lock();
+                let room = WORDS.saturating_sub(state.words.len());
+                state.words.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
+            }
+            Some(ChannelMsg::Eof) => queue.end(Ok(())),
+            Some(ChannelMsg::Close) | None => break,
+            Some(_) => {}
+        }
+    }
+    queue.end(Ok(()));
+    fate.gone.cancel();
+}
+
+/// Begins to drain a channel; what it carries comes out of the reader.
+pub(crate) fn begin<M>(
+    read: ChannelReadHalf,
+    write: ChannelWriteHalf<M>,
+    flow: &Arc<Flow>,
+    cut: CancellationToken,
+) -> (ChannelReader, ChannelWriter<M>, Arc<Fate>)
+where
+    M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+{
+    let queue = Arc::new(Queue::default());
+    let fate = Arc::new(Fate::default());
+    let tail = (Arc::clone(&queue), Arc::clone(flow), Arc::clone(&fate), cut.clone());
+    tokio::spawn(drain(read, tail.0, tail.1, tail.2, tail.3));
+    let writer = ChannelWriter { half: write, flow: Arc::clone(flow), fate: Arc::clone(&fate), cut };
+    (ChannelReader { queue }, writer, fate)
+}
+
+/// What arrives on a channel, in messages cut anywhere. A stream that ends where the peer ended its
+/// output or the connection was lost. Errors: `PeerMisbehaved` after a flood.
+pub struct ChannelReader {
+    queue: Arc<Queue>,
 }
 
 impl ChannelReader {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        let mut state = self.shared.lock();
-        if let Some(data) = state.queue.pop_front() {
-            let before = state.held;
-            state.held -= data.len();
-            if before > PAUSE && state.held <= PAUSE {
-                self.shared.go.notify_one();
+    /// What the peer said on standard error, at most 1,024 bytes of it.
+    pub fn words(&self) -> String {
+        session_core::path::display_bytes(&self.queue.lock().words)
+    }
+
+    fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let mut state = self.queue.lock();
+        if let Some(data) = state.items.pop_front() {
+            let was = state.bytes;
+            state.bytes -= data.len();
+            let room = was >= SOFT && state.bytes < SOFT;
+            if state.items.is_empty() && state.items.capacity() > 64 {
+                state.items = VecDeque::new();
+            }
+            drop(state);
+            if room {
+                self.queue.room.notify_waiters();
             }
             return Poll::Ready(Some(Ok(data)));
         }
-        if state.overrun {
-            state.overrun = false;
-            return Poll::Ready(Some(Err(
-                Error::new(ErrorKind::PeerMisbehaved).with_detail("the peer sends without taking answers")
-            )));
+        match &state.end {
+            Some(Ok(())) => Poll::Ready(None),
+            Some(Err(e)) => {
+                let e = e.clone();
+                state.end = Some(Ok(()));
+                Poll::Ready(Some(Err(e)))
+            }
+            None => {
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
         }
-        if state.ended {
-            return Poll::Ready(None);
-        }
-        state.waker = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// The next bytes; `None` at the end.
-    pub async fn chunk(&mut self) -> Option<Result<Bytes>> {
-        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 }
 
 impl Stream for ChannelReader {
     type Item = Result<Bytes>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_chunk(cx)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_take(cx)
     }
 }
 
 impl Drop for ChannelReader {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.reader_gone = true;
-        state.queue.clear();
-        state.held = 0;
+        let mut state = self.queue.lock();
+        state.unread = true;
+        state.items = VecDeque::new();
+        state.bytes = 0;
         drop(state);
-        self.shared.go.notify_one();
+        self.queue.room.notify_waiters();
     }
 }
 
-/// Somebody waits for a window.
-struct Writing<'a>(&'a Shared);
-
-impl<'a> Writing<'a> {
-    fn begin(shared: &'a Shared) -> Self {
-        shared.lock().writing += 1;
-        shared.go.notify_one();
-        Writing(shared)
-    }
+/// Where a channel's output goes. Waits for the peer's window: that is the back-pressure.
+pub struct ChannelWriter<M: From<(ChannelId, ChannelMsg)>> {
+    half: ChannelWriteHalf<M>,
+    flow: Arc<Flow>,
+    fate: Arc<Fate>,
+    cut: CancellationToken,
 }
 
-impl Drop for Writing<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.writing = state.writing.saturating_sub(1);
-    }
-}
-
-impl<S: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static> ChannelWriter<S> {
-    /// Sends all of `bytes`, waiting as long as the peer's window is closed. Errors: `Disconnected`.
-    pub async fn write(&self, mut bytes: Bytes) -> Result<()> {
-        let _writing = Writing::begin(&self.shared);
-        while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(PIECE));
-            self.half
-                .data_bytes(piece)
-                .await
-                .map_err(|e| Error::new(ErrorKind::Disconnected).with_source(e))?;
+impl<M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static> ChannelWriter<M> {
+    /// Sends all of `bytes`. Errors: `Disconnected` if the channel is closed, `Canceled` if the session
+    /// is cut. Dropped midway, a part may have been sent.
+    pub async fn send_all(&self, bytes: Bytes) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.patiently(self.half.data_bytes(bytes)).await
     }
 
-    /// The channel's other duties: exit status, end of file, close.
-    pub fn half(&self) -> &ChannelWriteHalf<S> {
-        &self.half
+    /// No more will be sent.
+    pub async fn finish(&self) -> Result<()> {
+        self.patiently(self.half.eof()).await
     }
 
-    /// No more is sent.
-    pub async fn finish(&self) {
-        let _ = self.half.eof().await;
-        let _ = self.half.close().await;
+    /// Ends the channel in both directions.
+    pub async fn close(&self) -> Result<()> {
+        self.patiently(self.half.close()).await
+    }
+
+    #[cfg(feature = "server")]
+    pub(crate) async fn exit(&self, status: u32) -> Result<()> {
+        self.patiently(self.half.exit_status(status)).await
+    }
+
+    async fn patiently(&self, work: impl Future<Output = Result<(), russh::Error>>) -> Result<()> {
+        let lost = || Error::new(ErrorKind::Disconnected).with_detail("the channel is closed");
+        if self.fate.gone.is_cancelled() {
+            return Err(lost());
+        }
+        let mut work = pin!(work);
+        if let Some(result) = poll_immediate(&mut work).await {
+            return result.map_err(|_| lost());
+        }
+        let _waits = self.flow.wait();
+        tokio::select! {
+            biased;
+            result = work => result.map_err(|_| lost()),
+            () = self.cut.cancelled() => Err(Error::new(ErrorKind::Canceled)),
+            () = self.fate.gone.cancelled() => Err(lost()),
+        }
     }
 }
 
 #[cfg(feature = "server")]
 impl crate::server::Outgoing for Arc<ChannelWriter<russh::server::Msg>> {
-    fn send(&mut self, bytes: Bytes) -> impl Future<Output = Result<()>> + Send {
-        self.write(bytes)
+    async fn send(&mut self, bytes: Bytes) -> Result<()> {
+        self.send_all(bytes).await
     }
 }
 
 #[cfg(feature = "client")]
-impl crate::client::Incoming for ChannelReader {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        self.chunk().await.transpose()
+mod client {
+    use bytes::Bytes;
+    use futures_util::stream::StreamExt;
+    use session_core::error::Result;
+
+    use super::{ChannelReader, ChannelWriter};
+    use crate::client::{Incoming, Outgoing};
+
+    impl Incoming for ChannelReader {
+        async fn next(&mut self) -> Result<Option<Bytes>> {
+            StreamExt::next(self).await.transpose()
+        }
+    }
+
+    impl Outgoing for ChannelWriter<russh::client::Msg> {
+        async fn send(&mut self, chunk: Bytes) -> Result<()> {
+            self.send_all(chunk).await
+        }
+
+        /// Ends our output and the channel: a server that keeps its side open holds nothing of ours.
+        async fn close(&mut self) -> Result<()> {
+            self.finish().await?;
+            ChannelWriter::close(self).await
+        }
     }
 }
 
-#[cfg(feature = "client")]
-impl crate::client::Outgoing for ChannelWriter<russh::client::Msg> {
-    async fn send(&mut self, chunk: Bytes) -> Result<()> {
-        self.write(chunk).await
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream::StreamExt;
+
+    #[tokio::test]
+    async fn the_queue_keeps_order_says_when_it_is_full_and_ends() {
+        let queue = Arc::new(Queue::default());
+        let mut reader = ChannelReader { queue: Arc::clone(&queue) };
+        assert!(queue.push(Bytes::from_static(b"a")));
+        assert!(queue.push(Bytes::from(vec![0; SOFT])));
+        assert!(queue.full());
+        assert_eq!(reader.next().await.unwrap().unwrap(), "a");
+        assert!(queue.full());
+        assert_eq!(reader.next().await.unwrap().unwrap().len(), SOFT);
+        assert!(!queue.full());
+        for _ in 0..HARD / SOFT {
+            assert!(queue.push(Bytes::from(vec![0; SOFT])));
+        }
+        assert!(!queue.push(Bytes::from_static(b"z")), "the hard bound");
+        queue.end(Err(Error::new(ErrorKind::PeerMisbehaved)));
+        let rest: Vec<_> = reader.by_ref().collect().await;
+        assert_eq!(rest.len(), HARD / SOFT + 2);
+        assert_eq!(rest.last().unwrap().as_ref().unwrap_err().kind(), ErrorKind::PeerMisbehaved);
     }
 
-    async fn close(&mut self) -> Result<()> {
-        self.finish().await;
-        Ok(())
+    #[tokio::test]
+    async fn a_reader_that_is_gone_holds_nothing() {
+        let queue = Arc::new(Queue::default());
+        let reader = ChannelReader { queue: Arc::clone(&queue) };
+        queue.push(Bytes::from(vec![0; SOFT]));
+        drop(reader);
+        assert!(!queue.full());
+        queue.push(Bytes::from(vec![0; SOFT]));
+        assert_eq!(queue.lock().bytes, 0);
     }
 }

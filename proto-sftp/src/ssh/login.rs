@@ -1,320 +1,440 @@
-//! The client's login: what the server takes and we have, in the order agent, key files, questions,
-//! password; several factors in turn.
+//! The client's login: what is tried, in which order, and what is said when nothing of it is enough.
+//!
+//! A probe learns the methods. Then keys of the agent, key files, a password, questions; after each
+//! partial success the rest goes on with the methods that the server then names. Keys that were named
+//! come before the agent's others, because servers count tries. A given password also answers a lone
+//! prompt that hides its input. RSA signs with SHA-2 or not at all. RFC 4252, 4256, 8332.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
-use russh::keys::agent::AgentIdentity;
+use russh::client::AuthResult;
+use russh::client::{Handle, KeyboardInteractiveAuthResponse, Prompt};
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, load_secret_key};
+use russh::keys::{HashAlg, PublicKey};
 use russh::{MethodKind, MethodSet};
 use session_core::auth::Secret;
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::path::display_bytes;
+use tokio::net::UnixStream;
 
-use super::connect::{Client, ConnectOptions, Failure, transport};
+use super::connect::{ConnectOptions, Shared, Watch};
+use super::keys::{KeyFile, NotSigned, Signing, default_files, is_rsa};
 
-/// How often a password is asked for.
-const PASSWORD_TRIES: u32 = 3;
+/// How often a person is asked for the same thing.
+const ASKED: u32 = 3;
+/// How long the reason for an end may take to arrive.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(100);
+/// Factors that are passed in turn, at most.
+const FACTORS: u32 = 8;
+/// Steps of one interactive attempt, at most.
+const STEPS: u32 = 32;
 
-/// Keys tried at most: servers end the connection after a handful of failures.
-const KEY_TRIES: usize = 6;
-
-struct Attempt<'a> {
-    handle: &'a mut Handle<Client>,
-    options: &'a ConnectOptions,
-    decider: &'a Arc<dyn Decider>,
-    remaining: MethodSet,
-    passed: Vec<&'static str>,
-    tried: Vec<&'static str>,
-    keys: usize,
-    files_done: bool,
-    agent_done: bool,
-    given_password_used: bool,
+enum Candidate {
+    Agent(PublicKey),
+    File(KeyFile),
 }
 
-/// Logs in; gives the methods that were passed, in order. Errors: `Unauthenticated` with what was tried.
-pub(super) async fn run(
-    handle: &mut Handle<Client>,
-    options: &ConnectOptions,
-    decider: &Arc<dyn Decider>,
-) -> Result<Vec<&'static str>> {
-    let first = handle.authenticate_none(options.user.as_str()).await;
-    let remaining = match first.map_err(|e| transport(Failure(e), options))? {
-        AuthResult::Success => return Ok(vec!["none"]),
-        AuthResult::Failure { remaining_methods, .. } => remaining_methods,
-    };
-    let mut attempt = Attempt {
-        handle,
-        options,
-        decider,
-        remaining,
-        passed: Vec::new(),
-        tried: Vec::new(),
-        keys: 0,
-        files_done: false,
-        agent_done: false,
-        given_password_used: false,
-    };
-    loop {
-        match attempt.next_factor().await? {
-            Outcome::In => return Ok(attempt.passed),
-            Outcome::Partial => {}
-            Outcome::Out => return Err(attempt.failure()),
-        }
-    }
-}
-
-enum Outcome {
+/// What came of trying a method.
+enum Attempt {
     In,
-    Partial,
-    Out,
+    Partial(MethodSet),
+    /// Nothing more to try with it; what the server takes now.
+    Spent(MethodSet),
 }
 
-impl Attempt<'_> {
-    fn offers(&self, kind: MethodKind) -> bool {
-        self.remaining.contains(&kind)
+pub(crate) struct ClientLogin<'a> {
+    handle: &'a mut Handle<Watch>,
+    shared: &'a Arc<Shared>,
+    options: &'a ConnectOptions,
+    decider: Arc<dyn Decider>,
+    agent: Option<AgentClient<UnixStream>>,
+    candidates: Option<Vec<Candidate>>,
+    rsa: Option<Option<HashAlg>>,
+    password: Option<Secret>,
+    passed: Vec<&'static str>,
+    tried: Vec<String>,
+    trouble: Option<Error>,
+}
+
+fn name(kind: MethodKind) -> &'static str {
+    (&kind).into()
+}
+
+fn list(methods: &MethodSet) -> String {
+    methods.iter().map(|m| name(*m)).collect::<Vec<_>>().join(", ")
+}
+
+impl<'a> ClientLogin<'a> {
+    pub(crate) fn new(
+        handle: &'a mut Handle<Watch>,
+        shared: &'a Arc<Shared>,
+        options: &'a ConnectOptions,
+        decider: Arc<dyn Decider>,
+    ) -> Self {
+        ClientLogin {
+            handle,
+            shared,
+            options,
+            decider,
+            agent: None,
+            candidates: None,
+            rsa: None,
+            password: options.password.clone(),
+            passed: Vec::new(),
+            tried: Vec::new(),
+            trouble: None,
+        }
     }
 
-    fn failure(&self) -> Error {
-        let who = format!("{}@{}", self.options.user, self.options.host);
-        let offered: Vec<&str> = self.remaining.iter().map(Into::into).collect();
-        let tried = if self.tried.is_empty() { "nothing".into() } else { self.tried.join(", ") };
-        Error::new(ErrorKind::Unauthenticated)
-            .with_detail(format!("login as {who} failed"))
-            .with_hint(format!("tried: {tried}; the server takes: {}", offered.join(", ")))
-    }
-
-    /// Notes the answer; `Some` ends the factor.
-    fn take(&mut self, method: &'static str, result: AuthResult) -> Option<Outcome> {
-        match result {
-            AuthResult::Success => {
-                self.passed.push(method);
-                Some(Outcome::In)
+    /// Logs in; answers the methods that were passed.
+    pub(crate) async fn run(mut self) -> Result<Vec<&'static str>> {
+        let begun = tokio::time::Instant::now();
+        let user = self.options.user.clone();
+        let probe = self.shared.bounded(self.options.timeout, self.handle.authenticate_none(user)).await?;
+        self.shared.note_delay(begun.elapsed());
+        let mut methods = match probe.map_err(|e| self.lost(self.shared.error_of(e)))? {
+            AuthResult::Success => return Ok(vec!["none"]),
+            AuthResult::Failure { remaining_methods, .. } => self.alive(remaining_methods).await?,
+        };
+        for _ in 0..FACTORS {
+            match self.factor(methods).await? {
+                Attempt::In => return Ok(self.passed),
+                Attempt::Partial(next) => methods = next,
+                Attempt::Spent(left) => {
+                    // A server that has had enough says so just after its last no.
+                    return Err(match tokio::time::timeout(LAST_WORDS, self.shared.fate()).await {
+                        Ok(e) => self.lost(e),
+                        Err(_) => self.failed(&left),
+                    });
+                }
             }
-            AuthResult::Failure { remaining_methods, partial_success } => {
-                self.remaining = remaining_methods;
-                if partial_success {
-                    self.passed.push(method);
-                    return Some(Outcome::Partial);
+        }
+        Err(Error::new(ErrorKind::PeerMisbehaved).with_detail("the server asks for ever more proofs"))
+    }
+
+    /// An empty list is the end of the connection, or about to be.
+    async fn alive(&self, methods: MethodSet) -> Result<MethodSet> {
+        if !methods.is_empty() {
+            return Ok(methods);
+        }
+        let ended = tokio::time::timeout(LAST_WORDS, self.shared.fate()).await;
+        let e = match ended {
+            Ok(e) => e,
+            Err(_) if self.handle.is_closed() => Error::new(ErrorKind::Disconnected),
+            Err(_) => return Ok(methods),
+        };
+        Err(self.lost(e))
+    }
+
+    /// The end of a connection in the midst of a login: after an attempt, its answer.
+    fn lost(&self, e: Error) -> Error {
+        if self.tried.is_empty() || !matches!(e.kind(), ErrorKind::Disconnected) {
+            return e;
+        }
+        Error::new(ErrorKind::Unauthenticated).with_detail(self.words()).with_source(e)
+    }
+
+    fn words(&self) -> String {
+        let tried = if self.tried.is_empty() { "nothing".to_owned() } else { self.tried.join(", ") };
+        format!("login as '{}' failed; tried: {tried}", display_bytes(self.options.user.as_bytes()))
+    }
+
+    fn failed(&self, left: &MethodSet) -> Error {
+        let mut words = self.words();
+        if !self.passed.is_empty() {
+            words += &format!("; passed: {}", self.passed.join(", "));
+        }
+        words += &format!("; the server takes: {}", list(left));
+        let mut e = Error::new(ErrorKind::Unauthenticated).with_detail(words);
+        if let Some(trouble) = &self.trouble {
+            e = e.with_source(trouble.clone());
+        }
+        if self.tried.is_empty() {
+            e = e.with_hint("give a password or a key file, or start an agent that holds the key");
+        }
+        e
+    }
+
+    /// Tries everything there is for one factor.
+    async fn factor(&mut self, mut methods: MethodSet) -> Result<Attempt> {
+        type Kind = MethodKind;
+        let mut asked = false;
+        for kind in [Kind::PublicKey, Kind::Password, Kind::KeyboardInteractive] {
+            if !methods.contains(&kind) {
+                continue;
+            }
+            let attempt = match kind {
+                Kind::PublicKey => self.public_key(methods).await?,
+                Kind::Password => self.with_password(methods, &mut asked).await?,
+                // Whoever was asked for the password and did not know it is not asked again in other words.
+                _ if asked => continue,
+                _ => self.interactive(methods).await?,
+            };
+            match attempt {
+                Attempt::In => {
+                    self.passed.push(name(kind));
+                    return Ok(Attempt::In);
                 }
-                if !self.tried.contains(&method) {
-                    self.tried.push(method);
+                Attempt::Partial(next) => {
+                    self.passed.push(name(kind));
+                    return Ok(Attempt::Partial(next));
                 }
+                Attempt::Spent(left) => methods = self.alive(left).await?,
+            }
+        }
+        Ok(Attempt::Spent(methods))
+    }
+
+    async fn judge(&self, result: AuthResult) -> Result<Attempt> {
+        Ok(match result {
+            AuthResult::Success => Attempt::In,
+            AuthResult::Failure { remaining_methods, partial_success: true } => {
+                Attempt::Partial(remaining_methods)
+            }
+            AuthResult::Failure { remaining_methods, .. } => {
+                Attempt::Spent(self.alive(remaining_methods).await?)
+            }
+        })
+    }
+
+    /// The keys to try, best first.
+    async fn candidates(&mut self) -> Vec<Candidate> {
+        let named = !self.options.identities.is_empty();
+        let paths = if named { self.options.identities.clone() } else { default_files() };
+        let mut files = Vec::new();
+        for path in paths {
+            match KeyFile::load(&path).await {
+                Ok(file) => files.push(file),
+                Err(e) => {
+                    tracing::debug!(error = %e, "a key file is passed over");
+                    if named {
+                        self.trouble.get_or_insert(e);
+                    }
+                }
+            }
+        }
+        let mut of_agent = Vec::new();
+        if let Some((agent, keys)) = self.options.agent.keys().await {
+            self.agent = Some(agent);
+            of_agent = keys;
+        }
+        let same = |a: &PublicKey, b: &PublicKey| a.key_data() == b.key_data();
+        // A key that the agent holds needs no phrase.
+        files.retain(|f| !f.public().is_some_and(|p| of_agent.iter().any(|k| same(k, p))) || named);
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for key in of_agent {
+            let is_named = named && files.iter().any(|f| f.public().is_some_and(|p| same(p, &key)));
+            if is_named {
+                files.retain(|f| !f.public().is_some_and(|p| same(p, &key)));
+                first.push(Candidate::Agent(key));
+            } else {
+                rest.push(Candidate::Agent(key));
+            }
+        }
+        let files = files.into_iter().map(Candidate::File);
+        if named {
+            first.extend(files);
+            first.append(&mut rest);
+        } else {
+            first.append(&mut rest);
+            first.extend(files);
+        }
+        // They are taken from the end.
+        first.reverse();
+        first
+    }
+
+    /// The digest for RSA, by what the server says it takes; `None` if it only takes SHA-1.
+    async fn rsa(&mut self) -> Result<Option<HashAlg>> {
+        if let Some(known) = self.rsa {
+            return Ok(known);
+        }
+        let best = self.shared.bounded(self.options.timeout, self.handle.best_supported_rsa_hash()).await?;
+        let hash = match best.map_err(|e| self.lost(self.shared.error_of(e)))? {
+            Some(choice) => choice,
+            None => Some(HashAlg::Sha512),
+        };
+        self.rsa = Some(hash);
+        Ok(hash)
+    }
+
+    async fn public_key(&mut self, mut methods: MethodSet) -> Result<Attempt> {
+        let mut candidates = match self.candidates.take() {
+            Some(left) => left,
+            None => self.candidates().await,
+        };
+        while let Some(mut candidate) = candidates.pop() {
+            let decider = Arc::clone(&self.decider);
+            let (key, label) = match &mut candidate {
+                Candidate::Agent(key) => (key.clone(), "publickey (agent)".to_owned()),
+                Candidate::File(file) => {
+                    let label = format!("publickey ({})", file.name());
+                    if file.public().is_none() {
+                        let _asking = self.shared.asking();
+                        if let Err(e) = file.unlock(&*decider).await {
+                            self.trouble.get_or_insert(e);
+                            continue;
+                        }
+                    }
+                    let Some(public) = file.public() else { continue };
+                    (public.clone(), label)
+                }
+            };
+            let hash = if is_rsa(&key) {
+                match self.rsa().await? {
+                    Some(hash) => Some(hash),
+                    None => {
+                        self.trouble.get_or_insert_with(|| {
+                            Error::new(ErrorKind::Unsupported)
+                                .with_detail("the server takes RSA keys with SHA-1 only")
+                                .with_hint("use an ed25519 key")
+                        });
+                        continue;
+                    }
+                }
+            } else {
                 None
-            }
-        }
-    }
-
-    async fn next_factor(&mut self) -> Result<Outcome> {
-        if self.offers(MethodKind::PublicKey)
-            && let Some(outcome) = self.public_keys().await?
-        {
-            return Ok(outcome);
-        }
-        // A given password goes by the plain method first; without one, the server's own questions.
-        let given = self.options.password.is_some() && !self.given_password_used;
-        if given
-            && self.offers(MethodKind::Password)
-            && let Some(outcome) = self.password().await?
-        {
-            return Ok(outcome);
-        }
-        if self.offers(MethodKind::KeyboardInteractive)
-            && let Some(outcome) = self.interactive().await?
-        {
-            return Ok(outcome);
-        }
-        if !given
-            && self.offers(MethodKind::Password)
-            && let Some(outcome) = self.password().await?
-        {
-            return Ok(outcome);
-        }
-        Ok(Outcome::Out)
-    }
-
-    async fn public_keys(&mut self) -> Result<Option<Outcome>> {
-        let hash = self.handle.best_supported_rsa_hash().await.ok().flatten().flatten();
-        if self.options.agent && !self.agent_done && self.options.identities.is_empty() {
-            self.agent_done = true;
-            if let Some(outcome) = self.agent(hash).await? {
-                return Ok(Some(outcome));
-            }
-        }
-        if self.files_done {
-            return Ok(None);
-        }
-        self.files_done = true;
-        let explicit = !self.options.identities.is_empty();
-        let files = if explicit { self.options.identities.clone() } else { default_keys() };
-        for file in files {
-            if self.keys >= KEY_TRIES {
-                break;
-            }
-            let key = match self.load(&file).await {
-                Ok(Some(key)) => key,
-                Ok(None) => continue,
-                Err(e) if explicit => return Err(e),
-                Err(_) => continue,
             };
-            self.keys += 1;
-            let hash =
-                if key.algorithm().is_rsa() { hash.or(Some(russh::keys::HashAlg::Sha512)) } else { None };
-            let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
-            let result = self.handle.authenticate_publickey(self.options.user.as_str(), key).await;
-            let result = result.map_err(|e| transport(Failure(e), self.options))?;
-            if let Some(outcome) = self.take("publickey", result) {
-                return Ok(Some(outcome));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn agent(&mut self, hash: Option<russh::keys::HashAlg>) -> Result<Option<Outcome>> {
-        let Ok(mut agent) = AgentClient::connect_env().await else { return Ok(None) };
-        let Ok(identities) = agent.request_identities().await else { return Ok(None) };
-        for identity in identities {
-            let AgentIdentity::PublicKey { key, .. } = identity else { continue };
-            if self.keys >= KEY_TRIES {
-                break;
-            }
-            self.keys += 1;
-            let hash =
-                if key.algorithm().is_rsa() { hash.or(Some(russh::keys::HashAlg::Sha512)) } else { None };
-            let user = self.options.user.as_str();
-            let result = self.handle.authenticate_publickey_with(user, key, hash, &mut agent).await;
-            // A key that the agent will not use is not the end of the login.
-            let Ok(result) = result else { continue };
-            if let Some(outcome) = self.take("publickey", result) {
-                return Ok(Some(outcome));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Reads a key file; `None` where its phrase was not given.
-    async fn load(&self, file: &Path) -> Result<Option<PrivateKey>> {
-        match load_secret_key(file, None) {
-            Ok(key) => return Ok(Some(key)),
-            Err(russh::keys::Error::KeyIsEncrypted) => {}
-            Err(russh::keys::Error::IO(e)) => {
-                return Err(Error::from(e).with_detail(format!("the key {} cannot be read", file.display())));
-            }
-            Err(e) => {
-                return Err(Error::new(ErrorKind::Corrupt)
-                    .with_detail(format!("{} is not a private key that is understood", file.display()))
-                    .with_source(e));
-            }
-        }
-        for _ in 0..PASSWORD_TRIES {
-            let query = Query::Passphrase { key: file.display().to_string() };
-            let Answer::Secret(phrase) = self.decider.decide(query).await else { return Ok(None) };
-            // Deriving the key takes a second of computing.
-            let path = file.to_path_buf();
-            let opened =
-                tokio::task::spawn_blocking(move || load_secret_key(&path, Some(phrase.expose()))).await;
-            if let Ok(Ok(key)) = opened {
-                return Ok(Some(key));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn password(&mut self) -> Result<Option<Outcome>> {
-        for _ in 0..PASSWORD_TRIES {
-            let given = self.options.password.clone().filter(|_| !self.given_password_used);
-            self.given_password_used = true;
-            let password = match given {
-                Some(password) => password,
-                None => match self.ask_password().await {
-                    Some(password) => password,
-                    None => return Ok(None),
+            let asker = Asker { decider, shared: Arc::clone(self.shared) };
+            let mut signing = match (&mut candidate, &mut self.agent) {
+                (Candidate::File(file), _) => Signing::File(file, &asker),
+                (Candidate::Agent(_), Some(agent)) => Signing::Agent(agent),
+                (Candidate::Agent(_), None) => continue,
+            };
+            self.tried.push(label);
+            let user = self.options.user.clone();
+            let work = self.handle.authenticate_publickey_with(user, key, hash, &mut signing);
+            match self.shared.bounded(self.options.timeout, work).await? {
+                Ok(result) => match self.judge(result).await? {
+                    Attempt::Spent(left) if left.contains(&MethodKind::PublicKey) => methods = left,
+                    other => {
+                        self.candidates = Some(candidates);
+                        return Ok(other);
+                    }
                 },
-            };
-            let result =
-                self.handle.authenticate_password(self.options.user.as_str(), password.expose()).await;
-            let result = result.map_err(|e| transport(Failure(e), self.options))?;
-            if let Some(outcome) = self.take("password", result) {
-                return Ok(Some(outcome));
-            }
-            if !self.offers(MethodKind::Password) || self.options.password.is_some() {
-                break;
+                Err(NotSigned::Failed(e)) => {
+                    self.trouble.get_or_insert(e);
+                }
+                Err(NotSigned::Lost) => {
+                    let e = self.shared.ended().unwrap_or_else(|| Error::new(ErrorKind::Disconnected));
+                    return Err(self.lost(e));
+                }
             }
         }
-        Ok(None)
+        self.candidates = Some(candidates);
+        Ok(Attempt::Spent(methods))
     }
 
-    async fn ask_password(&self) -> Option<Secret> {
+    async fn with_password(&mut self, mut methods: MethodSet, asked: &mut bool) -> Result<Attempt> {
         let who = format!("{}@{}", self.options.user, self.options.host);
-        match self.decider.decide(Query::Password { who }).await {
-            Answer::Secret(secret) => Some(secret),
-            _ => None,
+        let mut asks = 0;
+        let given = self.password.is_some();
+        let questions = methods.contains(&MethodKind::KeyboardInteractive);
+        loop {
+            let password = match self.password.clone() {
+                Some(given) if asks == 0 && !self.tried.iter().any(|t| t == "password") => given,
+                // A given password may be the answer to a question, too; then nobody need be asked.
+                _ if asks < ASKED && !(given && questions) => {
+                    asks += 1;
+                    let _asking = self.shared.asking();
+                    match self.decider.decide(Query::Password { who: who.clone() }).await {
+                        Answer::Secret(secret) => {
+                            *asked = true;
+                            self.password = Some(secret.clone());
+                            secret
+                        }
+                        _ => return Ok(Attempt::Spent(methods)),
+                    }
+                }
+                _ => return Ok(Attempt::Spent(methods)),
+            };
+            if !self.tried.iter().any(|t| t == "password") {
+                self.tried.push("password".to_owned());
+            }
+            let work = self.handle.authenticate_password(self.options.user.clone(), password.expose());
+            let result = self.shared.bounded(self.options.timeout, work).await?;
+            match self.judge(result.map_err(|e| self.lost(self.shared.error_of(e)))?).await? {
+                Attempt::Spent(left) if left.contains(&MethodKind::Password) => methods = left,
+                other => return Ok(other),
+            }
         }
     }
 
-    async fn interactive(&mut self) -> Result<Option<Outcome>> {
-        for _ in 0..PASSWORD_TRIES {
-            let start =
-                self.handle.authenticate_keyboard_interactive_start(self.options.user.as_str(), None).await;
-            let mut step = start.map_err(|e| transport(Failure(e), self.options))?;
-            let mut rounds = 0;
-            let result = loop {
-                match step {
-                    KeyboardInteractiveAuthResponse::Success => break AuthResult::Success,
+    async fn interactive(&mut self, mut methods: MethodSet) -> Result<Attempt> {
+        let mut given = self.password.clone();
+        self.tried.push("keyboard-interactive".to_owned());
+        for _ in 0..ASKED {
+            let user = self.options.user.clone();
+            let start = self.handle.authenticate_keyboard_interactive_start(user, None);
+            let mut reply = self.shared.bounded(self.options.timeout, start).await?;
+            let mut person = false;
+            let used = given.is_some();
+            for _ in 0..STEPS {
+                match reply.map_err(|e| self.lost(self.shared.error_of(e)))? {
+                    KeyboardInteractiveAuthResponse::Success => return Ok(Attempt::In),
                     KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success } => {
-                        break AuthResult::Failure { remaining_methods, partial_success };
+                        if partial_success {
+                            return Ok(Attempt::Partial(remaining_methods));
+                        }
+                        methods = self.alive(remaining_methods).await?;
+                        break;
                     }
                     KeyboardInteractiveAuthResponse::InfoRequest { name, instructions, prompts } => {
-                        rounds += 1;
-                        if rounds > 20 {
-                            return Err(Error::new(ErrorKind::PeerMisbehaved)
-                                .with_detail("the server asks questions without end"));
-                        }
-                        let prompts: Vec<_> = prompts.into_iter().map(|p| (p.prompt, p.echo)).collect();
-                        let Some(answers) = self.answers(name, instructions, prompts).await else {
-                            return Ok(None);
+                        let lone = matches!(prompts.as_slice(), [Prompt { echo: false, .. }]);
+                        let answers = if prompts.is_empty() {
+                            Vec::new()
+                        } else if let Some(password) = given.take_if(|_| lone) {
+                            vec![password.expose().to_owned()]
+                        } else {
+                            person = true;
+                            match self.ask(name, instructions, &prompts).await {
+                                Some(answers) => answers,
+                                None => return Ok(Attempt::Spent(methods)),
+                            }
                         };
-                        let texts = answers.iter().map(|a| a.expose().to_string()).collect();
-                        let next = self.handle.authenticate_keyboard_interactive_respond(texts).await;
-                        step = next.map_err(|e| transport(Failure(e), self.options))?;
+                        let respond = self.handle.authenticate_keyboard_interactive_respond(answers);
+                        reply = self.shared.bounded(self.options.timeout, respond).await?;
+                        continue;
                     }
                 }
-            };
-            if let Some(outcome) = self.take("keyboard-interactive", result) {
-                return Ok(Some(outcome));
             }
-            if !self.offers(MethodKind::KeyboardInteractive) || self.options.password.is_some() {
+            // Asking the same machine the same again changes nothing.
+            if !methods.contains(&MethodKind::KeyboardInteractive) || (!person && !used) {
                 break;
             }
         }
-        Ok(None)
+        Ok(Attempt::Spent(methods))
     }
 
-    /// Answers one round; a given password answers a lone question whose typing is not shown.
-    async fn answers(
-        &mut self,
-        name: String,
-        instructions: String,
-        prompts: Vec<(String, bool)>,
-    ) -> Option<Vec<Secret>> {
-        if prompts.is_empty() {
-            return Some(Vec::new());
-        }
-        if let ([(_, false)], Some(password)) = (prompts.as_slice(), &self.options.password) {
-            return Some(vec![password.clone()]);
-        }
-        let wanted = prompts.len();
-        match self.decider.decide(Query::Interactive { name, instructions, prompts }).await {
-            Answer::Answers(answers) if answers.len() == wanted => Some(answers),
+    async fn ask(&self, name: String, instructions: String, prompts: &[Prompt]) -> Option<Vec<String>> {
+        let clean = |s: &str| display_bytes(s.as_bytes());
+        let query = Query::Interactive {
+            name: clean(&name),
+            instructions: clean(&instructions),
+            prompts: prompts.iter().map(|p| (clean(&p.prompt), p.echo)).collect(),
+        };
+        let _asking = self.shared.asking();
+        match self.decider.decide(query).await {
+            Answer::Answers(answers) if answers.len() == prompts.len() => {
+                Some(answers.iter().map(|a| a.expose().to_owned()).collect())
+            }
+            Answer::Secret(one) if prompts.len() == 1 => Some(vec![one.expose().to_owned()]),
             _ => None,
         }
     }
 }
 
-fn default_keys() -> Vec<PathBuf> {
-    let Some(home) = std::env::var_os("HOME").map(PathBuf::from) else { return Vec::new() };
-    let names = ["id_ed25519", "id_ecdsa", "id_rsa"];
-    names.iter().map(|n| home.join(".ssh").join(n)).filter(|p| p.exists()).collect()
+/// A decider whose questions stop the clock.
+struct Asker {
+    decider: Arc<dyn Decider>,
+    shared: Arc<Shared>,
+}
+
+#[async_trait::async_trait]
+impl Decider for Asker {
+    async fn decide(&self, query: Query) -> Answer {
+        let _asking = self.shared.asking();
+        self.decider.decide(query).await
+    }
 }

@@ -1,17 +1,31 @@
-//! The edge to the SSH library (RFC 4251 to 4254), on both ends: transport, logins, channels.
+//! The edge to SSH, both ends, on russh: what stands between a socket and the bytes of SFTP.
 //!
-//! It promises that a session can be cut in any state, because the socket stands in a stream of our own;
-//! that the task which drains a channel never waits on writing to it; and that a login is decided from
-//! the key that signed. It does not speak SFTP: that is `server` and `client`, which get bytes.
+//! - [`listen`] (feature `server`): accepts, supervises and ends connections; [`auth`] maps SSH's login
+//!   to [`session_core::auth::Login`]; [`hostkey`] loads and makes host keys.
+//! - [`connect`] (feature `client`): reaches a server, trusts it ([`known_hosts`]), logs in ([`keys`]).
+//! - [`stream`], [`channel`], [`algorithms`]: what both ends share.
 //!
-//! Deliberately absent: shells, forwarding, compression, SHA-1.
+//! Two rules hold everywhere. The transport is a stream of ours that can be cut at any instant, because
+//! russh's own disconnect waits for the peer. And a channel is always drained by a task of its own that
+//! never waits for a write, because russh delivers window grants through the same queue as data.
+//!
+//! Deliberately absent: shells, commands, forwarding of ports, agents and displays, compression.
+//! RFC 4251 to 4254, 4256, 8308, 8332; OpenSSH's `PROTOCOL` and `PROTOCOL.certkeys`.
 
-mod algorithms;
+pub mod algorithms;
+#[cfg(feature = "server")]
+pub mod auth;
 pub mod channel;
 #[cfg(feature = "client")]
 pub mod connect;
 #[cfg(feature = "server")]
+mod greeting;
+#[cfg(feature = "server")]
+mod handler;
+#[cfg(feature = "server")]
 pub mod hostkey;
+#[cfg(feature = "client")]
+pub mod keys;
 #[cfg(feature = "client")]
 pub mod known_hosts;
 #[cfg(feature = "server")]
@@ -19,3 +33,12 @@ pub mod listen;
 #[cfg(feature = "client")]
 mod login;
 pub mod stream;
+
+pub use algorithms::Algorithms;
+pub use channel::{ChannelReader, ChannelWriter};
+#[cfg(feature = "client")]
+pub use connect::{ConnectOptions, HostKeyPolicy, SshConnection, connect};
+#[cfg(feature = "server")]
+pub use hostkey::HostKeys;
+#[cfg(feature = "server")]
+pub use listen::{SshServer, SshServerOptions};

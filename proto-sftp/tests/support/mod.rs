@@ -53,6 +53,8 @@ pub struct Store {
     pub full: Mutex<Option<Error>>,
     /// Reads never end.
     pub stuck: AtomicBool,
+    /// How long a write takes, milliseconds.
+    pub slow: AtomicU64,
 }
 
 impl Store {
@@ -307,6 +309,10 @@ impl File for OpenedFile {
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         self.store.pause().await;
+        let slow = self.store.slow.load(Ordering::SeqCst);
+        if slow > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(slow)).await;
+        }
         if let Some(e) = self.store.full.lock().unwrap().clone() {
             return Err(e);
         }

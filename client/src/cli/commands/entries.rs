@@ -12,7 +12,8 @@ use super::Context;
 use crate::cli::args::{Chmod, Hash, Ln, Mkdir, Mv, Paths, Rm};
 use crate::cli::places::Place;
 use crate::cli::render::{Out, date, entry_json, mode_text, size};
-use crate::hash::{digest, hex};
+use crate::hash::digest;
+use session_core::digest::hex;
 
 pub(super) async fn stat(cx: &mut Context, a: &Paths) -> Result<()> {
     let mut out = Out::new();
