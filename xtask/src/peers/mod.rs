@@ -251,8 +251,16 @@ impl Trial<'_> {
     }
 
     /// Runs one case and counts it.
-    fn judge(&mut self, name: &str, run: impl FnOnce() -> Result<()>) {
-        let result = run();
+    /// A case that hangs is tried once more, and said so aloud: one that hangs rarely is a fault to be
+    /// found, and no reason to hide all the others.
+    fn judge(&mut self, name: &str, run: impl Fn() -> Result<()>) {
+        let mut result = run();
+        if let Err(fault) = &result
+            && fault.to_string().contains("did not end within")
+        {
+            self.report.note(format!("{name} hung and is tried again: {fault}"));
+            result = run();
+        }
         self.known.judge(self.report, name, result);
     }
 
