@@ -1,7 +1,10 @@
 //! `ferryd sessions`, `status` and `reload`: the commands that ask a running server.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
+//!
+//! What clients said of themselves is shown to a terminal with control characters escaped; `--json` is
+//! the API's answer as it is. A reader that goes away (`| head`) ends a command quietly.
+#![allow(clippy::print_stderr, reason = "this is where the program speaks")]
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +13,8 @@ use clap::{Args, Subcommand};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::path::display_bytes;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::client::Control;
 
@@ -28,8 +33,8 @@ pub struct Sessions {
     #[arg(long, global = true)]
     json: bool,
     /// Draw anew every so many seconds, until Ctrl-C
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
-    watch: Option<f64>,
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = pause)]
+    watch: Option<Duration>,
 }
 
 /// What to do with sessions besides listing them.
@@ -78,13 +83,48 @@ Exit codes:
 
 /// Tells an error and gives its exit code.
 pub fn failure(e: &Error) -> ExitCode {
+    tell(e, 1)
+}
+
+/// As [`failure`], of a command that names sessions: what is not found is one.
+fn session_failure(e: &Error) -> ExitCode {
+    tell(e, 5)
+}
+
+fn tell(e: &Error, not_found: u8) -> ExitCode {
     eprintln!("error: {e:#}");
     ExitCode::from(match e.kind() {
         ErrorKind::Disconnected | ErrorKind::TimedOut => 3,
-        ErrorKind::NotFound => 5,
+        ErrorKind::NotFound => not_found,
         ErrorKind::InvalidArgument => 2,
         _ => 1,
     })
+}
+
+/// How often `--watch` draws anew.
+fn pause(text: &str) -> std::result::Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_string())?;
+    if !(0.1..=3600.0).contains(&seconds) {
+        return Err("from 0.1 to 3600 seconds".into());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Writes to standard output. Answers whether somebody reads on.
+fn put(text: &str) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => {
+            Err(Error::new(ErrorKind::Internal).with_detail("the output cannot be written").with_source(e))
+        }
+    }
+}
+
+/// One line.
+fn say(line: &str) -> Result<bool> {
+    put(&format!("{line}\n"))
 }
 
 /// Runs `ferryd sessions …`.
@@ -97,38 +137,48 @@ pub async fn sessions(control: PathBuf, args: Sessions) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => failure(&e),
+        Err(e) => session_failure(&e),
     }
 }
 
 /// Runs `ferryd status`.
 pub async fn status(control: PathBuf, json: bool) -> ExitCode {
-    match Control::new(control).get("/v1/status").await {
-        Ok(v) if json => println!("{v}"),
-        Ok(v) => print_pairs(&v),
-        Err(e) => return failure(&e),
-    }
-    ExitCode::SUCCESS
+    let said = match Control::new(control).get("/v1/status").await {
+        Ok(v) if json => say(&v.to_string()),
+        Ok(v) => put(&pairs(&v)),
+        Err(e) => Err(e),
+    };
+    said.map_or_else(|e| failure(&e), |_| ExitCode::SUCCESS)
 }
 
 /// Runs `ferryd reload`.
 pub async fn reload(control: PathBuf) -> ExitCode {
-    match Control::new(control).post("/v1/reload", &Value::Null).await {
+    let said = match Control::new(control).post("/v1/reload", &Value::Null).await {
         Ok(v) => {
             let ended = v.get("ended").and_then(Value::as_u64).unwrap_or(0);
-            println!("the configuration was read anew; {ended} sessions were ended");
+            let mut words = format!("the configuration was read anew; {ended} sessions were ended\n");
             if v.get("listenersNeedRestart").and_then(Value::as_bool) == Some(true) {
-                println!("listeners have changed: they take effect at the next start");
+                words.push_str("listeners have changed: they take effect at the next start\n");
             }
-            ExitCode::SUCCESS
+            put(&words)
         }
-        Err(e) => failure(&e),
-    }
+        Err(e) => Err(e),
+    };
+    said.map_or_else(|e| failure(&e), |_| ExitCode::SUCCESS)
 }
 
 fn encode(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+async fn interrupted(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 async fn list(control: &Control, args: &Sessions) -> Result<()> {
@@ -138,24 +188,31 @@ async fn list(control: &Control, args: &Sessions) -> Result<()> {
             path.push_str(&format!("{key}={}&", encode(value)));
         }
     }
+    // A watch ends well by Ctrl-C, also while the server is asked; a plain list dies of it.
+    let mut interrupt = args.watch.map(|_| signal(SignalKind::interrupt())).transpose()?;
     loop {
-        let answer = control.get(&path).await?;
+        let answer = tokio::select! {
+            answer = control.get(&path) => answer?,
+            () = interrupted(&mut interrupt) => return Ok(()),
+        };
         let sessions = answer.get("sessions").and_then(Value::as_array).cloned().unwrap_or_default();
-        if args.watch.is_some() && !args.json && std::io::stdout().is_terminal() {
-            print!("\x1b[H\x1b[2J");
-        }
+        let mut view = String::new();
         if args.json {
             for s in &sessions {
-                println!("{s}");
+                view.push_str(&format!("{s}\n"));
             }
         } else {
-            println!("{}", table(&sessions));
+            if args.watch.is_some() && io::stdout().is_terminal() {
+                view.push_str("\x1b[H\x1b[2J");
+            }
+            view.push_str(&table(&sessions));
+            view.push('\n');
         }
-        let Some(seconds) = args.watch else { return Ok(()) };
-        let pause = Duration::from_secs_f64(seconds.clamp(0.1, 3600.0));
+        let reads_on = put(&view)?;
+        let Some(pause) = args.watch.filter(|_| reads_on) else { return Ok(()) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            () = interrupted(&mut interrupt) => return Ok(()),
         }
     }
 }
@@ -164,24 +221,43 @@ fn text<'a>(s: &'a Value, key: &str) -> &'a str {
     s.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// How many digits tell all these ids apart, and a few sessions more. Ids begin with the time, and those
+/// of one millisecond differ late, so it is counted and not fixed.
+fn short(sessions: &[Value]) -> usize {
+    let mut ids: Vec<&str> = sessions.iter().map(|s| text(s, "sessionId")).collect();
+    ids.sort_unstable();
+    let common = |(a, b): (&&str, &&str)| a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    ids.iter().zip(ids.iter().skip(1)).map(|pair| common(pair) + 1).max().unwrap_or(0).max(SHORTEST)
+}
+
+/// The digits of the time, in milliseconds, that an id begins with.
+const SHORTEST: usize = 12;
+
+/// A client's words as a terminal may have them.
+fn shown(s: &Value, key: &str) -> String {
+    display_bytes(text(s, key).as_bytes())
+}
+
 fn table(sessions: &[Value]) -> String {
+    let digits = short(sessions);
     let mut t = Table::new();
     t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     t.set_header(["ID", "USER", "PROTOCOL", "ADDRESS", "STATE", "COMMAND", "UP", "DOWN", "AGE", "IDLE"]);
     for s in sessions {
-        let current = text(s, "currentCommand");
-        let command =
-            if current.is_empty() { format!("({})", text(s, "previousCommand")) } else { current.into() };
-        let shown: String = if command == "()" { String::new() } else { command.chars().take(40).collect() };
+        let command = match (shown(s, "currentCommand"), shown(s, "previousCommand")) {
+            (current, _) if !current.is_empty() => current,
+            (_, previous) if !previous.is_empty() => format!("({previous})"),
+            _ => String::new(),
+        };
         let number = |key: &str| s.get(key).and_then(Value::as_u64).unwrap_or(0);
         let seconds = |key: &str| s.get(key).and_then(Value::as_f64).unwrap_or(0.0);
         t.add_row([
-            text(s, "sessionId").to_string(),
-            text(s, "userName").to_string(),
-            text(s, "protocol").to_string(),
-            text(s, "clientIp").to_string(),
-            text(s, "state").to_string(),
-            shown,
+            shown(s, "sessionId").chars().take(digits).collect(),
+            shown(s, "userName"),
+            shown(s, "protocol"),
+            shown(s, "clientIp"),
+            shown(s, "state"),
+            command.chars().take(40).collect(),
             size(number("bytesReceived")),
             size(number("bytesSent")),
             span(seconds("ageSeconds")),
@@ -236,24 +312,26 @@ const FIRST: [&str; 10] = [
 async fn show(control: &Control, id: &str, json: bool) -> Result<()> {
     let s = control.get(&format!("/v1/sessions/{}", encode(id))).await?;
     if json {
-        println!("{s}");
+        say(&s.to_string())?
     } else {
-        print_pairs(&s);
-    }
+        put(&pairs(&s))?
+    };
     Ok(())
 }
 
-fn print_pairs(v: &Value) {
-    let Some(map) = v.as_object() else { return println!("{v}") };
+fn pairs(v: &Value) -> String {
+    let Some(map) = v.as_object() else { return format!("{v}\n") };
     let rest = map.keys().filter(|k| !FIRST.contains(&k.as_str())).map(String::as_str);
+    let mut out = String::new();
     for key in FIRST.into_iter().filter(|k| map.contains_key(*k)).chain(rest) {
-        let shown = match map.get(key) {
-            Some(Value::String(s)) => s.clone(),
-            Some(other) => other.to_string(),
+        let value = match map.get(key) {
+            Some(Value::String(_)) => shown(v, key),
+            Some(other) => display_bytes(other.to_string().as_bytes()),
             None => String::new(),
         };
-        println!("{key:18} {shown}");
+        out.push_str(&format!("{key:18} {value}\n"));
     }
+    out
 }
 
 async fn end(control: &Control, kill: &Kill, json: bool) -> Result<()> {
@@ -270,17 +348,99 @@ async fn end(control: &Control, kill: &Kill, json: bool) -> Result<()> {
     };
     let answer = control.post(&path, &body).await?;
     let ended = answer.get("terminated").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut view = String::new();
     if json {
-        println!("{answer}");
+        view = format!("{answer}\n");
     } else {
         for e in &ended {
             let left = e.get("inFlight").and_then(Value::as_u64).unwrap_or(0);
             let note = if left > 0 { format!(" ({left} calls still end)") } else { String::new() };
-            println!("ended {}{note}", text(e, "sessionId"));
+            view.push_str(&format!("ended {}{note}\n", shown(e, "sessionId")));
         }
     }
+    put(&view)?;
     if ended.is_empty() {
         return Err(Error::new(ErrorKind::NotFound).with_detail("no live session matches"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        sessions: Sessions,
+    }
+
+    fn parse(words: &str) -> std::result::Result<Sessions, clap::Error> {
+        Cli::try_parse_from(std::iter::once("t").chain(words.split_whitespace())).map(|c| c.sessions)
+    }
+
+    #[test]
+    fn kill_takes_exactly_one_selector() {
+        for good in ["kill 0192", "kill --user u", "kill --address ::1 --reason r --json"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in ["kill", "kill --reason r", "kill 0192 --user u", "kill --user u --address ::1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_within_reason() {
+        let watch = |words: &str| parse(words).map(|s| s.watch);
+        assert_eq!(watch("--watch").unwrap(), Some(Duration::from_secs(1)));
+        assert_eq!(watch("--watch 2.5").unwrap(), Some(Duration::from_millis(2500)));
+        assert_eq!(watch("").unwrap(), None);
+        for bad in ["--watch nan", "--watch inf", "--watch 0", "--watch=-1", "--watch 1e9", "--watch x"] {
+            assert!(watch(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_say_what_was_not_found() {
+        let e = |kind| Error::new(kind);
+        assert_eq!(failure(&e(ErrorKind::NotFound)), ExitCode::from(1));
+        assert_eq!(session_failure(&e(ErrorKind::NotFound)), ExitCode::from(5));
+        assert_eq!(session_failure(&e(ErrorKind::Disconnected)), ExitCode::from(3));
+        assert_eq!(failure(&e(ErrorKind::InvalidArgument)), ExitCode::from(2));
+        assert_eq!(failure(&e(ErrorKind::PermissionDenied)), ExitCode::from(1));
+    }
+
+    fn session(id: &str, command: &str) -> Value {
+        json!({
+            "sessionId": id, "userName": "al\u{1b}[2Jice", "protocol": "SFTP", "clientIp": "192.0.2.1",
+            "state": "ready", "currentCommand": "", "previousCommand": command,
+            "bytesReceived": 1536, "bytesSent": 5, "ageSeconds": 3700.0, "idleSeconds": 61.5,
+            "requestedUser": "al\u{9b}2Jice", "customData": ["\u{9b}2J"],
+        })
+    }
+
+    #[test]
+    fn ids_are_as_short_as_tells_them_apart() {
+        let ids = |all: &[&str]| short(&all.iter().map(|id| session(id, "")).collect::<Vec<_>>());
+        assert_eq!(ids(&[]), 12);
+        assert_eq!(ids(&["019200000000711122223333aaaabbbb"]), 12);
+        assert_eq!(ids(&["019200000000711122223333aaaabbbb", "0192000000017111aaaabbbbccccdddd"]), 12);
+        let same_moment = ["0192000000007111222244", "0193", "0192000000007111222233"];
+        assert_eq!(ids(&same_moment), 21);
+    }
+
+    #[test]
+    fn a_table_and_a_view_give_a_terminal_no_commands() {
+        let s = session("019200000000711122223333aaaabbbb", "OPEN /a");
+        let table = table(std::slice::from_ref(&s));
+        assert!(table.contains("019200000000 ") && table.contains("(OPEN /a)"), "{table}");
+        assert!(table.contains("1.5K") && table.contains("1h01m") && table.contains("1m01s"), "{table}");
+        assert!(table.ends_with("1 sessions"));
+        let view = pairs(&s);
+        assert!(view.starts_with("sessionId          0192") && view.contains("requestedUser"), "{view}");
+        for text in [table, view] {
+            assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        }
+    }
 }
