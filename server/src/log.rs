@@ -9,10 +9,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
@@ -30,8 +30,9 @@ const QUEUED: usize = 16_384;
 
 enum Entry {
     Line(Vec<u8>),
-    Event(Arc<Who>, Box<Event>),
-    Reopen,
+    Event(Box<Said>),
+    /// Nothing to write: the writer looks at its orders.
+    Wake,
     Flush(SyncSender<()>),
 }
 
@@ -39,7 +40,14 @@ enum Entry {
 #[derive(Clone)]
 pub struct Output {
     queue: SyncSender<Entry>,
-    dropped: Arc<AtomicU64>,
+    orders: Arc<Orders>,
+}
+
+/// What reaches the writer past a full queue.
+#[derive(Default)]
+struct Orders {
+    dropped: AtomicU64,
+    reopen: AtomicBool,
 }
 
 impl Output {
@@ -56,34 +64,45 @@ impl Output {
 
     fn start(name: &str, sink: Sink) -> Result<Output> {
         let (queue, entries) = sync_channel(QUEUED);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&dropped);
-        std::thread::Builder::new().name(name.into()).spawn(move || write(&entries, sink, &counter))?;
-        Ok(Output { queue, dropped })
+        let orders = Arc::<Orders>::default();
+        let theirs = Arc::clone(&orders);
+        std::thread::Builder::new().name(name.into()).spawn(move || write(&entries, sink, &theirs))?;
+        Ok(Output { queue, orders })
     }
 
     fn push(&self, entry: Entry) {
         if self.queue.try_send(entry).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.orders.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// How many entries are dropped and not yet reported.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.orders.dropped.load(Ordering::Relaxed)
     }
 
-    /// Opens the file anew, after it was moved away.
+    /// Opens the file anew, after it was moved away. Never lost: what waits in the queue goes to the new
+    /// file already.
     pub fn reopen(&self) {
-        self.push(Entry::Reopen);
+        self.orders.reopen.store(true, Ordering::Release);
+        // A full queue wakes the writer anyway.
+        let _ = self.queue.try_send(Entry::Wake);
     }
 
     /// Waits until everything pushed so far is written, at most `patience`. Blocks the thread.
     pub fn flush(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
         let (done, wait) = sync_channel(1);
-        if self.queue.try_send(Entry::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(patience);
+        let mut entry = Entry::Flush(done);
+        loop {
+            match self.queue.try_send(entry) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) if Instant::now() < deadline => entry = back,
+                Err(_) => return,
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
+        let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -124,7 +143,7 @@ impl Sink {
     }
 }
 
-fn write(entries: &Receiver<Entry>, mut sink: Sink, dropped: &AtomicU64) {
+fn write(entries: &Receiver<Entry>, mut sink: Sink, orders: &Orders) {
     let is_audit = matches!(sink, Sink::File(..));
     let mut said = false;
     loop {
@@ -139,7 +158,11 @@ fn write(entries: &Receiver<Entry>, mut sink: Sink, dropped: &AtomicU64) {
                 }
             }
         };
-        let lost = dropped.swap(0, Ordering::Relaxed);
+        if orders.reopen.swap(false, Ordering::Acquire) {
+            let _ = sink.flush();
+            sink.reopen();
+        }
+        let lost = orders.dropped.swap(0, Ordering::Relaxed);
         let mut result = Ok(());
         if lost > 0 {
             let line = json!({ "event": "dropped", "count": lost }).to_string() + "\n";
@@ -147,12 +170,8 @@ fn write(entries: &Receiver<Entry>, mut sink: Sink, dropped: &AtomicU64) {
         }
         result = result.and(match entry {
             Entry::Line(line) => sink.put(&line),
-            Entry::Event(who, event) => sink.put((who.describe(&event).to_string() + "\n").as_bytes()),
-            Entry::Reopen => {
-                let _ = sink.flush();
-                sink.reopen();
-                Ok(())
-            }
+            Entry::Event(said) => sink.put((said.to_json().to_string() + "\n").as_bytes()),
+            Entry::Wake => Ok(()),
             Entry::Flush(done) => {
                 let result = sink.flush();
                 let _ = done.send(());
@@ -258,22 +277,24 @@ pub fn parse_level(level: &str) -> Result<EnvFilter> {
     })
 }
 
-/// Whose events they are; what an event itself does not say.
-#[derive(Debug)]
-struct Who {
-    address: String,
+/// An event, and what it does not say itself.
+struct Said {
+    address: Arc<str>,
     protocol: &'static str,
-    user: OnceLock<Arc<str>>,
+    /// Who was logged in when it happened.
+    user: Option<Arc<str>>,
+    event: Event,
 }
 
-impl Who {
-    fn describe(&self, event: &Event) -> Value {
-        let mut v = event.to_json();
+impl Said {
+    fn to_json(&self) -> Value {
+        let mut v = self.event.to_json();
         if let Some(map) = v.as_object_mut() {
-            map.insert("address".into(), self.address.clone().into());
+            map.insert("address".into(), (*self.address).into());
             map.insert("protocol".into(), self.protocol.into());
-            if let Some(user) = self.user.get() {
-                map.insert("user".into(), (**user).into());
+            if let Some(user) = &self.user {
+                // A failed login names the user that was asked for.
+                map.entry("user").or_insert_with(|| (**user).into());
             }
         }
         v
@@ -283,61 +304,69 @@ impl Who {
 /// The events of all sessions: to the log what an operator wants to see, to the audit file everything.
 #[derive(Default)]
 pub struct Journal {
-    audit: Mutex<Option<(PathBuf, Output)>>,
+    audit: Audit,
 }
 
+/// Read by every event, written by a reload.
+type Audit = Arc<RwLock<Option<(PathBuf, Output)>>>;
+
 impl Journal {
-    /// Sets the audit file, or none; the same one is opened anew. Errors: those of opening it; then the
-    /// old one stands.
+    /// Sets the audit file, or none, for the sessions that are there too; the same one is opened anew.
+    /// Errors: those of opening it; then the old one stands.
     pub fn set_audit(&self, path: Option<&Path>) -> Result<()> {
-        let mut audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
-        match (path, &*audit) {
-            (Some(new), Some((old, output))) if new == old => output.reopen(),
-            (Some(new), _) => *audit = Some((new.to_path_buf(), Output::file(new)?)),
-            (None, _) => *audit = None,
-        }
+        let new = match (path, self.current()) {
+            (Some(path), Some((old, output))) if path == old => {
+                output.reopen();
+                return Ok(());
+            }
+            (Some(path), _) => Some((path.to_path_buf(), Output::file(path)?)),
+            (None, _) => None,
+        };
+        *self.audit.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
     /// Waits until the audit file has everything, at most `patience`. Blocks the thread.
     pub fn flush(&self, patience: Duration) {
-        if let Some(output) = self.audit() {
+        if let Some((_, output)) = self.current() {
             output.flush(patience);
         }
     }
 
     /// Events that were dropped and not yet reported.
     pub fn dropped(&self) -> u64 {
-        self.audit().map_or(0, |o| o.dropped())
+        self.current().map_or(0, |(_, output)| output.dropped())
     }
 
-    fn audit(&self) -> Option<Output> {
-        let audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
-        audit.as_ref().map(|(_, output)| output.clone())
+    fn current(&self) -> Option<(PathBuf, Output)> {
+        self.audit.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The sink of one session.
-    pub fn sink(&self, address: impl Into<String>, protocol: &'static str) -> Arc<dyn EventSink> {
-        let who = Who { address: address.into(), protocol, user: OnceLock::new() };
-        Arc::new(SessionSink { who: Arc::new(who), audit: self.audit() })
+    pub fn sink(&self, address: impl Into<Arc<str>>, protocol: &'static str) -> Arc<dyn EventSink> {
+        let audit = Arc::clone(&self.audit);
+        Arc::new(SessionSink { address: address.into(), protocol, user: Mutex::default(), audit })
     }
 }
 
 struct SessionSink {
-    who: Arc<Who>,
-    audit: Option<Output>,
+    address: Arc<str>,
+    protocol: &'static str,
+    /// The last one who logged in.
+    user: Mutex<Option<Arc<str>>>,
+    audit: Audit,
 }
 
 impl EventSink for SessionSink {
     fn emit(&self, event: Event) {
-        let (session, address) = (&event.session, &self.who.address);
+        let (session, address) = (&event.session, &self.address);
         match &event.what {
             What::LoginFailed { user, method, reason } => {
                 let user = escape(user);
                 tracing::warn!(target: AUTH, %user, %address, %method, %session, ?reason, "login failed");
             }
             What::LoggedIn { user, methods } => {
-                let _ = self.who.user.set(Arc::clone(user));
+                *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(user));
                 let (user, methods) = (escape(user), methods.join(","));
                 tracing::info!(target: AUTH, %user, %address, %methods, %session, "logged in");
             }
@@ -348,8 +377,10 @@ impl EventSink for SessionSink {
             What::Connected => tracing::debug!(%address, %session, "connected"),
             What::Started { .. } | What::Ended { .. } | What::Transfer(_) => {}
         }
-        if let Some(audit) = &self.audit {
-            audit.push(Entry::Event(Arc::clone(&self.who), Box::new(event)));
+        if let Some((_, audit)) = &*self.audit.read().unwrap_or_else(PoisonError::into_inner) {
+            let user = self.user.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let address = Arc::clone(&self.address);
+            audit.push(Entry::Event(Box::new(Said { address, protocol: self.protocol, user, event })));
         }
     }
 }
@@ -371,7 +402,9 @@ pub fn escape(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use session_core::auth::Account;
+    use session_core::auth::{
+        Account, Authenticator, Check, Credential, Login, Method, Proof, Question, Secret, Step,
+    };
     use session_core::session::{Actor, Ending, Protocol, Session, Setup};
 
     fn session(journal: &Journal) -> Arc<Session> {
@@ -422,16 +455,16 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_counted_and_reported() {
         let (queue, entries) = sync_channel(1);
-        let output = Output { queue, dropped: Arc::default() };
+        let output = Output { queue, orders: Arc::default() };
         for n in 0..4 {
             output.push(Entry::Line(format!("\"{n}\"\n").into_bytes()));
         }
         assert_eq!(output.dropped(), 3);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
-        let dropped = Arc::clone(&output.dropped);
+        let orders = Arc::clone(&output.orders);
         drop(output);
-        write(&entries, Sink::File(path.clone(), open(&path).unwrap()), &dropped);
+        write(&entries, Sink::File(path.clone(), open(&path).unwrap()), &orders);
         let lines = lines(&path);
         assert_eq!(lines[0], json!({ "event": "dropped", "count": 3 }));
         assert_eq!(lines[1], "0");
@@ -440,7 +473,7 @@ mod tests {
     #[test]
     fn a_failed_login_is_one_line_that_a_name_cannot_forge() {
         let (queue, entries) = sync_channel(8);
-        let output = Output { queue, dropped: Arc::default() };
+        let output = Output { queue, orders: Arc::default() };
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(output).finish();
         let journal = Journal::default();
         let session = session(&journal);
@@ -473,5 +506,161 @@ mod tests {
     fn a_level_that_is_none_is_refused() {
         assert!(parse_level("info").is_ok() && parse_level("info,russh=debug").is_ok());
         assert_eq!(parse_level("loud=very").err().unwrap().kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[test]
+    fn every_session_is_in_order_and_without_gaps_whoever_writes_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let journal = Journal::default();
+        journal.set_audit(Some(&path)).unwrap();
+        let (sessions, logins) = (8, 100);
+        std::thread::scope(|scope| {
+            for _ in 0..sessions {
+                scope.spawn(|| {
+                    let s = session(&journal);
+                    for _ in 0..logins {
+                        s.log_in(Account::named("u"), vec!["password"]).unwrap();
+                        s.log_out();
+                    }
+                });
+            }
+        });
+        journal.flush(Duration::from_secs(5));
+        let mut seen = std::collections::HashMap::<String, u64>::new();
+        for line in lines(&path) {
+            let last = seen.entry(line["session"].as_str().unwrap().into()).or_default();
+            assert_eq!(line["sequence"], *last + 1);
+            *last += 1;
+        }
+        assert_eq!(seen.values().copied().collect::<Vec<_>>(), vec![logins + 1; sessions]);
+    }
+
+    #[tokio::test]
+    async fn an_event_has_the_user_of_its_own_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let journal = Journal::default();
+        journal.set_audit(Some(&path)).unwrap();
+        let s = session(&journal);
+        for user in ["alice", "bob"] {
+            s.log_in(Account::named(user), vec![]).unwrap();
+            s.log_out();
+        }
+        let what = What::LoginFailed { user: "carol".into(), method: "password", reason: "no".into() };
+        journal.sink("192.0.2.7", "SFTP").emit(Event {
+            sequence: 1,
+            session: s.id().clone(),
+            time: std::time::SystemTime::now(),
+            what,
+        });
+        s.close(Ending::new("done", Actor::Client)).await;
+        journal.flush(Duration::from_secs(5));
+        let users: Vec<_> = lines(&path).iter().map(|l| l["user"].as_str().map(str::to_string)).collect();
+        let user = |name: &str| Some(name.to_string());
+        assert_eq!(users, [None, user("alice"), user("bob"), user("carol"), user("bob")]);
+    }
+
+    #[test]
+    fn another_audit_file_or_none_counts_for_sessions_that_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("1"), dir.path().join("2"));
+        let journal = Journal::default();
+        let s = session(&journal);
+        for path in [Some(&first), Some(&second), None] {
+            journal.set_audit(path.map(PathBuf::as_path)).unwrap();
+            s.log_in(Account::named("u"), vec![]).unwrap();
+            s.log_out();
+            journal.flush(Duration::from_secs(5));
+        }
+        assert_eq!(
+            journal.set_audit(Some(dir.path())).err().map(|e| e.kind()),
+            Some(ErrorKind::IsADirectory)
+        );
+        // The thread of the first ends with it, and writes what it had.
+        let one = |path: &Path| {
+            (0..500).any(|_| {
+                std::thread::sleep(Duration::from_millis(2));
+                lines(path).len() == 1
+            })
+        };
+        assert!(one(&first) && one(&second));
+    }
+
+    #[test]
+    fn a_full_queue_loses_neither_a_flush_nor_a_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("a"), dir.path().join("a.1"));
+        let (queue, entries) = sync_channel(1);
+        let output = Output { queue, orders: Arc::default() };
+        let sink = Sink::File(path.clone(), open(&path).unwrap());
+        output.push(Entry::Line(b"1\n".to_vec()));
+        std::fs::rename(&path, &old).unwrap();
+        output.reopen();
+        let orders = Arc::clone(&output.orders);
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            write(&entries, sink, &orders);
+        });
+        output.flush(Duration::from_secs(5));
+        assert_eq!(lines(&path), [json!(1)]);
+        assert_eq!((lines(&old).len(), output.dropped()), (0, 0));
+        drop(output);
+        writer.join().unwrap();
+    }
+
+    /// Nobody may in, and the password is in the reason of nothing.
+    struct Nobody;
+
+    #[async_trait::async_trait]
+    impl Authenticator for Nobody {
+        async fn methods(&self, _: &Arc<Session>, _: &str) -> Vec<Method> {
+            vec![Method::Password]
+        }
+
+        async fn questions(&self, _: &Arc<Session>, _: &str) -> Vec<Question> {
+            Vec::new()
+        }
+
+        async fn verify(&self, _: &Arc<Session>, _: &str, credential: &Credential, _: &[Method]) -> Proof {
+            Proof::Rejected(format!("{credential:?} is wrong").into())
+        }
+
+        async fn vouched(&self, _: &Arc<Session>, _: &str) -> Option<Account> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn no_line_has_a_secret_even_where_a_credential_is_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (audit, log) = (dir.path().join("audit"), dir.path().join("log"));
+        let output = Output::file(&log).unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(output.clone())
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let journal = Journal::default();
+        journal.set_audit(Some(&audit)).unwrap();
+        let s = session(&journal);
+        let mut login = Login::new(Arc::clone(&s), Arc::new(Nobody), 3);
+        let secret = "correct horse battery";
+        let question = Question { prompt: "Password:".into(), echo: false, check: Check::Password };
+        for credential in [
+            Credential::Password(Secret::new(secret)),
+            Credential::Answers(vec![(question, Secret::new(secret))]),
+        ] {
+            assert!(matches!(login.attempt("alice", &credential).await, Step::Rejected(_)));
+        }
+        s.close(Ending::new("done", Actor::Client)).await;
+        journal.flush(Duration::from_secs(5));
+        output.flush(Duration::from_secs(5));
+        for (path, mark) in [(audit, "login-failed"), (log, "login failed user=alice")] {
+            let text = std::fs::read_to_string(path).unwrap();
+            assert_eq!(text.matches(mark).count(), 2, "{text}");
+            assert!(!text.contains("horse"), "{text}");
+        }
     }
 }
