@@ -542,18 +542,16 @@ mod tests {
         let path = dir.path().join("a");
         let journal = Journal::default();
         journal.set_audit(Some(&path)).unwrap();
-        let s = session(&journal);
+        let sink = journal.sink("192.0.2.7", "SFTP");
+        let mut setup = Setup::new(Protocol::Sftp, "site");
+        setup.sink = Some(Arc::clone(&sink));
+        let s = Session::new(setup);
         for user in ["alice", "bob"] {
             s.log_in(Account::named(user), vec![]).unwrap();
             s.log_out();
         }
         let what = What::LoginFailed { user: "carol".into(), method: "password", reason: "no".into() };
-        journal.sink("192.0.2.7", "SFTP").emit(Event {
-            sequence: 1,
-            session: s.id().clone(),
-            time: std::time::SystemTime::now(),
-            what,
-        });
+        sink.emit(Event { sequence: 1, session: s.id().clone(), time: std::time::SystemTime::now(), what });
         s.close(Ending::new("done", Actor::Client)).await;
         journal.flush(Duration::from_secs(5));
         let users: Vec<_> = lines(&path).iter().map(|l| l["user"].as_str().map(str::to_string)).collect();
