@@ -269,7 +269,12 @@ impl Ground {
         for client in LISTERS {
             let job = Job { server: Server::Sshd, client, link: Link::Near, task: Task::List };
             if let (true, Err(fault)) = (both, self.run(Job { server: Server::Ferryd, ..job })) {
-                println!("    {} is left out: {fault}", client.name());
+                let words = fault.to_string();
+                println!(
+                    "    {} is left out: {}",
+                    client.name(),
+                    words.lines().last().unwrap_or_default().trim()
+                );
                 continue;
             }
             let mut rate: f64 = 0.0;
