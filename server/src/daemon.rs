@@ -39,6 +39,8 @@ pub struct Daemon {
     fingerprints: Vec<String>,
     control: PathBuf,
     shutdown: CancellationToken,
+    /// Ends the control socket: sessions are seen and ended while the server drains.
+    control_ends: CancellationToken,
     started: Instant,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
@@ -90,6 +92,7 @@ impl Daemon {
             fingerprints,
             control: control.clone(),
             shutdown: shutdown.clone(),
+            control_ends: CancellationToken::new(),
             started: Instant::now(),
             reloading: tokio::sync::Mutex::new(()),
         });
@@ -122,7 +125,7 @@ impl Daemon {
                 }) as BoxFuture<'static, Result<Value>>
             }),
         };
-        serve_control(path, state, self.shutdown.clone()).await
+        serve_control(path, state, self.control_ends.clone()).await
     }
 
     /// The ready line and `/v1/status`: what a harness needs.
@@ -239,9 +242,9 @@ impl Daemon {
         let ends =
             sessions.iter().map(|s| s.terminate(Ending::new("the server stops", Actor::Server), PATIENCE));
         join_all(ends).await;
-        // Closing events and their hooks.
+        self.control_ends.cancel();
+        // Closing events and their hooks, and the end of the control socket.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let _ = std::fs::remove_file(&self.control);
         self.journal.flush(Duration::from_millis(500));
     }
 }
