@@ -1,6 +1,6 @@
 //! Their clients: each sends a file, fetches it again, and both must be what was sent.
 //!
-//! How each is started stands in [`drive`](super::drive).
+//! How each is started stands in [`super::drive`].
 
 use std::path::{Path, PathBuf};
 
