@@ -4,7 +4,7 @@
 //! authorities and revocations, else the policy. No answer is a no. Time that a person takes to answer
 //! does not count against the time-out.
 //!
-//! Places left, no stubs: jump hosts and proxies come in where [`dial`] makes the stream; `ssh_config`
+//! Places left, no stubs: jump hosts and proxies come in where `dial` makes the stream; `ssh_config`
 //! fills [`ConnectOptions`]; client certificates and PPK see [`super::keys`].
 
 use std::future::Future;

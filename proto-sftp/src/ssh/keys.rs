@@ -4,7 +4,7 @@
 //! it. Decoding and unlocking run on the blocking pool. Secrets are neither logged nor shown.
 //!
 //! Places left, no stubs: PuTTY's PPK files are refused with a way out; client certificates
-//! (`…-cert.pub`) would be loaded beside the key in [`KeyFile::load`] and offered before it.
+//! (`…-cert.pub`) would be loaded beside the key in `KeyFile::load` and offered before it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! - [`listen`] (feature `server`): accepts, supervises and ends connections; [`auth`] maps SSH's login
 //!   to [`session_core::auth::Login`]; [`hostkey`] loads and makes host keys.
-//! - [`connect`] (feature `client`): reaches a server, trusts it ([`known_hosts`]), logs in ([`keys`]).
+//! - [`mod@connect`] (feature `client`): reaches a server, trusts it ([`known_hosts`]), logs in ([`keys`]).
 //! - [`stream`], [`channel`], [`algorithms`]: what both ends share.
 //!
 //! Two rules hold everywhere. The transport is a stream of ours that can be cut at any instant, because
