@@ -99,7 +99,7 @@ impl Daemon {
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(SWEEP) => sweeping.sweep().await,
+                    () = tokio::time::sleep(SWEEP) => sweeping.stores().sweep(std::time::SystemTime::now()).await,
                 }
             }
         });
