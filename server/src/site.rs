@@ -35,6 +35,9 @@ struct Live {
     throttles: HashMap<String, Arc<Throttle>>,
 }
 
+/// A configuration made ready, not in force yet.
+pub struct Prepared(Live);
+
 /// The site that `ferryd` serves.
 pub struct FerrySite {
     registry: Arc<SessionRegistry>,
@@ -66,10 +69,15 @@ impl FerrySite {
         }))
     }
 
-    /// Exchanges the configuration; on an error the old one stays. Sessions of users that are gone or
-    /// switched off are cut; the answer is how many.
-    pub fn reload(&self, config: Config) -> Result<usize> {
-        let live = Arc::new(Live::new(config, &self.engine, &self.stores)?);
+    /// Makes ready what a configuration comes to, and changes nothing. Reads files and compiles scripts:
+    /// blocks. Errors: those of users and handlers.
+    pub fn prepare(&self, config: Config) -> Result<Prepared> {
+        Live::new(config, &self.engine, &self.stores).map(Prepared)
+    }
+
+    /// Puts it in force. Sessions of users that are gone or switched off are cut; the answer is how many.
+    pub fn replace(&self, prepared: Prepared) -> usize {
+        let live = Arc::new(prepared.0);
         self.registry.set_caps(live.config.limits.caps());
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&live);
         let mut ended = 0;
@@ -80,7 +88,7 @@ impl FerrySite {
                 ended += 1;
             }
         }
-        Ok(ended)
+        ended
     }
 
     fn live(&self) -> Arc<Live> {
@@ -164,8 +172,9 @@ impl Site for FerrySite {
         // Before any script runs: a flood must not reach the engine. `open` counts exactly.
         let total = live.config.limits.sessions;
         if total != 0 && self.registry.len() >= total {
-            return Err(Error::new(ErrorKind::Throttled)
-                .with_detail("this server has as many sessions as it may"));
+            return Err(
+                Error::new(ErrorKind::Throttled).with_detail("this server has as many sessions as it may")
+            );
         }
         if let Verdict::Refuse(e) = live.front.decide(None, Lifecycle::Connect { peer, local }).await {
             return Err(e);

@@ -117,8 +117,8 @@ pub async fn reload(control: PathBuf) -> ExitCode {
         Ok(v) => {
             let ended = v.get("ended").and_then(Value::as_u64).unwrap_or(0);
             println!("the configuration was read anew; {ended} sessions were ended");
-            if v.get("listenersNeedRestart").and_then(Value::as_bool) == Some(true) {
-                println!("listeners have changed: they take effect at the next start");
+            for change in v.get("changes").and_then(Value::as_array).into_iter().flatten() {
+                println!("  {}", change.as_str().unwrap_or_default());
             }
             ExitCode::SUCCESS
         }
