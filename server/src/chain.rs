@@ -3,11 +3,18 @@
 //! Cheap refusals first, user code last, so that a script never sees an operation that a policy refuses;
 //! the throttle after the refusals, so that what is refused waits for nothing. `after` runs in reverse.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use session_core::intercept::{Chain, Interceptor};
+use async_trait::async_trait;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::intercept::{Chain, Cx, Interceptor};
+use session_core::lifecycle::{Lifecycle, Verdict};
+use session_core::operation::{Operation, OperationKind, OperationSet};
 use session_core::policy::{Permissions, ReadOnly, Rule, Throttle};
 use session_core::script::Hooks;
+use session_core::session::Session;
+
+use crate::stores::Stores;
 
 /// What stands between a user and the files.
 pub struct Parts {
@@ -23,7 +30,7 @@ pub struct Parts {
 
 /// The chain of a logged-in user.
 pub fn of_user(parts: Parts) -> Arc<Chain> {
-    let mut links: Vec<Arc<dyn Interceptor>> = Vec::new();
+    let mut links: Vec<Arc<dyn Interceptor>> = vec![Arc::new(Leaving)];
     if parts.read_only {
         links.push(Arc::new(ReadOnly));
     }
@@ -37,7 +44,46 @@ pub fn of_user(parts: Parts) -> Arc<Chain> {
     Chain::new(links)
 }
 
-/// The chain before login: only the handlers.
-pub fn of_front(hooks: Option<&Arc<Hooks>>) -> Arc<Chain> {
-    Chain::new(hooks.map(|h| Arc::clone(h) as Arc<dyn Interceptor>).into_iter().collect())
+/// The chain of a connection's life: the handlers, then the tidying at its end.
+pub fn of_front(hooks: Option<&Arc<Hooks>>, stores: &Arc<Stores>) -> Arc<Chain> {
+    let mut links: Vec<Arc<dyn Interceptor>> = Vec::new();
+    if let Some(hooks) = hooks {
+        links.push(Arc::clone(hooks) as Arc<dyn Interceptor>);
+    }
+    links.push(Arc::new(Farewell(Arc::downgrade(stores))));
+    Chain::new(links)
+}
+
+/// Refuses new files while the session is draining; what is open may be finished and renamed.
+struct Leaving;
+
+#[async_trait]
+impl Interceptor for Leaving {
+    fn interests(&self) -> OperationSet {
+        OperationSet::of(&[OperationKind::Open])
+    }
+
+    async fn before(&self, cx: &Cx<'_>, _: Operation<'_>) -> Result<(), Error> {
+        if cx.session.is_draining() {
+            return Err(Error::new(ErrorKind::Throttled).with_detail("the server is shutting down"));
+        }
+        Ok(())
+    }
+}
+
+/// Throws away what a session of a shared account parked, when the session ends.
+struct Farewell(Weak<Stores>);
+
+#[async_trait]
+impl Interceptor for Farewell {
+    fn interests(&self) -> OperationSet {
+        OperationSet::NONE
+    }
+
+    async fn decide(&self, session: Option<&Arc<Session>>, step: Lifecycle<'_>) -> Verdict {
+        if let (Lifecycle::Close(_), Some(session), Some(stores)) = (step, session, self.0.upgrade()) {
+            stores.forget(session);
+        }
+        Verdict::Pass
+    }
 }

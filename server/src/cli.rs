@@ -230,12 +230,23 @@ async fn serve(global: &Global, run: &Run) -> Result<()> {
     let first = if !named && !file.exists() { Some(first_run::make(&data_dir(global)?)?) } else { None };
     let config = load(global, run)?;
     let json = run.json || config.log.format == LogFormat::Json;
-    let logging = Logging::start(json, &config.log.level)?;
+    let logging = Arc::new(Logging::start(json, &config.log.level)?);
     let journal = Arc::new(Journal::default());
     journal.set_audit(config.log.audit.as_deref())?;
     let (again, flags) = (global.clone(), run.clone());
     let reload: Reload = Arc::new(move || load(&again, &flags));
-    let daemon = Daemon::start(config, Arc::clone(&journal), reload).await?;
+    let started = Daemon::start(config, Arc::clone(&journal), Some(Arc::clone(&logging)), reload).await;
+    let daemon = match started {
+        Ok(daemon) => daemon,
+        Err(e) => {
+            // Nobody has read the password: the next start is the first one again.
+            if first.is_some() {
+                let _ = std::fs::remove_file(&file);
+            }
+            logging.output.flush(std::time::Duration::from_millis(500));
+            return Err(e);
+        }
+    };
     if run.json {
         println!("{}", daemon.ready());
     } else {
@@ -245,7 +256,7 @@ async fn serve(global: &Global, run: &Run) -> Result<()> {
         if let Some((address, fingerprint)) = daemon.first() {
             println!("host key {fingerprint}");
             if let Some(first) = &first {
-                print!("{}", first.words(address, fingerprint));
+                print!("{}", first.words(address, &fingerprint));
             } else {
                 println!("configuration {}", file.display());
             }

@@ -1,9 +1,17 @@
 //! The life of `ferryd`: listeners, control socket, signals, drain.
+//!
+//! A reload makes everything new before it changes anything; a fault leaves the old in force and says so.
+//! It replaces users, rules, hooks, limits, listeners, host keys, log level and audit file. Sessions live on
+//! with the rules that they began with, except those whose account is gone or switched off: they are cut.
+//! A stop takes no new connection and no new file, waits for the transfers that run, at most the drain
+//! time, and then cuts. One daemon owns a data folder, by a lock file in it.
 
+use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, join_all};
 use proto_sftp::ssh::hostkey::{HostKeyKind, HostKeys};
@@ -13,100 +21,125 @@ use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::registry::{PATIENCE, SessionRegistry};
 use session_core::script::{Engine, EngineLimits};
-use session_core::session::{Actor, Ending};
+use session_core::session::{Actor, Ending, Session};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ListenerProtocol};
+use crate::config::{Config, Listener, ListenerProtocol};
 use crate::control::{ControlState, serve as serve_control};
-use crate::log::Journal;
+use crate::log::{Journal, Logging, parse_level};
 use crate::site::FerrySite;
 
 /// How often parked uploads are looked through.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// How long a draining session with nothing to do is left, so that a client can rename what it sent.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Reads the configuration anew.
 pub type Reload = Arc<dyn Fn() -> Result<Config> + Send + Sync>;
+
+/// A socket that is listened on, through every reload.
+struct Bound {
+    asked: Listener,
+    socket: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+/// What a reload replaces of the listeners.
+struct Serving {
+    bound: Vec<Bound>,
+    fingerprints: Vec<String>,
+    /// Stops the accepting with the options of this generation.
+    generation: CancellationToken,
+}
 
 /// A running server.
 pub struct Daemon {
     site: Arc<FerrySite>,
     journal: Arc<Journal>,
+    logging: Option<Arc<Logging>>,
     reload: Reload,
-    /// Protocol and address as it really is, for each listener.
-    addresses: Vec<(&'static str, SocketAddr)>,
-    fingerprints: Vec<String>,
+    serving: Mutex<Serving>,
     control: PathBuf,
+    /// Ends the control socket and the sweeping, after the last session: until then sessions are seen and ended.
     shutdown: CancellationToken,
-    /// Ends the control socket: sessions are seen and ended while the server drains.
-    control_ends: CancellationToken,
     started: Instant,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
+    /// Held for its lock.
+    _owned: File,
+}
+
+fn lock(m: &Mutex<Serving>) -> MutexGuard<'_, Serving> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Daemon {
-    /// Starts everything that `config` asks for. Errors: what cannot be bound, read or made, by name.
-    pub async fn start(config: Config, journal: Arc<Journal>, reload: Reload) -> Result<Arc<Self>> {
+    /// Starts everything that `config` asks for. Errors: what cannot be bound, read or made, by name;
+    /// `AlreadyExists` where another daemon uses the data folder.
+    pub async fn start(
+        config: Config,
+        journal: Arc<Journal>,
+        logging: Option<Arc<Logging>>,
+        reload: Reload,
+    ) -> Result<Arc<Self>> {
+        raise_descriptors();
+        let owned = own(&config.data)?;
         let registry = SessionRegistry::new(config.limits.caps());
         let engine = Engine::new(EngineLimits::default());
         let keys = host_keys(&config)?;
-        // `SHA256:…` alone: what `--host-key` and other clients take.
-        let bare = |f: String| f.split(' ').next_back().unwrap_or_default().to_string();
-        let fingerprints = keys.fingerprints().into_iter().map(bare).collect();
-        let limits = config.limits.clone();
+        let mut bound = Vec::new();
+        for listener in &config.listeners {
+            bound.push(bind(listener).await?);
+        }
         let control = config.control.clone();
-        let wanted = config.listeners.clone();
+        let options = options(&config, &keys);
         let site = FerrySite::new(config, registry, engine, Arc::clone(&journal))?;
         let shutdown = CancellationToken::new();
-        let mut addresses = Vec::new();
-        for listener in wanted {
-            let address = SocketAddr::new(listener.address, listener.port);
-            let socket = TcpListener::bind(address).await.map_err(|e| {
-                Error::from(e)
-                    .with_detail(format!("cannot listen on {address}"))
-                    .with_hint("another program may have the port; choose another one, or 0 for any")
-            })?;
-            let real = socket.local_addr()?;
-            match listener.protocol {
-                ListenerProtocol::Sftp => {
-                    let options = SshServerOptions {
-                        tries: limits.tries,
-                        login_time: limits.login_time,
-                        idle: Some(limits.idle_time).filter(|t| !t.is_zero()),
-                        ..SshServerOptions::new(keys.clone())
-                    };
-                    let ssh = SshServer::new(options, Arc::clone(&site) as Arc<dyn Site>)?;
-                    let stop = shutdown.clone();
-                    tokio::spawn(async move { ssh.serve(socket, stop).await });
-                    addresses.push(("sftp", real));
-                }
-            }
-        }
+        let serving =
+            Serving { bound, fingerprints: fingerprints(&keys), generation: CancellationToken::new() };
         let daemon = Arc::new(Daemon {
             site,
             journal,
+            logging,
             reload,
-            addresses,
-            fingerprints,
+            serving: Mutex::new(serving),
             control: control.clone(),
             shutdown: shutdown.clone(),
-            control_ends: CancellationToken::new(),
             started: Instant::now(),
             reloading: tokio::sync::Mutex::new(()),
+            _owned: owned,
         });
         daemon.open_control(control).await?;
+        daemon.listen(&mut lock(&daemon.serving), options)?;
         let sweeping = Arc::clone(&daemon.site);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(SWEEP) => sweeping.sweep().await,
+                    () = tokio::time::sleep(SWEEP) => sweeping.stores().sweep(SystemTime::now()).await,
                 }
             }
         });
         Ok(daemon)
+    }
+
+    /// Accepts on every bound socket with these options, and no longer with the earlier ones.
+    fn listen(&self, serving: &mut Serving, options: SshServerOptions) -> Result<()> {
+        let ssh = SshServer::new(options, Arc::clone(&self.site) as Arc<dyn Site>)?;
+        let mut sockets = Vec::new();
+        for b in &serving.bound {
+            sockets.push(TcpListener::from_std(b.socket.try_clone()?)?);
+        }
+        serving.generation.cancel();
+        serving.generation = CancellationToken::new();
+        for socket in sockets {
+            let (ssh, stop) = (ssh.clone(), serving.generation.clone());
+            tokio::spawn(async move { ssh.serve(socket, stop).await });
+        }
+        Ok(())
     }
 
     async fn open_control(self: &Arc<Self>, path: PathBuf) -> Result<()> {
@@ -125,128 +158,292 @@ impl Daemon {
                 }) as BoxFuture<'static, Result<Value>>
             }),
         };
-        serve_control(path, state, self.control_ends.clone()).await
+        serve_control(path, state, self.shutdown.clone()).await
     }
 
-    /// The ready line and `/v1/status`: what a harness needs.
-    pub fn ready(&self) -> Value {
-        let listeners: Vec<Value> = self
-            .addresses
-            .iter()
-            .map(|(protocol, address)| {
-                json!({
-                    "protocol": protocol,
-                    "address": address.to_string(),
-                    "host": address.ip().to_string(),
-                    "port": address.port(),
-                    "fingerprints": self.fingerprints,
-                })
+    fn listeners(&self) -> Vec<Value> {
+        let serving = lock(&self.serving);
+        let listener = |b: &Bound| {
+            json!({
+                "protocol": protocol(&b.asked),
+                "address": b.address.to_string(),
+                "host": b.address.ip().to_string(),
+                "port": b.address.port(),
+                "fingerprints": serving.fingerprints,
             })
-            .collect();
+        };
+        serving.bound.iter().map(listener).collect()
+    }
+
+    /// The ready line: what a harness needs.
+    pub fn ready(&self) -> Value {
         json!({
             "event": "ready",
-            "listeners": listeners,
+            "listeners": self.listeners(),
             "control": self.control.display().to_string(),
             "pid": std::process::id(),
         })
     }
 
     /// The first SFTP listener and its host key, for the words after a first start.
-    pub fn first(&self) -> Option<(SocketAddr, &str)> {
-        let (_, address) = self.addresses.first()?;
-        Some((*address, self.fingerprints.first()?))
+    pub fn first(&self) -> Option<(SocketAddr, String)> {
+        let serving = lock(&self.serving);
+        Some((serving.bound.first()?.address, serving.fingerprints.first()?.clone()))
     }
 
     /// Protocol and real address of each listener.
-    pub fn addresses(&self) -> &[(&'static str, SocketAddr)] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        lock(&self.serving).bound.iter().map(|b| (protocol(&b.asked), b.address)).collect()
     }
 
     fn status(&self) -> Value {
-        let mut v = self.ready();
-        if let Some(map) = v.as_object_mut() {
-            map.remove("event");
-            map.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-            map.insert("uptimeSeconds".into(), self.started.elapsed().as_secs().into());
-            map.insert("sessions".into(), self.site.registry().len().into());
-            map.insert("site".into(), self.site.config().site.clone().into());
-        }
-        v
+        let config = self.site.config();
+        let sessions = self.site.registry().list();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "site": config.site,
+            "uptimeSeconds": self.started.elapsed().as_secs(),
+            "listeners": self.listeners(),
+            "control": self.control.display().to_string(),
+            "data": config.data.display().to_string(),
+            "sessions": sessions.len(),
+            "loggedIn": sessions.iter().filter(|s| s.identity().is_some()).count(),
+            "transfers": sessions.iter().map(|s| s.transfers().len()).sum::<usize>(),
+            "parkedUploads": self.site.stores().parked(),
+            "auditDropped": self.journal.dropped(),
+            "users": config.users.len(),
+            "hooks": config.hooks.len(),
+            "limits": {
+                "sessions": config.limits.sessions, "perAddress": config.limits.per_address,
+                "perUser": config.limits.per_user, "unauthenticated": config.limits.unauthenticated,
+            },
+        })
     }
 
-    /// Reads the configuration anew; a bad one changes nothing. Listeners and host keys stay until the
-    /// next start.
+    /// Reads the configuration anew; a bad one changes nothing. The answer says what changed and how many
+    /// sessions were ended, because their account is gone.
     pub async fn reload(&self) -> Result<Value> {
         let _one = self.reloading.lock().await;
-        let config = (self.reload)()?;
-        let kept = config.listeners != self.site.config().listeners;
-        let ended = self.site.reload(config)?;
-        self.journal.set_audit(self.site.config().log.audit.as_deref())?;
-        tracing::info!(ended, "the configuration was read anew");
-        if kept {
-            tracing::warn!("listeners have changed: they take effect at the next start");
+        let (again, site) = (Arc::clone(&self.reload), Arc::clone(&self.site));
+        let prepared = tokio::task::spawn_blocking(move || {
+            let config = again()?;
+            parse_level(&config.log.level)?;
+            let keys = host_keys(&config)?;
+            Ok::<_, Error>((config.clone(), keys, site.prepare(config)?))
+        });
+        let (new, keys, prepared) = prepared.await.map_err(|_| Error::from(ErrorKind::Internal))??;
+        let kept = |asked: &Listener| lock(&self.serving).bound.iter().any(|b| b.asked == *asked);
+        let mut fresh = Vec::new();
+        for asked in new.listeners.iter().filter(|l| !kept(l)) {
+            fresh.push(bind(asked).await?);
         }
-        Ok(json!({ "reloaded": true, "ended": ended, "listenersNeedRestart": kept }))
+        // The last step that can fail for a fault of the configuration; nothing has changed before it.
+        self.journal.set_audit(new.log.audit.as_deref())?;
+        if let Some(logging) = &self.logging {
+            logging.set_level(&new.log.level)?;
+        }
+        let mut changes = differences(&self.site.config(), &new);
+        let ended = self.site.replace(prepared);
+        {
+            let mut serving = lock(&self.serving);
+            let (stay, gone): (Vec<_>, Vec<_>) =
+                serving.bound.drain(..).partition(|b| new.listeners.contains(&b.asked));
+            changes.extend(gone.iter().map(|b| format!("no longer listening on {}", b.address)));
+            changes.extend(fresh.iter().map(|b| format!("listening on {}", b.address)));
+            serving.bound = stay;
+            serving.bound.append(&mut fresh);
+            let found = fingerprints(&keys);
+            if serving.fingerprints != found {
+                changes.push("other host keys".into());
+                serving.fingerprints = found;
+            }
+            self.listen(&mut serving, options(&new, &keys))?;
+        }
+        tracing::info!(ended, changes = changes.join("; "), "the configuration was read anew");
+        Ok(json!({ "reloaded": true, "ended": ended, "changes": changes }))
     }
 
     /// Serves until a signal ends it: SIGHUP reloads, SIGTERM and SIGINT drain. A second one ends at once.
     pub async fn run(self: &Arc<Self>) -> Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
+        let Signals { mut reload, mut stop } = Signals::new()?;
         loop {
             tokio::select! {
-                _ = hangup.recv() => {
+                _ = reload.recv() => {
                     if let Err(e) = self.reload().await {
                         tracing::error!("the configuration is not taken: {e:#}");
                     }
                 }
-                _ = term.recv() => break,
-                _ = int.recv() => break,
+                () = stop.recv() => break,
             }
         }
-        tracing::info!("stopping");
+        tracing::info!(sessions = self.site.registry().len(), "stopping");
+        self.site.close();
+        lock(&self.serving).generation.cancel();
+        lock(&self.serving).bound.clear();
         tokio::select! {
             () = self.drain() => {}
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            () = stop.recv() => {}
         }
         self.end().await;
         Ok(())
     }
 
-    /// Takes nothing new and lets transfers finish, within the configured time.
+    /// Lets transfers finish, within the configured time; ends each session that has nothing left to do.
     async fn drain(&self) {
-        self.shutdown.cancel();
-        let deadline = Instant::now() + self.site.config().limits.drain;
-        while Instant::now() < deadline {
+        let began = Instant::now();
+        let budget = self.site.config().limits.drain;
+        while began.elapsed() < budget {
             let sessions = self.site.registry().list();
-            let mut busy = false;
-            for session in sessions {
-                if session.transfers().is_empty() && session.leases().in_flight() == 0 {
-                    session.cut(Ending::new("the server stops", Actor::Server));
-                } else {
-                    busy = true;
-                }
-            }
-            if !busy {
+            if sessions.is_empty() {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            for session in sessions {
+                session.drain();
+                let idle = session.idle() >= GRACE || session.identity().is_none();
+                if idle && !is_busy(&session) {
+                    session.cut(Ending::new("the server stops", Actor::Server));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     async fn end(&self) {
-        self.shutdown.cancel();
         let sessions = self.site.registry().list();
+        let busy = sessions.iter().filter(|s| is_busy(s)).count();
+        if busy > 0 {
+            tracing::warn!(sessions = busy, "cut in the middle of what they did");
+        }
         let ends =
             sessions.iter().map(|s| s.terminate(Ending::new("the server stops", Actor::Server), PATIENCE));
         join_all(ends).await;
-        self.control_ends.cancel();
+        self.shutdown.cancel();
         // Closing events and their hooks, and the end of the control socket.
         tokio::time::sleep(Duration::from_millis(100)).await;
         self.journal.flush(Duration::from_millis(500));
     }
+}
+
+fn is_busy(session: &Session) -> bool {
+    !session.transfers().is_empty() || session.leases().in_flight() > 0
+}
+
+/// What a server listens to.
+struct Signals {
+    reload: Signal,
+    stop: Stop,
+}
+
+struct Stop {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Signals {
+            reload: signal(SignalKind::hangup())?,
+            stop: Stop { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? },
+        })
+    }
+}
+
+impl Stop {
+    async fn recv(&mut self) {
+        tokio::select! { _ = self.term.recv() => {}, _ = self.int.recv() => {} }
+    }
+}
+
+fn protocol(listener: &Listener) -> &'static str {
+    match listener.protocol {
+        ListenerProtocol::Sftp => "sftp",
+    }
+}
+
+async fn bind(listener: &Listener) -> Result<Bound> {
+    let asked = SocketAddr::new(listener.address, listener.port);
+    let at = |e: std::io::Error| {
+        Error::from(e)
+            .with_detail(format!("cannot listen on {asked}"))
+            .with_hint("another program may have the port; choose another one, or 0 for any")
+    };
+    let socket = TcpListener::bind(asked).await.and_then(TcpListener::into_std).map_err(at)?;
+    let address = socket.local_addr().map_err(at)?;
+    Ok(Bound { asked: listener.clone(), socket, address })
+}
+
+fn options(config: &Config, keys: &HostKeys) -> SshServerOptions {
+    let limits = &config.limits;
+    SshServerOptions {
+        tries: limits.tries,
+        login_time: limits.login_time,
+        idle: Some(limits.idle_time).filter(|t| !t.is_zero()),
+        ..SshServerOptions::new(keys.clone())
+    }
+}
+
+/// `SHA256:…` alone: what `--host-key` and other clients take.
+fn fingerprints(keys: &HostKeys) -> Vec<String> {
+    let bare = |f: String| f.split(' ').next_back().unwrap_or_default().to_string();
+    keys.fingerprints().into_iter().map(bare).collect()
+}
+
+/// One daemon for a data folder: two would take each other's unfinished uploads for their own.
+fn own(data: &Path) -> Result<File> {
+    let named = |e: std::io::Error| {
+        Error::from(e).with_detail(format!("the data folder {} cannot be used", data.display()))
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(named)?;
+    let mut open = File::options();
+    open.write(true).create(true).truncate(false).mode(0o600);
+    let file = open.open(data.join("ferryd.lock")).map_err(named)?;
+    file.try_lock().map_err(|_| {
+        Error::new(ErrorKind::AlreadyExists)
+            .with_detail(format!("another ferryd uses the data folder {}", data.display()))
+            .with_hint("stop it, or give this one a folder of its own: --data DIR")
+    })?;
+    Ok(file)
+}
+
+/// As many open files as the system lets us have.
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
+/// What an operator wants to read of a reload, and what it cannot change.
+fn differences(old: &Config, new: &Config) -> Vec<String> {
+    let mut out = Vec::new();
+    let find = |config: &Config, name: &str| config.users.iter().find(|u| u.name == name).cloned();
+    for user in &new.users {
+        match find(old, &user.name) {
+            None => out.push(format!("added user '{}'", user.name)),
+            Some(before) if before != *user => out.push(format!("changed user '{}'", user.name)),
+            Some(_) => {}
+        }
+    }
+    let gone = old.users.iter().filter(|u| find(new, &u.name).is_none());
+    out.extend(gone.map(|u| format!("removed user '{}'", u.name)));
+    if old.hooks != new.hooks {
+        out.push("other hooks".into());
+    }
+    if old.limits != new.limits {
+        out.push("other limits".into());
+    }
+    let mut later = |differs: bool, what: &str| {
+        if differs {
+            out.push(format!("not before the next start: {what}"));
+        }
+    };
+    later(old.staging != new.staging || old.fsync != new.fsync, "staging and fsync of homes in use");
+    later(old.data != new.data || old.control != new.control, "data folder and control socket");
+    later(old.log.format != new.log.format, "the format of the log");
+    out
 }
 
 fn host_keys(config: &Config) -> Result<HostKeys> {
@@ -255,7 +452,6 @@ fn host_keys(config: &Config) -> Result<HostKeys> {
     for path in &config.host_keys {
         // Only our own key is made where it is missing: a named one that is missing is a mistake.
         if *path == own {
-            std::fs::create_dir_all(&config.data)?;
             let (more, made) = keys.load_or_make(path, HostKeyKind::Ed25519)?;
             keys = more;
             if made {

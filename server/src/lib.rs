@@ -11,4 +11,5 @@ pub mod daemon;
 pub mod first_run;
 pub mod log;
 pub mod site;
+pub mod stores;
 pub mod users;

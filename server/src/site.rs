@@ -1,32 +1,28 @@
 //! `FerrySite`: what protocol servers are given — sessions, logins and each user's filesystem.
 //!
 //! What a reload changes stands in one value, `Live`, that is exchanged as a whole: sessions that are
-//! there keep the chain they were guarded with, new ones get the new rules. Stores and their staging areas
-//! are kept for the life of the server, one for each home.
+//! there keep the chain they were guarded with, new ones get the new rules. The homes are `stores`' business.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use session_core::auth::{Authenticator, Site};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::Filesystem;
 use session_core::gate::SessionFs;
 use session_core::intercept::Chain;
-use session_core::layers::staged::{Owner, Staged, StagingArea};
 use session_core::lifecycle::{Lifecycle, Verdict};
 use session_core::policy::Throttle;
 use session_core::registry::SessionRegistry;
 use session_core::script::{Binding, Engine, EngineLimits, Hooks, OnError};
-use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup, system_clock};
-use session_core::store::local::{LocalOptions, LocalStore};
-use session_core::store::memory::MemoryStore;
+use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup};
 
 use crate::chain;
-use crate::config::{self, Config, Store, User};
+use crate::config::{self, Config, User};
 use crate::log::Journal;
+use crate::stores::Stores;
 use crate::users::directory::Directory;
 
 /// What a reload exchanges.
@@ -39,20 +35,18 @@ struct Live {
     throttles: HashMap<String, Arc<Throttle>>,
 }
 
+/// A configuration made ready, not in force yet.
+pub struct Prepared(Live);
+
 /// The site that `ferryd` serves.
 pub struct FerrySite {
     registry: Arc<SessionRegistry>,
     engine: Arc<Engine>,
     journal: Arc<Journal>,
     live: RwLock<Arc<Live>>,
-    areas: Mutex<HashMap<Home, Arc<StagingArea>>>,
-}
-
-/// What one store serves.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Home {
-    Disk(PathBuf),
-    Memory(String),
+    stores: Arc<Stores>,
+    /// Nobody is admitted any more.
+    closed: AtomicBool,
 }
 
 impl FerrySite {
@@ -63,20 +57,27 @@ impl FerrySite {
         engine: Arc<Engine>,
         journal: Arc<Journal>,
     ) -> Result<Arc<Self>> {
-        let live = Live::new(config, &engine)?;
+        let stores = Arc::<Stores>::default();
+        let live = Live::new(config, &engine, &stores)?;
         Ok(Arc::new(FerrySite {
             registry,
             engine,
             journal,
             live: RwLock::new(Arc::new(live)),
-            areas: Mutex::default(),
+            stores,
+            closed: AtomicBool::new(false),
         }))
     }
 
-    /// Exchanges the configuration; on an error the old one stays. Sessions of users that are gone or
-    /// switched off are cut; the answer is how many.
-    pub fn reload(&self, config: Config) -> Result<usize> {
-        let live = Arc::new(Live::new(config, &self.engine)?);
+    /// Makes ready what a configuration comes to, and changes nothing. Reads files and compiles scripts:
+    /// blocks. Errors: those of users and handlers.
+    pub fn prepare(&self, config: Config) -> Result<Prepared> {
+        Live::new(config, &self.engine, &self.stores).map(Prepared)
+    }
+
+    /// Puts it in force. Sessions of users that are gone or switched off are cut; the answer is how many.
+    pub fn replace(&self, prepared: Prepared) -> usize {
+        let live = Arc::new(prepared.0);
         self.registry.set_caps(live.config.limits.caps());
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&live);
         let mut ended = 0;
@@ -87,7 +88,7 @@ impl FerrySite {
                 ended += 1;
             }
         }
-        Ok(ended)
+        ended
     }
 
     fn live(&self) -> Arc<Live> {
@@ -104,51 +105,24 @@ impl FerrySite {
         &self.registry
     }
 
-    fn areas(&self) -> MutexGuard<'_, HashMap<Home, Arc<StagingArea>>> {
-        self.areas.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The open homes.
+    pub fn stores(&self) -> &Arc<Stores> {
+        &self.stores
     }
 
-    /// The store of a user with its staging area, made at the first login.
-    async fn area(&self, config: &Config, user: &User) -> Result<Arc<StagingArea>> {
-        let key = match user.store {
-            Store::Local => Home::Disk(user.home.clone()),
-            Store::Memory => Home::Memory(user.name.clone()),
-        };
-        if let Some(area) = self.areas().get(&key) {
-            return Ok(Arc::clone(area));
-        }
-        let store: Arc<dyn Filesystem> = match &key {
-            Home::Memory(_) => Arc::new(MemoryStore::new()),
-            Home::Disk(home) => {
-                std::fs::create_dir_all(home)?;
-                let options = LocalOptions { fsync: config.fsync.policy(), ..LocalOptions::default() };
-                Arc::new(LocalStore::open(home, options)?)
-            }
-        };
-        let area = StagingArea::new(store, config.staging.policy(), system_clock())?;
-        // Two first logins at once: the area that is in the table is the one that counts, and only it
-        // looks at what an earlier run has left.
-        let area = Arc::clone(self.areas().entry(key).or_insert(area));
-        area.recover().await?;
-        Ok(area)
-    }
-
-    /// Throws away what was parked for too long.
-    pub async fn sweep(&self) {
-        let areas: Vec<_> = self.areas().values().cloned().collect();
-        for area in areas {
-            area.sweep(std::time::SystemTime::now()).await;
-        }
+    /// Admits nobody any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 }
 
 /// Builds what a start would build of `config`, and throws it away. Errors: those of users and handlers.
 pub fn check(config: Config) -> Result<()> {
-    Live::new(config, &Engine::new(EngineLimits::default())).map(|_| ())
+    Live::new(config, &Engine::new(EngineLimits::default()), &Arc::default()).map(|_| ())
 }
 
 impl Live {
-    fn new(config: Config, engine: &Arc<Engine>) -> Result<Self> {
+    fn new(config: Config, engine: &Arc<Engine>, stores: &Arc<Stores>) -> Result<Self> {
         let directory = Arc::new(Directory::new(&config)?);
         let mut bindings = Vec::new();
         for hook in &config.hooks {
@@ -175,7 +149,7 @@ impl Live {
             .filter(|u| u.speed_limit > 0)
             .map(|u| (u.name.clone(), Arc::new(Throttle::new(u.speed_limit))))
             .collect();
-        let front = chain::of_front(hooks.as_ref());
+        let front = chain::of_front(hooks.as_ref(), stores);
         Ok(Live { config: Arc::new(config), directory, hooks, front, throttles })
     }
 
@@ -191,7 +165,17 @@ impl Site for FerrySite {
     }
 
     async fn admit(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Throttled).with_detail("the server is shutting down"));
+        }
         let live = self.live();
+        // Before any script runs: a flood must not reach the engine. `open` counts exactly.
+        let total = live.config.limits.sessions;
+        if total != 0 && self.registry.len() >= total {
+            return Err(
+                Error::new(ErrorKind::Throttled).with_detail("this server has as many sessions as it may")
+            );
+        }
         if let Verdict::Refuse(e) = live.front.decide(None, Lifecycle::Connect { peer, local }).await {
             return Err(e);
         }
@@ -212,18 +196,13 @@ impl Site for FerrySite {
         let live = self.live();
         let account = identity.account();
         let user = live.user(&account.name).filter(|u| u.enabled).ok_or(ErrorKind::Unauthenticated)?;
-        let area = self.area(&live.config, user).await?;
-        let owner = if user.shared || user.anonymous {
-            Owner::session(session.id().as_str())
-        } else {
-            Owner::account(Arc::clone(&account.name))
-        };
+        let files = self.stores.mount(&live.config, user, account, session).await?;
         let chain = chain::of_user(chain::Parts {
             read_only: user.read_only,
             rules: user.permissions.clone(),
             throttle: live.throttles.get(&user.name).cloned(),
             hooks: live.hooks.clone(),
         });
-        session.guard(identity, Arc::new(Staged::new(owner, area)), chain)
+        session.guard(identity, files, chain)
     }
 }

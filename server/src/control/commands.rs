@@ -157,8 +157,8 @@ pub async fn reload(control: PathBuf) -> ExitCode {
         Ok(v) => {
             let ended = v.get("ended").and_then(Value::as_u64).unwrap_or(0);
             let mut words = format!("the configuration was read anew; {ended} sessions were ended\n");
-            if v.get("listenersNeedRestart").and_then(Value::as_bool) == Some(true) {
-                words.push_str("listeners have changed: they take effect at the next start\n");
+            for change in v.get("changes").and_then(Value::as_array).into_iter().flatten() {
+                words.push_str(&format!("  {}\n", change.as_str().unwrap_or_default()));
             }
             put(&words)
         }

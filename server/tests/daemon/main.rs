@@ -13,5 +13,6 @@ mod support;
 mod config;
 mod hooks;
 mod life;
+mod reload;
 mod rules;
 mod sessions;

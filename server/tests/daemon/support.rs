@@ -66,20 +66,34 @@ pub struct Server {
 impl Server {
     /// Serves `config`, with these files beside it.
     pub fn start(config: &str, files: &[(&str, &str)]) -> Server {
+        Server::run(config, files, &["--listen", "127.0.0.1:0"])
+    }
+
+    /// The same, listening where `config` says.
+    pub fn configured(config: &str, files: &[(&str, &str)]) -> Server {
+        Server::run(config, files, &[])
+    }
+
+    fn run(config: &str, files: &[(&str, &str)], flags: &[&str]) -> Server {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
         std::fs::write(dir.path().join("ferryd.toml"), format!("data = \".\"\n{config}")).unwrap();
-        let mut server = Server::at(dir.path());
+        let mut server = Server::with(dir.path(), flags);
         server._dir = Some(dir);
         server
     }
 
     /// Serves what is in `data`.
     pub fn at(data: &Path) -> Server {
+        Server::with(data, &["--listen", "127.0.0.1:0"])
+    }
+
+    fn with(data: &Path, flags: &[&str]) -> Server {
         let mut child = command(data)
-            .args(["--json", "--listen", "127.0.0.1:0"])
+            .arg("--json")
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
