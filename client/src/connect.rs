@@ -31,8 +31,8 @@ use crate::url::Url;
 #[cfg(feature = "sftp")]
 const LONG_LINE: Duration = Duration::from_millis(8);
 
-/// Channels of one connection that a long line is given.
-const CHANNELS: usize = 4;
+/// Channels of one connection that a long line is given; also the most that may be asked for. sshd grants ten.
+const CHANNELS: usize = 8;
 
 /// How to reach and trust a remote. The host-key policy is part of every connection: without a pinned
 /// key and without a record, an unknown host is asked about, and refused where nobody answers.
@@ -118,7 +118,7 @@ impl Options {
     /// Channels for one transfer; 0 leaves it to the line.
     pub fn channels(mut self, channels: usize) -> Self {
         if channels > 0 {
-            self.channels = channels.min(8);
+            self.channels = channels.min(CHANNELS);
         }
         self
     }
@@ -207,14 +207,15 @@ pub async fn open_url(options: Options, decider: Arc<dyn Decider>) -> Result<Con
     ssh.timeout = options.timeout;
     ssh.session = Some(Arc::clone(&session));
     let connection = connect(ssh, decider).await?;
-    let first = Arc::new(connection.sftp(&SftpConfig::default()).await?);
-    let home = first.home().clone();
     // A short line is not helped by more channels; a long one is bound by the window of each.
     let more = if connection.delay() >= LONG_LINE { options.channels.saturating_sub(1) } else { 0 };
     let config = SftpConfig::default();
-    let opened = join_all((0..more).map(|_| connection.sftp(&config))).await;
+    let others = join_all((0..more).map(|_| connection.sftp(&config)));
+    let (first, others) = tokio::join!(connection.sftp(&config), others);
+    let first = Arc::new(first?);
+    let home = first.home().clone();
     let others: Vec<Arc<dyn Filesystem>> =
-        opened.into_iter().flatten().map(|r| Arc::new(r) as Arc<dyn Filesystem>).collect();
+        others.into_iter().flatten().map(|r| Arc::new(r) as Arc<dyn Filesystem>).collect();
     let fs: Arc<dyn Filesystem> =
         if others.is_empty() { first } else { Arc::new(Pooled::new(first, others)) };
     let methods = connection.methods().to_vec();

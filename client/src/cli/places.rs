@@ -39,7 +39,7 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn new(global: &Global) -> Self {
         let decider = Arc::new(Terminal::new(global.batch));
-        Places { global: global.clone(), decider, open: HashMap::new(), channels: 0 }
+        Places { global: global.clone(), decider, open: HashMap::new(), channels: 1 }
     }
 
     pub(super) fn with_channels(mut self, channels: usize) -> Self {

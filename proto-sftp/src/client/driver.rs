@@ -89,7 +89,11 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Outgoing for Writing<W> {
 /// itself decided (the session was cut, the peer is silent) keeps its kind.
 fn lost(e: Error) -> Error {
     match e.kind() {
-        ErrorKind::Canceled | ErrorKind::Disconnected | ErrorKind::PeerMisbehaved | ErrorKind::TimedOut => e,
+        ErrorKind::Canceled
+        | ErrorKind::Disconnected
+        | ErrorKind::PeerMisbehaved
+        | ErrorKind::TimedOut
+        | ErrorKind::Unsupported => e,
         _ => Error::new(ErrorKind::Disconnected).with_source(e),
     }
 }

@@ -157,6 +157,10 @@ async fn drain(
                 state.words.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
             }
             Some(ChannelMsg::Eof) => queue.end(Ok(())),
+            // The one request of ours is for the subsystem.
+            Some(ChannelMsg::Failure) => queue.end(Err(Error::new(ErrorKind::Unsupported)
+                .with_detail("the server offers no SFTP")
+                .with_hint("is the subsystem switched on there?"))),
             Some(ChannelMsg::Close) | None => break,
             Some(_) => {}
         }
@@ -184,7 +188,8 @@ where
 }
 
 /// What arrives on a channel, in messages cut anywhere. A stream that ends where the peer ended its
-/// output or the connection was lost. Errors: `PeerMisbehaved` after a flood.
+/// output or the connection was lost. Errors: `PeerMisbehaved` after a flood, `Unsupported` where the
+/// peer refused the subsystem.
 pub struct ChannelReader {
     queue: Arc<Queue>,
 }

@@ -19,7 +19,7 @@ use russh::client::{self, DisconnectReason, Handle, Handler};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
-use russh::{ChannelMsg, ChannelOpenFailure, Disconnect, Limits, SshId};
+use russh::{ChannelOpenFailure, Disconnect, Limits, SshId};
 use session_core::auth::Secret;
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
@@ -694,9 +694,9 @@ async fn guard(
 }
 
 impl SshConnection {
-    /// Opens a channel with the subsystem `sftp` on it. Several may be open at once. Errors:
-    /// `Unsupported` if the server has none, `Refused` if it opens no (more) channel, `TimedOut`,
-    /// `Disconnected`.
+    /// Opens a channel with the subsystem `sftp` on it. Several may be open at once. Errors: `Refused` if
+    /// the server opens no (more) channel, `TimedOut`, `Disconnected`; from the reader, `Unsupported` if it
+    /// has no such subsystem.
     pub async fn open_sftp(&self) -> Result<(ChannelReader, ChannelWriter<client::Msg>)> {
         let inner = &*self.0;
         let opening = async {
@@ -706,23 +706,10 @@ impl SshConnection {
                 }
                 other => inner.shared.error_of(other),
             })?;
-            let (mut read, write) = channel.split();
+            let (read, write) = channel.split();
+            // What is sent next is in order behind the request: a refusal ends the reader, and nothing waits.
             write.request_subsystem(true, "sftp").await.map_err(|e| inner.shared.error_of(e))?;
-            loop {
-                match read.wait().await {
-                    Some(ChannelMsg::Success) => return Ok((read, write)),
-                    Some(ChannelMsg::Failure) => {
-                        return Err(Error::new(ErrorKind::Unsupported)
-                            .with_detail("the server offers no SFTP")
-                            .with_hint("is the subsystem switched on there?"));
-                    }
-                    Some(ChannelMsg::Close | ChannelMsg::Eof) | None => {
-                        let lost = Error::new(ErrorKind::Disconnected).with_detail("the channel was closed");
-                        return Err(inner.shared.ended().unwrap_or(lost));
-                    }
-                    Some(_) => {}
-                }
-            }
+            Ok::<_, Error>((read, write))
         };
         let (read, write) = inner.shared.bounded(inner.timeout, opening).await??;
         let (reader, writer, _) = channel::begin(read, write, &inner.flow, inner.transport.clone());
