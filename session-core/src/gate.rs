@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Link, Result};
 use crate::event::{Direction, OperationId, TransferEnd, TransferRecord, What};
 use crate::fs::*;
 use crate::intercept::{Chain, Cx, Interceptor, Peek, Visibility};
+use crate::lease::Lease;
 use crate::metadata::{Attributes, DirEntry, Metadata};
 use crate::operation::{self as op, Done, Operation, OperationKind, OperationSet, Outcome, Record, Reified};
 use crate::path::VPath;
@@ -68,11 +69,11 @@ impl SessionFs {
     pub async fn open_file(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<SessionFile>> {
         options.check()?;
         let record = op::Open { path: path.clone(), options: options.clone() };
-        let asked = self.begin(record.to_record());
-        let id = asked.id;
+        let begun = self.begin(record.to_record())?;
+        let id = begun.0.id;
         let mut opened = None;
         let result = self
-            .run(asked, record, |fs, r| fs.open(&r.path, &r.options), |_| Done::default(), &mut opened)
+            .run(begun, record, |fs, r| fs.open(&r.path, &r.options), |_| Done::default(), &mut opened)
             .await;
         let file = result?;
         let record = opened.unwrap_or_else(|| op::Open { path: path.clone(), options: options.clone() });
@@ -94,23 +95,38 @@ impl SessionFs {
     }
 
     /// Whether calls may begin: the session is not cut and the login is the one that was guarded.
-    fn admit(&self) -> Result<crate::lease::Lease> {
-        let session = &self.0.session;
-        session.touch();
-        let lease = session.leases().take()?;
-        if session.epoch() != self.0.epoch {
-            return Err(Error::new(ErrorKind::Unauthenticated).with_detail("logged out"));
-        }
+    fn admit(&self) -> Result<Lease> {
+        let lease = self.lease()?;
+        self.logged_in()?;
         Ok(lease)
     }
 
-    fn begin(&self, record: Record) -> Asked {
+    fn lease(&self) -> Result<Lease> {
+        self.0.session.touch();
+        self.0.session.leases().take()
+    }
+
+    fn logged_in(&self) -> Result<()> {
+        if self.0.session.epoch() == self.0.epoch {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unauthenticated).with_detail("logged out"))
+    }
+
+    fn asked(&self) -> Asked {
+        Asked { id: self.0.session.next_operation(), started: Instant::now(), hop: 0 }
+    }
+
+    /// An operation begins, unless the session is cut: then it does not, and nobody hears of it. The lease
+    /// is held until `after` is told: the session is not quiet before.
+    fn begin(&self, record: Record) -> Result<(Asked, Lease)> {
         let session = &self.0.session;
-        let asked = Asked { id: session.next_operation(), started: Instant::now(), hop: 0 };
+        let lease = self.lease().map_err(|e| e.at(record.kind(), Some(record.path())))?;
+        let asked = self.asked();
         if session.has_sink() {
             session.emit(What::Started { id: asked.id, record });
         }
-        asked
+        Ok((asked, lease))
     }
 
     fn cx<'a>(&'a self, asked: &Asked) -> Cx<'a> {
@@ -176,13 +192,13 @@ impl SessionFs {
         R: Reified,
         T: Send,
     {
-        let asked = self.begin(record.to_record());
-        self.run(asked, record, call, done, &mut None).await
+        let begun = self.begin(record.to_record())?;
+        self.run(begun, record, call, done, &mut None).await
     }
 
     async fn run<R, T>(
         &self,
-        mut asked: Asked,
+        (mut asked, lease): (Asked, Lease),
         mut record: R,
         call: impl for<'a> Fn(&'a dyn Filesystem, &'a R) -> BoxFuture<'a, Result<T>> + Send + Sync,
         done: impl Fn(&T) -> Done + Send + Sync,
@@ -194,9 +210,9 @@ impl SessionFs {
     {
         // Whatever way out is taken, a dropped future included, `after` is told exactly once.
         let mut owed = Owed { fs: self, asked: &mut asked, record: &mut record, settled: false };
-        let result = match self.admit() {
-            Ok(lease) => {
-                let work = lease.scope(owed.attempt(&call));
+        let result = match self.logged_in() {
+            Ok(()) => {
+                let work = lease.within(owed.attempt(&call));
                 or_cut(&self.0.session, work).await
             }
             Err(e) => Err(e),
@@ -224,18 +240,18 @@ impl SessionFs {
         let lease = self.admit().map_err(|e| e.at(R::KIND, Some(&path())))?;
         let session = &self.0.session;
         if !asked_of_chain {
-            let result = or_cut(session, lease.scope(call)).await;
+            let result = or_cut(session, lease.within(call)).await;
             return result.map_err(|e| {
                 let e = e.at(R::KIND, Some(&path()));
                 session.note_error(&e);
                 e
             });
         }
-        let asked = Asked { id: session.next_operation(), started: Instant::now(), hop: 0 };
+        let asked = self.asked();
         let mut record = record();
         let result = or_cut(
             session,
-            lease.scope(async {
+            lease.within(async {
                 self.before(&asked, &mut record).await?;
                 call.await
             }),
@@ -368,10 +384,10 @@ impl Filesystem for SessionFs {
     async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
         let record = op::List { path: dir.clone(), options: options.clone(), hide: Vec::new() };
         let mut carried_out = None;
-        let asked = self.begin(record.to_record());
-        let id = asked.id;
+        let begun = self.begin(record.to_record())?;
+        let id = begun.0.id;
         let listing =
-            self.run(asked, record, |fs, r| fs.list(&r.path, &r.options), nothing, &mut carried_out).await?;
+            self.run(begun, record, |fs, r| fs.list(&r.path, &r.options), nothing, &mut carried_out).await?;
         let (path, hide) = carried_out.map_or_else(|| (dir.clone(), Vec::new()), |r| (r.path, r.hide));
         let pages = GuardedPages {
             fs: self.clone(),
@@ -413,9 +429,9 @@ impl Filesystem for SessionFs {
 
     async fn rename(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
         let record = op::Rename { from: from.clone(), to: to.clone(), replace };
-        let asked = self.begin(record.to_record());
+        let begun = self.begin(record.to_record())?;
         let mut carried_out = None;
-        self.run(asked, record, |fs, r| fs.rename(&r.from, &r.to, r.replace), nothing, &mut carried_out)
+        self.run(begun, record, |fs, r| fs.rename(&r.from, &r.to, r.replace), nothing, &mut carried_out)
             .await?;
         if let Some(r) = carried_out {
             self.0.session.renamed(&r.from, &r.to);
@@ -478,7 +494,7 @@ impl Pages for GuardedPages {
             let at = |e: Error| e.at(OperationKind::List, Some(&self.path));
             let lease = self.fs.admit().map_err(at)?;
             let session = Arc::clone(&self.fs.0.session);
-            let page = or_cut(&session, lease.scope(self.inner.next_page())).await;
+            let page = or_cut(&session, lease.within(self.inner.next_page())).await;
             let Some(mut page) = page.map_err(|e| e.at(OperationKind::List, Some(&self.path)))? else {
                 return Ok(None);
             };
@@ -618,12 +634,12 @@ impl SessionFile {
     {
         let inner = &self.inner;
         let fs = &self.fs;
-        let mut asked = fs.begin(record.to_record());
+        let (mut asked, lease) = fs.begin(record.to_record())?;
         let mut record = record;
         let mut owed = Owed { fs, asked: &mut asked, record: &mut record, settled: false };
-        let result = match fs.admit() {
-            Ok(lease) => {
-                let work = lease.scope(async {
+        let result = match fs.logged_in() {
+            Ok(()) => {
+                let work = lease.within(async {
                     owed.fs.before(owed.asked, owed.record).await?;
                     call(&**inner, owed.record).await
                 });
@@ -690,7 +706,7 @@ impl File for SessionFile {
             return Ok(None);
         }
         let lease = self.fs.admit()?;
-        let Some(lent) = or_cut(self.session(), lease.scope(self.inner.lend(range))).await? else {
+        let Some(lent) = or_cut(self.session(), lease.within(self.inner.lend(range))).await? else {
             return Ok(None);
         };
         let account = Arc::new(Account {
@@ -789,7 +805,7 @@ struct Account {
 impl LentAccount for Account {
     async fn advance(&self, n: u64) -> Result<()> {
         let lease = self.fs.admit()?;
-        or_cut(&self.fs.0.session, lease.scope(self.inner.advance(n))).await?;
+        or_cut(&self.fs.0.session, lease.within(self.inner.advance(n))).await?;
         self.fs.0.session.stats().downloaded.fetch_add(n, Ordering::Relaxed);
         self.transfer.bytes.fetch_add(n, Ordering::Relaxed);
         Ok(())

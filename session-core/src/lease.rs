@@ -74,7 +74,7 @@ impl Leases {
 pub struct Lease(Option<Arc<Leases>>);
 
 tokio::task_local! {
-    static CURRENT: Lease;
+    static CURRENT: Option<Arc<Leases>>;
 }
 
 impl Lease {
@@ -83,9 +83,14 @@ impl Lease {
         Lease(Some(Arc::clone(leases)))
     }
 
-    /// Runs `call` with this lease as the current one.
+    /// Runs `call` with this lease as the current one, and gives it back with its end.
     pub async fn scope<F: Future>(self, call: F) -> F::Output {
-        CURRENT.scope(self, call).await
+        self.within(call).await
+    }
+
+    /// Runs `call` with this lease as the current one, which goes on after it.
+    pub async fn within<F: Future>(&self, call: F) -> F::Output {
+        CURRENT.scope(self.0.clone(), call).await
     }
 
     /// Runs `effect` unless the session was cut; the cut waits for it. Keep it short: one system call.
@@ -120,7 +125,7 @@ impl Drop for Lease {
 
 /// A clone of the lease of the call that runs now, for work that outlives it.
 pub fn current() -> Lease {
-    CURRENT.try_with(Lease::clone).unwrap_or(Lease(None))
+    CURRENT.try_with(|leases| leases.as_ref().map_or(Lease(None), Lease::of)).unwrap_or(Lease(None))
 }
 
 #[cfg(test)]
