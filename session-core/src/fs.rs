@@ -403,15 +403,18 @@ pub trait Filesystem: Send + Sync {
 /// order of calls in flight; what a session orders is its protocol machine's business.
 ///
 /// A file opened for writing ends in exactly one of `commit`, `park`, `abort`: the first one wins and
-/// waits for calls in flight, later calls answer `Closed`. A drop without an ending is `park`. A file
-/// opened for reading needs no ending.
+/// waits for calls in flight, later calls answer `Closed`. A commit that failed has ended the file, or
+/// leaves it to be ended: who gives it up calls `abort`, and `Closed` is a good answer then. A drop
+/// without an ending is `park`. A file opened for reading needs no ending.
 #[async_trait]
 pub trait File: Send + Sync {
     /// Appends at most `len` bytes from `offset` to `buf`, after what it already holds, and gives it
     /// back; nothing appended means end of file. May give fewer bytes before the end.
     async fn read_into(&self, offset: u64, len: usize, buf: BytesMut) -> Result<BytesMut>;
 
-    /// Writes all of `data` at `offset`, or fails. Writing nothing changes nothing.
+    /// Writes all of `data` at `offset`, or fails. Writing nothing changes nothing. A remote may answer
+    /// while `data` is on its way: later calls on this file come after it, and `sync` and `commit` fail if
+    /// it did not arrive.
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         let _ = (offset, data);
         Err(Error::unsupported(OperationKind::Write))

@@ -465,8 +465,11 @@ impl Filesystem for SftpRemote {
     }
 
     async fn symlink(&self, target: &[u8], at: &VPath) -> Result<()> {
-        let target = Bytes::copy_from_slice(target);
-        match self.done(Request::Symlink { target, link: raw(at) }).await {
+        let text = Bytes::copy_from_slice(target);
+        match self.done(Request::Symlink { target: text, link: raw(at) }).await {
+            Err(e) if is_failure(&e) && (target.is_empty() || target.contains(&0)) => {
+                Err(super::refine::as_kind(&e, ErrorKind::InvalidArgument))
+            }
             Err(e) => Err(self.client.create_failed(at, e).await),
             done => done,
         }
@@ -478,7 +481,13 @@ impl Filesystem for SftpRemote {
             Err(e) if is_missing(&e) && self.client.look(from, true).await.is_err() => {
                 Err(self.client.missing(from, e).await)
             }
-            Err(e) => Err(self.client.create_failed(to, e).await),
+            Err(e) => {
+                let e = self.client.create_failed(to, e).await;
+                if is_failure(&e) && self.client.look(from, true).await.is_ok_and(|m| m.is_dir()) {
+                    return Err(super::refine::as_kind(&e, ErrorKind::IsADirectory));
+                }
+                Err(e)
+            }
             done => done,
         }
     }

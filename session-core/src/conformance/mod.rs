@@ -21,6 +21,7 @@ mod names;
 mod read;
 mod rename;
 mod stage;
+mod staging;
 mod stat;
 mod write;
 
@@ -95,8 +96,16 @@ pub struct Profile {
     pub staged: bool,
     /// `stage` and `publish` are within reach (a gate and a protocol's client have none).
     pub stages: bool,
+    /// The only ending that the way has is a close: what is let go is published by it, and a verdict on
+    /// what was written has no kind of its own.
+    pub close_only: bool,
+    /// A name that stands for another file than before can be told from one that does not.
+    pub knows_files: bool,
     /// Errors carry their exact kind; without, any error will do where one is due.
     pub precise_errors: bool,
+    /// A kind that the wire has no word for is found by looking: where there is nothing to see (an upload
+    /// of somebody else), an error has its words and no kind.
+    pub infers_kinds: bool,
     /// Names may be any bytes but NUL and slash; without, only UTF-8.
     pub byte_names: bool,
     /// Names may hold control characters, and spaces at their ends.
@@ -118,7 +127,10 @@ impl Profile {
             follows_links: capabilities.follows_links,
             staged: false,
             stages: capabilities.atomic_commit,
+            close_only: false,
+            knows_files: true,
             precise_errors: capabilities.precise_errors,
+            infers_kinds: false,
             byte_names: true,
             awkward_names: true,
             normal_forms: true,
@@ -128,12 +140,20 @@ impl Profile {
     }
 }
 
+/// Uploads the content to the path in another session of the account, which is lost before the end. Done
+/// when the server has noticed.
+pub type Leave = Arc<dyn Fn(VPath, Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// Where a case works.
 pub struct Bench {
     /// The filesystem under test.
     pub fs: Arc<dyn Filesystem>,
     /// Another view of the same content (another connection, another user), where there is one.
     pub other: Option<Arc<dyn Filesystem>>,
+    /// Another session of the same account, where there is one.
+    pub again: Option<Arc<dyn Filesystem>>,
+    /// How an upload is left unfinished, where a file cannot be parked.
+    pub leave: Option<Leave>,
     /// A fresh, empty directory of this case.
     pub root: VPath,
     /// What the filesystem is like.
@@ -154,6 +174,18 @@ impl Bench {
         let path = self.at(name)?;
         self.fs.write_all(&path, Bytes::copy_from_slice(content)).await?;
         Ok(path)
+    }
+
+    /// An upload of this content that was not finished and is kept.
+    async fn leave(&self, path: &VPath, content: &'static [u8]) -> Outcome {
+        let content = Bytes::from_static(content);
+        if let Some(leave) = &self.leave {
+            leave(path.clone(), content).await;
+            return Ok(());
+        }
+        let file = self.open(path, OpenOptions::create()).await?;
+        file.write_at(0, content).await?;
+        Ok(file.park().await?)
     }
 
     /// A directory.
@@ -198,6 +230,11 @@ impl Bench {
     /// Whether a link at this place must be answered as one.
     fn sees_links(c: &Capabilities, p: &Profile) -> bool {
         c.symlinks && !p.follows_links
+    }
+
+    /// Whether `kind` is the one that is due for what cannot be seen.
+    fn unseen(&self, kind: ErrorKind, due: ErrorKind) -> bool {
+        self.is_due(kind, &[due]) || self.profile.infers_kinds && kind == ErrorKind::Internal
     }
 
     /// Whether `kind` is one of those that are due.
@@ -326,6 +363,7 @@ pub fn cases() -> Vec<Case> {
         read::CASES,
         rename::CASES,
         stage::CASES,
+        staging::CASES,
         stat::CASES,
         write::CASES,
     ];
@@ -348,8 +386,12 @@ pub enum Verdict {
 pub struct Subject {
     /// The filesystem under test.
     pub fs: Arc<dyn Filesystem>,
-    /// Another view of the same content, where there is one.
+    /// Another view of the same content, where there is one; of another account where `staged`.
     pub other: Option<Arc<dyn Filesystem>>,
+    /// Another session of the same account, where there is one; needed where `staged`.
+    pub again: Option<Arc<dyn Filesystem>>,
+    /// How an upload is left unfinished, where a file cannot be parked.
+    pub leave: Option<Leave>,
     /// A directory that exists and may be written into.
     pub root: VPath,
     /// What the filesystem is like.
@@ -360,7 +402,7 @@ impl Subject {
     /// A filesystem that is called directly, at its root.
     pub fn new(fs: Arc<dyn Filesystem>) -> Self {
         let profile = Profile::of(&fs.capabilities());
-        Subject { fs, other: None, root: VPath::root(), profile }
+        Subject { fs, other: None, again: None, leave: None, root: VPath::root(), profile }
     }
 }
 
@@ -385,6 +427,8 @@ pub async fn run_case(case: &Case, subject: &Subject) -> Verdict {
     let bench = Bench {
         fs: Arc::clone(&subject.fs),
         other: subject.other.clone(),
+        again: subject.again.clone(),
+        leave: subject.leave.clone(),
         root: root.clone(),
         profile: subject.profile.clone(),
         capabilities,

@@ -248,6 +248,17 @@ impl Layer for Staged {
         }
     }
 
+    async fn space(&self, path: &VPath) -> Result<Space> {
+        match self.store().space(path).await {
+            // An upload takes its room where it will be published.
+            Err(e) if e.kind() == ErrorKind::NotFound && self.view(path).is_some() => match path.parent() {
+                Some(dir) => self.store().space(&dir).await,
+                None => Err(e),
+            },
+            answer => answer,
+        }
+    }
+
     async fn checksum(&self, path: &VPath, algorithm: Algorithm, range: Range<u64>) -> Result<Bytes> {
         if self.store().capabilities().checksums {
             self.finished(path)?;

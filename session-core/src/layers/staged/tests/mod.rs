@@ -1,7 +1,6 @@
-//! Staging over a store that yields at each step, and over a directory. The cells of the table of who sees what are in `cells`,
-//! ends and policies in `endings`, names in `names`, giving up and crowds in `churn`.
+//! Staging over a store that yields at each step, and over a directory: ends and policies in `endings`,
+//! names in `names`, giving up and crowds in `churn`. Who sees what is told by the conformance suite.
 
-mod cells;
 mod churn;
 mod endings;
 mod names;
@@ -127,14 +126,6 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.store.staged().await.unwrap().len()
-    }
-
-    /// The permission bits of a new file.
-    async fn new_mode(&self) -> Option<u32> {
-        self.put("/mode", "").await;
-        let mode = self.other.stat(&p("/mode"), Follow::Yes).await.unwrap().mode;
-        self.other.remove_file(&p("/mode")).await.unwrap();
-        mode
     }
 }
 
