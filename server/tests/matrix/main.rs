@@ -1,0 +1,293 @@
+//! The conformance suite over what a server stands on and over what a client reaches: one test per cell.
+//!
+//! A cell is a store (memory, disk; bare or under a staging layer) and a way to it: called directly,
+//! through a session's gate, or through SFTP (our server over the store, our client, loopback TCP). Each
+//! cell has a list of the cases that may be skipped; a case that fails names its promise. `laws` holds what
+//! is true of any session.
+//!
+//! Deliberately absent: the bare stores called directly, which are tests of `session-core`; FTP, WebDAV and
+//! S3; mounts; remotes as stores.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
+#[allow(unreachable_pub, reason = "shared by the modules of one test")]
+mod laws;
+#[allow(unreachable_pub, reason = "shared by the modules of one test")]
+mod world;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use session_core::auth::Account;
+use session_core::conformance::{self, Report, Subject};
+use session_core::fs::{Filesystem as _, ListOptions};
+use session_core::fs_ext::FilesystemExt as _;
+use session_core::metadata::Attributes;
+use session_core::path::VPath;
+use session_core::session::{Protocol, Session, Setup};
+
+use crate::laws::is_complete;
+use crate::world::{Store, World};
+
+/// Runs everything. Nothing may fail; skipped is what the lists name, and nothing else, but for what
+/// depends on the disk below.
+async fn all(subject: &Subject, skipped: &[&[&str]]) -> Report {
+    let report = conformance::run_all(subject).await;
+    assert!(report.failures().is_empty(), "{report}");
+    let lists = || skipped.iter().copied().flatten().copied();
+    let is_listed = |case: &&str| lists().any(|name| names(name, case));
+    let unknown: Vec<_> = report.skipped().into_iter().filter(|case| !is_listed(case)).collect();
+    assert!(unknown.is_empty(), "skipped without a reason: {unknown:#?}");
+    let is_stale = |name: &&str| !report.skipped().iter().any(|case| names(name, case));
+    let stale: Vec<_> = lists().filter(|name| !OF_THE_DISK.contains(name)).filter(is_stale).collect();
+    assert!(stale.is_empty(), "to be skipped, and was not: {stale:#?}");
+    report
+}
+
+/// Whether a name in a list is that of the case, or of its file.
+fn names(name: &str, case: &str) -> bool {
+    case == name || name.ends_with("::") && case.starts_with(name)
+}
+
+/// Needs a kind of filesystem that is in no cell (names without case), or has a test of its own.
+const IN_NO_CELL: &[&str] = &["list::a_hundred_thousand_entries", "names::case_makes_none"];
+
+/// What only a staging layer promises.
+const NEED_STAGING: &[&str] = &[
+    "cancel::an_overwrite_never_mixes",
+    "commit::a_dropped_file_is_not_published",
+    "commit::a_failed_one_keeps_the_old_content",
+    "commit::an_aborted_overwrite_keeps_the_old_content",
+    "commit::is_the_moment_of_change",
+    "concurrency::overwriting_is_never_torn",
+    "staging::",
+];
+
+/// A commit that is given up publishes what was written only where it is not staged.
+const NOT_STAGED: &[&str] = &["cancel::a_commit_leaves_what_was_written"];
+
+/// `stage` and `publish` are a store's own: a layer, a gate and a client have none.
+const NEED_A_STORE: &[&str] = &[
+    "cancel::a_publishing_happens_or_not",
+    "cancel::a_staged_upload_is_whole_or_absent",
+    "concurrency::publishing_is_never_torn",
+    "stage::",
+];
+
+/// Our stores, layers and gate can do the whole of a change or nothing of it, and publish all at once
+/// though the primitives for that are not within reach.
+const NOT_OF_OURS: &[&str] = &["honesty::a_half_supported_change_changes_nothing", "honesty::staging_fits"];
+
+/// A gate and a server follow links, so that no call is answered with one: `links::a_followed_…` instead.
+const LINKS_ARE_FOLLOWED: &[&str] = &[
+    "attributes::through_a_link_answers_with_it",
+    "errors::below_a_link_is_answered_everywhere",
+    "links::a_link_in_the_middle_is_answered",
+    "links::list_answers_with_the_link",
+    "links::open_answers_with_the_link",
+    "links::stat_answers_with_the_link",
+];
+
+/// A store and a staging layer answer with links; nobody follows them.
+const LINKS_ARE_ANSWERED: &[&str] = &[
+    "links::a_followed_link_gives_attributes_to_its_target",
+    "links::a_followed_link_is_written_through",
+    "links::a_followed_link_leads_on",
+    "links::a_followed_link_lists_as_its_target",
+    "links::a_followed_link_reads_as_its_target",
+    "links::followed_links_in_a_circle_are_an_error",
+];
+
+/// A temporary directory may keep no properties, and lists in no order.
+const OF_THE_DISK: &[&str] = &[
+    "attributes::properties_are_kept",
+    "attributes::properties_survive_a_rename",
+    "list::by_key_counts_the_slash",
+    "list::by_name_is_sorted",
+];
+
+/// What SFTP version 3 has no words for.
+const NOT_OVER_SFTP: &[&str] = &[
+    // Properties.
+    "attributes::properties_are_kept",
+    "attributes::properties_survive_a_rename",
+    // A copy is an open, a copy of data and a close: it does not appear at once.
+    "cancel::a_copy_is_whole_or_absent",
+    // The only ending is a close: what is given up is published, where the connection holds.
+    "cancel::an_overwrite_never_mixes",
+    "commit::a_dropped_file_is_not_published",
+    // Which file stands under a name.
+    "commit::abort_spares_what_came_meanwhile",
+    // Sorted listings.
+    "list::by_key_counts_the_slash",
+    "list::by_name_is_sorted",
+    // Conditions.
+    "write::if_match_guards_the_content",
+    "write::if_match_of_a_missing_file_fails",
+];
+
+// ---- directly
+
+fn direct(store: &Store) -> Subject {
+    let mut subject = Subject::new(store.view("alice"));
+    subject.other = Some(store.view("bob"));
+    subject.again = Some(store.view("alice"));
+    subject.profile.staged = store.is_staged();
+    subject.profile.stages &= !store.is_staged();
+    subject
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staged_memory() {
+    all(
+        &direct(&Store::memory().staged()),
+        &[IN_NO_CELL, NOT_OF_OURS, NOT_STAGED, NEED_A_STORE, LINKS_ARE_ANSWERED],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staged_local() {
+    let dir = tempfile::tempdir().unwrap();
+    let skip: &[_] = &[IN_NO_CELL, NOT_OF_OURS, NOT_STAGED, NEED_A_STORE, LINKS_ARE_ANSWERED, OF_THE_DISK];
+    all(&direct(&Store::local(&dir).staged()), skip).await;
+}
+
+// ---- through the gate
+
+fn gated(store: &Store) -> Subject {
+    let guarded = |account: &'static str| {
+        let session = Session::new(Setup::new(Protocol::Local, "test"));
+        let identity = session.log_in(Account::named(account), vec![]).unwrap();
+        Arc::new(session.guard(&identity, store.view(account), Arc::default()).unwrap())
+    };
+    let mut subject = Subject::new(guarded("alice"));
+    subject.other = Some(guarded("bob"));
+    subject.again = Some(guarded("alice"));
+    subject.profile.staged = store.is_staged();
+    subject.profile.follows_links = true;
+    subject.profile.stages = false;
+    subject
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gated_memory() {
+    let skip: &[_] = &[IN_NO_CELL, NOT_OF_OURS, NEED_STAGING, NEED_A_STORE, LINKS_ARE_FOLLOWED];
+    all(&gated(&Store::memory()), skip).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gated_local() {
+    let dir = tempfile::tempdir().unwrap();
+    let skip: &[_] = &[IN_NO_CELL, NOT_OF_OURS, NEED_STAGING, NEED_A_STORE, LINKS_ARE_FOLLOWED, OF_THE_DISK];
+    all(&gated(&Store::local(&dir)), skip).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gated_staged_memory() {
+    all(
+        &gated(&Store::memory().staged()),
+        &[IN_NO_CELL, NOT_OF_OURS, NOT_STAGED, NEED_A_STORE, LINKS_ARE_FOLLOWED],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gated_staged_local() {
+    let dir = tempfile::tempdir().unwrap();
+    let skip: &[_] = &[IN_NO_CELL, NOT_OF_OURS, NOT_STAGED, NEED_A_STORE, LINKS_ARE_FOLLOWED, OF_THE_DISK];
+    all(&gated(&Store::local(&dir).staged()), skip).await;
+}
+
+// ---- through SFTP
+
+/// Runs everything through SFTP, from one user's connection, watched over another user's.
+async fn over_sftp(store: Store, may_skip: &[&[&str]]) {
+    let staged = store.is_staged();
+    let world = Arc::new(World::new(store, Arc::default()).await);
+    let (alice, of_alice) = world.log_in("alice").await;
+    let (again, of_again) = world.log_in("alice").await;
+    let (bob, of_bob) = world.log_in("bob").await;
+    let mut subject = Subject::new(Arc::new(alice));
+    subject.other = Some(Arc::new(bob));
+    subject.again = Some(Arc::new(again));
+    subject.profile.staged = staged;
+    // Version 3 has one ending, CLOSE; attributes that do not tell files apart; and few codes of errors.
+    subject.profile.close_only = true;
+    subject.profile.knows_files = false;
+    subject.profile.infers_kinds = true;
+    subject.profile.stages = false;
+    let lost = Arc::clone(&world);
+    subject.leave = Some(Arc::new(move |path, content| {
+        let lost = Arc::clone(&lost);
+        Box::pin(async move { lost.loses_an_upload("alice", &path, content).await })
+    }));
+    all(&subject, may_skip).await;
+    drop(subject);
+    for connection in [of_alice, of_again, of_bob] {
+        connection.close().await;
+    }
+    world.all_closed().await;
+    is_complete(&world.events());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sftp_memory() {
+    over_sftp(Store::memory(), &[IN_NO_CELL, NEED_STAGING, NEED_A_STORE, LINKS_ARE_FOLLOWED, NOT_OVER_SFTP])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sftp_local() {
+    let dir = tempfile::tempdir().unwrap();
+    over_sftp(
+        Store::local(&dir),
+        &[IN_NO_CELL, NEED_STAGING, NEED_A_STORE, LINKS_ARE_FOLLOWED, NOT_OVER_SFTP],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sftp_staged_memory() {
+    let skip: &[_] = &[IN_NO_CELL, NOT_STAGED, NEED_A_STORE, LINKS_ARE_FOLLOWED, NOT_OVER_SFTP];
+    over_sftp(Store::memory().staged(), skip).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sftp_staged_local() {
+    let dir = tempfile::tempdir().unwrap();
+    let skip: &[_] = &[IN_NO_CELL, NOT_STAGED, NEED_A_STORE, LINKS_ARE_FOLLOWED, NOT_OVER_SFTP];
+    over_sftp(Store::local(&dir).staged(), skip).await;
+}
+
+// ---- large
+
+/// A hundred thousand entries, filled in below, since the way there is not what is tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn sftp_lists_a_hundred_thousand_entries_in_pages() {
+    let store = Store::memory();
+    let (below, dir) = (store.view("nobody"), VPath::absolute("/many").unwrap());
+    below.create_dir(&dir, &Attributes::none()).await.unwrap();
+    for i in 0..100_000 {
+        below.write_all(&dir.join(format!("f{i:06}")).unwrap(), Bytes::new()).await.unwrap();
+    }
+    let world = World::new(store, Arc::default()).await;
+    let (alice, _connection) = world.log_in("alice").await;
+    let mut pages = alice.list(&dir, &ListOptions::default()).await.unwrap();
+    let (mut names, mut longest) = (BTreeSet::new(), 0);
+    while let Some(page) = pages.next_page().await.unwrap() {
+        longest = longest.max(page.len());
+        for entry in page {
+            assert!(names.insert(entry.name), "an entry comes twice");
+        }
+    }
+    assert!(longest < 10_000, "a page has {longest} entries");
+    let expected = (0..100_000).map(|i| Bytes::from(format!("f{i:06}")));
+    assert!(names.into_iter().eq(expected), "entries are missing");
+}

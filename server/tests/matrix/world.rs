@@ -1,0 +1,229 @@
+//! What the cells stand on: a store with each account's view of it, and a server over it on loopback.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use proto_sftp::client::{Config, SftpRemote};
+use proto_sftp::ssh::hostkey::HostKeyKind;
+use proto_sftp::ssh::keys::Agent;
+use proto_sftp::ssh::{ConnectOptions, HostKeys, SshConnection, SshServer, SshServerOptions, connect};
+use session_core::auth::*;
+use session_core::batch::Unattended;
+use session_core::error::Result;
+use session_core::event::{Event, EventSink, What};
+use session_core::fs::{Filesystem, OpenOptions};
+use session_core::gate::SessionFs;
+use session_core::intercept::Chain;
+use session_core::layers::staged::{Owner, Staged, StagingArea, StagingPolicy};
+use session_core::path::VPath;
+use session_core::registry::{Caps, SessionRegistry};
+use session_core::session::*;
+use session_core::store::local::{LocalOptions, LocalStore};
+use session_core::store::memory::MemoryStore;
+use session_core::trust::Fingerprint;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What is served: each account's view of one content.
+#[derive(Clone)]
+pub enum Store {
+    Bare(Arc<dyn Filesystem>),
+    Staged(Arc<StagingArea>),
+}
+
+impl Store {
+    pub fn memory() -> Self {
+        Store::Bare(Arc::new(MemoryStore::new()))
+    }
+
+    pub fn local(dir: &tempfile::TempDir) -> Self {
+        Store::Bare(Arc::new(LocalStore::open(dir.path(), LocalOptions::default()).unwrap()))
+    }
+
+    /// This content under a staging layer.
+    pub fn staged(self) -> Self {
+        let Store::Bare(store) = self else { panic!("staged already") };
+        let clock = Arc::new(SystemTime::now);
+        Store::Staged(StagingArea::new(store, StagingPolicy::default(), clock).unwrap())
+    }
+
+    pub fn is_staged(&self) -> bool {
+        matches!(self, Store::Staged(_))
+    }
+
+    pub fn view(&self, account: &str) -> Arc<dyn Filesystem> {
+        match self {
+            Store::Bare(store) => Arc::clone(store),
+            Store::Staged(area) => Arc::new(Staged::new(Owner::account(account), Arc::clone(area))),
+        }
+    }
+}
+
+/// Anybody may log in with the password `secret`.
+struct Anybody;
+
+#[async_trait]
+impl Authenticator for Anybody {
+    async fn methods(&self, _: &Arc<Session>, _: &str) -> Vec<Method> {
+        vec![Method::Password]
+    }
+
+    async fn questions(&self, _: &Arc<Session>, _: &str) -> Vec<Question> {
+        vec![]
+    }
+
+    async fn verify(&self, _: &Arc<Session>, user: &str, credential: &Credential, _: &[Method]) -> Proof {
+        match credential {
+            Credential::Password(p) if p.expose() == "secret" => Proof::Complete(Account::named(user)),
+            _ => Proof::Rejected("no".into()),
+        }
+    }
+
+    async fn vouched(&self, _: &Arc<Session>, _: &str) -> Option<Account> {
+        None
+    }
+}
+
+/// Keeps all events.
+#[derive(Default)]
+pub struct EventLog(Mutex<Vec<Event>>);
+
+impl EventLog {
+    pub fn events(&self) -> Vec<Event> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl EventSink for EventLog {
+    fn emit(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+pub struct TestSite {
+    store: Store,
+    chain: Arc<Chain>,
+    pub registry: Arc<SessionRegistry>,
+    log: Arc<EventLog>,
+}
+
+impl TestSite {
+    /// A session's view without a protocol.
+    pub fn guarded(&self, account: &str) -> SessionFs {
+        let mut setup = Setup::new(Protocol::Local, "test");
+        setup.sink = Some(Arc::clone(&self.log) as Arc<dyn EventSink>);
+        let session = Session::new(setup);
+        let identity = session.log_in(Account::named(account), vec![]).unwrap();
+        session.guard(&identity, self.store.view(account), Arc::clone(&self.chain)).unwrap()
+    }
+}
+
+#[async_trait]
+impl Site for TestSite {
+    fn name(&self) -> Arc<str> {
+        "test".into()
+    }
+
+    async fn admit(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
+        let mut setup = Setup::new(protocol, "test");
+        setup.peer = Some(peer);
+        setup.local = Some(local);
+        setup.sink = Some(Arc::clone(&self.log) as Arc<dyn EventSink>);
+        self.registry.open(setup)
+    }
+
+    fn authenticator(&self) -> Arc<dyn Authenticator> {
+        Arc::new(Anybody)
+    }
+
+    async fn mount(&self, session: &Arc<Session>, identity: &Identity) -> Result<SessionFs> {
+        let view = self.store.view(&identity.account().name);
+        session.guard(identity, view, Arc::clone(&self.chain))
+    }
+}
+
+/// A server over a store.
+pub struct World {
+    pub site: Arc<TestSite>,
+    port: u16,
+    fingerprint: Fingerprint,
+    _stop: DropGuard,
+}
+
+impl World {
+    pub async fn new(store: Store, chain: Arc<Chain>) -> Self {
+        let site = Arc::new(TestSite {
+            store,
+            chain,
+            registry: SessionRegistry::new(Caps::default()),
+            log: Arc::default(),
+        });
+        let keys = HostKeys::ephemeral(HostKeyKind::Ed25519).unwrap();
+        let shown = keys.fingerprints().remove(0);
+        let fingerprint = Fingerprint::parse(shown.split(' ').nth(1).unwrap()).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stop = CancellationToken::new();
+        let site_of_server = Arc::clone(&site) as Arc<dyn Site>;
+        let server = SshServer::new(SshServerOptions::new(keys), site_of_server).unwrap();
+        let token = stop.clone();
+        tokio::spawn(async move { server.serve(listener, token).await });
+        World { site, port, fingerprint, _stop: stop.drop_guard() }
+    }
+
+    pub async fn log_in(&self, user: &str) -> (SftpRemote, SshConnection) {
+        let mut options = ConnectOptions::new("127.0.0.1", self.port, user);
+        options.fingerprints = vec![self.fingerprint.clone()];
+        // Not the keys of whoever runs the tests.
+        options.agent = Agent::Off;
+        options.identities = vec!["/nonexistent".into()];
+        options.password = Some(Secret::new("secret"));
+        let connection = connect(options, Arc::new(Unattended)).await.unwrap();
+        (connection.sftp(&Config::default()).await.unwrap(), connection)
+    }
+
+    /// The events up to now.
+    pub fn events(&self) -> Vec<Event> {
+        self.site.log.events()
+    }
+
+    /// A connection that is lost in the midst of an upload. Done when the server has ended its session.
+    pub async fn loses_an_upload(&self, user: &str, path: &VPath, content: Bytes) {
+        let (remote, connection) = self.log_in(user).await;
+        let file = remote.open(path, &OpenOptions::create()).await.unwrap();
+        file.write_at(0, content).await.unwrap();
+        file.sync().await.unwrap();
+        let sessions = self.site.registry.list();
+        let uploads = |s: &&Arc<Session>| s.transfers().iter().any(|t| t.path() == *path);
+        let id = sessions.iter().find(uploads).unwrap().id().clone();
+        // Before the handle goes, so that nobody closes it.
+        connection.session().cut(Ending::new("lost", Actor::Client));
+        self.until("the end of a lost session", || {
+            self.events().iter().any(|e| e.session == id && matches!(e.what, What::Closed(_)))
+        })
+        .await;
+    }
+
+    async fn until(&self, what: &str, there: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !there() {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{what} does not come");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until every session is over.
+    pub async fn all_closed(&self) {
+        self.until("the end of all sessions", || {
+            let (mut begun, mut closed) = (0, 0);
+            for event in self.events() {
+                begun += usize::from(matches!(event.what, What::Connected));
+                closed += usize::from(matches!(event.what, What::Closed(_)));
+            }
+            begun == closed
+        })
+        .await;
+    }
+}
