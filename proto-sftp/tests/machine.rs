@@ -208,3 +208,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_order_of_symlink_is_the_clients() {
+    for (link_first, expected) in [(false, ("one", "/two")), (true, ("two", "/one"))] {
+        let mut machine = Machine::new(Bounds::default()).with_link_first(link_first);
+        let mut packets = BytesMut::new();
+        Init { version: 3, extensions: Vec::new() }.encode(&mut packets);
+        let (first, second) = (Bytes::from_static(b"one"), Bytes::from_static(b"two"));
+        Request::Symlink { target: first, link: second }.encode(1, &mut packets);
+        machine.receive(packets.freeze());
+        let Some(Output::Call { token, .. }) = machine.poll() else { panic!("INIT was not seen") };
+        machine.complete(token, Ok(Done::Ok));
+        let asked = machine.poll();
+        let Some(Output::Call { call: Call::Symlink { target, link }, .. }) = asked else {
+            panic!("no symlink was asked for, but {asked:?}")
+        };
+        assert_eq!((&target[..], link.as_bytes()), (expected.0.as_bytes(), expected.1.as_bytes()));
+    }
+}

@@ -10,32 +10,33 @@
 //! every session until somebody gives it a record here. Staging primitives do not pass it. A cut session
 //! begins nothing and every call in flight answers `Canceled`.
 
+mod file;
+mod pages;
+
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+pub use self::file::SessionFile;
+use self::pages::{GuardedPages, sorted};
 use crate::capability::Capabilities;
 use crate::error::{Error, ErrorKind, Link, Result};
-use crate::event::{Direction, OperationId, TransferEnd, TransferRecord, What};
+use crate::event::{OperationId, What};
 use crate::fs::*;
-use crate::intercept::{Chain, Cx, Interceptor, Peek, Visibility};
+use crate::intercept::{Chain, Cx, Interceptor, Peek};
 use crate::lease::Lease;
-use crate::metadata::{Attributes, DirEntry, Metadata};
+use crate::metadata::{Attributes, Metadata};
 use crate::operation::{self as op, Done, Operation, OperationKind, OperationSet, Outcome, Record, Reified};
 use crate::path::VPath;
-use crate::session::{Session, Transfer};
+use crate::session::Session;
 
 /// How many symbolic links one operation follows before it answers `LinkLoop`.
 pub const MAX_LINKS: u32 = 40;
-
-/// The most bytes of names that the gate holds to sort a listing for a store that cannot.
-const MAX_SORTED: usize = 256 << 20;
 
 /// A filesystem behind the gate of one login. Cheap to clone.
 #[derive(Clone)]
@@ -78,20 +79,6 @@ impl SessionFs {
         let file = result?;
         let record = opened.unwrap_or_else(|| op::Open { path: path.clone(), options: options.clone() });
         Ok(self.file(id, record, file))
-    }
-
-    fn file(&self, id: OperationId, opened: op::Open, inner: Arc<dyn File>) -> Arc<SessionFile> {
-        let writes = opened.options.write;
-        let direction = if writes { Direction::Upload } else { Direction::Download };
-        Arc::new(SessionFile {
-            fs: self.clone(),
-            transfer: self.0.session.begin_transfer(opened.path, direction, id),
-            inner,
-            writes,
-            ended: AtomicBool::new(false),
-            reads_asked: self.0.chain.interests().contains(OperationKind::Read),
-            writes_asked: self.0.chain.interests().contains(OperationKind::Write),
-        })
     }
 
     /// Whether calls may begin: the session is not cut and the login is the one that was guarded.
@@ -474,341 +461,6 @@ impl Filesystem for SessionFs {
     async fn checksum(&self, path: &VPath, algorithm: Algorithm, range: Range<u64>) -> Result<Bytes> {
         let record = op::Checksum { path: path.clone(), algorithm, range };
         self.pass(record, |fs, r| fs.checksum(&r.path, r.algorithm, r.range.clone()), nothing).await
-    }
-}
-
-/// A listing behind the gate: cancelled with its session, filtered by the chain.
-struct GuardedPages {
-    fs: SessionFs,
-    id: OperationId,
-    path: VPath,
-    filters: Vec<Arc<dyn Interceptor>>,
-    hide: Vec<Bytes>,
-    inner: Listing,
-}
-
-#[async_trait]
-impl Pages for GuardedPages {
-    async fn next_page(&mut self) -> Result<Option<Vec<DirEntry>>> {
-        loop {
-            let at = |e: Error| e.at(OperationKind::List, Some(&self.path));
-            let lease = self.fs.admit().map_err(at)?;
-            let session = Arc::clone(&self.fs.0.session);
-            let page = or_cut(&session, lease.within(self.inner.next_page())).await;
-            let Some(mut page) = page.map_err(|e| e.at(OperationKind::List, Some(&self.path)))? else {
-                return Ok(None);
-            };
-            if !self.filters.is_empty() {
-                let asked = Asked { id: self.id, started: Instant::now(), hop: 0 };
-                let cx = self.fs.cx(&asked);
-                page.retain_mut(|entry| {
-                    self.filters.iter().all(|f| f.entry(&cx, &self.path, entry) == Visibility::Keep)
-                });
-            }
-            if !self.hide.is_empty() {
-                page.retain(|entry| !self.hide.iter().any(|pattern| matches_pattern(pattern, &entry.name)));
-            }
-            // A page whose entries were all hidden is not the end of the listing.
-            if !page.is_empty() {
-                return Ok(Some(page));
-            }
-        }
-    }
-}
-
-/// Whether `name` matches a pattern in which `*` stands for any bytes and `?` for one.
-fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut p, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    loop {
-        match (pattern.get(p), name.get(n)) {
-            (None, None) => return true,
-            (Some(b'*'), _) => {
-                star = Some((p, n));
-                p += 1;
-            }
-            (Some(b'?'), Some(_)) => (p, n) = (p + 1, n + 1),
-            (Some(a), Some(b)) if a == b => (p, n) = (p + 1, n + 1),
-            // Mismatch: the last star takes one byte more.
-            _ => match star {
-                Some((at, from)) if from < name.len() => {
-                    star = Some((at, from + 1));
-                    (p, n) = (at + 1, from + 1);
-                }
-                _ => return false,
-            },
-        }
-    }
-}
-
-async fn sorted(mut pages: Listing, options: &ListOptions) -> Result<Listing> {
-    let mut all = Vec::new();
-    let mut bytes = 0usize;
-    while let Some(page) = pages.next_page().await? {
-        bytes += page.iter().map(|e| e.name.len() + std::mem::size_of::<DirEntry>()).sum::<usize>();
-        if bytes > MAX_SORTED {
-            return Err(
-                Error::new(ErrorKind::TooLarge).with_detail("the directory is too large to be sorted")
-            );
-        }
-        all.extend(page);
-    }
-    let key = |e: &DirEntry| {
-        let mut key = e.name.to_vec();
-        if options.order == Order::Key && e.metadata.is_dir() {
-            key.push(b'/');
-        }
-        key
-    };
-    all.sort_by_cached_key(key);
-    if let Some(after) = &options.after {
-        all.retain(|e| key(e)[..] > after[..]);
-    }
-    Ok(Box::new(ListingOf::new(all)))
-}
-
-/// An open file behind the gate.
-pub struct SessionFile {
-    fs: SessionFs,
-    inner: Arc<dyn File>,
-    transfer: Arc<Transfer>,
-    writes: bool,
-    ended: AtomicBool,
-    reads_asked: bool,
-    writes_asked: bool,
-}
-
-impl SessionFile {
-    /// Its path now; a rename through the same session moves it.
-    pub fn path(&self) -> VPath {
-        self.transfer.path()
-    }
-
-    /// Whether it was opened for writing.
-    pub fn writes(&self) -> bool {
-        self.writes
-    }
-
-    fn session(&self) -> &Arc<Session> {
-        &self.fs.0.session
-    }
-
-    /// The end of a read file, or one of the three endings of a written one: told once.
-    fn end(&self, end: TransferEnd) {
-        if self.ended.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let record = TransferRecord {
-            opened_by: self.transfer.opened_by,
-            path: self.path(),
-            direction: self.transfer.direction,
-            bytes: self.transfer.bytes.load(Ordering::Relaxed),
-            elapsed: self.transfer.since.elapsed(),
-            end,
-        };
-        self.session().transferred(&self.fs.0.chain, record);
-    }
-
-    fn count(&self, direction: Direction, n: u64) {
-        let stats = self.session().stats();
-        match direction {
-            Direction::Download => &stats.downloaded,
-            Direction::Upload => &stats.uploaded,
-        }
-        .fetch_add(n, Ordering::Relaxed);
-        if direction == self.transfer.direction {
-            self.transfer.bytes.fetch_add(n, Ordering::Relaxed);
-        }
-    }
-
-    /// `call` runs on the open file, whatever the record's path; links are not met here.
-    async fn on_file<R, T>(
-        &self,
-        record: R,
-        call: impl for<'a> Fn(&'a dyn File, &'a R) -> BoxFuture<'a, Result<T>> + Send + Sync,
-        done: impl Fn(&T) -> Done + Send + Sync,
-    ) -> Result<T>
-    where
-        R: Reified,
-        T: Send,
-    {
-        let inner = &self.inner;
-        let fs = &self.fs;
-        let (mut asked, lease) = fs.begin(record.to_record())?;
-        let mut record = record;
-        let mut owed = Owed { fs, asked: &mut asked, record: &mut record, settled: false };
-        let result = match fs.logged_in() {
-            Ok(()) => {
-                let work = lease.within(async {
-                    owed.fs.before(owed.asked, owed.record).await?;
-                    call(&**inner, owed.record).await
-                });
-                or_cut(self.session(), work).await
-            }
-            Err(e) => Err(e),
-        };
-        let result = result.map_err(|e| e.at(R::KIND, Some(owed.record.to_record().path())));
-        owed.settle(result.as_ref().map(&done).map_err(Clone::clone));
-        result
-    }
-}
-
-#[async_trait]
-impl File for SessionFile {
-    async fn read_into(&self, offset: u64, len: usize, buf: BytesMut) -> Result<BytesMut> {
-        let had = buf.len();
-        let result = self
-            .fs
-            .chunk(
-                self.reads_asked,
-                || op::Read { path: self.path(), offset, len },
-                self.inner.read_into(offset, len, buf),
-                |b: &BytesMut| (b.len() - had) as u64,
-                || self.path(),
-            )
-            .await?;
-        self.count(Direction::Download, (result.len() - had) as u64);
-        Ok(result)
-    }
-
-    async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
-        let len = data.len();
-        self.fs
-            .chunk(
-                self.writes_asked,
-                || op::Write { path: self.path(), offset, len },
-                self.inner.write_at(offset, data),
-                |()| len as u64,
-                || self.path(),
-            )
-            .await?;
-        self.count(Direction::Upload, len as u64);
-        Ok(())
-    }
-
-    async fn metadata(&self) -> Result<Metadata> {
-        let record = op::Stat { path: self.path(), follow: Follow::No };
-        self.on_file(record, |f, _| f.metadata(), |m| Done { bytes: 0, metadata: Some(m.clone()) }).await
-    }
-
-    async fn set_attributes(&self, attributes: &Attributes) -> Result<()> {
-        let record =
-            op::SetAttributes { path: self.path(), attributes: attributes.clone(), follow: Follow::No };
-        self.on_file(record, |f, r| f.set_attributes(&r.attributes), nothing).await
-    }
-
-    async fn sync(&self) -> Result<()> {
-        self.on_file(op::Sync { path: self.path() }, |f, _| f.sync(), nothing).await
-    }
-
-    async fn lend(&self, range: Range<u64>) -> Result<Option<Lent>> {
-        if self.reads_asked {
-            return Ok(None);
-        }
-        let lease = self.fs.admit()?;
-        let Some(lent) = or_cut(self.session(), lease.within(self.inner.lend(range))).await? else {
-            return Ok(None);
-        };
-        let account = Arc::new(Account {
-            fs: self.fs.clone(),
-            transfer: Arc::clone(&self.transfer),
-            inner: Arc::clone(&lent.account),
-        });
-        Ok(Some(Lent { account, ..lent }))
-    }
-
-    async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {
-        if !self.writes {
-            self.end(TransferEnd::Done);
-            return self.inner.metadata().await;
-        }
-        if self.ended.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Closed).at(OperationKind::Commit, Some(&self.path())));
-        }
-        let size = self.transfer.bytes.load(Ordering::Relaxed);
-        let record =
-            op::Commit { path: self.path(), size, replaces: None, attributes: options.attributes.clone() };
-        let expected_size = options.expected_size;
-        let result = self
-            .on_file(
-                record,
-                move |f, r| {
-                    let options = CommitOptions { expected_size, attributes: r.attributes.clone() };
-                    Box::pin(async move { f.commit(&options).await })
-                },
-                |m: &Metadata| Done { bytes: m.size, metadata: Some(m.clone()) },
-            )
-            .await;
-        match &result {
-            Ok(_) => self.end(TransferEnd::Done),
-            Err(e) if e.kind() == ErrorKind::Closed => {}
-            // A verdict against the content throws it away; the old content stands.
-            Err(e) if is_verdict(e.kind()) => {
-                let _ = self.inner.abort().await;
-                self.end(TransferEnd::Aborted);
-            }
-            // A fault on the way (a full disk, a lost remote, the cut) leaves it to be parked at drop.
-            Err(_) => {}
-        }
-        result
-    }
-
-    async fn park(&self) -> Result<()> {
-        if !self.writes {
-            self.end(TransferEnd::Done);
-            return Ok(());
-        }
-        let size = self.transfer.bytes.load(Ordering::Relaxed);
-        let result = self.on_file(op::Park { path: self.path(), size }, |f, _| f.park(), nothing).await;
-        self.end(TransferEnd::Parked);
-        result
-    }
-
-    async fn abort(&self) -> Result<()> {
-        if !self.writes {
-            self.end(TransferEnd::Done);
-            return Ok(());
-        }
-        let size = self.transfer.bytes.load(Ordering::Relaxed);
-        let result = self.on_file(op::Abort { path: self.path(), size }, |f, _| f.abort(), nothing).await;
-        self.end(TransferEnd::Aborted);
-        result
-    }
-}
-
-fn is_verdict(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::AlreadyExists
-            | ErrorKind::Corrupt
-            | ErrorKind::PermissionDenied
-            | ErrorKind::PreconditionFailed
-            | ErrorKind::QuotaExceeded
-            | ErrorKind::Refused
-            | ErrorKind::TooLarge
-    )
-}
-
-impl Drop for SessionFile {
-    fn drop(&mut self) {
-        self.end(if self.writes { TransferEnd::Parked } else { TransferEnd::Done });
-    }
-}
-
-struct Account {
-    fs: SessionFs,
-    transfer: Arc<Transfer>,
-    inner: Arc<dyn LentAccount>,
-}
-
-#[async_trait]
-impl LentAccount for Account {
-    async fn advance(&self, n: u64) -> Result<()> {
-        let lease = self.fs.admit()?;
-        or_cut(&self.fs.0.session, lease.within(self.inner.advance(n))).await?;
-        self.fs.0.session.stats().downloaded.fetch_add(n, Ordering::Relaxed);
-        self.transfer.bytes.fetch_add(n, Ordering::Relaxed);
-        Ok(())
     }
 }
 

@@ -11,6 +11,9 @@
 //! Terminate has two steps. *Cut*: no operation begins, no publish takes effect, the transport is dead.
 //! *Quiet*: the calls in flight have ended. Deliberately absent: sockets, users, a list of sessions.
 
+mod names;
+mod snapshot;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -21,9 +24,11 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+pub use self::names::{Actor, Ending, Identity, Protocol, SessionId, State};
+pub use self::snapshot::{Snapshot, TransferSnapshot};
 use crate::auth::Account;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Direction, Event, EventSink, OperationId, TransferRecord, What, timestamp};
+use crate::event::{Direction, Event, EventSink, OperationId, TransferRecord, What};
 use crate::gate::SessionFs;
 use crate::intercept::Chain;
 use crate::lease::Leases;
@@ -37,172 +42,6 @@ pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 /// The clock of the operating system.
 pub fn system_clock() -> Clock {
     Arc::new(SystemTime::now)
-}
-
-/// The id of a session: unique, sortable by start, the same in live view, log, events and hooks.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(Arc<str>);
-
-impl SessionId {
-    /// A new one.
-    pub fn generate() -> Self {
-        SessionId(uuid::Uuid::now_v7().simple().to_string().into())
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for SessionId {
-    fn from(s: &str) -> Self {
-        SessionId(s.into())
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The names of protocols, as scripts and live sessions show them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// FTP without TLS on the control connection.
-    Ftp,
-    /// FTP over TLS, explicit or implicit.
-    Ftps,
-    /// A local or in-process filesystem.
-    Local,
-    /// S3 over HTTP or HTTPS.
-    S3,
-    /// SCP over SSH.
-    Scp,
-    /// SFTP over SSH.
-    Sftp,
-    /// WebDAV over HTTP.
-    Webdav,
-    /// WebDAV over HTTPS.
-    Webdavs,
-}
-
-impl Protocol {
-    /// `SFTP`, `SCP`, `FTP`, `FTPS`, `WEBDAV`, `WEBDAVS`, `S3`, `LOCAL`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::Ftp => "FTP",
-            Protocol::Ftps => "FTPS",
-            Protocol::Local => "LOCAL",
-            Protocol::S3 => "S3",
-            Protocol::Scp => "SCP",
-            Protocol::Sftp => "SFTP",
-            Protocol::Webdav => "WEBDAV",
-            Protocol::Webdavs => "WEBDAVS",
-        }
-    }
-}
-
-/// Who ended a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Actor {
-    /// An administrator, by name where one is known.
-    Admin(Arc<str>),
-    /// The client.
-    Client,
-    /// A hook.
-    Hook,
-    /// A rule of the server: time-out, limit, shutdown.
-    Server,
-}
-
-impl fmt::Display for Actor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Actor::Admin(name) if name.is_empty() => f.write_str("admin"),
-            Actor::Admin(name) => write!(f, "admin {name}"),
-            Actor::Client => f.write_str("client"),
-            Actor::Hook => f.write_str("hook"),
-            Actor::Server => f.write_str("server"),
-        }
-    }
-}
-
-/// Why a session ended, and who did it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// The reason in words.
-    pub reason: Arc<str>,
-    /// Who.
-    pub actor: Actor,
-}
-
-impl Ending {
-    /// An ending.
-    pub fn new(reason: impl Into<Arc<str>>, actor: Actor) -> Self {
-        Ending { reason: reason.into(), actor }
-    }
-}
-
-/// Where a session is in its life.
-#[derive(Clone, Debug)]
-pub enum State {
-    /// Connected; nothing was exchanged.
-    Connecting,
-    /// The greeting was sent.
-    Greeted,
-    /// A login is under way.
-    Authenticating,
-    /// Logged in.
-    Ready(Identity),
-    /// Finishing what it does; nothing new is taken.
-    Draining(Option<Identity>),
-    /// Over.
-    Closed(Option<Identity>, Ending),
-}
-
-impl State {
-    /// The name in JSON.
-    pub fn name(&self) -> &'static str {
-        match self {
-            State::Connecting => "connecting",
-            State::Greeted => "greeted",
-            State::Authenticating => "authenticating",
-            State::Ready(_) => "ready",
-            State::Draining(_) => "draining",
-            State::Closed(..) => "closed",
-        }
-    }
-
-    fn identity(&self) -> Option<&Identity> {
-        match self {
-            State::Ready(i) => Some(i),
-            State::Draining(i) | State::Closed(i, _) => i.as_ref(),
-            _ => None,
-        }
-    }
-}
-
-/// Proof that somebody logged in to a certain session. Only [`Session::log_in`] makes one.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    account: Arc<Account>,
-    session: SessionId,
-    epoch: u64,
-}
-
-impl Identity {
-    /// The account.
-    pub fn account(&self) -> &Arc<Account> {
-        &self.account
-    }
 }
 
 /// What a new session is made of.
@@ -844,64 +683,6 @@ impl Session {
         self.chain.decide(Some(self), Lifecycle::Close(&ending)).await;
         self.emit(What::Closed(ending));
     }
-
-    /// Everything a live view shows, taken at one moment.
-    pub fn snapshot(&self) -> Snapshot {
-        let transfers = self
-            .transfers()
-            .iter()
-            .map(|t| TransferSnapshot {
-                path: t.path().display(),
-                direction: t.direction.name(),
-                bytes: t.bytes.load(Ordering::Relaxed),
-                seconds: t.since.elapsed().as_secs_f64(),
-            })
-            .collect();
-        let load = |a: &AtomicU64| a.load(Ordering::Relaxed);
-        let now = self.now();
-        let m = lock(&self.mutable);
-        let account = m.state.identity().map(|i| Arc::clone(&i.account));
-        Snapshot {
-            session_id: self.id.to_string(),
-            user_name: match &account {
-                Some(a) if a.anonymous => "<Anonymous>".into(),
-                Some(a) => a.name.to_string(),
-                None => String::new(),
-            },
-            requested_user: m.requested_user.to_string(),
-            client_ip: self.peer_address().map(|a| a.to_string()).unwrap_or_default(),
-            client_port: self.peer.map_or(0, |p| p.port()),
-            server_ip: self.local.map(|a| a.ip().to_canonical().to_string()).unwrap_or_default(),
-            server_port: self.local.map_or(0, |p| p.port()),
-            session_start_time: timestamp(self.started),
-            current_command: m.current.as_ref().map(ToString::to_string).unwrap_or_default(),
-            previous_command: m.previous.as_ref().map(ToString::to_string).unwrap_or_default(),
-            command_start_time: m.command_started.map(timestamp).unwrap_or_default(),
-            bytes_received: load(&self.stats.uploaded),
-            bytes_sent: load(&self.stats.downloaded),
-            last_error_status: m.last_status,
-            protocol: m.protocol.name(),
-            site: self.site.to_string(),
-            state: m.state.name(),
-            auth_methods: m.auth_methods.clone(),
-            client_version: m.client_version.to_string(),
-            cipher: m.tls.as_deref().unwrap_or_default().to_string(),
-            last_activity: timestamp(
-                self.started + Duration::from_millis(self.active_at.load(Ordering::Relaxed)),
-            ),
-            idle_seconds: self.idle().as_secs_f64(),
-            age_seconds: now.duration_since(self.started).unwrap_or_default().as_secs_f64(),
-            last_error: m.last_error.as_ref().map(|e| e.0.to_string()).unwrap_or_default(),
-            last_error_time: m.last_error.as_ref().map(|e| timestamp(e.1)).unwrap_or_default(),
-            wire_in: load(&self.stats.wire_in),
-            wire_out: load(&self.stats.wire_out),
-            operations: load(&self.stats.operations),
-            errors: load(&self.stats.errors),
-            in_flight: self.leases.in_flight(),
-            custom_data: m.custom.clone(),
-            transfers,
-        }
-    }
 }
 
 /// A command that runs; dropping it ends the command.
@@ -917,56 +698,4 @@ impl Drop for Running {
             m.previous = Some(c);
         }
     }
-}
-
-/// A live session as shown: IIS's ten attributes under their names, then ours.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[allow(
-    missing_docs,
-    reason = "the fields are the attributes that the module's header and IIS's reference name"
-)]
-pub struct Snapshot {
-    pub session_id: String,
-    pub user_name: String,
-    pub client_ip: String,
-    pub session_start_time: String,
-    pub current_command: String,
-    pub previous_command: String,
-    pub command_start_time: String,
-    pub bytes_received: u64,
-    pub bytes_sent: u64,
-    pub last_error_status: u32,
-    pub client_port: u16,
-    pub server_ip: String,
-    pub server_port: u16,
-    pub protocol: &'static str,
-    pub site: String,
-    pub state: &'static str,
-    pub requested_user: String,
-    pub auth_methods: Vec<&'static str>,
-    pub client_version: String,
-    pub cipher: String,
-    pub last_activity: String,
-    pub idle_seconds: f64,
-    pub age_seconds: f64,
-    pub last_error: String,
-    pub last_error_time: String,
-    pub wire_in: u64,
-    pub wire_out: u64,
-    pub operations: u64,
-    pub errors: u64,
-    pub in_flight: usize,
-    pub custom_data: Vec<String>,
-    pub transfers: Vec<TransferSnapshot>,
-}
-
-/// A file in use, as shown.
-#[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs, reason = "named after the fields of `Transfer`")]
-pub struct TransferSnapshot {
-    pub path: String,
-    pub direction: &'static str,
-    pub bytes: u64,
-    pub seconds: f64,
 }

@@ -68,6 +68,12 @@ const TURN: usize = 64;
 /// one thing after the other would have them made anew each time.
 const QUIET: Duration = Duration::from_millis(200);
 
+/// Whether the client sends SYMLINK in the draft's order. asyncssh does, to servers that are not called
+/// OpenSSH or paramiko; read the other way its link would point the wrong way, and nobody would be told.
+fn sends_link_first(fs: &SessionFs) -> bool {
+    fs.session().client_version().contains("AsyncSSH")
+}
+
 /// One SFTP session on the server.
 pub struct Driver {
     machine: Machine,
@@ -86,7 +92,7 @@ impl Driver {
     pub fn with_bounds(fs: SessionFs, bounds: Bounds) -> Self {
         let home = fs.session().identity().map_or_else(VPath::root, |i| i.account().home.clone());
         Driver {
-            machine: Machine::new(bounds).with_home(home),
+            machine: Machine::new(bounds).with_home(home).with_link_first(sends_link_first(&fs)),
             shared: Shared::new(fs),
             objects: HashMap::new(),
             bulk: None,

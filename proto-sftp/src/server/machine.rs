@@ -26,7 +26,7 @@ use super::table::{self, Effect, Plan, Planned, Planner};
 use crate::status;
 use crate::wire::codec::Frame;
 use crate::wire::packet::{self, DATA_HEADER, FromClient, Init, Version, data_header, kind};
-use crate::wire::{Attrs, Extension, Frames, MAX_FRAME, Reply, extension, longname};
+use crate::wire::{Attrs, Extension, Frames, MAX_FRAME, Reply, Request, extension, longname};
 
 /// What a session may hold at once.
 #[derive(Clone, Debug)]
@@ -249,6 +249,7 @@ enum State {
 pub struct Machine {
     bounds: Bounds,
     home: VPath,
+    link_first: bool,
     state: State,
     frames: Frames,
     handles: Handles,
@@ -293,6 +294,7 @@ impl Machine {
             handles: Handles::new(bounds.max_handles),
             bounds,
             home: VPath::root(),
+            link_first: false,
             state: State::Fresh,
             frames: Frames::new(MAX_FRAME),
             active: BTreeMap::new(),
@@ -311,6 +313,12 @@ impl Machine {
     /// The same machine with relative paths beginning at `home` instead of the root.
     pub fn with_home(mut self, home: VPath) -> Self {
         self.home = home;
+        self
+    }
+
+    /// The same machine for a client that sends SYMLINK in the draft's order, the link before its target.
+    pub fn with_link_first(mut self, yes: bool) -> Self {
+        self.link_first = yes;
         self
     }
 
@@ -522,7 +530,13 @@ impl Machine {
         self.outbox.write(|out| version.encode(out));
     }
 
-    fn request(&mut self, id: u32, request: crate::wire::Request) {
+    fn request(&mut self, id: u32, request: Request) {
+        let request = match request {
+            Request::Symlink { target, link } if self.link_first => {
+                Request::Symlink { target: link, link: target }
+            }
+            other => other,
+        };
         let renames: Vec<_> = self.renames.iter().map(|(_, r)| r.clone()).collect();
         let mut planner =
             Planner { handles: &mut self.handles, renames: &renames, bounds: &self.bounds, home: &self.home };

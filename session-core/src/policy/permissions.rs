@@ -161,6 +161,10 @@ impl Permissions {
     /// Where content is about to be put: a new file needs `put`, one that exists `modify`.
     async fn need_to_put(&self, peek: Peek<'_>, path: &VPath) -> Result<()> {
         use Permission::{Modify, Put};
+        let here = self.at(path);
+        if here.contains(Put) && here.contains(Modify) {
+            return Ok(());
+        }
         match peek.stat(path).await {
             Ok(m) if m.is_symlink() => self.need_any(path, &[Put, Modify]),
             Ok(_) => self.need(path, Modify),
@@ -175,6 +179,7 @@ impl Permissions {
     async fn need_to_replace(&self, peek: Peek<'_>, path: &VPath, replace: Replace) -> Result<()> {
         match replace {
             Replace::No => Ok(()),
+            Replace::Yes if self.at(path).contains(Permission::Modify) => Ok(()),
             Replace::Yes => match peek.stat(path).await {
                 Err(e) if e.kind() == ErrorKind::NotFound || e.as_link().is_some() => Ok(()),
                 Err(e) => Err(e),

@@ -99,12 +99,6 @@ impl Staged {
         {
             return Err(changed());
         }
-        if published.is_none() {
-            let parent = path.parent().unwrap_or_else(VPath::root);
-            if !self.store().stat(&parent, Follow::Yes).await?.is_dir() {
-                return Err(Error::new(ErrorKind::NotADirectory));
-            }
-        }
         Ok(published)
     }
 
