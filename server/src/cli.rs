@@ -314,6 +314,9 @@ fn hash_password() -> Result<()> {
         std::io::stdin().take(4096).read_to_string(&mut text)?;
         text.trim_end_matches(['\r', '\n']).to_string()
     };
+    if text.contains(['\r', '\n']) {
+        return Err(Error::new(ErrorKind::InvalidArgument).with_detail("a password is one line"));
+    }
     if text.is_empty() {
         return Err(Error::new(ErrorKind::InvalidArgument).with_detail("the password is empty"));
     }

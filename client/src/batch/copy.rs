@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use session_core::batch::{Resume, TransferOptions};
+use session_core::batch::{Overwrite, Resume, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, Filesystem, Follow, OpenOptions, Replace};
 use session_core::gate::{SessionFile, SessionFs};
@@ -49,6 +49,19 @@ pub(super) fn temporary(target: &VPath) -> Result<VPath> {
     parent.join(name)
 }
 
+/// What is known of the target before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// Nobody may look: the account puts files and sees none.
+    Hidden,
+    /// It is not there.
+    Missing,
+    /// It is there, and may be replaced.
+    There,
+    /// Nobody looked.
+    Unknown,
+}
+
 /// What is copied.
 pub(super) struct Copy<'a> {
     pub(super) source: &'a SessionFs,
@@ -56,8 +69,7 @@ pub(super) struct Copy<'a> {
     pub(super) metadata: &'a Metadata,
     pub(super) target: &'a SessionFs,
     pub(super) to: &'a VPath,
-    /// Whether the target is there already; `None` where nobody looked.
-    pub(super) existing: Option<bool>,
+    pub(super) existing: Existing,
     pub(super) options: &'a TransferOptions,
     pub(super) item: &'a Item,
 }
@@ -67,12 +79,16 @@ impl Copy<'_> {
     /// file. Errors: those of either side; `Corrupt` where sizes do not agree in the end.
     pub(super) async fn run(&self) -> Result<u64> {
         let size = self.metadata.size;
-        let can_rename = self.target.capabilities().rename;
+        let hidden = self.existing == Existing::Hidden;
+        let can_rename = self.target.capabilities().rename && !hidden;
         if self.options.temporary_names && can_rename && size >= TEMPORARY_FROM {
             return self.through_temporary(size).await;
         }
         let source = self.source.open_file(self.from, &self.read_options()).await?;
-        let target = self.target.open_file(self.to, &self.create_options(OpenOptions::create())).await?;
+        // What cannot be looked at cannot be asked about: only a new file is written, unless any may be.
+        let exclusive = hidden && self.options.overwrite != Overwrite::Always;
+        let create = OpenOptions { exclusive, ..OpenOptions::create() };
+        let target = self.target.open_file(self.to, &self.create_options(create)).await?;
         self.pump(&*source, &*target, 0).await?;
         self.commit(&*target).await?;
         Ok(size)
@@ -97,7 +113,7 @@ impl Copy<'_> {
         self.pump(&*source, &*target, begin).await?;
         self.commit(&*target).await?;
         let replaces = self.target.capabilities().rename_replaces;
-        if replaces || self.existing == Some(false) {
+        if replaces || self.existing == Existing::Missing {
             let replace = if replaces { Replace::Yes } else { Replace::No };
             self.target.rename(&part, self.to, replace).await?;
         } else {
@@ -132,7 +148,8 @@ impl Copy<'_> {
 
     fn create_options(&self, mut options: OpenOptions) -> OpenOptions {
         options.size_hint = Some(self.metadata.size);
-        if self.options.preserve_modes && self.target.capabilities().set_mode {
+        let hidden = self.existing == Existing::Hidden;
+        if self.options.preserve_modes && self.target.capabilities().set_mode && !hidden {
             // The owner's write bit stays on while the file is being written.
             options.attributes.mode = self.metadata.mode.map(|m| (m & 0o777) | 0o200);
         }
@@ -205,11 +222,13 @@ impl Copy<'_> {
     async fn commit(&self, target: &dyn File) -> Result<()> {
         let capabilities = self.target.capabilities();
         let mut attributes = Attributes::none();
-        if self.options.preserve_times && capabilities.set_times {
+        // Who may not look at files may not change what they have; the upload does not fail for that.
+        let dates = self.existing != Existing::Hidden;
+        if self.options.preserve_times && capabilities.set_times && dates {
             attributes.modified = self.metadata.modified;
             attributes.accessed = self.metadata.accessed.or(self.metadata.modified);
         }
-        if self.options.preserve_modes && capabilities.set_mode {
+        if self.options.preserve_modes && capabilities.set_mode && dates {
             attributes.mode = self.metadata.mode.map(|m| m & 0o777).filter(|m| m & 0o200 == 0);
         }
         let options = CommitOptions { expected_size: Some(self.metadata.size), attributes };

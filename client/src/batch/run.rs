@@ -1,6 +1,6 @@
 //! Walks sources and copies what it finds, with bounds on files and bytes in flight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -12,11 +12,11 @@ use session_core::fs::{Filesystem, Follow, ListOptions};
 use session_core::gate::SessionFs;
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::path::VPath;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::copy::Copy;
+use super::copy::{Copy, Existing};
 use super::tracker::Tracker;
 
 /// Small files in flight for each of `TransferOptions::parallel`: they wait for answers, not for bytes.
@@ -53,6 +53,8 @@ struct State {
     directories: BTreeMap<VPath, Metadata>,
     /// An answer that stands for the rest of the batch.
     overwrite_all: Option<bool>,
+    /// Whether the target's directories may be looked at, each asked once.
+    hidden: HashMap<VPath, Arc<OnceCell<bool>>>,
     aborted: bool,
 }
 
@@ -192,7 +194,8 @@ impl Batch {
         metadata: &Metadata,
     ) -> Result<Vec<(VPath, VPath, Metadata)>> {
         let mut attributes = Attributes::none();
-        if self.options.preserve_modes && self.target.capabilities().set_mode {
+        let keeps_mode = self.options.preserve_modes && self.target.capabilities().set_mode;
+        if keeps_mode && !self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await {
             // The owner must be able to fill it.
             attributes.mode = metadata.mode.map(|m| (m & 0o777) | 0o700);
         }
@@ -259,14 +262,28 @@ impl Batch {
         }
     }
 
-    /// Whether the target may be written: `None` for no; else whether it is known to exist.
-    async fn may_write(&self, to: &VPath, metadata: &Metadata) -> Result<Option<Option<bool>>> {
+    /// Whether the account may put files into `dir` at most, and see none of them.
+    async fn is_hidden(&self, dir: VPath) -> bool {
+        let asked = Arc::clone(self.state().hidden.entry(dir.clone()).or_default());
+        *asked
+            .get_or_init(|| async {
+                let seen = self.target.stat(&dir, Follow::Yes).await;
+                seen.is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
+            })
+            .await
+    }
+
+    /// Whether the target may be written: `None` for no; else what is known of it.
+    async fn may_write(&self, to: &VPath, metadata: &Metadata) -> Result<Option<Existing>> {
+        if self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await {
+            return Ok(Some(Existing::Hidden));
+        }
         if self.options.overwrite == Overwrite::Always {
-            return Ok(Some(None));
+            return Ok(Some(Existing::Unknown));
         }
         let existing = match self.target.stat(to, Follow::Yes).await {
             Ok(m) => m,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Some(Some(false))),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Some(Existing::Missing)),
             Err(e) => return Err(e),
         };
         let yes = match self.options.overwrite {
@@ -309,7 +326,7 @@ impl Batch {
                 }
             }
         };
-        Ok(yes.then_some(Some(true)))
+        Ok(yes.then_some(Existing::There))
     }
 
     fn abort(&self) {
@@ -352,8 +369,10 @@ impl Batch {
             if attributes.is_empty() {
                 continue;
             }
-            if let Err(e) = self.target.set_attributes(&path, &attributes, Follow::Yes).await {
-                self.fail(None, e);
+            match self.target.set_attributes(&path, &attributes, Follow::Yes).await {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::PermissionDenied && self.is_hidden(path).await => {}
+                Err(e) => self.fail(None, e),
             }
         }
     }

@@ -1,7 +1,12 @@
 //! Who may log in, and what is allowed where.
 
+use std::sync::Arc;
+
+use client::batch::{Batch, Job};
+use session_core::batch::{Overwrite, TransferOptions, Unattended};
 use session_core::error::ErrorKind;
 use session_core::fs::*;
+use session_core::path::VPath;
 
 use crate::support::*;
 
@@ -40,6 +45,38 @@ async fn permissions_are_by_path() {
     let n = s.login("none").await;
     denied(get(&n, "/keep/there").await.map(drop), "no rule");
     assert_eq!(get(&n, "/in/there").await.unwrap(), "there");
+}
+
+#[tokio::test]
+async fn a_drop_box_takes_whole_trees_and_shows_nothing() {
+    let s = Server::start(&(user("alice") + "[users.permissions]\n\"/\" = [\"put\", \"make\"]\n"), &[]);
+    let here = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(here.path().join("t/sub")).unwrap();
+    std::fs::write(here.path().join("t/small"), "small").unwrap();
+    // Large enough for a temporary name elsewhere.
+    let large = vec![7; 9 << 20];
+    std::fs::write(here.path().join("t/sub/large"), &large).unwrap();
+    let (a, local) = (s.login("alice").await, client::connect::open_local().unwrap());
+    let job = |to: &str| {
+        let from = VPath::absolute(here.path().join("t").to_str().unwrap().as_bytes()).unwrap();
+        vec![Job { from, to: path(to) }]
+    };
+    for overwrite in [Overwrite::Always, Overwrite::Newer] {
+        let options = TransferOptions { overwrite, recursive: true, ..TransferOptions::default() };
+        let send = async |to: &str| {
+            let batch = Batch::new(local.fs().clone(), a.fs().clone(), options.clone(), Arc::new(Unattended));
+            batch.run(job(to)).await
+        };
+        let name = format!("/{overwrite:?}");
+        send(&name).await.check().unwrap();
+        let home = s.home("alice").join(&name[1..]);
+        assert_eq!(std::fs::read(home.join("small")).unwrap(), b"small");
+        assert!(std::fs::read(home.join("sub/large")).unwrap() == large);
+        assert_eq!(std::fs::read_dir(home.join("sub")).unwrap().count(), 1, "a temporary file is left");
+        // What is there cannot be replaced, and is not harmed.
+        assert!(send(&name).await.check().is_err());
+        assert_eq!(std::fs::read(home.join("small")).unwrap(), b"small");
+    }
 }
 
 #[tokio::test]

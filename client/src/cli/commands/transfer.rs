@@ -51,7 +51,14 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
     }
     check_sides(kind, &opened, &target)?;
     let existing = target.fs.stat(&target.path, Follow::Yes).await;
-    let is_dir = existing.as_ref().is_ok_and(|m| m.is_dir());
+    let is_dir = match &existing {
+        Ok(m) => m.is_dir(),
+        // Where a user may put and not look, the one who names it knows what it is.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            target.slash || opened.len() > 1 || target.path.is_root()
+        }
+        Err(_) => false,
+    };
     if (opened.len() > 1 || target.slash) && !is_dir {
         return Err(Error::new(ErrorKind::NotADirectory)
             .with_detail(format!("'{}' is not a directory", target.shown))
