@@ -158,7 +158,7 @@ impl State {
     }
 }
 
-/// Proof that somebody logged in to a certain session. Only [`Session::log_in`] makes one.
+/// Proof that somebody logged in to a certain session. Only [`super::Session::log_in`] makes one.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub(super) account: Arc<Account>,
