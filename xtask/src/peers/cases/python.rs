@@ -242,7 +242,9 @@ assert (await sftp.stat(folder + 'link')).mtime == {OLD}
 limits = sftp.limits
 assert limits.max_read_len >= 32768 and limits.max_write_len >= 32768, limits
 if sftp.supports_remote_copy:
-    await sftp.remote_copy(folder + 'file', folder + 'copied')
+    # Given names, it leaves both handles open, and what is not closed is not published.
+    async with sftp.open(folder + 'file', 'rb') as source, sftp.open(folder + 'copied', 'wb') as target:
+        await sftp.remote_copy(source, target)
     assert (await sftp.stat(folder + 'copied')).size == {SIZE}
 else:
     await sftp.copy(folder + 'file', folder + 'copied')
