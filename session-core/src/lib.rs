@@ -31,6 +31,8 @@ pub mod layers;
 pub mod lease;
 pub mod lifecycle;
 pub mod metadata;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod operation;
 pub mod path;
 pub mod policy;

@@ -1,0 +1,1 @@
+//! LIST as servers write it, read by a table of dialects.

@@ -1,0 +1,1 @@
+//! LIST as `ls -l` writes it, for people and for clients that know nothing better.

@@ -1,0 +1,1 @@
+//! Kinds of errors and reply codes, both ways.

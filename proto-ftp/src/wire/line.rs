@@ -1,0 +1,1 @@
+//! Lines from a stream: bounded, Telnet bytes removed.

@@ -1,0 +1,5 @@
+//! Bytes and what they mean: commands one way, replies the other.
+
+pub mod command;
+pub mod line;
+pub mod reply;

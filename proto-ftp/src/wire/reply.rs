@@ -1,0 +1,1 @@
+//! Replies: a code and lines of text (RFC 959, section 4.2).

@@ -1,0 +1,1 @@
+//! TLS of a client: whose certificates are believed.

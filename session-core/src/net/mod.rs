@@ -1,0 +1,7 @@
+//! What protocols share of sockets and TLS.
+//!
+//! Deliberately absent: protocols, sessions, who is trusted (see [`crate::trust`]).
+
+pub mod client_tls;
+pub mod proxy_header;
+pub mod server_tls;

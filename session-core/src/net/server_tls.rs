@@ -1,0 +1,1 @@
+//! TLS of a server: its certificates, made, loaded and exchanged while it runs.
