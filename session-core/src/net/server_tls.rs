@@ -1,1 +1,345 @@
-//! TLS of a server: its certificates, made, loaded and exchanged while it runs.
+//! TLS of a server: certificates from files, chosen by the name that the client asks for, reloaded while
+//! it runs.
+//!
+//! TLS 1.2 and 1.3 (RFC 5246, RFC 8446) by rustls with aws-lc-rs; the provider is passed along, nothing is
+//! installed for the process. Sessions are resumed by encrypted tickets, so that idle clients cost no
+//! memory; the ticket key outlives a reload, and with it what was begun before. A reload that fails leaves
+//! everything as it was. A server without a certificate makes itself one at first start.
+//!
+//! Deliberately absent: sockets, revocation of client certificates, ACME.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{
+    ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{CommonState, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Tickets given to a client with its first connection: some clients use each only once.
+const TICKETS: usize = 4;
+/// Tickets given with each connection that follows.
+const TICKETS_LATER: usize = 1;
+
+/// A certificate with its key, as files in PEM form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, then those above it, without the root.
+    pub chain: PathBuf,
+    /// The private key (PKCS#8, PKCS#1 or SEC 1).
+    pub key: PathBuf,
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    Off,
+    /// They may; one that does not chain to an authority in this PEM file ends the handshake.
+    Allow(PathBuf),
+    /// They must, and it must chain to an authority in this PEM file.
+    Require(PathBuf),
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MinimumTls {
+    /// TLS 1.2.
+    #[default]
+    V12,
+    /// TLS 1.3.
+    V13,
+}
+
+/// How a server speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerTlsOptions {
+    /// The certificates. A client gets the first one that is good for the name it asks for (SNI), else
+    /// the first of all. At least one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether clients show theirs.
+    pub client_certificates: ClientCertificates,
+    /// The oldest version.
+    pub minimum: MinimumTls,
+}
+
+struct Configs {
+    first: Arc<ServerConfig>,
+    later: Arc<ServerConfig>,
+}
+
+/// The TLS of a server. Shared by whatever listens with it.
+pub struct ServerTls {
+    options: ServerTlsOptions,
+    provider: Arc<CryptoProvider>,
+    ticketer: Arc<dyn ProducesTickets>,
+    configs: RwLock<Configs>,
+}
+
+impl std::fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerTls").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+fn invalid(words: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument).with_detail(words)
+}
+
+impl ServerTls {
+    /// Reads the files. Errors: `InvalidArgument`, naming the file, for one that cannot be read or does
+    /// not fit the other.
+    pub fn new(options: ServerTlsOptions) -> Result<Arc<Self>> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let ticketer = aws_lc_rs::Ticketer::new().map_err(|e| {
+            Error::new(ErrorKind::Internal).with_detail("cannot make a key for tickets").with_source(e)
+        })?;
+        let configs = RwLock::new(configs(&options, &provider, &ticketer)?);
+        Ok(Arc::new(ServerTls { options, provider, ticketer, configs }))
+    }
+
+    /// Reads the files again. Connections that are there go on; after an error everything is as before.
+    /// Errors: as those of [`ServerTls::new`].
+    pub fn reload(&self) -> Result<()> {
+        let fresh = configs(&self.options, &self.provider, &self.ticketer)?;
+        *self.configs.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// What it was made with.
+    pub fn options(&self) -> &ServerTlsOptions {
+        &self.options
+    }
+
+    /// For a client's first connection.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.configs.read().unwrap_or_else(PoisonError::into_inner).first)
+    }
+
+    /// For connections that follow the first one of the same client (FTP's data connections): the same,
+    /// but fewer tickets.
+    pub fn later_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.configs.read().unwrap_or_else(PoisonError::into_inner).later)
+    }
+}
+
+fn configs(
+    options: &ServerTlsOptions,
+    provider: &Arc<CryptoProvider>,
+    ticketer: &Arc<dyn ProducesTickets>,
+) -> Result<Configs> {
+    let keys = options.certificates.iter().map(|files| certified(files, provider));
+    let keys = keys.collect::<Result<Vec<_>>>()?;
+    let Some(default) = keys.first().cloned() else {
+        return Err(invalid("TLS needs a certificate".to_owned()));
+    };
+    let versions: &[&SupportedProtocolVersion] = match options.minimum {
+        MinimumTls::V12 => &[&version::TLS13, &version::TLS12],
+        MinimumTls::V13 => &[&version::TLS13],
+    };
+    let bad = |e: rustls::Error| invalid("this TLS cannot be spoken".to_owned()).with_source(e);
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(bad)?;
+    let builder = match &options.client_certificates {
+        ClientCertificates::Off => builder.with_no_client_auth(),
+        ClientCertificates::Allow(file) | ClientCertificates::Require(file) => {
+            let roots = Arc::new(authorities(file)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+            let verifier = match options.client_certificates {
+                ClientCertificates::Allow(_) => verifier.allow_unauthenticated().build(),
+                _ => verifier.build(),
+            };
+            let verifier = verifier
+                .map_err(|e| invalid(format!("'{}' cannot judge clients", file.display())).with_source(e))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut first = builder.with_cert_resolver(Arc::new(ByName { keys, default }));
+    first.ticketer = Arc::clone(ticketer);
+    first.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    first.send_tls13_tickets = TICKETS;
+    let mut later = first.clone();
+    later.send_tls13_tickets = TICKETS_LATER;
+    Ok(Configs { first: Arc::new(first), later: Arc::new(later) })
+}
+
+fn certified(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>> {
+    let chain = certificates(&files.chain)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|e| invalid(format!("'{}' holds no private key", files.key.display())).with_source(e))?;
+    let certified = CertifiedKey::from_der(chain, key, provider).map_err(|e| {
+        let words = format!(
+            "the key in '{}' does not serve the certificate in '{}'",
+            files.key.display(),
+            files.chain.display()
+        );
+        invalid(words).with_source(e)
+    })?;
+    Ok(Arc::new(certified))
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let bad = |e| invalid(format!("'{}' holds no certificates", file.display())).with_source(e);
+    let chain = CertificateDer::pem_file_iter(file).map_err(bad)?;
+    let chain = chain.collect::<std::result::Result<Vec<_>, _>>().map_err(bad)?;
+    if chain.is_empty() {
+        return Err(invalid(format!("'{}' holds no certificate", file.display())));
+    }
+    Ok(chain)
+}
+
+fn authorities(file: &Path) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|e| {
+            invalid(format!("'{}' holds what is no authority", file.display())).with_source(e)
+        })?;
+    }
+    Ok(roots)
+}
+
+/// Chooses by the name that a client asks for.
+#[derive(Debug)]
+struct ByName {
+    keys: Vec<Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+}
+
+impl ByName {
+    fn good_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+        let Some(certificate) = key.cert.first() else { return false };
+        ParsedCertificate::try_from(certificate).is_ok_and(|c| verify_server_name(&c, name).is_ok())
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if self.keys.len() > 1
+            && let Some(Ok(name)) = hello.server_name().map(ServerName::try_from)
+            && let Some(key) = self.keys.iter().find(|k| Self::good_for(k, &name))
+        {
+            return Some(Arc::clone(key));
+        }
+        Some(Arc::clone(&self.default))
+    }
+}
+
+/// The files of a certificate that vouches for itself, `tls.crt` and `tls.key` in `folder`: those that
+/// are there, or new ones for `names` (host names or addresses; the first is the subject). The key is
+/// readable by its owner only. Errors: `InvalidArgument` for a name that is none, or the disk's.
+pub fn self_signed(folder: &Path, names: &[String]) -> Result<CertificateFiles> {
+    let files = CertificateFiles { chain: folder.join("tls.crt"), key: folder.join("tls.key") };
+    if files.chain.exists() && files.key.exists() {
+        return Ok(files);
+    }
+    let bad = |e: rcgen::Error| invalid("a certificate cannot be made".to_owned()).with_source(e);
+    let key = rcgen::KeyPair::generate().map_err(bad)?;
+    let mut params = rcgen::CertificateParams::new(names.to_vec()).map_err(bad)?;
+    let subject = names.first().map_or("localhost", String::as_str);
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, subject);
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = params.self_signed(&key).map_err(bad)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // The key first: a start that fails in between leaves nothing that looks whole.
+    write(&files.key, key.serialize_pem().as_bytes(), 0o600)?;
+    write(&files.chain, certificate.pem().as_bytes(), 0o644)?;
+    Ok(files)
+}
+
+/// Appears whole or not at all.
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let _ = std::fs::remove_file(&beside);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    Ok(())
+}
+
+/// What protects a connection, for people: `TLSv1.3 AES_256_GCM_SHA384`. Empty before the handshake.
+pub fn describe(connection: &CommonState) -> String {
+    let Some(suite) = connection.negotiated_cipher_suite() else { return String::new() };
+    let version = match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        _ => "TLS",
+    };
+    let name = format!("{:?}", suite.suite());
+    let name = name.strip_prefix("TLS13_").or_else(|| name.strip_prefix("TLS_")).unwrap_or(&name);
+    format!("{version} {name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serving(files: Vec<CertificateFiles>) -> ServerTlsOptions {
+        ServerTlsOptions { certificates: files, ..ServerTlsOptions::default() }
+    }
+
+    fn named(name: &str) -> Vec<String> {
+        vec![name.to_owned()]
+    }
+
+    #[test]
+    fn a_certificate_is_made_once_and_its_key_is_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let files = self_signed(dir.path(), &named("ftp.example.org")).unwrap();
+        let before = std::fs::read(&files.chain).unwrap();
+        assert_eq!(self_signed(dir.path(), &named("other")).unwrap(), files);
+        assert_eq!(std::fs::read(&files.chain).unwrap(), before);
+        assert_eq!(std::fs::metadata(&files.key).unwrap().permissions().mode() & 0o777, 0o600);
+        ServerTls::new(serving(vec![files])).unwrap();
+    }
+
+    #[test]
+    fn a_reload_takes_new_files_and_survives_bad_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = self_signed(dir.path(), &named("a.example")).unwrap();
+        let tls = ServerTls::new(serving(vec![files.clone()])).unwrap();
+        let first = tls.config();
+        tls.reload().unwrap();
+        let second = tls.config();
+        assert!(!Arc::ptr_eq(&first, &second));
+        std::fs::write(&files.chain, "nothing").unwrap();
+        let e = tls.reload().unwrap_err();
+        assert!(e.detail().unwrap().contains("tls.crt"), "{e}");
+        assert!(Arc::ptr_eq(&second, &tls.config()));
+        let other = tempfile::tempdir().unwrap();
+        let theirs = self_signed(other.path(), &named("b.example")).unwrap();
+        let mixed = CertificateFiles { chain: theirs.chain, key: files.key };
+        assert_eq!(ServerTls::new(serving(vec![mixed])).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert_eq!(ServerTls::new(serving(vec![])).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[test]
+    fn the_certificate_that_fits_the_name_is_chosen() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let provider = aws_lc_rs::default_provider();
+        let key = |dir: &tempfile::TempDir, name: &str| {
+            certified(&self_signed(dir.path(), &named(name)).unwrap(), &provider).unwrap()
+        };
+        let (a, b) = (key(&a, "a.example"), key(&b, "*.b.example"));
+        let name = |n: &'static str| ServerName::try_from(n).unwrap();
+        assert!(ByName::good_for(&a, &name("a.example")));
+        assert!(!ByName::good_for(&a, &name("b.example")));
+        assert!(ByName::good_for(&b, &name("x.b.example")));
+    }
+}
