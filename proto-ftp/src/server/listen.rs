@@ -23,9 +23,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::control::Control;
+use super::data::Ports;
+use super::driver::{Driver, Setting, farewell};
 use super::options::FtpServerOptions;
 use crate::status;
 
+/// How long a client has to hear why the connection ends.
+const FAREWELL: Duration = Duration::from_millis(50);
 /// How long the words of a refusal may take.
 const REFUSAL: Duration = Duration::from_secs(1);
 /// How long to wait when the system has no more descriptors.
@@ -38,13 +43,15 @@ const PROXY: Duration = Duration::from_secs(5);
 pub struct FtpServer {
     site: Arc<dyn Site>,
     options: Arc<FtpServerOptions>,
+    ports: Arc<Ports>,
 }
 
 impl FtpServer {
     /// A server. Errors: `InvalidArgument` for options that make no sense.
     pub fn new(options: FtpServerOptions, site: Arc<dyn Site>) -> Result<Self> {
         options.check()?;
-        Ok(FtpServer { site, options: Arc::new(options) })
+        let ports = Ports::new(options.passive.ports.clone());
+        Ok(FtpServer { site, options: Arc::new(options), ports })
     }
 
     /// Accepts connections until `shutdown`, then waits for those that are there: whoever shuts down
@@ -90,15 +97,64 @@ impl FtpServer {
             Ok(session) => session,
             Err(e) => return self.refuse(stream, peer, &e).await,
         };
-        let work = async {
-            let _ = &stream;
-            Ending::new("not served yet", Actor::Server)
+        let setting = Setting {
+            session: Arc::clone(&session),
+            site: Arc::clone(&self.site),
+            options: Arc::clone(&self.options),
+            ports: Arc::clone(&self.ports),
+            addresses: (peer, local),
         };
-        let ending = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+        let work = AssertUnwindSafe(self.supervise(setting, stream)).catch_unwind();
+        let ending = work.await.unwrap_or_else(|_| {
             tracing::error!(session = %session.id(), "a connection's task panicked");
             Ending::new("internal error", Actor::Server)
         });
         session.close(ending).await;
+    }
+
+    async fn supervise(&self, setting: Setting, stream: TcpStream) -> Ending {
+        let session = Arc::clone(&setting.session);
+        let mut control = Control::new(stream, &session);
+        let ended = || Ending::new("the session was ended", Actor::Server);
+        let mut driver = match Driver::new(setting, &control) {
+            Ok(driver) => driver,
+            Err(_) => return Ending::new("the client left", Actor::Client),
+        };
+        let login_by = tokio::time::Instant::now() + self.options.login_time;
+        let (ending, ours) = {
+            let mut run = Box::pin(driver.run(&mut control));
+            let mut by = Some(login_by);
+            loop {
+                let late = async {
+                    match by {
+                        Some(by) => tokio::time::sleep_until(by).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    () = session.cancel_token().cancelled() => {
+                        break (session.ending().unwrap_or_else(ended), true);
+                    }
+                    ending = &mut run => break (ending, false),
+                    () = late => {
+                        if session.identity().is_none() {
+                            break (Ending::new("the login took too long", Actor::Server), true);
+                        }
+                        by = None;
+                    }
+                }
+            }
+        };
+        session.cut(ending.clone());
+        // The data connection, the port and the files end with it.
+        drop(driver);
+        if ours {
+            farewell(&mut control, &ending.reason, FAREWELL).await;
+        } else {
+            let _ = tokio::time::timeout(REFUSAL, control.finish()).await;
+        }
+        ending
     }
 
     /// Refuses in words where they can be understood: not under implicit TLS, before a handshake.

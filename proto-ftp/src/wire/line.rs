@@ -128,6 +128,13 @@ impl Lines {
         })
     }
 
+    /// Whether the next line is whole and its first word, in any case, is `verb`, and its only one.
+    pub fn begins_with(&self, verb: &[u8]) -> bool {
+        let Some(end) = self.clean.iter().position(|b| *b == b'\n') else { return false };
+        let line = self.clean.get(..end).unwrap_or_default();
+        !self.dropping && line.strip_suffix(b"\r").unwrap_or(line).eq_ignore_ascii_case(verb)
+    }
+
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.clean.len()
