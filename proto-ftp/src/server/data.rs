@@ -141,9 +141,8 @@ enum Next {
 /// What protects data connections.
 #[derive(Clone)]
 pub(super) struct Guard {
+    /// The one of the control connection's bond for what follows it.
     pub(super) config: Arc<rustls::ServerConfig>,
-    /// Stands in the tickets of this session and no other.
-    pub(super) id: [u8; 16],
     pub(super) reuse: bool,
     /// What the client showed on the control connection.
     pub(super) certificate: Option<CertificateDer<'static>>,
@@ -292,7 +291,7 @@ impl Data {
         let Some(guard) = guard else { return Ok(DataStream::new(Inner::Plain(counted))) };
         let _ = counted.stream().set_nodelay(true);
         let acceptor = TlsAcceptor::from(Arc::clone(&guard.config));
-        let shake = acceptor.accept_with(counted, |tls| tls.set_resumption_data(&guard.id));
+        let shake = acceptor.accept(counted);
         let tls = tokio::time::timeout(self.options.data_time, shake)
             .await
             .map_err(|_| refused(425, ErrorKind::TimedOut, "the TLS handshake of the data took too long"))?
@@ -301,7 +300,8 @@ impl Data {
                 Fault::with_code(425, Error::new(ErrorKind::PeerMisbehaved).with_detail(words).with_source(e))
             })?;
         let connection = tls.get_ref().1;
-        if guard.reuse && connection.received_resumption_data() != Some(&guard.id[..]) {
+        // Resumed means: by a ticket, or under an id, of this very control connection (see `Bond`).
+        if guard.reuse && connection.handshake_kind() != Some(rustls::HandshakeKind::Resumed) {
             let e = Error::refused("the data connection does not resume the TLS session of this connection")
                 .with_hint("switch session reuse on in your client");
             return Err(Fault::with_code(522, e));

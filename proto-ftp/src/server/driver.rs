@@ -22,12 +22,12 @@ use session_core::lifecycle::Lifecycle;
 use session_core::net::server_tls;
 use session_core::session::{Actor, Argument, Ending, Protocol, Running, Session};
 use tokio::time::Instant;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::calls;
 use super::control::Control;
-use super::data::{Data, Guard, Ports, random};
+use super::data::{Data, Guard, Ports};
 use super::login::{Attempt, Entrance};
 use super::machine::{Call, Done, Fault, Machine, Output, Settings};
 use super::options::FtpServerOptions;
@@ -307,12 +307,8 @@ impl Driver {
         let failed = || Error::new(ErrorKind::PeerMisbehaved).with_detail("the TLS handshake failed");
         let Some(tls) = &self.options.tls else { return Err(failed()) };
         let Some(stream) = control.take_plain() else { return Err(failed()) };
-        let id = random()?;
-        let (config, later) = (tls.config(), tls.later_config());
-        let shake = async {
-            let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-            begun.into_stream_with(config, |tls| tls.set_resumption_data(&id)).await
-        };
+        let bond = tls.bond()?;
+        let shake = TlsAcceptor::from(bond.first).accept(stream);
         let stream = tokio::time::timeout(self.options.data_time, shake)
             .await
             .map_err(|_| Error::new(ErrorKind::TimedOut).with_detail("the TLS handshake took too long"))?
@@ -329,8 +325,7 @@ impl Driver {
         self.session.set_tls(&server_tls::describe(connection));
         *control = Control::Tls(Box::new(stream));
         self.guard = Some(Guard {
-            config: later,
-            id,
+            config: bond.later,
             reuse: self.options.require_session_reuse,
             certificate: control.peer_certificates().and_then(<[_]>::first).cloned(),
         });

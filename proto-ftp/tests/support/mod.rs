@@ -1,6 +1,7 @@
 //! A site over a store in memory (or any other), a server of FTP for it on loopback, and a client that
 //! speaks lines.
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

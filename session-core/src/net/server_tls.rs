@@ -3,7 +3,8 @@
 //!
 //! TLS 1.2 and 1.3 (RFC 5246, RFC 8446) by rustls with aws-lc-rs; the provider is passed along, nothing is
 //! installed for the process. Sessions are resumed by encrypted tickets, so that idle clients cost no
-//! memory; the ticket key outlives a reload, and with it what was begun before. A reload that fails leaves
+//! memory; the ticket key outlives a reload, and with it what was begun before. A [`Bond`] tells which
+//! connections belong together: only what it gave out itself resumes under it. A reload that fails leaves
 //! everything as it was. A server without a certificate makes itself one at first start.
 //!
 //! Deliberately absent: sockets, revocation of client certificates, ACME.
@@ -12,14 +13,15 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{
-    ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert, StoresServerSessions,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{CommonState, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
@@ -74,9 +76,88 @@ pub struct ServerTlsOptions {
     pub minimum: MinimumTls,
 }
 
-struct Configs {
-    first: Arc<ServerConfig>,
-    later: Arc<ServerConfig>,
+/// Sessions of TLS 1.2 clients without tickets that a bond remembers.
+const REMEMBERED: usize = 4;
+
+/// The TLS of connections that belong together: FTP's control connection and its data connections. A
+/// data connection that resumed (`handshake_kind` says so) was made by whoever made the first one. Holds
+/// the certificates of its beginning, whatever is reloaded meanwhile.
+#[derive(Clone, Debug)]
+pub struct Bond {
+    /// For the connection that begins it. It may resume what any bond of this server gave out.
+    pub first: Arc<ServerConfig>,
+    /// For those that follow. They resume what this bond gave out, or nothing.
+    pub later: Arc<ServerConfig>,
+}
+
+/// Tickets with the mark of a bond in them.
+struct Marked {
+    tickets: Arc<dyn ProducesTickets>,
+    mark: [u8; 16],
+    /// Tickets with another mark are none.
+    strict: bool,
+}
+
+impl std::fmt::Debug for Marked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Marked").field("strict", &self.strict).finish_non_exhaustive()
+    }
+}
+
+impl ProducesTickets for Marked {
+    fn enabled(&self) -> bool {
+        self.tickets.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.tickets.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.tickets.encrypt(&[&self.mark, plain].concat())
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        let plain = self.tickets.decrypt(cipher)?;
+        let (mark, content) = plain.split_first_chunk::<16>()?;
+        (!self.strict || *mark == self.mark).then(|| content.to_vec())
+    }
+}
+
+/// Sessions by their id, for clients of TLS 1.2 that take no tickets: those of one bond.
+#[derive(Default)]
+struct Own(Mutex<Vec<(Vec<u8>, Vec<u8>)>>);
+
+impl std::fmt::Debug for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Own(…)")
+    }
+}
+
+impl StoresServerSessions for Own {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.len() >= REMEMBERED {
+            sessions.remove(0);
+        }
+        sessions.push((key, value));
+        true
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.iter().find(|s| s.0 == key).map(|s| s.1.clone())
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = sessions.iter().position(|s| s.0 == key)?;
+        Some(sessions.remove(at).1)
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
 }
 
 /// The TLS of a server. Shared by whatever listens with it.
@@ -84,7 +165,7 @@ pub struct ServerTls {
     options: ServerTlsOptions,
     provider: Arc<CryptoProvider>,
     ticketer: Arc<dyn ProducesTickets>,
-    configs: RwLock<Configs>,
+    config: RwLock<Arc<ServerConfig>>,
 }
 
 impl std::fmt::Debug for ServerTls {
@@ -105,15 +186,15 @@ impl ServerTls {
         let ticketer = aws_lc_rs::Ticketer::new().map_err(|e| {
             Error::new(ErrorKind::Internal).with_detail("cannot make a key for tickets").with_source(e)
         })?;
-        let configs = RwLock::new(configs(&options, &provider, &ticketer)?);
-        Ok(Arc::new(ServerTls { options, provider, ticketer, configs }))
+        let config = RwLock::new(config(&options, &provider, &ticketer)?);
+        Ok(Arc::new(ServerTls { options, provider, ticketer, config }))
     }
 
     /// Reads the files again. Connections that are there go on; after an error everything is as before.
     /// Errors: as those of [`ServerTls::new`].
     pub fn reload(&self) -> Result<()> {
-        let fresh = configs(&self.options, &self.provider, &self.ticketer)?;
-        *self.configs.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let fresh = config(&self.options, &self.provider, &self.ticketer)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 
@@ -122,23 +203,36 @@ impl ServerTls {
         &self.options
     }
 
-    /// For a client's first connection.
+    /// For connections of their own.
     pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.configs.read().unwrap_or_else(PoisonError::into_inner).first)
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// For connections that follow the first one of the same client (FTP's data connections): the same,
-    /// but fewer tickets.
-    pub fn later_config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.configs.read().unwrap_or_else(PoisonError::into_inner).later)
+    /// For connections that belong together. Errors: `Internal`, without randomness.
+    pub fn bond(&self) -> Result<Bond> {
+        let mut mark = [0; 16];
+        self.provider
+            .secure_random
+            .fill(&mut mark)
+            .map_err(|_| Error::new(ErrorKind::Internal).with_detail("no randomness"))?;
+        let sessions = Arc::new(Own::default());
+        let config = self.config();
+        let make = |strict: bool, tickets: usize| {
+            let mut config = (*config).clone();
+            config.ticketer = Arc::new(Marked { tickets: Arc::clone(&self.ticketer), mark, strict });
+            config.session_storage = Arc::clone(&sessions) as Arc<dyn StoresServerSessions>;
+            config.send_tls13_tickets = tickets;
+            Arc::new(config)
+        };
+        Ok(Bond { first: make(false, TICKETS), later: make(true, TICKETS_LATER) })
     }
 }
 
-fn configs(
+fn config(
     options: &ServerTlsOptions,
     provider: &Arc<CryptoProvider>,
     ticketer: &Arc<dyn ProducesTickets>,
-) -> Result<Configs> {
+) -> Result<Arc<ServerConfig>> {
     let keys = options.certificates.iter().map(|files| certified(files, provider));
     let keys = keys.collect::<Result<Vec<_>>>()?;
     let Some(default) = keys.first().cloned() else {
@@ -166,13 +260,10 @@ fn configs(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut first = builder.with_cert_resolver(Arc::new(ByName { keys, default }));
-    first.ticketer = Arc::clone(ticketer);
-    first.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    first.send_tls13_tickets = TICKETS;
-    let mut later = first.clone();
-    later.send_tls13_tickets = TICKETS_LATER;
-    Ok(Configs { first: Arc::new(first), later: Arc::new(later) })
+    let mut config = builder.with_cert_resolver(Arc::new(ByName { keys, default }));
+    config.ticketer = Arc::clone(ticketer);
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    Ok(Arc::new(config))
 }
 
 fn certified(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>> {
@@ -327,6 +418,24 @@ mod tests {
         let mixed = CertificateFiles { chain: theirs.chain, key: files.key };
         assert_eq!(ServerTls::new(serving(vec![mixed])).unwrap_err().kind(), ErrorKind::InvalidArgument);
         assert_eq!(ServerTls::new(serving(vec![])).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[test]
+    fn tickets_of_another_bond_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = self_signed(dir.path(), &named("a.example")).unwrap();
+        let tls = ServerTls::new(serving(vec![files])).unwrap();
+        let (a, b) = (tls.bond().unwrap(), tls.bond().unwrap());
+        let ticket = a.first.ticketer.encrypt(b"secret").unwrap();
+        assert_eq!(a.later.ticketer.decrypt(&ticket).unwrap(), b"secret");
+        assert_eq!(b.first.ticketer.decrypt(&ticket).unwrap(), b"secret");
+        assert_eq!(b.later.ticketer.decrypt(&ticket), None);
+        assert_eq!(a.later.ticketer.decrypt(b"junk"), None);
+        a.first.session_storage.put(b"id".to_vec(), b"x".to_vec());
+        assert_eq!(a.later.session_storage.get(b"id").unwrap(), b"x");
+        assert_eq!(b.later.session_storage.get(b"id"), None);
+        tls.reload().unwrap();
+        assert_eq!(tls.bond().unwrap().first.ticketer.decrypt(&ticket).unwrap(), b"secret");
     }
 
     #[test]
