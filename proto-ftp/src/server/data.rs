@@ -231,6 +231,14 @@ impl Data {
         Ok(())
     }
 
+    /// Fails where what was prepared is gone.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        match self.next {
+            Next::None => Err(refused(425, ErrorKind::TimedOut, "the port was given up, ask anew")),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn session(&self) -> &Session {
         &self.session
     }

@@ -253,6 +253,7 @@ impl Driver {
                 Ok(Done::Words(self.words(&self.options.messages.banner)))
             }
             Call::Open(what) => {
+                self.data.check()?;
                 let opened = transfer::open(self.filesystem()?, what).await;
                 match opened {
                     Ok((opened, done)) => {

@@ -632,7 +632,7 @@ impl Machine {
     /// The answer to a call.
     pub fn complete(&mut self, result: Result<Done, Fault>) {
         let Some(current) = &self.current else { return };
-        let (row, stage) = (current.row, current.stage);
+        let (row, stage, argument) = (current.row, current.stage, current.argument.clone());
         let done = match result {
             Ok(done) => done,
             Err(fault) => return self.failed(row, &fault),
@@ -665,7 +665,7 @@ impl Machine {
                 );
             }
             (_, done) => {
-                let reply = self.answered(row, done);
+                let reply = self.answered(row, &argument, done);
                 self.finish(&reply);
             }
         }
@@ -696,10 +696,10 @@ impl Machine {
         if let Some(current) = &mut self.current {
             current.stage = Stage::Moving;
         }
+        self.outputs.push_back(Output::Call(Call::Move));
         if self.lines.holds(b"ABOR") {
             self.outputs.push_back(Output::Abort);
         }
-        self.outputs.push_back(Output::Call(Call::Move));
     }
 
     /// TLS stands: nothing from before is left (RFC 4217, section 4.2).

@@ -8,6 +8,7 @@
 //! The machine knows the dialogue and nothing else; the driver owns the sockets; bulk data passes neither,
 //! but a straight-line task per transfer.
 
+mod arguments;
 mod calls;
 mod control;
 mod data;

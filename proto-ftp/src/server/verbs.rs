@@ -11,8 +11,9 @@ use session_core::auth::Secret;
 use session_core::error::Error;
 use session_core::fs::Algorithm;
 use session_core::metadata::Attributes;
-use session_core::path::{VPath, display_bytes};
+use session_core::path::VPath;
 
+use super::arguments::{mode, number, refused, text, two, unquote, utime, word};
 use super::machine::{Call, Done, Form, Machine, Show, Step, Transfer, What, is_anonymous};
 use super::options::DataPolicy;
 use super::table::{Row, TABLE, Takes, Verb};
@@ -47,27 +48,8 @@ fn reply(code: u16, words: impl Into<Bytes>) -> Stepped {
     Ok(Step::Reply(Reply::new(code, words)))
 }
 
-fn refused(code: u16, words: impl Into<Bytes>) -> Reply {
-    Reply::new(code, words)
-}
-
 fn wrong(e: &Error) -> Reply {
     status::reply(e)
-}
-
-fn text(bytes: &[u8]) -> Result<&str, Reply> {
-    std::str::from_utf8(bytes).map_err(|_| refused(501, "this argument is no text"))
-}
-
-fn number(bytes: &[u8]) -> Option<u64> {
-    let digits = !bytes.is_empty() && bytes.len() <= 19 && bytes.iter().all(u8::is_ascii_digit);
-    digits.then(|| std::str::from_utf8(bytes).ok()?.parse().ok()).flatten()
-}
-
-/// The first word and the rest behind one space.
-fn word(argument: &Bytes) -> (&[u8], Bytes) {
-    let end = argument.iter().position(|b| *b == b' ').unwrap_or(argument.len());
-    (argument.get(..end).unwrap_or_default(), argument.slice(argument.len().min(end + 1)..))
 }
 
 impl Machine {
@@ -257,7 +239,7 @@ impl Machine {
     }
 
     /// The reply to an answer that is not the same for every verb.
-    pub(super) fn answered(&mut self, row: &Row, done: Done) -> Reply {
+    pub(super) fn answered(&mut self, row: &Row, argument: &[u8], done: Done) -> Reply {
         match (row.verb, done) {
             (_, Done::LoggedIn { home, words }) => {
                 self.state.logged_in = true;
@@ -306,7 +288,8 @@ impl Machine {
                 let algorithm = self.state.algorithm;
                 let name = HASHES.iter().find(|h| h.1 == algorithm).map_or("", |h| h.0);
                 let last = range.end.saturating_sub(1).max(range.start);
-                Reply::new(213, format!("{name} {}-{last} {hex}", range.start))
+                let head = format!("{name} {}-{last} {hex} ", range.start);
+                Reply::new(213, [head.as_bytes(), argument].concat())
             }
             _ => Reply::new(451, "internal error"),
         }
@@ -732,72 +715,4 @@ fn site_help() -> Reply {
     let rows = SITE_HELP.iter().map(|(name, help)| format!("{name} {help}"));
     let all = std::iter::once("SITE commands:".to_owned()).chain(rows);
     Reply::lines(214, all.chain(std::iter::once("End".to_owned())))
-}
-
-/// Permission bits in octal.
-fn mode(digits: &[u8]) -> Result<u32, Reply> {
-    let bad = || refused(501, format!("'{}' is no mode in octal", display_bytes(digits)));
-    let octal = (1..=5).contains(&digits.len()) && digits.iter().all(|b| (b'0'..=b'7').contains(b));
-    if !octal {
-        return Err(bad());
-    }
-    let bits = digits.iter().fold(0u32, |n, b| n * 8 + u32::from(b - b'0'));
-    if bits > 0o7777 { Err(bad()) } else { Ok(bits) }
-}
-
-/// What stands before the closing quote, quotes within doubled, and what follows.
-fn unquote(raw: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut out = Vec::new();
-    let mut at = 0;
-    loop {
-        match (raw.get(at)?, raw.get(at + 1)) {
-            (b'"', Some(b'"')) => {
-                out.push(b'"');
-                at += 2;
-            }
-            (b'"', _) => return Some((out, raw.get(at + 1..).unwrap_or_default())),
-            (b, _) => {
-                out.push(*b);
-                at += 1;
-            }
-        }
-    }
-}
-
-/// Two words, each perhaps in quotes; without quotes the first ends at the first space.
-fn two(raw: &Bytes) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (first, rest) = match raw.strip_prefix(b"\"") {
-        Some(quoted) => unquote(quoted).and_then(|(f, r)| Some((f, r.strip_prefix(b" ")?.to_vec())))?,
-        None => {
-            let (first, rest) = word(raw);
-            (first.to_vec(), rest.to_vec())
-        }
-    };
-    let second = match rest.strip_prefix(b"\"") {
-        Some(quoted) => unquote(quoted).filter(|(_, r)| r.is_empty())?.0,
-        None => rest,
-    };
-    (!first.is_empty() && !second.is_empty()).then_some((first, second))
-}
-
-/// `YYYYMMDDHHMM[SS] path`, or the longer form `path atime mtime ctime UTC`.
-fn utime(rest: &Bytes) -> Result<(Vec<u8>, std::time::SystemTime), Reply> {
-    let bad = || refused(501, "SITE UTIME YYYYMMDDHHMM[SS] path");
-    let whole = |digits: &[u8]| match digits.len() {
-        12 => stamp::parse(&[digits, b"00"].concat()),
-        _ => stamp::parse(digits),
-    };
-    let (first, path) = word(rest);
-    if let Some(time) = whole(first)
-        && !path.is_empty()
-    {
-        return Ok((path.to_vec(), time));
-    }
-    let parts: Vec<&[u8]> = rest.rsplitn(5, |b| *b == b' ').collect();
-    match parts.as_slice() {
-        [utc, _changed, modified, _accessed, path] if utc.eq_ignore_ascii_case(b"UTC") => {
-            Ok((path.to_vec(), whole(modified).ok_or_else(bad)?))
-        }
-        _ => Err(bad()),
-    }
 }
