@@ -1,5 +1,6 @@
 //! Bytes and what they mean: commands one way, replies the other.
 
 pub mod command;
+pub mod fuzz;
 pub mod line;
 pub mod reply;
