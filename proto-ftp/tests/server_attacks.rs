@@ -1,6 +1,7 @@
 //! Attacks on a server of FTP, each with the number it has in the list of attacks; those on TLS (1, 2, 5)
 //! are in `server_tls.rs`.
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! The server over sockets: logins, transfers, listings, endings.
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
@@ -208,4 +209,17 @@ async fn text_and_compressed_transfers_come_back_as_they_were() {
     drop(data);
     client.expect(426).await;
     assert!(!server.site.store.exists(&p("/half")).await.unwrap());
+}
+
+#[tokio::test]
+async fn urgent_data_is_part_of_its_line() {
+    let server = start(options()).await;
+    let mut client = server.log_in().await;
+    for line in [&b"ABOR\r\n"[..], b"\xff\xf4\xff\xf2"] {
+        rustix::net::send(&client.stream, line, rustix::net::SendFlags::OOB).unwrap();
+        if !line.ends_with(b"\n") {
+            client.send("ABOR\r\n").await;
+        }
+        client.expect(226).await;
+    }
 }

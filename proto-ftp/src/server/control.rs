@@ -153,7 +153,23 @@ impl Control {
             let mut buf = ReadBuf::new(&mut step);
             ready!(self.poll_inner(cx, &mut buf))?;
             take(buf.filled());
-            Poll::Ready(Ok(buf.filled().len()))
+            let mut n = buf.filled().len();
+            let mut whole = buf.filled().last().is_none_or(|b| *b == b'\n');
+            // The system stops at urgent data (ABOR comes as such) and the reactor takes that for the end of
+            // what is there: part of a line is a reason to ask again.
+            while !whole && let Control::Plain(stream) = self {
+                match rustix::net::recv(stream.stream(), &mut step, rustix::net::RecvFlags::DONTWAIT) {
+                    Ok((_, 0)) | Err(_) => break,
+                    Ok((_, more)) => {
+                        let more = step.get(..more).unwrap_or_default();
+                        stream.session.stats().wire_in.fetch_add(more.len() as u64, Ordering::Relaxed);
+                        take(more);
+                        n += more.len();
+                        whole = more.last().is_none_or(|b| *b == b'\n');
+                    }
+                }
+            }
+            Poll::Ready(Ok(n))
         })
         .await
     }

@@ -21,7 +21,7 @@ use rustls::pki_types::CertificateDer;
 use session_core::error::{Error, ErrorKind};
 use session_core::net::proxy_header;
 use session_core::session::Session;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -37,6 +37,8 @@ const BACKLOG: u32 = 8;
 const ATTEMPTS: u32 = 256;
 /// How long a port is kept after its use.
 const KEEP: Duration = Duration::from_secs(10);
+/// What is read of a connection that is not wanted, bytes.
+const DISMISSED: usize = 4 << 20;
 /// How long a looked-up address is good.
 const FRESH: Duration = Duration::from_secs(60);
 
@@ -312,11 +314,13 @@ impl Data {
         if guard.reuse && connection.handshake_kind() != Some(rustls::HandshakeKind::Resumed) {
             let e = Error::refused("the data connection does not resume the TLS session of this connection")
                 .with_hint("switch session reuse on in your client");
+            dismiss(tls).await;
             return Err(Fault::with_code(522, e));
         }
         let shown = connection.peer_certificates().and_then(<[_]>::first);
         if guard.certificate.as_ref() != shown {
             let words = "the data connection shows another certificate";
+            dismiss(tls).await;
             return Err(refused(522, ErrorKind::Refused, words));
         }
         Ok(DataStream::new(Inner::Tls(Box::new(tls))))
@@ -367,6 +371,24 @@ impl Data {
             Err(_) => Err(refused(425, ErrorKind::TimedOut, "nobody came to the data port")),
         }
     }
+}
+
+/// Ends a connection that is not wanted so that its client gets to read why on the control connection: a
+/// reset while it sends would be all that it sees.
+async fn dismiss(mut stream: TlsStream<Counted>) {
+    let polite = async {
+        stream.shutdown().await?;
+        let mut left = DISMISSED;
+        let mut buf = vec![0; 16 * 1024];
+        while left > 0 {
+            match stream.read(&mut buf).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), polite).await;
 }
 
 enum Inner {
