@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use crate::auth::Secret;
 use crate::error::{Error, Result};
 use crate::path::VPath;
-use crate::trust::{HostKey, Known, TrustDecision};
+use crate::trust::{Certificate, HostKey, Known, TrustDecision};
 
 /// What a file that exists at the target means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -146,6 +146,12 @@ pub enum Query {
         /// What is known of it.
         known: Known,
     },
+    /// Is this the right server? Asked about a certificate for which nobody vouches. Unattended:
+    /// `Trust(Reject)`.
+    Certificate {
+        /// The certificate, and why it was not believed.
+        certificate: Box<Certificate>,
+    },
     /// The user's password. Unattended: `Abort`.
     Password {
         /// For whom, as shown: `user@host`.
@@ -196,7 +202,7 @@ pub enum Answer {
     YesToAll,
     /// Leave it, and do not ask again in this batch.
     NoToAll,
-    /// About a host key.
+    /// About a host key or a certificate.
     Trust(TrustDecision),
     /// A password or phrase.
     Secret(Secret),
@@ -208,7 +214,7 @@ impl Query {
     /// The answer when nobody is there.
     pub fn unattended(&self) -> Answer {
         match self {
-            Query::HostKey { .. } => Answer::Trust(TrustDecision::Reject),
+            Query::Certificate { .. } | Query::HostKey { .. } => Answer::Trust(TrustDecision::Reject),
             Query::Password { .. } | Query::Passphrase { .. } | Query::Interactive { .. } => Answer::Abort,
             Query::Overwrite { .. } | Query::Retry { .. } => Answer::Skip,
         }

@@ -5,6 +5,7 @@
 //! for acceptance.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use base64::Engine as _;
 
@@ -121,6 +122,108 @@ impl Fingerprint {
     }
 }
 
+/// A server's certificate as shown to whoever decides, because nobody vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The host as the user wrote it.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// For whom it was made, cleaned: `CN=…, O=…`; empty where it could not be read.
+    pub subject: String,
+    /// Who made it, cleaned in the same way.
+    pub issuer: String,
+    /// From when to when it is good; `None` where it could not be read.
+    pub validity: Option<(SystemTime, SystemTime)>,
+    /// SHA-1 of the certificate (DER), for old fingerprints.
+    pub sha1: [u8; 20],
+    /// SHA-256 of the certificate (DER).
+    pub sha256: [u8; 32],
+    /// Why it was not believed, in words.
+    pub why: String,
+}
+
+impl Certificate {
+    /// SHA-256 in pairs of digits with colons, as WinSCP, OpenSSL and browsers show it.
+    pub fn fingerprint(&self) -> String {
+        colons(&self.sha256)
+    }
+
+    /// SHA-1 in the same form.
+    pub fn sha1_fingerprint(&self) -> String {
+        colons(&self.sha1)
+    }
+}
+
+fn colons(digest: &[u8]) -> String {
+    let pairs: Vec<String> = digest.iter().map(|b| format!("{b:02x}")).collect();
+    pairs.join(":")
+}
+
+/// A pinned certificate: SHA-1 (20 octets) or SHA-256 (32) in hexadecimal, octets set apart by colons or
+/// dashes or not at all (WinSCP's `SessionOptions.TlsHostCertificateFingerprint`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateFingerprint {
+    /// SHA-1 of the DER form.
+    Sha1([u8; 20]),
+    /// SHA-256 of the DER form.
+    Sha256([u8; 32]),
+}
+
+impl CertificateFingerprint {
+    /// Parses one. Errors: `InvalidArgument` with what is expected.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = || {
+            Error::new(ErrorKind::InvalidArgument)
+                .with_detail(format!("'{text}' is not a certificate fingerprint"))
+                .with_hint("give SHA-256 or SHA-1 as 'aa:bb:…'")
+        };
+        let plain = text.trim();
+        let octets: Option<Vec<u8>> = if plain.contains([':', '-']) {
+            let octet = |p: &str| {
+                let two = p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit());
+                two.then(|| u8::from_str_radix(p, 16).ok()).flatten()
+            };
+            plain.split([':', '-']).map(octet).collect()
+        } else if plain.bytes().all(|b| b.is_ascii_hexdigit()) && plain.len().is_multiple_of(2) {
+            let digits: Vec<u8> = plain.bytes().collect();
+            digits
+                .chunks(2)
+                .map(|p| std::str::from_utf8(p).ok().and_then(|p| u8::from_str_radix(p, 16).ok()))
+                .collect()
+        } else {
+            None
+        };
+        let octets = octets.ok_or_else(bad)?;
+        if let Ok(sha1) = octets.as_slice().try_into() {
+            return Ok(CertificateFingerprint::Sha1(sha1));
+        }
+        octets.try_into().map(CertificateFingerprint::Sha256).map_err(|_| bad())
+    }
+
+    /// Parses alternatives set apart by semicolons.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>> {
+        text.split(';').map(str::trim).filter(|t| !t.is_empty()).map(Self::parse).collect()
+    }
+
+    /// Whether a certificate with these digests is the one that was pinned.
+    pub fn matches(&self, sha1: &[u8; 20], sha256: &[u8; 32]) -> bool {
+        match self {
+            CertificateFingerprint::Sha1(pinned) => pinned == sha1,
+            CertificateFingerprint::Sha256(pinned) => pinned == sha256,
+        }
+    }
+}
+
+impl fmt::Display for CertificateFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CertificateFingerprint::Sha1(d) => f.write_str(&colons(d)),
+            CertificateFingerprint::Sha256(d) => f.write_str(&colons(d)),
+        }
+    }
+}
+
 fn parse_digest(text: &str) -> Option<Digest> {
     let plain = text.strip_prefix("MD5:").unwrap_or(text);
     let pairs: Vec<&str> = plain.split([':', '-']).collect();
@@ -189,5 +292,22 @@ mod tests {
         for bad in ["", "SHA256:", "hello", "ssh-rsa 2048", "a b c d"] {
             assert_eq!(Fingerprint::parse(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
         }
+    }
+
+    #[test]
+    fn certificates_are_pinned_in_both_digests_with_and_without_colons() {
+        let (sha1, sha256) = ([0x1f; 20], [0xe0; 32]);
+        for text in [["1f"; 20].join(":"), ["1F"; 20].join("-"), ["e0"; 32].join(":"), "E0".repeat(32)] {
+            let pin = CertificateFingerprint::parse(&text).unwrap();
+            assert!(pin.matches(&sha1, &sha256), "{text}");
+            assert!(!pin.matches(&[0; 20], &[0; 32]), "{text}");
+            assert_eq!(CertificateFingerprint::parse(&pin.to_string()).unwrap(), pin);
+        }
+        for bad in ["", "*", "aa:bb", "1:2", "zz", &"+f".repeat(20), &["+f"; 20].join(":")] {
+            let e = CertificateFingerprint::parse(bad).map(|_| ()).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{bad}");
+        }
+        let two = format!("{};{}", ["1f"; 20].join(":"), ["e0"; 32].join(":"));
+        assert_eq!(CertificateFingerprint::parse_list(&two).unwrap().len(), 2);
     }
 }

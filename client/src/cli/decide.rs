@@ -54,6 +54,20 @@ fn ask(query: &Query) -> Option<Answer> {
                 _ => TrustDecision::Reject,
             }))
         }
+        Query::Certificate { certificate } => {
+            eprintln!(
+                "The certificate of '{}' (port {}) is not trusted: {}\nIt was made for '{}' by '{}'.\nIts SHA-256 is {}",
+                display_bytes(certificate.host.as_bytes()),
+                certificate.port,
+                display_bytes(certificate.why.as_bytes()),
+                display_bytes(certificate.subject.as_bytes()),
+                display_bytes(certificate.issuer.as_bytes()),
+                certificate.fingerprint()
+            );
+            let answer = line("Trust it? [yes / no] ")?;
+            let yes = matches!(answer.as_str(), "yes" | "y");
+            Some(Answer::Trust(if yes { TrustDecision::Accept } else { TrustDecision::Reject }))
+        }
         Query::Password { who } => secret(&format!("Password of {}: ", display_bytes(who.as_bytes()))),
         Query::Passphrase { key } => secret(&format!("Passphrase of the key '{key}': ")),
         Query::Interactive { name, instructions, prompts } => {

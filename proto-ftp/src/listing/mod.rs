@@ -2,6 +2,8 @@
 
 pub mod facts;
 #[cfg(feature = "client")]
+pub mod facts_parser;
+#[cfg(feature = "client")]
 pub mod parse;
 pub mod stamp;
 #[cfg(feature = "server")]

@@ -4,3 +4,4 @@ pub mod command;
 pub mod fuzz;
 pub mod line;
 pub mod reply;
+pub mod reply_parser;

@@ -1,0 +1,153 @@
+//! How to reach, trust and enter a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::auth::Secret;
+use session_core::net::client_tls::ClientTlsOptions;
+use session_core::session::Session;
+
+/// Whether and how TLS protects the connections. What is asked for is kept: never silently less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Security {
+    /// No TLS: password and content can be read on the way (`ftp://`).
+    Plain,
+    /// AUTH TLS before the login (RFC 4217; `ftpes://`); without it there is no login.
+    #[default]
+    Explicit,
+    /// TLS from the first byte (`ftps://`, port 990).
+    Implicit,
+}
+
+/// Who opens data connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DataMode {
+    /// The server does, to us (PORT, EPRT).
+    Active,
+    /// We do, to the server (EPSV, else PASV).
+    #[default]
+    Passive,
+}
+
+/// Which addresses of a host are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Family {
+    /// All, in the order in which the system names them.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// How names stand on the wire. In the model a name is bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// The bytes as they are; UTF-8 is asked for where the server knows it (RFC 2640).
+    #[default]
+    Bytes,
+    /// UTF-8 in the model, ISO 8859-1 on the wire. Names it cannot hold are `InvalidPath`.
+    Latin1,
+}
+
+/// How to reach, trust and enter a server.
+#[derive(Clone)]
+pub struct FtpConnectOptions {
+    /// The host: a name or an address, an IPv6 address with or without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Which addresses.
+    pub family: Family,
+    /// Who logs in.
+    pub user: String,
+    /// The password; where it is `None` and the server wants one, the decider is asked.
+    pub password: Option<Secret>,
+    /// The account (ACCT), for servers that want one.
+    pub account: Option<Secret>,
+    /// The virtual host (HOST, RFC 7151), sent where the server knows the verb.
+    pub host_name: Option<String>,
+    /// TLS or not.
+    pub security: Security,
+    /// Pinned certificates, versions, the user's own certificate.
+    pub tls: ClientTlsOptions,
+    /// Who opens data connections.
+    pub mode: DataMode,
+    /// Connect where PASV says, if that is a public address; else always to the server's own address.
+    pub trust_passive_address: bool,
+    /// Control connections at most; each carries one transfer at a time. At least 1.
+    pub connections: usize,
+    /// How long each step may take: reaching the host, each reply, opening a data connection; also how
+    /// long a data connection may stand still.
+    pub timeout: Duration,
+    /// How often an idle connection says that it is still there.
+    pub keepalive: Option<Duration>,
+    /// What to add to the server's local times (LIST) to get UTC, seconds; where it is `None`, it is found
+    /// by asking for the time of one listed file.
+    pub time_offset: Option<i32>,
+    /// Compress data (MODE Z) where the server can.
+    pub compress: bool,
+    /// Names on the wire.
+    pub encoding: Encoding,
+    /// Names of files that are sent as text (TYPE A), with `*` and `?`; local ends of line are LF.
+    pub ascii: Vec<String>,
+    /// The session that counts and cuts; one is made where none is given. Cutting it ends all sockets at
+    /// once.
+    pub session: Option<Arc<Session>>,
+}
+
+impl std::fmt::Debug for FtpConnectOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FtpConnectOptions")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .field("security", &self.security)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FtpConnectOptions {
+    /// The usual, for this host and user: explicit TLS.
+    pub fn new(host: impl Into<String>, port: u16, user: impl Into<String>) -> Self {
+        FtpConnectOptions {
+            host: host.into(),
+            port,
+            family: Family::default(),
+            user: user.into(),
+            password: None,
+            account: None,
+            host_name: None,
+            security: Security::default(),
+            tls: ClientTlsOptions::default(),
+            mode: DataMode::default(),
+            trust_passive_address: false,
+            connections: 8,
+            timeout: Duration::from_secs(20),
+            keepalive: Some(Duration::from_secs(30)),
+            time_offset: None,
+            compress: false,
+            encoding: Encoding::default(),
+            ascii: Vec::new(),
+            session: None,
+        }
+    }
+
+    /// Anonymous: with an address as password that leads nowhere.
+    pub fn anonymous(host: impl Into<String>, port: u16) -> Self {
+        let mut options = Self::new(host, port, "anonymous");
+        options.password = Some(Secret::new("anonymous@ferry.invalid"));
+        options
+    }
+
+    /// Whether the login is an anonymous one.
+    pub fn is_anonymous(&self) -> bool {
+        self.user.eq_ignore_ascii_case("anonymous") || self.user.eq_ignore_ascii_case("ftp")
+    }
+
+    /// The host without the brackets that a URL puts around an address.
+    pub(super) fn bare_host(&self) -> &str {
+        self.host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&self.host)
+    }
+}

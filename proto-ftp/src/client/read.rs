@@ -1,0 +1,249 @@
+//! A file that is being read: a RETR stays open behind it.
+//!
+//! Reads that follow each other continue the stream; calls that are made side by side are served in the
+//! order of their offsets. A step forward reads over what lies between if it is small; any other jump costs
+//! one REST and RETR. Between two reads the connection is given up if somebody else needs it.
+//!
+//! The end of the file is told only after the server's final reply: a transfer that was cut short is an
+//! error, never a short file.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::{CommitOptions, File, Follow};
+use session_core::metadata::Metadata;
+use session_core::path::VPath;
+use tokio::sync::Notify;
+
+use super::machine::Command;
+use super::pool::Yields;
+use super::remote::Remote;
+use super::transfer::{Ask, Transfer};
+
+/// A gap up to this is read over.
+const SKIP: u64 = 512 * 1024;
+/// A read gives back what it has once it has this much.
+const ENOUGH: usize = 256 * 1024;
+const UNKNOWN: u64 = u64::MAX;
+
+/// The stream that is open, and where it stands.
+struct Active {
+    transfer: Transfer,
+    at: u64,
+}
+
+pub(super) struct ReadFile {
+    remote: Arc<Remote>,
+    path: VPath,
+    text: bool,
+    size: Option<u64>,
+    known: Option<Metadata>,
+    stream: tokio::sync::Mutex<Option<Active>>,
+    /// Offsets of calls under way, and how many begin there.
+    calls: Mutex<BTreeMap<u64, usize>>,
+    moved: Notify,
+    end: AtomicU64,
+}
+
+/// A call under way.
+struct Call<'a>(&'a ReadFile, u64);
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let mut calls = self.0.calls();
+        if let Some(n) = calls.get_mut(&self.1) {
+            *n -= 1;
+            if *n == 0 {
+                calls.remove(&self.1);
+            }
+        }
+        drop(calls);
+        self.0.moved.notify_waiters();
+    }
+}
+
+impl ReadFile {
+    /// `size` and `known` are what was learned at opening.
+    pub(super) fn new(
+        remote: Arc<Remote>,
+        path: VPath,
+        size: Option<u64>,
+        known: Option<Metadata>,
+    ) -> Arc<ReadFile> {
+        let text = remote.is_text(&path);
+        let file = Arc::new(ReadFile {
+            remote,
+            path,
+            text,
+            size: size.filter(|_| !text),
+            known,
+            stream: tokio::sync::Mutex::new(None),
+            calls: Mutex::default(),
+            moved: Notify::new(),
+            end: AtomicU64::new(UNKNOWN),
+        });
+        let weak: Weak<ReadFile> = Arc::downgrade(&file);
+        file.remote.pool.register(weak);
+        file
+    }
+
+    fn calls(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn start(&self, offset: u64) -> Result<Active> {
+        if self.text && offset > 0 {
+            return Err(Error::new(ErrorKind::Unsupported)
+                .with_detail("a file that is sent as text can only be read from its beginning"));
+        }
+        let command = Command::with("RETR", self.remote.wire_path(&self.path)?);
+        let ask = Ask { from: offset, text: self.text, ..Ask::new(command) };
+        let lease = self.remote.pool.lease().await?;
+        let fresh = lease.fresh;
+        let begun = match Transfer::begin(lease, &ask).await {
+            // An idle connection may have ended unnoticed; nothing was read yet.
+            Err(e)
+                if e.kind() == ErrorKind::Disconnected
+                    && !fresh
+                    && e.wire().is_none_or(|w| w.code == 421) =>
+            {
+                Transfer::begin(self.remote.pool.lease().await?, &ask).await
+            }
+            begun => begun,
+        };
+        Ok(Active { transfer: begun?, at: offset })
+    }
+
+    /// Whether a call under way reads what lies between `at` and `offset`.
+    fn is_ahead(&self, at: u64, offset: u64) -> bool {
+        offset > at && self.calls().range(at..offset).next().is_some()
+    }
+
+    async fn read(&self, offset: u64, len: usize, buf: &mut BytesMut) -> Result<()> {
+        loop {
+            if self.end.load(Ordering::Acquire) <= offset {
+                return Ok(());
+            }
+            let moved = self.moved.notified();
+            let mut stream = self.stream.lock().await;
+            let at = stream.as_ref().map_or(0, |a| a.at);
+            if (stream.is_some() || at == 0) && self.is_ahead(at, offset) {
+                drop(stream);
+                moved.await;
+                continue;
+            }
+            // Taken out while it moves: a call that is dropped takes the stream with it.
+            let mut active = match stream.take() {
+                Some(active) if (active.at..=active.at.saturating_add(SKIP)).contains(&offset) => active,
+                Some(jump) => {
+                    drop(jump);
+                    self.start(offset).await?
+                }
+                None => self.start(offset).await?,
+            };
+            let ended = self.fill(&mut active, offset, len, buf).await?;
+            if ended || self.size == Some(active.at) && self.is_all(&mut active).await? {
+                let end = active.at;
+                active.transfer.finish().await?;
+                // Only what the server vouched for.
+                self.end.store(end, Ordering::Release);
+            } else {
+                *stream = Some(active);
+            }
+            return Ok(());
+        }
+    }
+
+    /// Reads up to `len` bytes from `offset`; `true` at the end of data.
+    async fn fill(&self, active: &mut Active, offset: u64, len: usize, buf: &mut BytesMut) -> Result<bool> {
+        while active.at < offset {
+            let mut skipped = BytesMut::new();
+            let most = usize::try_from(offset - active.at).unwrap_or(usize::MAX).min(64 * 1024);
+            let n = active.transfer.read(&mut skipped, most).await?;
+            if n == 0 {
+                return Ok(true);
+            }
+            active.at += n as u64;
+        }
+        let mut got = 0;
+        while got < len.min(ENOUGH) {
+            let n = active.transfer.read(buf, len - got).await?;
+            if n == 0 {
+                return Ok(true);
+            }
+            got += n;
+            active.at += n as u64;
+        }
+        Ok(false)
+    }
+
+    /// All that was expected has come: is that the end? Tells the verdict along with the last bytes, and
+    /// frees the connection. A file that has grown goes on.
+    async fn is_all(&self, active: &mut Active) -> Result<bool> {
+        let mut more = BytesMut::new();
+        match active.transfer.read(&mut more, 1).await? {
+            0 => Ok(true),
+            n => {
+                // The byte cannot be put back; the stream stands behind it and a read before it restarts.
+                active.at += n as u64;
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl Yields for ReadFile {
+    fn give_up(&self) -> bool {
+        match self.stream.try_lock() {
+            Ok(mut stream) => stream.take().is_some(),
+            Err(_) => false,
+        }
+    }
+}
+
+#[async_trait]
+impl File for ReadFile {
+    async fn read_into(&self, offset: u64, len: usize, mut buf: BytesMut) -> Result<BytesMut> {
+        if len == 0 || i64::try_from(offset).is_err() {
+            return Ok(buf);
+        }
+        *self.calls().entry(offset).or_default() += 1;
+        let _call = Call(self, offset);
+        match self.read(offset, len, &mut buf).await {
+            Ok(()) => Ok(buf),
+            // Servers refuse to begin behind the end.
+            Err(e) if offset > 0 && e.wire().is_some_and(|w| matches!(w.code, 501 | 550 | 551 | 554)) => {
+                let size = self.remote.look(&self.path, Follow::Yes).await?.size;
+                if size <= offset { Ok(buf) } else { Err(e) }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn write_at(&self, _: u64, _: Bytes) -> Result<()> {
+        Err(Error::new(ErrorKind::PermissionDenied).with_detail("not opened for writing"))
+    }
+
+    async fn metadata(&self) -> Result<Metadata> {
+        match &self.known {
+            Some(known) => Ok(known.clone()),
+            None => self.remote.look(&self.path, Follow::Yes).await,
+        }
+    }
+
+    async fn set_attributes(&self, attributes: &session_core::metadata::Attributes) -> Result<()> {
+        self.remote.set(&self.path, attributes).await
+    }
+
+    async fn commit(&self, _: &CommitOptions) -> Result<Metadata> {
+        self.metadata().await
+    }
+
+    async fn abort(&self) -> Result<()> {
+        Ok(())
+    }
+}

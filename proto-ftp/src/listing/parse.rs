@@ -1,1 +1,0 @@
-//! LIST as servers write it, read by a table of dialects.
