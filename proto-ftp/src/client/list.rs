@@ -174,7 +174,7 @@ async fn list(remote: &Arc<Remote>, dir: &VPath) -> Result<Listing> {
             begin(remote, &Ask { first: ask.first.clone(), ..Ask::new(Command::new("LIST")) }).await
         }
         // An empty directory is no error, though some say so.
-        Err(e) if e.wire().is_some_and(|w| is_empty(w)) => return Ok(Box::new(ListingOf::new(Vec::new()))),
+        Err(e) if e.wire().is_some_and(is_empty) => return Ok(Box::new(ListingOf::new(Vec::new()))),
         begun => begun,
     }?;
     let (entries, skipped) = read(remote, transfer).await?;

@@ -36,7 +36,7 @@ enum State {
     /// Nothing was sent; the file stands as it was.
     Untouched,
     /// Data flows.
-    Open(Transfer),
+    Open(Box<Transfer>),
     /// A write was given up half way: what arrived is not known.
     Broken,
     /// Committed, parked, aborted or failed.
@@ -121,7 +121,7 @@ impl WriteFile {
         Ok(file)
     }
 
-    async fn begin(&self, verb: &'static str) -> Result<Transfer> {
+    async fn begin(&self, verb: &'static str) -> Result<Box<Transfer>> {
         let command = Command::with(verb, self.remote.wire_path(&self.path)?);
         let asks = verb == "STOR" && self.existed.is_none() && !self.options.attributes.is_empty();
         let look = if self.remote.facts().lists_facts() { "MLST" } else { "SIZE" };
@@ -135,10 +135,10 @@ impl WriteFile {
                     && !fresh
                     && e.wire().is_none_or(|w| w.code == 421) =>
             {
-                Transfer::begin(self.remote.pool.lease().await?, &ask).await
+                Transfer::begin(self.remote.pool.lease().await?, &ask).await.map(Box::new)
             }
             Err(e) => Err(self.remote.why_not_stored(&self.path, e).await),
-            begun => begun,
+            begun => begun.map(Box::new),
         }
     }
 
@@ -274,7 +274,7 @@ impl WriteFile {
     }
 
     /// Breaks an upload off and sees to it that no half file stays.
-    async fn give_up(&self, transfer: Transfer) {
+    async fn give_up(&self, transfer: Box<Transfer>) {
         let (last, lease) = transfer.abort().await;
         let published = last.as_ref().is_some_and(|r| r.code < 300);
         // A server that stages has kept the old content, which is not ours to remove.
