@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use futures_util::FutureExt as _;
 use session_core::error::{Error, ErrorKind, Result, Retry};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +20,9 @@ use session_core::net::client_tls::TlsLogin;
 
 /// How much is read at a time where it is decompressed.
 const PIECE: usize = 64 * 1024;
+
+/// How long our end of a finished connection may take.
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How the connection comes about.
 pub(super) enum Way {
@@ -163,6 +167,20 @@ impl Data {
         }
         self.wire.flush().await?;
         self.wire.shutdown().await
+    }
+
+    /// Ends our side after the server has ended its own.
+    pub(super) async fn hang_up(&mut self) {
+        let _ = tokio::time::timeout(FAREWELL, self.wire.shutdown()).await;
+        self.wire = Wire::Gone;
+    }
+
+    /// Takes what has arrived, without waiting.
+    pub(super) fn take_waiting(&mut self) {
+        let mut sink = BytesMut::with_capacity(4096);
+        while matches!(self.wire.read_buf(&mut sink).now_or_never(), Some(Ok(n)) if n > 0) {
+            sink.clear();
+        }
     }
 
     /// Reads what a server says on a connection that only it should be reading from (TLS tickets, its

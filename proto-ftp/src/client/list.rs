@@ -53,20 +53,9 @@ pub(super) async fn open(remote: &Arc<Remote>, dir: &VPath) -> Result<Listing> {
     }
 }
 
-async fn begin(remote: &Arc<Remote>, ask: &Ask) -> Result<Transfer> {
-    let lease = remote.pool.lease().await?;
-    let fresh = lease.fresh;
-    match Transfer::begin(lease, ask).await {
-        Err(e) if e.kind() == ErrorKind::Disconnected && !fresh && e.wire().is_none_or(|w| w.code == 421) => {
-            Transfer::begin(remote.pool.lease().await?, ask).await
-        }
-        begun => begun,
-    }
-}
-
 async fn facts(remote: &Arc<Remote>, dir: &VPath) -> Result<Listing> {
     let ask = Ask::new(Command::with("MLSD", remote.wire_path(dir)?));
-    let transfer = begin(remote, &ask).await?;
+    let transfer = Transfer::open(&remote.pool, &ask).await?;
     Ok(Box::new(Facts {
         remote: Arc::clone(remote),
         transfer: Some(transfer),
@@ -168,10 +157,11 @@ async fn list(remote: &Arc<Remote>, dir: &VPath) -> Result<Listing> {
         (false, _) => Command::with("LIST", path),
     };
     let ask = Ask { first, ..Ask::new(command) };
-    let transfer = match begin(remote, &ask).await {
+    let transfer = match Transfer::open(&remote.pool, &ask).await {
         // Options are not known everywhere.
         Err(e) if unix && e.wire().is_some_and(|w| matches!(w.code, 500..=504)) => {
-            begin(remote, &Ask { first: ask.first.clone(), ..Ask::new(Command::new("LIST")) }).await
+            let plain = Ask { first: ask.first.clone(), ..Ask::new(Command::new("LIST")) };
+            Transfer::open(&remote.pool, &plain).await
         }
         // An empty directory is no error, though some say so.
         Err(e) if e.wire().is_some_and(is_empty) => return Ok(Box::new(ListingOf::new(Vec::new()))),

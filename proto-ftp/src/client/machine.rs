@@ -199,7 +199,8 @@ impl Machine {
         }
         let Some(pending) = self.pending.front_mut() else {
             let e = Error::new(ErrorKind::PeerMisbehaved)
-                .with_detail(format!("the server answers without being asked: {}", reply.code));
+                .with_detail(format!("the server says unasked: {} {}", reply.code, text_of(&reply)))
+                .with_wire(u32::from(reply.code), text_of(&reply));
             return self.end(e);
         };
         if reply.code < 200 {

@@ -102,20 +102,8 @@ impl ReadFile {
         }
         let command = Command::with("RETR", self.remote.wire_path(&self.path)?);
         let ask = Ask { from: offset, text: self.text, ..Ask::new(command) };
-        let lease = self.remote.pool.lease().await?;
-        let fresh = lease.fresh;
-        let begun = match Transfer::begin(lease, &ask).await {
-            // An idle connection may have ended unnoticed; nothing was read yet.
-            Err(e)
-                if e.kind() == ErrorKind::Disconnected
-                    && !fresh
-                    && e.wire().is_none_or(|w| w.code == 421) =>
-            {
-                Transfer::begin(self.remote.pool.lease().await?, &ask).await
-            }
-            begun => begun,
-        };
-        Ok(Active { transfer: begun?, at: offset })
+        let transfer = Transfer::open(&self.remote.pool, &ask).await?;
+        Ok(Active { transfer, at: offset })
     }
 
     /// Whether a call under way reads what lies between `at` and `offset`.

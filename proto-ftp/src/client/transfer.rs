@@ -17,7 +17,7 @@ use super::data::{self, Data, Way};
 use super::machine::{Command, Token};
 use super::options::DataMode;
 use super::passive;
-use super::pool::Lease;
+use super::pool::{Lease, Pool};
 use super::refine::{error_of, is_unknown};
 use crate::wire::reply::Reply;
 
@@ -57,6 +57,24 @@ impl Ask {
 }
 
 impl Transfer {
+    /// Begins one on a connection of the pool. An idle connection may have ended unnoticed, or have used up
+    /// the TLS sessions that the server wants resumed: then once more on another one; nothing was moved yet.
+    pub(super) async fn open(pool: &std::sync::Arc<Pool>, ask: &Ask) -> Result<Transfer> {
+        let lease = pool.lease().await?;
+        let fresh = lease.fresh;
+        let e = match Self::begin(lease, ask).await {
+            Err(e) => e,
+            begun => return begun,
+        };
+        let code = e.wire().map(|w| w.code);
+        let stale = !fresh && e.kind() == ErrorKind::Disconnected && matches!(code, None | Some(421));
+        let unresumed = code == Some(522) && pool.dialer.learned(|l| l.only_tls12);
+        if stale || unresumed {
+            return Self::begin(pool.lease().await?, ask).await;
+        }
+        Err(e)
+    }
+
     /// Begins one. Errors: the server's refusal, or why there is no data connection.
     pub(super) async fn begin(mut lease: Lease, ask: &Ask) -> Result<Transfer> {
         let way = way(&mut lease).await?;
@@ -123,6 +141,7 @@ impl Transfer {
             if dry && matches!(reply.code, 425 | 522 | 421 | 450) {
                 // The server wants a resumed session and its tickets are used up.
                 dialer.learned(|l| l.only_tls12 = true);
+                lease.hang_up();
             }
             return Err(error_of(&reply));
         }
@@ -214,6 +233,9 @@ impl Transfer {
             // The server has sent all and reads commands again.
             ask_ahead(&mut self.lease);
         }
+        // Some servers wait for our end before they say their last word, and the kernel may wait with the
+        // acknowledgement of theirs: 40 ms for each file.
+        self.data.hang_up().await;
         self.verdict().await
     }
 
@@ -232,11 +254,14 @@ impl Transfer {
                 let patience = self.lease.pool().dialer.options.timeout * PUBLISH;
                 let waiting = self.lease.answer_within(self.token, patience);
                 tokio::pin!(waiting);
-                tokio::select! {
+                let reply = tokio::select! {
                     biased;
-                    reply = &mut waiting => reply?,
                     () = self.data.drain() => waiting.await?,
-                }
+                    reply = &mut waiting => reply?,
+                };
+                // TLS tickets that came with the handshake: the next connection needs one.
+                self.data.take_waiting();
+                reply
             }
         };
         if reply.code >= 300 {

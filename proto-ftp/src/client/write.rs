@@ -127,16 +127,7 @@ impl WriteFile {
         let look = if self.remote.facts().lists_facts() { "MLST" } else { "SIZE" };
         let probe = if asks { Some(Command::with(look, self.remote.wire_path(&self.path)?)) } else { None };
         let ask = Ask { text: self.text, probe, ..Ask::new(command) };
-        let lease = self.remote.pool.lease().await?;
-        let fresh = lease.fresh;
-        match Transfer::begin(lease, &ask).await {
-            Err(e)
-                if e.kind() == ErrorKind::Disconnected
-                    && !fresh
-                    && e.wire().is_none_or(|w| w.code == 421) =>
-            {
-                Transfer::begin(self.remote.pool.lease().await?, &ask).await.map(Box::new)
-            }
+        match Transfer::open(&self.remote.pool, &ask).await {
             Err(e) => Err(self.remote.why_not_stored(&self.path, e).await),
             begun => begun.map(Box::new),
         }
@@ -258,7 +249,8 @@ impl WriteFile {
         if let Some(token) = look {
             let reply = lease.answer(token).await?;
             if let Some(seen) = seen(&reply) {
-                if !self.text {
+                // Others may append too.
+                if !self.text && !(self.options.append && seen.size > size) {
                     expect(seen.size, Some(size))?;
                 }
                 metadata = if facts.lists_facts() { seen } else { Metadata { size: seen.size, ..metadata } };

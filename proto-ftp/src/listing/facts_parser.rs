@@ -79,7 +79,11 @@ fn facts(line: &Bytes) -> Option<(bool, Metadata, Bytes)> {
             "size" | "sizd" => metadata.size = value.parse().unwrap_or(0),
             "modify" => metadata.modified = time(value),
             "create" => metadata.created = time(value),
-            "unix.mode" => metadata.mode = u32::from_str_radix(value, 8).ok().map(|m| m & 0o7777),
+            // pyftpdlib writes it as Python does, `0o644`.
+            "unix.mode" => {
+                let digits = value.strip_prefix("0o").unwrap_or(value);
+                metadata.mode = u32::from_str_radix(digits, 8).ok().map(|m| m & 0o7777);
+            }
             "unix.uid" => metadata.uid = value.parse().ok(),
             "unix.gid" => metadata.gid = value.parse().ok(),
             // Some write numbers here.

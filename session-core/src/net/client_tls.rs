@@ -273,6 +273,7 @@ fn words(e: &rustls::Error) -> String {
         C::Revoked => "it was revoked".into(),
         C::UnknownIssuer => "nobody who is trusted vouches for it".into(),
         C::NotValidForName | C::NotValidForNameContext { .. } => "it was made for another name".into(),
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => "it vouches only for itself".into(),
         other => format!("{other}"),
     }
 }
