@@ -275,6 +275,12 @@ impl Control {
         }
     }
 
+    /// The final answer to `token` if it comes in time; if not, it may still come.
+    pub(super) async fn try_answer(&mut self, token: Token, patience: Duration) -> Option<Reply> {
+        let far = patience + self.timeout;
+        tokio::time::timeout(patience, self.answer_within(token, far)).await.ok()?.ok()
+    }
+
     /// The final answer to `token`.
     pub(super) async fn answer(&mut self, token: Token) -> Result<Reply> {
         self.answer_within(token, self.timeout).await

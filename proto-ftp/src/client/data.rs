@@ -178,8 +178,11 @@ impl Data {
     /// Takes what has arrived, without waiting.
     pub(super) fn take_waiting(&mut self) {
         let mut sink = BytesMut::with_capacity(4096);
-        while matches!(self.wire.read_buf(&mut sink).now_or_never(), Some(Ok(n)) if n > 0) {
+        for _ in 0..4 {
             sink.clear();
+            if !matches!(self.wire.read_buf(&mut sink).now_or_never(), Some(Ok(n)) if n > 0) {
+                return;
+            }
         }
     }
 
@@ -189,6 +192,15 @@ impl Data {
         let mut sink = BytesMut::with_capacity(4096);
         while matches!(self.wire.read_buf(&mut sink).await, Ok(n) if n > 0) {
             sink.clear();
+        }
+    }
+}
+
+impl Drop for Data {
+    /// TLS tickets that came with the handshake are not lost with a transfer that was given up.
+    fn drop(&mut self) {
+        if matches!(self.wire, Wire::Tls(_)) {
+            self.take_waiting();
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::data::{self, Data, Way};
+use super::features::ServerKind;
 use super::machine::{Command, Token};
 use super::options::DataMode;
 use super::passive;
@@ -25,6 +26,8 @@ use crate::wire::reply::Reply;
 const FRESH: Duration = Duration::from_secs(5);
 /// How long the server's own words are waited for when the data connection broke.
 const WORDS: Duration = Duration::from_secs(5);
+/// How long a server may take to hear ABOR while data flows.
+const HEARD: Duration = Duration::from_secs(2);
 /// How long the final reply may take beyond the usual: the server may be publishing a large file.
 const PUBLISH: u32 = 6;
 
@@ -60,7 +63,12 @@ impl Transfer {
     /// Begins one on a connection of the pool. An idle connection may have ended unnoticed, or have used up
     /// the TLS sessions that the server wants resumed: then once more on another one; nothing was moved yet.
     pub(super) async fn open(pool: &std::sync::Arc<Pool>, ask: &Ask) -> Result<Transfer> {
-        let lease = pool.lease().await?;
+        let mut lease = pool.lease().await?;
+        if !lease.fresh && lease.tls.as_ref().is_some_and(|t| t.tickets() == Some(0)) {
+            // Nothing is left to be resumed: servers that want that would refuse.
+            lease.hang_up();
+            lease = pool.lease().await?;
+        }
         let fresh = lease.fresh;
         let e = match Self::begin(lease, ask).await {
             Err(e) => e,
@@ -275,11 +283,17 @@ impl Transfer {
     pub(super) async fn abort(self) -> (Option<Reply>, Option<Lease>) {
         let Transfer { mut lease, data, token, last, .. } = self;
         let abor = lease.submit(&Command::new("ABOR"));
-        let sent = lease.flush().await;
-        drop(data);
-        if sent.is_err() {
+        if lease.flush().await.is_err() {
             return (last, None);
         }
+        // The end of data could overtake the word: a server that listens is given the time to hear it. vsftpd
+        // listens only after the data has ended.
+        let deaf = lease.pool().dialer.facts.get().is_some_and(|f| f.kind == ServerKind::Vsftpd);
+        let mut last = last;
+        if last.is_none() && !deaf {
+            last = lease.try_answer(token, HEARD).await;
+        }
+        drop(data);
         let last = match last {
             Some(last) => Some(last),
             None => lease.answer_within(token, WORDS).await.ok(),

@@ -1,0 +1,348 @@
+//! Our client half against our server half over loopback: the conformance suite in the clear and under TLS,
+//! resumed sessions, trust, and the end.
+#![cfg(all(feature = "client", feature = "server"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use proto_ftp::client::{DataMode, FtpConnectOptions, FtpRemote, Security, connect};
+use proto_ftp::server::FtpServerOptions;
+use session_core::auth::Secret;
+use session_core::batch::{Answer, Decider, Query, Unattended};
+use session_core::conformance::{self, Subject};
+use session_core::error::{Error, ErrorKind, Retry};
+use session_core::fs::{CommitOptions, File, Filesystem, Follow, OpenOptions, Replace};
+use session_core::fs_ext::FilesystemExt as _;
+use session_core::metadata::Attributes;
+use session_core::net::client_tls::TlsVersion;
+use session_core::session::{Actor, Ending};
+use session_core::trust::{CertificateFingerprint, TrustDecision};
+use support::*;
+
+/// Answers as told, and remembers what was asked.
+struct Told(Answer, Mutex<Vec<Query>>);
+
+impl Told {
+    fn new(answer: Answer) -> Arc<Self> {
+        Arc::new(Told(answer, Mutex::default()))
+    }
+}
+
+#[async_trait]
+impl Decider for Told {
+    async fn decide(&self, query: Query) -> Answer {
+        self.1.lock().unwrap().push(query);
+        self.0.clone()
+    }
+}
+
+fn to(server: &Running, security: Security) -> FtpConnectOptions {
+    let mut options = FtpConnectOptions::new("127.0.0.1", server.address.port(), "demo");
+    options.password = Some(Secret::new("demo"));
+    options.security = security;
+    options.timeout = Duration::from_secs(5);
+    options
+}
+
+async fn enter(server: &Running, security: Security) -> FtpRemote {
+    enter_with(to(server, security)).await
+}
+
+async fn enter_with(options: FtpConnectOptions) -> FtpRemote {
+    let yes = Told::new(Answer::Trust(TrustDecision::Accept));
+    connect(options, yes).await.unwrap_or_else(|e| panic!("{e:#}"))
+}
+
+/// Two files that are open at a time: two connections.
+async fn two_files(
+    remote: &FtpRemote,
+) -> (session_core::error::Result<Arc<dyn File>>, session_core::error::Result<Arc<dyn File>>) {
+    let (a, b, options) = (p("/a"), p("/b"), OpenOptions::create());
+    tokio::join!(remote.open(&a, &options), remote.open(&b, &options))
+}
+
+fn secured() -> FtpServerOptions {
+    FtpServerOptions { tls: Some(tls()), ..options() }
+}
+
+fn implicit() -> FtpServerOptions {
+    FtpServerOptions { implicit_tls: true, ..secured() }
+}
+
+async fn suite(remote: FtpRemote) {
+    let mut subject = Subject::new(Arc::new(remote.clone()));
+    subject.profile.byte_names = true;
+    // A line end cannot be said in FTP.
+    subject.profile.awkward_names = false;
+    // What ends is the data, which publishes.
+    subject.profile.close_only = false;
+    subject.profile.knows_files = false;
+    let report = conformance::run_all(&subject).await;
+    // An exclusive creation is a look and then a STOR: of several at once more than one may win.
+    let known = ["concurrency::one_exclusive_creation_wins"];
+    let failures: Vec<_> = report
+        .failures()
+        .into_iter()
+        .filter(|f| !known.iter().any(|k| format!("{f:?}").contains(k)))
+        .collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(report.passed() >= 100, "{report}");
+    remote.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_holds_in_the_clear() {
+    let server = start(options()).await;
+    suite(enter(&server, Security::Plain).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_holds_under_explicit_tls() {
+    let server = start(secured()).await;
+    suite(enter(&server, Security::Explicit).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_holds_under_implicit_tls() {
+    let server = start(implicit()).await;
+    suite(enter(&server, Security::Implicit).await).await;
+}
+
+/// The server refuses what does not resume (522), so each transfer that works has resumed.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_connections_resume_their_own_login_in_both_versions() {
+    for version in [TlsVersion::V12, TlsVersion::V13] {
+        let server = start(secured()).await;
+        let mut options = to(&server, Security::Explicit);
+        (options.tls.minimum, options.tls.maximum) = (version, version);
+        let remote = enter_with(options).await;
+        let words = remote.tls_words().unwrap();
+        assert!(words.starts_with(if version == TlsVersion::V12 { "TLSv1.2" } else { "TLSv1.3" }), "{words}");
+        // More uploads than there are tickets, side by side on several logins.
+        let work = (0..4).map(|w| {
+            let remote = remote.clone();
+            tokio::spawn(async move {
+                for n in 0..25 {
+                    let path = p(&format!("/f{w}-{n}"));
+                    remote.write_all(&path, Bytes::from(vec![n; 5000])).await.unwrap();
+                    assert_eq!(remote.read_to_vec(&path, 1 << 20).await.unwrap(), vec![n; 5000]);
+                }
+            })
+        });
+        for done in work.collect::<Vec<_>>() {
+            done.await.unwrap();
+        }
+        remote.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_believed_only_if_pinned_or_accepted() {
+    let server = start(secured()).await;
+    let refused = |e: Error| {
+        assert_eq!(e.kind(), ErrorKind::Unauthenticated, "{e:#}");
+        assert!(e.to_string().contains("certificate"), "{e:#}");
+    };
+    // Nobody is there: no.
+    refused(connect(to(&server, Security::Explicit), Arc::new(Unattended)).await.unwrap_err());
+    // Somebody says no, or something else than yes.
+    for answer in [Answer::Trust(TrustDecision::Reject), Answer::Yes, Answer::Skip] {
+        refused(connect(to(&server, Security::Explicit), Told::new(answer)).await.unwrap_err());
+    }
+    // Somebody says yes, is asked once, and several connections come of it.
+    let told = Told::new(Answer::Trust(TrustDecision::Accept));
+    let remote =
+        connect(to(&server, Security::Explicit), Arc::clone(&told) as Arc<dyn Decider>).await.unwrap();
+    let (a, b) = two_files(&remote).await;
+    a.unwrap().commit(&CommitOptions::default()).await.unwrap();
+    b.unwrap().commit(&CommitOptions::default()).await.unwrap();
+    remote.close().await;
+    let asked = told.1.lock().unwrap().clone();
+    let [Query::Certificate { certificate }] = asked.as_slice() else { panic!("{asked:?}") };
+    // Pinned in either digest: nobody is asked.
+    for text in [certificate.fingerprint(), certificate.sha1_fingerprint()] {
+        let mut options = to(&server, Security::Explicit);
+        options.tls.fingerprints = CertificateFingerprint::parse_list(&text).unwrap();
+        connect(options, Arc::new(Unattended)).await.unwrap().close().await;
+    }
+    // Another one is pinned: a yes changes nothing.
+    let mut options = to(&server, Security::Explicit);
+    options.tls.fingerprints = CertificateFingerprint::parse_list(&["ab"; 32].join(":")).unwrap();
+    let told = Told::new(Answer::Trust(TrustDecision::Accept));
+    refused(connect(options, Arc::clone(&told) as Arc<dyn Decider>).await.unwrap_err());
+    assert!(told.1.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn tls_that_was_asked_for_is_never_left_out() {
+    let server = start(options()).await;
+    let e = connect(to(&server, Security::Explicit), Arc::new(Unattended)).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported, "{e:#}");
+    assert!(e.hint().is_some());
+}
+
+#[tokio::test]
+async fn logins_fail_with_words_and_ask_for_what_is_missing() {
+    let server = start(options()).await;
+    let mut wrong = to(&server, Security::Plain);
+    wrong.password = Some(Secret::new("wrong"));
+    let e = connect(wrong, Arc::new(Unattended)).await.unwrap_err();
+    assert_eq!((e.kind(), e.wire().map(|w| w.code)), (ErrorKind::Unauthenticated, Some(530)), "{e:#}");
+    let mut missing = to(&server, Security::Plain);
+    missing.password = None;
+    let e = connect(missing.clone(), Arc::new(Unattended)).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unauthenticated);
+    let told = Told::new(Answer::Secret(Secret::new("demo")));
+    let remote = connect(missing, Arc::clone(&told) as Arc<dyn Decider>).await.unwrap();
+    assert_eq!(remote.methods(), ["password"]);
+    let (a, b) = two_files(&remote).await;
+    assert!(a.is_ok() && b.is_ok());
+    assert_eq!(told.1.lock().unwrap().len(), 1, "asked once, used for every connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cut_of_the_session_ends_everything_at_once() {
+    let server = start(options()).await;
+    let remote = enter(&server, Security::Plain).await;
+    remote.write_all(&p("/f"), Bytes::from(vec![1; 1 << 20])).await.unwrap();
+    let reading = remote.open(&p("/f"), &OpenOptions::read()).await.unwrap();
+    assert!(!reading.read_into(0, 10, BytesMut::new()).await.unwrap().is_empty());
+    let writing = remote.open(&p("/g"), &OpenOptions::create()).await.unwrap();
+    remote.session().cut(Ending::new("enough", Actor::Client));
+    let at_once = async {
+        assert!(writing.write_at(0, Bytes::from(vec![1; 8 << 20])).await.is_err());
+        assert!(writing.commit(&CommitOptions::default()).await.is_err());
+        assert!(remote.stat(&p("/f"), Follow::Yes).await.is_err());
+    };
+    tokio::time::timeout(Duration::from_secs(2), at_once).await.expect("something goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_share_connections_and_jumps_are_right() {
+    let server = start(options()).await;
+    let mut options = to(&server, Security::Plain);
+    options.connections = 2;
+    let remote = enter_with(options).await;
+    let content: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7 + n / 256) as u8).collect();
+    remote.write_all(&p("/f"), Bytes::from(content.clone())).await.unwrap();
+    // More open readers than connections, each between two reads.
+    let mut files = Vec::new();
+    for n in 0..6_usize {
+        let file = remote.open(&p("/f"), &OpenOptions::read()).await.unwrap();
+        let got = file.read_into((n * 1000) as u64, 100, BytesMut::new()).await.unwrap();
+        assert_eq!(got, content[n * 1000..n * 1000 + 100]);
+        files.push(file);
+    }
+    for (n, file) in files.iter().enumerate() {
+        for at in [2_900_000 - n, 5, 600_000 + n, 600_100 + n] {
+            let had = BytesMut::from(&b"head"[..]);
+            let got = file.read_into(at as u64, 50, had).await.unwrap();
+            assert_eq!(got[..4], b"head"[..]);
+            assert_eq!(got[4..], content[at..at + 50], "{n} {at}");
+        }
+        assert!(file.read_into(3_000_000, 10, BytesMut::new()).await.unwrap().is_empty());
+        assert!(file.read_into(9_000_000, 10, BytesMut::new()).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_are_given_up_leave_the_old_content() {
+    let server = start(options()).await;
+    let remote = enter(&server, Security::Plain).await;
+    let old = |remote: FtpRemote| async move { remote.read_to_vec(&p("/f"), 100).await.unwrap() };
+    remote.write_all(&p("/f"), Bytes::from_static(b"old")).await.unwrap();
+    let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+    file.write_at(0, Bytes::from_static(b"half")).await.unwrap();
+    file.abort().await.unwrap();
+    assert_eq!(old(remote.clone()).await, b"old");
+    let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+    file.write_at(0, Bytes::from_static(b"half")).await.unwrap();
+    let e =
+        file.commit(&CommitOptions { expected_size: Some(9), ..CommitOptions::default() }).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Corrupt);
+    assert_eq!(old(remote.clone()).await, b"old");
+    // Out of order is refused and breaks nothing.
+    let file = remote.open(&p("/g"), &OpenOptions::create()).await.unwrap();
+    file.write_at(0, Bytes::from_static(b"one")).await.unwrap();
+    for offset in [0, 7] {
+        let e = file.write_at(offset, Bytes::from_static(b"x")).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported);
+    }
+    let (b, a) = tokio::join!(
+        file.write_at(6, Bytes::from_static(b"six")),
+        file.write_at(3, Bytes::from_static(b"two"))
+    );
+    a.unwrap();
+    b.unwrap();
+    let at = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let attributes = Attributes { mode: Some(0o600), modified: Some(at), ..Attributes::none() };
+    let made = file.commit(&CommitOptions { expected_size: Some(9), attributes }).await.unwrap();
+    assert_eq!((made.size, made.modified, made.mode), (9, Some(at), Some(0o600)));
+    assert_eq!(remote.read_to_vec(&p("/g"), 100).await.unwrap(), b"onetwosix");
+    let e = remote.rename(&p("/f"), &p("/g"), Replace::No).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::AlreadyExists);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compression_and_text_and_digests() {
+    let server = start(options()).await;
+    let mut compressed = to(&server, Security::Plain);
+    compressed.compress = true;
+    compressed.ascii = vec!["*.txt".into()];
+    let remote = enter_with(compressed).await;
+    let content = Bytes::from(b"the same again and again\n".repeat(40_000));
+    remote.write_all(&p("/z.bin"), content.clone()).await.unwrap();
+    assert_eq!(remote.read_to_vec(&p("/z.bin"), 4 << 20).await.unwrap(), content);
+    remote.write_all(&p("/empty"), Bytes::new()).await.unwrap();
+    assert!(remote.read_to_vec(&p("/empty"), 10).await.unwrap().is_empty());
+    let sent = remote.session().stats().wire_out.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(sent < 200_000, "{sent} bytes for {}", content.len());
+    assert_eq!(remote.list_all(&p("/")).await.unwrap().len(), 2);
+    for algorithm in [session_core::fs::Algorithm::Sha256, session_core::fs::Algorithm::Crc32] {
+        let mut due = session_core::digest::Hasher::new(algorithm);
+        due.update(&content[10..20]);
+        let got = remote.checksum(&p("/z.bin"), algorithm, 10..20).await.unwrap();
+        assert_eq!(got, due.finish());
+    }
+    remote.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn active_mode_works_where_it_is_allowed_and_says_so_where_not() {
+    let server = start(options()).await;
+    let mut active = to(&server, Security::Plain);
+    active.mode = DataMode::Active;
+    let remote = enter_with(active.clone()).await;
+    let e = remote.write_all(&p("/f"), Bytes::from_static(b"x")).await.unwrap_err();
+    assert!(e.hint().is_some_and(|h| h.contains("passive")), "{e:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_away_is_an_error_that_can_be_retried() {
+    let server = start(options()).await;
+    let remote = enter(&server, Security::Plain).await;
+    remote.write_all(&p("/f"), Bytes::from(vec![1; 8 << 20])).await.unwrap();
+    let file = remote.open(&p("/f"), &OpenOptions::read()).await.unwrap();
+    file.read_into(0, 1000, BytesMut::new()).await.unwrap();
+    for session in server.site.registry.list() {
+        session.cut(Ending::new("enough", Actor::Server));
+    }
+    let mut at = 1000;
+    let e = loop {
+        match file.read_into(at, 1 << 20, BytesMut::new()).await {
+            Ok(got) => {
+                assert!(!got.is_empty(), "a file that was cut short looks whole");
+                at += got.len() as u64;
+            }
+            Err(e) => break e,
+        }
+    };
+    assert_eq!(e.retry(), Retry::AfterReconnect, "{e:#}");
+    // The next call logs in anew.
+    assert_eq!(remote.stat(&p("/f"), Follow::Yes).await.unwrap().size, 8 << 20);
+}
