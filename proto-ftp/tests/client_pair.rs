@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use proto_ftp::client::{DataMode, FtpConnectOptions, FtpRemote, Security, connect};
+use proto_ftp::client::{DataMode, FtpConnectOptions, FtpRemote, Security, connect, copy_between};
 use proto_ftp::server::FtpServerOptions;
 use session_core::auth::Secret;
 use session_core::batch::{Answer, Decider, Query, Unattended};
@@ -345,4 +345,29 @@ async fn a_server_that_goes_away_is_an_error_that_can_be_retried() {
     assert_eq!(e.retry(), Retry::AfterReconnect, "{e:#}");
     // The next call logs in anew.
     assert_eq!(remote.stat(&p("/f"), Follow::Yes).await.unwrap().size, 8 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_copy_between_themselves_where_both_allow_it() {
+    let allowing = || FtpServerOptions { active: true, foreign_data: true, ..options() };
+    let (here, there) = (start(allowing()).await, start(allowing()).await);
+    let (source, target) = (enter(&here, Security::Plain).await, enter(&there, Security::Plain).await);
+    let content = Bytes::from(vec![5; 2_000_000]);
+    source.write_all(&p("/f"), content.clone()).await.unwrap();
+    let before = source.session().stats().wire_in.load(std::sync::atomic::Ordering::Relaxed);
+    let copied = copy_between(&source, &p("/f"), &target, &p("/g")).await.unwrap();
+    assert_eq!(copied.size, content.len() as u64);
+    let after = source.session().stats().wire_in.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(after - before < 10_000, "the content came by here");
+    assert_eq!(target.read_to_vec(&p("/g"), 4 << 20).await.unwrap(), content);
+    let e = copy_between(&source, &p("/missing"), &target, &p("/h")).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFound, "{e:#}");
+    // The default allows nothing of the kind; under TLS it is not tried.
+    let strict = start(options()).await;
+    let e = copy_between(&enter(&strict, Security::Plain).await, &p("/f"), &target, &p("/h")).await;
+    assert!(e.is_err());
+    let secure = start(secured()).await;
+    let secure = enter(&secure, Security::Explicit).await;
+    let e = copy_between(&source, &p("/f"), &secure, &p("/h")).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
 }

@@ -119,9 +119,8 @@ async fn serve(stream: TcpStream, ways: Ways, heard: Arc<Mutex<Vec<String>>>) ->
                 let mut data = listener.accept().await.ok()?.0;
                 say(&mut write, "150 here it comes\r\n".into()).await?;
                 if verb == "STOR" {
-                    let mut sink = Vec::new();
+                    let mut sink = vec![0; ways.sends];
                     if ways.sends > 0 {
-                        sink.resize(ways.sends, 0);
                         let _ = data.read_exact(&mut sink).await;
                     } else {
                         let _ = data.read_to_end(&mut sink).await;

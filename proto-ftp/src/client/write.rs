@@ -250,7 +250,8 @@ impl WriteFile {
             let reply = lease.answer(token).await?;
             if let Some(seen) = seen(&reply) {
                 // Others may append too.
-                if !self.text && !(self.options.append && seen.size > size) {
+                let grew = self.options.append && seen.size > size;
+                if !self.text && !grew {
                     expect(seen.size, Some(size))?;
                 }
                 metadata = if facts.lists_facts() { seen } else { Metadata { size: seen.size, ..metadata } };
