@@ -51,7 +51,9 @@ pub(super) struct Learned {
     pub(super) tls_words: Option<String>,
     /// EPSV does not work here.
     pub(super) no_epsv: bool,
-    /// Sessions of TLS 1.3 ran out: the next login speaks TLS 1.2.
+    /// Logins whose sessions of TLS 1.3 were used up.
+    pub(super) dry: u32,
+    /// Sessions of TLS 1.3 run out: the next login speaks TLS 1.2, where the options allow it.
     pub(super) only_tls12: bool,
     /// Compression was agreed on.
     pub(super) compressed: bool,

@@ -26,6 +26,8 @@ use crate::wire::reply::Reply;
 const FRESH: Duration = Duration::from_secs(5);
 /// How long the server's own words are waited for when the data connection broke.
 const WORDS: Duration = Duration::from_secs(5);
+/// Logins whose TLS sessions were used up before the next ones speak TLS 1.2.
+const DRY: u32 = 2;
 /// How long a server may take to hear ABOR while data flows.
 const HEARD: Duration = Duration::from_secs(2);
 /// How long the final reply may take beyond the usual: the server may be publishing a large file.
@@ -65,7 +67,12 @@ impl Transfer {
     pub(super) async fn open(pool: &std::sync::Arc<Pool>, ask: &Ask) -> Result<Transfer> {
         let mut lease = pool.lease().await?;
         if !lease.fresh && lease.tls.as_ref().is_some_and(|t| t.tickets() == Some(0)) {
-            // Nothing is left to be resumed: servers that want that would refuse.
+            // Nothing is left to be resumed: servers that want that would refuse. Where this happens again the
+            // server gives no tickets with data connections (ProFTPD), and TLS 1.2 serves better.
+            pool.dialer.learned(|l| {
+                l.dry += 1;
+                l.only_tls12 |= l.dry > DRY;
+            });
             lease.hang_up();
             lease = pool.lease().await?;
         }
