@@ -176,6 +176,7 @@ impl StagingArea {
                     exclusive: false,
                     was_parked: true,
                     forgotten: false,
+                    outdated: false,
                     copied: false,
                     own_mode: false,
                     changing: Changing::default(),
@@ -341,6 +342,7 @@ impl StagingArea {
             exclusive: new.exclusive,
             was_parked: false,
             forgotten: false,
+            outdated: false,
             copied: new.copied,
             own_mode: false,
             changing,
@@ -467,6 +469,7 @@ impl StagingArea {
             let mut table = self.table();
             if result.is_ok() {
                 self.supersede(&mut table, serial);
+                table.outdate(serial);
                 table.remove(serial);
             } else if let Some(slot) = table.get_mut(serial)
                 && let State::Open { handles, sealing, .. } = &mut slot.state
@@ -559,19 +562,20 @@ impl StagingArea {
     fn park(&self, table: &mut Table, serial: Serial) {
         let Some(slot) = table.get_mut(serial) else { return };
         let State::Open { body, .. } = &slot.state else { return };
-        let (size, room, touched) = {
+        let (size, room, touched, lacked_room) = {
             let progress = body.progress();
             slot.own_mode = progress.own_mode;
-            (progress.arrived(), progress.size(), progress.touched)
+            (progress.arrived(), progress.size(), progress.touched, progress.lacked_room)
         };
-        // Nothing to continue from: keeping it would only hide the published file.
-        let worth_keeping = slot.was_parked || (touched && size > 0);
+        // Nothing to continue from: keeping it would only hide the published file. What found the disk full
+        // would keep it full.
+        let worth_keeping = (slot.was_parked || (touched && size > 0)) && !lacked_room;
         let unwanted = match self.policy.parking {
             Parking::Keep => slot.overwrites && slot.owner.shared,
             Parking::Discard => true,
             Parking::Publish => false,
         };
-        if slot.fate != Fate::Live || slot.forgotten || !worth_keeping || unwanted {
+        if slot.fate != Fate::Live || slot.forgotten || slot.outdated || !worth_keeping || unwanted {
             table.discard(serial);
             return;
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::Owner;
 use super::finish::finish;
 use super::progress::Progress;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::fs::{File, StageId};
 use crate::metadata::{Attributes, FileType, Metadata};
 use crate::path::VPath;
@@ -56,7 +56,10 @@ impl Body {
                     (Some(turn), end)
                 }
             };
-            this.file.write_at(at, data).await?;
+            if let Err(e) = this.file.write_at(at, data).await {
+                this.progress().lacked_room |= e.kind() == ErrorKind::NoSpace;
+                return Err(e);
+            }
             this.progress().wrote(at, len);
             Ok(())
         })
@@ -145,6 +148,9 @@ pub(super) struct Slot {
     pub(super) was_parked: bool,
     /// Its owner will not come back: it is not kept.
     pub(super) forgotten: bool,
+    /// Its owner published something at its path after it was opened: nobody looks at it any more, and it
+    /// is not kept. If it is committed all the same, it is the last to commit.
+    pub(super) outdated: bool,
     /// It began as a copy of the published file.
     pub(super) copied: bool,
     /// Mode or owner were set on purpose before it was parked.
@@ -249,7 +255,19 @@ impl Table {
         there.filter(|s| self.slots.get(s).is_some_and(|slot| slot.owner == *owner)).collect()
     }
 
-    /// The entry that `owner` sees at `path`: the newest open one, else the newest parked one, unless it
+    /// What is at the path of `serial` and was opened before it, by its owner, is outdated.
+    pub(super) fn outdate(&mut self, serial: Serial) {
+        let Some(slot) = self.slots.get(&serial) else { return };
+        let (owner, path) = (slot.owner.clone(), slot.path.clone());
+        for older in self.own(&owner, &path).into_iter().take_while(|older| *older != serial) {
+            if let Some(slot) = self.slots.get_mut(&older) {
+                slot.outdated = true;
+            }
+        }
+    }
+
+    /// The entry that `owner` sees at `path`: the newest open one that is not outdated, else the newest
+    /// parked one, unless it
     /// stands above a published file for longer than `keep_overwrites`.
     pub(super) fn seen(
         &self,
@@ -262,6 +280,7 @@ impl Table {
         for serial in self.paths.get(path)?.iter().rev() {
             let Some(slot) = self.slots.get(serial).filter(|slot| slot.owner == *owner) else { continue };
             match &slot.state {
+                State::Open { .. } if slot.outdated => {}
                 State::Open { .. } => return Some((*serial, slot)),
                 State::Parked(kept) => {
                     if parked.is_none() && !slot.shadow_is_over(kept, now, keep_overwrites) {

@@ -8,6 +8,7 @@ cases! {
     an_exclusive_open_fails_where_a_file_stands_at_open_or_at_commit
     the_first_ending_wins_and_waits_for_calls_in_flight
     a_drop_parks_at_once_and_the_upload_goes_on
+    what_was_left_open_does_not_hide_what_was_published_since
     an_append_continues_at_the_received_size
     a_resume_never_begins_above_a_hole
     an_abort_leaves_the_old_content_and_nothing_staged
@@ -235,6 +236,49 @@ async fn a_commit_that_fails_leaves_the_upload_to_be_parked() {
     b.mine.create_dir(&p("/d"), &Attributes::none()).await.unwrap();
     assert_eq!(commit(&open(&b.mine, "/d/f", resume()).await.unwrap()).await.unwrap().size, 3);
     assert_eq!(b.staged().await, 1);
+}
+
+async fn what_was_left_open_does_not_hide_what_was_published_since(new: Make) {
+    let b = new();
+    b.put("/f", "old").await;
+    // A connection that is lost, and the server has not noticed yet; meanwhile its client tries again.
+    let lost = create(&b.mine, "/f").await;
+    write(&lost, 0, "ne").await;
+    let again = create(&b.again, "/f").await;
+    write(&again, 0, "newer").await;
+    commit(&again).await.unwrap();
+    assert_eq!(size(&b.again, "/f").await, Some(5));
+    assert_eq!(read(&b.again, "/f").await.unwrap(), "newer");
+    drop(lost);
+    assert_eq!(read(&b.mine, "/f").await.unwrap(), "newer");
+    assert_eq!(b.staged().await, 0);
+    // Who does commit later is the last, as on any disk.
+    let slow = create(&b.mine, "/f").await;
+    write(&slow, 0, "slow").await;
+    let quick = create(&b.again, "/f").await;
+    write(&quick, 0, "quick").await;
+    commit(&quick).await.unwrap();
+    commit(&slow).await.unwrap();
+    assert_eq!(read(&b.other, "/f").await.unwrap(), "slow");
+}
+
+#[tokio::test]
+async fn what_found_the_disk_full_does_not_keep_its_room() {
+    let store = Arc::new(Little::new());
+    let b = Bench::over(Arc::clone(&store) as _, StagingPolicy::default());
+    b.put("/f", "old").await;
+    store.fill(5);
+    let file = create(&b.mine, "/f").await;
+    write(&file, 0, "four").await;
+    assert_eq!(kind(file.write_at(4, Bytes::from_static(b"more")).await), ErrorKind::NoSpace);
+    // However it ends: given up by its client, or lost with the connection.
+    drop(file);
+    assert_eq!(read(&b.mine, "/f").await.unwrap(), "old");
+    let begin = std::time::Instant::now();
+    while b.staged().await != 0 {
+        assert!(begin.elapsed() < Duration::from_secs(5), "the room is not given back");
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn nothing_is_published_after_the_cut(new: Make) {

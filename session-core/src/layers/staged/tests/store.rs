@@ -38,6 +38,8 @@ struct Tree {
     fail_publish: Option<ErrorKind>,
     publishes: usize,
     slow: usize,
+    /// The size beyond which files find no room.
+    room: Option<usize>,
 }
 
 pub(in crate::layers) struct Little {
@@ -71,6 +73,11 @@ impl Little {
     /// Writes take this many steps from now on.
     pub(in crate::layers) fn slow_writes(&self, steps: usize) {
         self.tree().slow = steps;
+    }
+
+    /// Files beyond this size find no room from now on.
+    pub(in crate::layers) fn fill(&self, room: usize) {
+        self.tree().room = Some(room);
     }
 
     /// Takes a directory away with all that is published in it, behind everybody's back.
@@ -377,9 +384,12 @@ impl File for Open {
         for _ in 0..steps {
             yield_now().await;
         }
+        let end = offset as usize + data.len();
+        if self.tree.lock().unwrap().room.is_some_and(|room| end > room) {
+            return Err(ErrorKind::NoSpace.into());
+        }
         {
             let mut content = self.changed();
-            let end = offset as usize + data.len();
             if content.data.len() < end {
                 content.data.resize(end, 0);
             }
