@@ -42,7 +42,7 @@ suite! { "concurrency";
         }
     }
     /// Of many who create the same file exclusively, one does.
-    one_exclusive_creation_wins(b) needs |_, _| true => {
+    one_exclusive_creation_wins(b) needs |_, p| p.exclusive_creation => {
         let done = race(b, 12, |fs, root, i| async move {
             let options = OpenOptions { exclusive: true, ..OpenOptions::create() };
             let file = fs.open(&root.join("f")?, &options).await?;

@@ -110,8 +110,14 @@ pub struct Profile {
     pub byte_names: bool,
     /// Names may hold control characters, and spaces at their ends.
     pub awkward_names: bool,
+    /// Names may hold ends of lines.
+    pub line_ends: bool,
     /// Names that differ in Unicode normalisation are different names.
     pub normal_forms: bool,
+    /// Bytes that were written are still on their way, and nothing but the end of the file waits for them.
+    pub arrives_later: bool,
+    /// A file can be created only if it is not there, in one step.
+    pub exclusive_creation: bool,
     /// A hole in a file costs nothing, so that very large files can be tried.
     pub sparse: bool,
     /// Also what takes long: directories of 100,000 entries.
@@ -133,7 +139,10 @@ impl Profile {
             infers_kinds: false,
             byte_names: true,
             awkward_names: true,
+            line_ends: true,
             normal_forms: true,
+            arrives_later: false,
+            exclusive_creation: true,
             sparse: true,
             thorough: false,
         }

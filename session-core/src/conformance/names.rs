@@ -59,6 +59,9 @@ mod needs {
     pub(super) fn bytes(_: &Capabilities, p: &Profile) -> bool {
         p.awkward_names && p.byte_names
     }
+    pub(super) fn lines(_: &Capabilities, p: &Profile) -> bool {
+        p.awkward_names && p.line_ends
+    }
     pub(super) fn long(c: &Capabilities, _: &Profile) -> bool {
         c.max_name >= 255
     }
@@ -116,8 +119,8 @@ lives! {
     no_break_space any "a\u{a0}b".as_bytes();
     byte_order_mark any "\u{feff}a".as_bytes();
     last_code_point any "\u{10ffff}".as_bytes();
-    newline awkward b"a\nb";
-    carriage_return awkward b"a\r\nb";
+    newline lines b"a\nb";
+    carriage_return lines b"a\r\nb";
     tab awkward b"a\tb";
     bell_and_escape awkward b"\x07\x1b[31m";
     delete awkward b"a\x7f";
@@ -163,7 +166,8 @@ suite! { "names";
     }
     /// Many awkward names together in one directory are all listed, each once.
     all_together(b) needs |_, p| p.awkward_names => {
-        let mut names: Vec<Vec<u8>> = (1..=127u8).filter(|x| *x != b'/').map(|x| vec![b'n', x]).collect();
+        let fits = |x: &u8| *x != b'/' && (b.profile.line_ends || !matches!(x, b'\r' | b'\n'));
+        let mut names: Vec<Vec<u8>> = (1..=127u8).filter(fits).map(|x| vec![b'n', x]).collect();
         for name in &names {
             b.file(name, name).await?;
         }
