@@ -305,3 +305,18 @@ async fn hooks_see_commands_without_secrets_and_may_refuse_them() {
     assert!(client.command("PWD", 550).await.ends_with("you know where"));
     client.command("NOOP", 200).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_of_many_pages_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..5000 {
+        std::fs::write(dir.path().join(format!("file-{n}")), "").unwrap();
+    }
+    let store = session_core::store::local::LocalStore::open(dir.path(), Default::default()).unwrap();
+    let server = start_site(options(), TestSite::over("disk", Arc::new(store))).await;
+    let mut client = server.log_in().await;
+    for (command, lines) in [("MLSD", 5001), ("NLST", 5000), ("LIST", 5000), ("NLST *9", 500)] {
+        let all = client.get(command).await;
+        assert_eq!(all.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count(), lines, "{command}");
+    }
+}

@@ -10,6 +10,7 @@ use proto_ftp::server::FtpServerOptions;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use session_core::net::server_tls::{ClientCertificates, ServerTls, ServerTlsOptions, self_signed};
 use session_core::session::Protocol;
 use support::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -63,6 +64,24 @@ fn connector(version: &'static SupportedProtocolVersion) -> TlsConnector {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody))
         .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// A client that shows a certificate of this authority.
+fn with_certificate(issuer: &rcgen::Issuer<'_, rcgen::KeyPair>) -> TlsConnector {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["client.example".to_owned()]).unwrap();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_client_auth_cert(vec![certificate.der().clone()], key)
+        .unwrap();
     TlsConnector::from(Arc::new(config))
 }
 
@@ -231,4 +250,49 @@ async fn implicit_tls_and_a_reload_under_way() {
     let data = tls.connect(name(), data).await.unwrap();
     assert!(drained(data).await.1);
     client.expect(226).await;
+}
+
+#[tokio::test]
+async fn clients_show_the_same_certificate_on_both_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    let file = dir.path().join("ca.pem");
+    std::fs::write(&file, authority.pem()).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    let files = self_signed(dir.path(), &["localhost".to_owned()]).unwrap();
+    let with = |client_certificates| {
+        let options =
+            ServerTlsOptions { certificates: vec![files.clone()], client_certificates, ..Default::default() };
+        let tls = Some(ServerTls::new(options).unwrap());
+        FtpServerOptions { tls, require_session_reuse: false, ..support::options() }
+    };
+
+    let server = start(with(ClientCertificates::Require(file.clone()))).await;
+    let mut plain = server.connect().await;
+    plain.command("AUTH TLS", 234).await;
+    // Of TLS 1.3 a client learns only afterwards that it was refused.
+    if let Ok(stream) = connector(&rustls::version::TLS13).connect(name(), plain.stream).await {
+        assert!(Client::new(stream).line().await.is_none());
+    }
+    let (ours, theirs) = (with_certificate(&issuer), with_certificate(&issuer));
+    let mut client = log_in(&server, &ours).await;
+    client.command("MKD d", 257).await;
+    for (connector, code) in [(&ours, 226), (&theirs, 522)] {
+        let data = client.data().await;
+        client.command("LIST", 150).await;
+        let data = connector.connect(name(), data).await.unwrap();
+        assert_eq!(drained(data).await.0.is_empty(), code != 226);
+        client.expect(code).await;
+    }
+
+    let server = start(with(ClientCertificates::Allow(file))).await;
+    let nobody = connector(&rustls::version::TLS13);
+    let mut client = log_in(&server, &nobody).await;
+    let data = client.data().await;
+    client.command("LIST", 150).await;
+    let _ = theirs.connect(name(), data).await.map(drained);
+    client.expect(522).await;
 }

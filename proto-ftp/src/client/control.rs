@@ -33,6 +33,15 @@ pub(super) enum Wire {
 }
 
 impl Wire {
+    /// The socket below, while there is one.
+    pub(super) fn socket(&self) -> Option<&tokio::net::TcpStream> {
+        match self {
+            Wire::Gone => None,
+            Wire::Plain(stream) => Some(stream.socket()),
+            Wire::Tls(stream) => Some(stream.get_ref().0.socket()),
+        }
+    }
+
     /// TLS in words.
     pub(super) fn tls_words(&self) -> Option<String> {
         match self {

@@ -5,13 +5,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use futures_util::FutureExt as _;
+use rustix::net::sockopt::set_socket_linger;
 use session_core::error::{Error, ErrorKind, Result, Retry};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::control::Wire;
 use super::login::Dialer;
@@ -50,8 +52,24 @@ fn corrupt(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, e)
 }
 
+/// Connects. An upload is reset, whenever it is dropped before its [`Data::end`]: the server must not take
+/// what has arrived, or nothing at all, for the whole file.
+async fn reach(address: SocketAddr, uploads: bool) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if uploads {
+        set_socket_linger(&socket, Some(Duration::ZERO))?;
+    }
+    socket.connect(address).await
+}
+
 /// Opens it, with TLS where the login has it.
-pub(super) async fn open(way: Way, dialer: &Dialer, tls: Option<TlsLogin>, compressed: bool) -> Result<Data> {
+pub(super) async fn open(
+    way: Way,
+    dialer: &Dialer,
+    tls: Option<TlsLogin>,
+    compressed: bool,
+    uploads: bool,
+) -> Result<Data> {
     let timeout = dialer.options.timeout;
     let late = || {
         Error::new(ErrorKind::TimedOut)
@@ -60,7 +78,7 @@ pub(super) async fn open(way: Way, dialer: &Dialer, tls: Option<TlsLogin>, compr
     };
     let opening = async {
         let stream = match way {
-            Way::To(address) => TcpStream::connect(address).await.map_err(|e| {
+            Way::To(address) => reach(address, uploads).await.map_err(|e| {
                 let words = format!("the data connection to {address} fails: {e}");
                 Error::from(e)
                     .with_detail(words)
@@ -71,14 +89,16 @@ pub(super) async fn open(way: Way, dialer: &Dialer, tls: Option<TlsLogin>, compr
                 let (stream, from) = listener.accept().await?;
                 // Anybody may find the port; only the server is let in.
                 if from.ip().to_canonical() == server.ip().to_canonical() {
+                    if uploads {
+                        set_socket_linger(&stream, Some(Duration::ZERO)).map_err(io::Error::from)?;
+                    }
                     break stream;
                 }
                 tracing::warn!(%from, "a data connection that is not the server's was refused");
             },
         };
         let _ = stream.set_nodelay(true);
-        let session = std::sync::Arc::clone(&dialer.session);
-        let stream = CutStream::new(stream, session, dialer.cut.clone(), Some(timeout));
+        let stream = CutStream::new(stream, dialer, Some(timeout))?;
         let wire = match tls {
             None => Wire::Plain(stream),
             Some(login) => Wire::Tls(Box::new(login.connect(stream).await.map_err(Error::from)?)),
@@ -166,6 +186,9 @@ impl Data {
             }
         }
         self.wire.flush().await?;
+        if let Some(socket) = self.wire.socket() {
+            set_socket_linger(socket, None)?;
+        }
         self.wire.shutdown().await
     }
 

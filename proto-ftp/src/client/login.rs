@@ -24,7 +24,7 @@ use super::features::Facts;
 use super::machine::{Command, text_of};
 use super::options::{Encoding, Family, FtpConnectOptions, Security};
 use super::refine::error_of;
-use super::stream::CutStream;
+use super::stream::{CutStream, Sockets};
 use crate::wire::reply::Reply;
 
 /// What every login of one remote shares.
@@ -38,6 +38,8 @@ pub(super) struct Dialer {
     pub(super) facts: OnceLock<Facts>,
     /// What was learned on the way.
     pub(super) learned: Mutex<Learned>,
+    /// What the cut ends.
+    pub(super) sockets: Arc<Sockets>,
 }
 
 /// What is learned while working, for the next connection.
@@ -61,6 +63,12 @@ pub(super) struct Learned {
     pub(super) time_offset: Option<i32>,
 }
 
+impl Drop for Dialer {
+    fn drop(&mut self) {
+        self.cut.cancel();
+    }
+}
+
 impl Dialer {
     pub(super) async fn new(options: FtpConnectOptions, session: Arc<Session>) -> Result<Dialer> {
         let tls = if options.security == Security::Plain {
@@ -74,6 +82,12 @@ impl Dialer {
         };
         let password = Mutex::new(options.password.clone());
         let cut = session.cancel_token().child_token();
+        let sockets = Arc::<Sockets>::default();
+        let (ended, to_end) = (cut.clone(), Arc::clone(&sockets));
+        tokio::spawn(async move {
+            ended.cancelled().await;
+            to_end.end();
+        });
         let learned = Learned { time_offset: options.time_offset, ..Learned::default() };
         Ok(Dialer {
             options,
@@ -84,6 +98,7 @@ impl Dialer {
             password,
             facts: OnceLock::new(),
             learned: Mutex::new(learned),
+            sockets,
         })
     }
 
@@ -121,7 +136,7 @@ impl Dialer {
 
     async fn enter(&self, decider: Option<&dyn Decider>) -> Result<Control, Refused> {
         let stream = self.dial().await.map_err(Refused::Error)?;
-        let stream = CutStream::new(stream, Arc::clone(&self.session), self.cut.clone(), None);
+        let stream = CutStream::new(stream, self, None).map_err(|e| Refused::Error(e.into()))?;
         let (mut control, greeting) =
             Control::new(stream, Arc::clone(&self.session), self.options.timeout).map_err(Refused::Error)?;
         if self.options.security == Security::Implicit {

@@ -265,6 +265,10 @@ impl Drop for Lease {
 
 /// First the connection, then the right to take one: whoever waits for it finds it.
 fn give_back(pool: &Arc<Pool>, control: Control, permit: OwnedSemaphorePermit) {
-    lock(&pool.idle).push(control);
+    let mut idle = lock(&pool.idle);
+    if !pool.closed.load(Ordering::Acquire) {
+        idle.push(control);
+    }
+    drop(idle);
     drop(permit);
 }

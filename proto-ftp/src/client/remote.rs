@@ -592,7 +592,18 @@ impl Filesystem for FtpRemote {
             return Err(Error::unsupported(OperationKind::SetAttributes)
                 .with_detail("FTP cannot change a link itself"));
         }
-        self.0.set(path, attributes).await
+        let e = match self.0.set(path, attributes).await {
+            Err(e) if e.wire().is_some_and(|w| w.code == 550) => e,
+            done => return done,
+        };
+        // Some servers (vsftpd, pyftpdlib) set times of files only.
+        let times_alone = *attributes == Attributes { mode: None, ..attributes.clone() };
+        match self.0.look(path, Follow::Yes).await {
+            Ok(m) if m.is_dir() && times_alone => Err(Error::unsupported(OperationKind::SetAttributes)
+                .with_detail("the server sets no times of directories")
+                .with_source(e)),
+            _ => Err(e),
+        }
     }
 
     async fn copy(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {

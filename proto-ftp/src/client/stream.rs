@@ -1,15 +1,16 @@
 //! A socket that ends the instant its session is cut, counts, and gives up on a peer that stands still.
 //!
 //! Once its token is cancelled every read and write answers `ConnectionAborted`, and one that waits is
-//! woken. Bytes are counted as `wire_in` and `wire_out`. TLS lies above it, so that the cut needs nobody's
+//! woken; [`Sockets`] ends those that somebody holds and nobody reads. Bytes are counted as `wire_in` and `wire_out`. TLS lies above it, so that the cut needs nobody's
 //! consent. A read or write that waits longer than `patience` answers `TimedOut`; control connections set
 //! none and have their own time-outs.
 
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,8 +20,38 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::login::Dialer;
+
+/// The sockets of a remote. Whoever holds a file that is open keeps a socket that nothing looks at.
+#[derive(Debug, Default)]
+pub(super) struct Sockets(Mutex<Vec<Weak<OwnedFd>>>);
+
+impl Sockets {
+    /// Notes a socket, for as long as what it answers is kept.
+    fn add(&self, socket: &TcpStream) -> io::Result<Arc<OwnedFd>> {
+        let handle = Arc::new(socket.as_fd().try_clone_to_owned()?);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() == all.capacity() {
+            all.retain(|socket| socket.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(&handle));
+        Ok(handle)
+    }
+
+    /// Ends every socket, whoever holds it.
+    pub(super) fn end(&self) {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for socket in all.iter().filter_map(Weak::upgrade) {
+            // One that the peer has closed already needs no ending.
+            let _ = rustix::net::shutdown(&*socket, rustix::net::Shutdown::Both);
+        }
+    }
+}
+
 pub(super) struct CutStream {
     inner: TcpStream,
+    /// What [`Sockets`] knows it by.
+    _known: Arc<OwnedFd>,
     session: Arc<Session>,
     cut: CancellationToken,
     cutting: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -33,20 +64,18 @@ fn aborted() -> io::Error {
 }
 
 impl CutStream {
-    pub(super) fn new(
-        inner: TcpStream,
-        session: Arc<Session>,
-        cut: CancellationToken,
-        patience: Option<Duration>,
-    ) -> Self {
-        CutStream {
+    /// Errors: no descriptor is left.
+    pub(super) fn new(inner: TcpStream, dialer: &Dialer, patience: Option<Duration>) -> io::Result<Self> {
+        let cut = dialer.cut.clone();
+        Ok(CutStream {
+            _known: dialer.sockets.add(&inner)?,
             inner,
-            session,
+            session: Arc::clone(&dialer.session),
             cutting: Box::pin(cut.clone().cancelled_owned()),
             cut,
             patience: patience.map(|p| (p, Box::pin(tokio::time::sleep(p)))),
             waiting: false,
-        }
+        })
     }
 
     pub(super) fn socket(&self) -> &TcpStream {

@@ -53,11 +53,13 @@ pub(super) struct Ask {
     pub(super) first: Option<Command>,
     /// A question that is asked along the way.
     pub(super) probe: Option<Command>,
+    /// The data goes to the server.
+    pub(super) uploads: bool,
 }
 
 impl Ask {
     pub(super) fn new(command: Command) -> Self {
-        Ask { command, from: 0, text: false, first: None, probe: None }
+        Ask { command, from: 0, text: false, first: None, probe: None, uploads: false }
     }
 }
 
@@ -65,17 +67,7 @@ impl Transfer {
     /// Begins one on a connection of the pool. An idle connection may have ended unnoticed, or have used up
     /// the TLS sessions that the server wants resumed: then once more on another one; nothing was moved yet.
     pub(super) async fn open(pool: &std::sync::Arc<Pool>, ask: &Ask) -> Result<Transfer> {
-        let mut lease = pool.lease().await?;
-        if !lease.fresh && lease.tls.as_ref().is_some_and(|t| t.tickets() == Some(0)) {
-            // Nothing is left to be resumed: servers that want that would refuse. Where this happens again the
-            // server gives no tickets with data connections (ProFTPD), and TLS 1.2 serves better.
-            pool.dialer.learned(|l| {
-                l.dry += 1;
-                l.only_tls12 |= l.dry > DRY;
-            });
-            lease.hang_up();
-            lease = pool.lease().await?;
-        }
+        let lease = Self::lease(pool).await?;
         let fresh = lease.fresh;
         let e = match Self::begin(lease, ask).await {
             Err(e) => e,
@@ -85,9 +77,26 @@ impl Transfer {
         let stale = !fresh && e.kind() == ErrorKind::Disconnected && matches!(code, None | Some(421));
         let unresumed = code == Some(522) && pool.dialer.learned(|l| l.only_tls12);
         if stale || unresumed {
-            return Self::begin(pool.lease().await?, ask).await;
+            return Self::begin(Self::lease(pool).await?, ask).await;
         }
         Err(e)
+    }
+
+    /// A connection with something left to be resumed: servers that want that would refuse the others.
+    async fn lease(pool: &std::sync::Arc<Pool>) -> Result<Lease> {
+        loop {
+            let lease = pool.lease().await?;
+            if lease.fresh || lease.tls.as_ref().is_none_or(|t| t.tickets() != Some(0)) {
+                return Ok(lease);
+            }
+            // Where this happens again the server gives no tickets with data connections (ProFTPD), and TLS
+            // 1.2 serves better.
+            pool.dialer.learned(|l| {
+                l.dry += 1;
+                l.only_tls12 |= l.dry > DRY;
+            });
+            lease.hang_up();
+        }
     }
 
     /// Begins one. Errors: the server's refusal, or why there is no data connection.
@@ -118,7 +127,7 @@ impl Transfer {
         let compressed = dialer.learned(|l| l.compressed);
         let tls = lease.tls.clone();
         let dry = tls.as_ref().is_some_and(|t| t.tickets() == Some(0));
-        let opening = data::open(way, dialer, tls, compressed);
+        let opening = data::open(way, dialer, tls, compressed, ask.uploads);
         let mut opening = std::pin::pin!(opening);
         let mut opened: Option<Result<Data>> = None;
         let first = {

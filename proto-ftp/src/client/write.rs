@@ -126,7 +126,7 @@ impl WriteFile {
         let asks = verb == "STOR" && self.existed.is_none() && !self.options.attributes.is_empty();
         let look = if self.remote.facts().lists_facts() { "MLST" } else { "SIZE" };
         let probe = if asks { Some(Command::with(look, self.remote.wire_path(&self.path)?)) } else { None };
-        let ask = Ask { text: self.text, probe, ..Ask::new(command) };
+        let ask = Ask { text: self.text, probe, uploads: true, ..Ask::new(command) };
         match Transfer::open(&self.remote.pool, &ask).await {
             Err(e) => Err(self.remote.why_not_stored(&self.path, e).await),
             begun => begun.map(Box::new),
@@ -195,6 +195,8 @@ impl WriteFile {
         let state = std::mem::replace(&mut inner.state, State::Ended);
         let transfer = match state {
             State::Open(transfer) => transfer,
+            // Nothing is added, but what a server kept of an earlier upload is published.
+            State::Untouched if self.options.create => self.begin("APPE").await?,
             State::Untouched => {
                 expect(inner.base, options.expected_size)?;
                 if !attributes.is_empty() {

@@ -163,7 +163,7 @@ pub(super) struct Data {
     next: Next,
 }
 
-fn refused(code: u16, kind: ErrorKind, words: &'static str) -> Fault {
+pub(super) fn refused(code: u16, kind: ErrorKind, words: &'static str) -> Fault {
     Fault::with_code(code, Error::new(kind).with_detail(words))
 }
 
@@ -282,7 +282,7 @@ impl Data {
     }
 
     /// The connection that was prepared, under TLS with `guard`. Errors have their codes: 425, 522.
-    pub(super) async fn connect(&mut self, guard: Option<&Guard>) -> Result<DataStream, Fault> {
+    pub(super) async fn connect(&mut self, guard: Option<&Guard>, upload: bool) -> Result<DataStream, Fault> {
         let stream = match std::mem::replace(&mut self.next, Next::None) {
             Next::None => return Err(refused(425, ErrorKind::TimedOut, "the port was given up, ask anew")),
             Next::Active(to) => self.make(to).await?,
@@ -301,7 +301,7 @@ impl Data {
         let Some(guard) = guard else { return Ok(DataStream::new(Inner::Plain(counted))) };
         let _ = counted.stream().set_nodelay(true);
         let acceptor = TlsAcceptor::from(Arc::clone(&guard.config));
-        let shake = acceptor.accept(counted);
+        let shake = acceptor.accept(Holding::new(counted, upload));
         let tls = tokio::time::timeout(self.options.data_time, shake)
             .await
             .map_err(|_| refused(425, ErrorKind::TimedOut, "the TLS handshake of the data took too long"))?
@@ -375,8 +375,9 @@ impl Data {
 
 /// Ends a connection that is not wanted so that its client gets to read why on the control connection: a
 /// reset while it sends would be all that it sees.
-async fn dismiss(mut stream: TlsStream<Counted>) {
+async fn dismiss(mut stream: TlsStream<Holding>) {
     let polite = async {
+        stream.get_mut().0.release().await?;
         stream.shutdown().await?;
         let mut left = DISMISSED;
         let mut buf = vec![0; 16 * 1024];
@@ -391,9 +392,95 @@ async fn dismiss(mut stream: TlsStream<Counted>) {
     let _ = tokio::time::timeout(Duration::from_secs(1), polite).await;
 }
 
+/// The socket of a data connection below TLS. While a client uploads nothing is sent to it but the
+/// handshake: tickets of TLS 1.3 wait for the end. Clients that only send close without reading, and the
+/// system answers unread bytes with a reset that takes what is still on its way to us (RFC 2525, 2.17).
+struct Holding {
+    inner: Counted,
+    /// Tickets that wait; `None` where nothing has to.
+    held: Option<Vec<u8>>,
+    /// Whether something was read since the last write: what is written next answers it.
+    answers: bool,
+}
+
+/// The first byte of a record of TLS that is encrypted: behind an answer to the client's last flight, it can
+/// only be a ticket (RFC 8446, sections 4.6.1 and 5.1).
+const ENCRYPTED: u8 = 23;
+
+impl Holding {
+    fn new(inner: Counted, holds: bool) -> Self {
+        Holding { inner, held: holds.then(Vec::new), answers: false }
+    }
+
+    /// Sends what was held, and holds no more.
+    async fn release(&mut self) -> io::Result<()> {
+        match self.held.take() {
+            Some(held) if !held.is_empty() => self.inner.write_all(&held).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps `buf` if it has to wait.
+    fn keeps(&mut self, buf: &[u8]) -> bool {
+        let first = std::mem::take(&mut self.answers);
+        let Some(held) = &mut self.held else { return false };
+        let keeps = !held.is_empty() || first && buf.first() == Some(&ENCRYPTED);
+        if keeps {
+            held.extend_from_slice(buf);
+        }
+        keeps
+    }
+}
+
+impl AsyncRead for Holding {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let had = buf.filled().len();
+        let done = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.answers |= buf.filled().len() > had;
+        done
+    }
+}
+
+impl AsyncWrite for Holding {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.keeps(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.held.is_none() {
+            return Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        }
+        let first = bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b);
+        self.poll_write(cx, first)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
 enum Inner {
     Plain(Counted),
-    Tls(Box<TlsStream<Counted>>),
+    Tls(Box<TlsStream<Holding>>),
 }
 
 /// A data connection. Dropped before [`DataStream::finish`] it is reset.
@@ -418,13 +505,14 @@ impl DataStream {
     fn socket(&self) -> &TcpStream {
         match &self.inner {
             Inner::Plain(stream) => stream.stream(),
-            Inner::Tls(stream) => stream.get_ref().0.stream(),
+            Inner::Tls(stream) => stream.get_ref().0.inner.stream(),
         }
     }
 
     /// All went well: under TLS this is said (close_notify).
     pub(super) async fn finish(mut self) -> io::Result<()> {
         if let Inner::Tls(stream) = &mut self.inner {
+            stream.get_mut().0.release().await?;
             stream.shutdown().await?;
         }
         self.well = true;

@@ -339,10 +339,10 @@ impl Driver {
             self.machine.complete(Err(Error::new(ErrorKind::Internal).into()));
             return Ok(());
         };
-        let abort = CancellationToken::new();
+        let (abort, gone) = (CancellationToken::new(), CancellationToken::new());
         let pace = (self.options.data_time, self.options.minimum_rate);
         let result = {
-            let work = opened.run(&mut self.data, self.guard.clone(), pace, abort.clone());
+            let work = opened.run(&mut self.data, self.guard.clone(), pace, abort.clone(), gone.clone());
             let mut work = Box::pin(work);
             // A small file is through before anybody has to wait; its replies leave together.
             match poll_immediate(&mut work).await {
@@ -353,6 +353,7 @@ impl Driver {
                         options: &self.options,
                         machine: &mut self.machine,
                         abort: &abort,
+                        gone: &gone,
                     };
                     beside.until(work, control).await?
                 }
@@ -403,12 +404,16 @@ impl Driver {
     }
 }
 
+/// How much later than the end of its control connection a client's data connection may come.
+const LATE: Duration = Duration::from_secs(1);
+
 /// The control connection while a transfer runs.
 struct Beside<'a> {
     session: &'a Arc<Session>,
     options: &'a FtpServerOptions,
     machine: &'a mut Machine,
     abort: &'a CancellationToken,
+    gone: &'a CancellationToken,
 }
 
 impl Beside<'_> {
@@ -417,7 +422,10 @@ impl Beside<'_> {
         mut work: std::pin::Pin<Box<impl Future<Output = T>>>,
         control: &mut Control,
     ) -> std::io::Result<T> {
-        let Beside { session, options, machine, abort } = self;
+        let Beside { session, options, machine, abort, gone } = self;
+        let late = tokio::time::sleep(LATE);
+        tokio::pin!(late);
+        let mut ended = false;
         loop {
             while let Some(output) = machine.poll() {
                 match output {
@@ -448,8 +456,11 @@ impl Beside<'_> {
                     // A client that is gone may have sent all the same: the data connection tells.
                     if matches!(read, Ok(0) | Err(_)) {
                         machine.end_of_input();
+                        ended = true;
+                        late.as_mut().reset(tokio::time::Instant::now() + LATE);
                     }
                 }
+                () = &mut late, if ended && !gone.is_cancelled() => gone.cancel(),
             }
         }
     }

@@ -159,7 +159,8 @@ pub struct FtpServerOptions {
     pub rejection_time: Duration,
     /// What is said to people.
     pub messages: Messages,
-    /// Whether compressed transfers (MODE Z) are offered.
+    /// Whether compressed transfers (MODE Z) are offered. Off: clients such as lftp use it wherever it is,
+    /// and it costs far more time than any but a slow line saves.
     pub mode_z: bool,
     /// Whether TYPE A changes line ends. Without, it is taken and files go as they are.
     pub ascii: bool,
@@ -189,7 +190,7 @@ impl Default for FtpServerOptions {
             tries: 6,
             rejection_time: Duration::from_millis(400),
             messages: Messages::default(),
-            mode_z: true,
+            mode_z: false,
             ascii: true,
             hosts: None,
         }

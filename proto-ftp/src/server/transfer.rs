@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::poll_immediate;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{
     CommitOptions, File as _, Filesystem as _, Follow, Lent, ListOptions, Listing, OpenOptions, Order,
@@ -19,7 +18,7 @@ use session_core::path::VPath;
 use session_core::session::Session;
 use tokio_util::sync::CancellationToken;
 
-use super::data::{Data, Guard, random};
+use super::data::{Data, Guard, random, refused};
 use super::machine::{Done, Fault, Form, Show, Transfer, What};
 use super::pump::{self, Inlet, Outlet, Pace};
 use crate::listing::facts::Place;
@@ -133,16 +132,23 @@ impl Opened {
         }
     }
 
-    /// Connects and moves the data. `abort` gives it up.
+    /// Connects and moves the data. `abort` gives it up; `gone`, only as long as nobody has connected.
     pub(super) async fn run(
         mut self,
         data: &mut Data,
         guard: Option<Guard>,
         (time, rate): (Duration, u64),
         abort: CancellationToken,
+        gone: CancellationToken,
     ) -> Result<Moved, Fault> {
         let work = async {
-            let connected = data.connect(guard.as_ref().filter(|_| self.transfer.private)).await;
+            let upload = matches!(self.source, Source::Upload { .. });
+            let connecting = data.connect(guard.as_ref().filter(|_| self.transfer.private), upload);
+            let connected = tokio::select! {
+                biased;
+                connected = connecting => connected,
+                () = gone.cancelled() => Err(refused(425, ErrorKind::Disconnected, "the client is gone")),
+            };
             let mut stream = match connected {
                 Ok(stream) => stream,
                 Err(fault) => {
@@ -286,11 +292,7 @@ impl Shown {
         while out.len() < LISTED {
             let page = match &mut self.entries {
                 Entries::One(entry) => entry.take().map(|e| vec![*e]),
-                Entries::Pages(pages) => match poll_immediate(pages.next_page()).await {
-                    Some(page) => page?,
-                    // What is there is sent while the store works on the rest.
-                    None => pages.next_page().await?,
-                },
+                Entries::Pages(pages) => pages.next_page().await?,
             };
             let Some(page) = page else { break };
             out.reserve(page.len() * 96);

@@ -160,7 +160,11 @@ pub fn tls() -> Arc<ServerTls> {
 
 /// Quick to refuse.
 pub fn options() -> FtpServerOptions {
-    FtpServerOptions { rejection_time: Duration::from_millis(10), ..FtpServerOptions::default() }
+    FtpServerOptions {
+        rejection_time: Duration::from_millis(10),
+        mode_z: true,
+        ..FtpServerOptions::default()
+    }
 }
 
 /// A server on loopback.

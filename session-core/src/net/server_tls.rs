@@ -26,6 +26,8 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{CommonState, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// Tickets given to a client with its first connection: some clients use each only once.
@@ -160,12 +162,19 @@ impl StoresServerSessions for Own {
     }
 }
 
+/// What was read last.
+struct Current {
+    config: Arc<ServerConfig>,
+    /// Of the certificate that comes first.
+    fingerprint: String,
+}
+
 /// The TLS of a server. Shared by whatever listens with it.
 pub struct ServerTls {
     options: ServerTlsOptions,
     provider: Arc<CryptoProvider>,
     ticketer: Arc<dyn ProducesTickets>,
-    config: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
 }
 
 impl std::fmt::Debug for ServerTls {
@@ -186,15 +195,15 @@ impl ServerTls {
         let ticketer = aws_lc_rs::Ticketer::new().map_err(|e| {
             Error::new(ErrorKind::Internal).with_detail("cannot make a key for tickets").with_source(e)
         })?;
-        let config = RwLock::new(config(&options, &provider, &ticketer)?);
-        Ok(Arc::new(ServerTls { options, provider, ticketer, config }))
+        let current = RwLock::new(read(&options, &provider, &ticketer)?);
+        Ok(Arc::new(ServerTls { options, provider, ticketer, current }))
     }
 
     /// Reads the files again. Connections that are there go on; after an error everything is as before.
     /// Errors: as those of [`ServerTls::new`].
     pub fn reload(&self) -> Result<()> {
-        let fresh = config(&self.options, &self.provider, &self.ticketer)?;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let fresh = read(&self.options, &self.provider, &self.ticketer)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 
@@ -203,9 +212,14 @@ impl ServerTls {
         &self.options
     }
 
+    /// The SHA-256 of the first certificate, in pairs of hexadecimal digits with colons between them.
+    pub fn fingerprint(&self) -> String {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).fingerprint.clone()
+    }
+
     /// For connections of their own.
     pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).config)
     }
 
     /// For connections that belong together. Errors: `Internal`, without randomness.
@@ -228,16 +242,19 @@ impl ServerTls {
     }
 }
 
-fn config(
+fn read(
     options: &ServerTlsOptions,
     provider: &Arc<CryptoProvider>,
     ticketer: &Arc<dyn ProducesTickets>,
-) -> Result<Arc<ServerConfig>> {
+) -> Result<Current> {
     let keys = options.certificates.iter().map(|files| certified(files, provider));
     let keys = keys.collect::<Result<Vec<_>>>()?;
     let Some(default) = keys.first().cloned() else {
         return Err(invalid("TLS needs a certificate".to_owned()));
     };
+    let digest = Sha256::digest(default.cert.first().map(|c| c.as_ref()).unwrap_or_default());
+    let pairs: Vec<_> = digest.iter().map(|b| format!("{b:02x}")).collect();
+    let fingerprint = pairs.join(":");
     let versions: &[&SupportedProtocolVersion] = match options.minimum {
         MinimumTls::V12 => &[&version::TLS13, &version::TLS12],
         MinimumTls::V13 => &[&version::TLS13],
@@ -263,7 +280,7 @@ fn config(
     let mut config = builder.with_cert_resolver(Arc::new(ByName { keys, default }));
     config.ticketer = Arc::clone(ticketer);
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    Ok(Arc::new(config))
+    Ok(Current { config: Arc::new(config), fingerprint })
 }
 
 fn certified(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>> {
