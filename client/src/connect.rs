@@ -3,6 +3,11 @@
 //! No answer never means yes: a host that is not known is asked about or refused. A session of the client
 //! is the same type as a session of the server; its gate counts and cancels in the same way.
 
+#[cfg(feature = "ftp")]
+mod ftp;
+#[cfg(feature = "sftp")]
+mod sftp;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,34 +21,39 @@ use session_core::intercept::Chain;
 use session_core::path::VPath;
 use session_core::session::{Actor, Ending, Protocol, Session, Setup};
 use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
-use session_core::trust::Fingerprint;
+use session_core::trust::{CertificateFingerprint, Fingerprint};
 
-#[cfg(feature = "sftp")]
-use futures_util::future::join_all;
-#[cfg(feature = "sftp")]
-use proto_sftp::{client::Config as SftpConfig, ssh::connect::SshConnection};
-
-#[cfg(feature = "sftp")]
-use crate::pooled::Pooled;
 use crate::url::Url;
 
-/// A line with at least this delay is given several channels.
-#[cfg(feature = "sftp")]
-const LONG_LINE: Duration = Duration::from_millis(8);
-
-/// Channels of one connection that a long line is given; also the most that may be asked for. sshd grants ten.
+/// Channels of one connection (SFTP) or connections (FTP) that a transfer is given at most; also the most
+/// that may be asked for. sshd grants ten channels.
 const CHANNELS: usize = 8;
+
+/// How a remote is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// FTP in the clear.
+    Ftp,
+    /// FTP that turns to TLS, or fails.
+    Ftpes,
+    /// FTP over TLS from the first byte.
+    Ftps,
+    /// SFTP.
+    Sftp,
+}
 
 /// How to reach and trust a remote. The host-key policy is part of every connection: without a pinned
 /// key and without a record, an unknown host is asked about, and refused where nobody answers.
 #[derive(Clone, Debug)]
 pub struct Options {
+    scheme: Scheme,
     host: String,
     port: u16,
     user: String,
     password: Option<Secret>,
     identities: Vec<PathBuf>,
-    fingerprints: Vec<Fingerprint>,
+    host_keys: Vec<Fingerprint>,
+    certificates: Vec<CertificateFingerprint>,
     known_hosts: Option<PathBuf>,
     accept_new: bool,
     timeout: Duration,
@@ -54,27 +64,42 @@ impl Options {
     /// What a URL says; the rest as a person would want it. Errors: `InvalidArgument` for a fingerprint
     /// that is none, or where no user is named and the environment names none.
     pub fn from_url(url: &Url) -> Result<Self> {
+        let scheme = match url.scheme.as_str() {
+            "ftp" => Scheme::Ftp,
+            "ftpes" => Scheme::Ftpes,
+            "ftps" => Scheme::Ftps,
+            _ => Scheme::Sftp,
+        };
         let user = match &url.user {
             Some(user) => user.clone(),
+            // As curl, lftp and WinSCP do it.
+            None if scheme != Scheme::Sftp => "anonymous".to_string(),
             None => std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).map_err(|_| {
                 Error::new(ErrorKind::InvalidArgument)
                     .with_detail("no user is named")
                     .with_hint("write it into the URL: sftp://user@host/path")
             })?,
         };
-        let fingerprints = url.fingerprint.iter().map(|f| Fingerprint::parse(f)).collect::<Result<_>>()?;
-        Ok(Options {
+        let mut options = Options {
+            scheme,
             host: url.host.clone(),
             port: url.port_or_default(),
             user,
             password: url.password.clone(),
             identities: Vec::new(),
-            fingerprints,
+            host_keys: Vec::new(),
+            certificates: Vec::new(),
             known_hosts: None,
             accept_new: false,
             timeout: Duration::from_secs(20),
             channels: CHANNELS,
-        })
+        };
+        let pinned: Vec<String> = url.fingerprint.clone().into_iter().collect();
+        options = match scheme {
+            Scheme::Sftp => options.host_keys(&pinned)?,
+            Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => options.certificates(&pinned)?,
+        };
+        Ok(options)
     }
 
     /// Log in with these private keys.
@@ -84,9 +109,17 @@ impl Options {
     }
 
     /// Trust only these host keys.
-    pub fn fingerprints(mut self, texts: &[String]) -> Result<Self> {
+    pub fn host_keys(mut self, texts: &[String]) -> Result<Self> {
         for text in texts {
-            self.fingerprints.push(Fingerprint::parse(text)?);
+            self.host_keys.push(Fingerprint::parse(text)?);
+        }
+        Ok(self)
+    }
+
+    /// Trust only these certificates.
+    pub fn certificates(mut self, texts: &[String]) -> Result<Self> {
+        for text in texts {
+            self.certificates.push(CertificateFingerprint::parse(text)?);
         }
         Ok(self)
     }
@@ -115,7 +148,7 @@ impl Options {
         self
     }
 
-    /// Channels for one transfer; 0 leaves it to the line.
+    /// Channels (SFTP) or connections (FTP) for one transfer; 0 leaves it to the line.
     pub fn channels(mut self, channels: usize) -> Self {
         if channels > 0 {
             self.channels = channels.min(CHANNELS);
@@ -124,13 +157,21 @@ impl Options {
     }
 }
 
+/// What has to be ended in good order.
+enum Line {
+    #[cfg(feature = "ftp")]
+    Ftp(Arc<proto_ftp::client::FtpRemote>),
+    Local,
+    #[cfg(feature = "sftp")]
+    Ssh(proto_sftp::ssh::connect::SshConnection),
+}
+
 /// An open place.
 pub struct Connected {
     fs: SessionFs,
     home: VPath,
     session: Arc<Session>,
-    #[cfg(feature = "sftp")]
-    connection: Option<SshConnection>,
+    line: Line,
 }
 
 impl Connected {
@@ -151,9 +192,12 @@ impl Connected {
 
     /// Ends it in good order.
     pub async fn close(self) {
-        #[cfg(feature = "sftp")]
-        if let Some(connection) = self.connection {
-            connection.close().await;
+        match self.line {
+            #[cfg(feature = "ftp")]
+            Line::Ftp(remote) => remote.close().await,
+            Line::Local => {}
+            #[cfg(feature = "sftp")]
+            Line::Ssh(connection) => connection.close().await,
         }
         self.session.close(Ending::new("done", Actor::Client)).await;
     }
@@ -168,64 +212,33 @@ pub fn open_local() -> Result<Connected> {
     let cwd = std::env::current_dir()?;
     let home = VPath::absolute(cwd.as_os_str().as_bytes())?;
     let session = Session::new(Setup::new(Protocol::Local, "local"));
-    guard(session, Account::named("local"), Vec::new(), Arc::new(store), home)
+    guard(session, Account::named("local"), Vec::new(), (Arc::new(store), home), Line::Local)
 }
 
 fn guard(
     session: Arc<Session>,
     account: Account,
     methods: Vec<&'static str>,
-    fs: Arc<dyn Filesystem>,
-    home: VPath,
+    (fs, home): (Arc<dyn Filesystem>, VPath),
+    line: Line,
 ) -> Result<Connected> {
     let identity = session.log_in(account, methods)?;
     let fs = session.guard(&identity, fs, Chain::new(Vec::new()))?;
-    Ok(Connected {
-        fs,
-        home,
-        session,
-        #[cfg(feature = "sftp")]
-        connection: None,
-    })
+    Ok(Connected { fs, home, session, line })
 }
 
 /// Connects and logs in. Errors: `Disconnected`, `TimedOut`, `Unauthenticated` (login and trust),
-/// `Refused`. Dropped, it closes what was opened.
-#[cfg(feature = "sftp")]
+/// `Refused`, `Unsupported` for what this build does not speak. Dropped, it closes what was opened.
 pub async fn open_url(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
-    use proto_sftp::ssh::connect::{ConnectOptions, HostKeyPolicy, connect};
-
-    let session = Session::new(Setup::new(Protocol::Sftp, options.host.as_str()));
-    let mut ssh = ConnectOptions::new(options.host.clone(), options.port, options.user.clone());
-    ssh.password = options.password.clone();
-    ssh.identities = options.identities.clone();
-    ssh.fingerprints = options.fingerprints.clone();
-    ssh.known_hosts = options.known_hosts.clone().map(|file| vec![file]);
-    if options.accept_new {
-        ssh.policy = HostKeyPolicy::AcceptNew;
+    match options.scheme {
+        #[cfg(feature = "ftp")]
+        Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => ftp::open(options, decider).await,
+        #[cfg(feature = "sftp")]
+        Scheme::Sftp => sftp::open(options, decider).await,
+        #[cfg(not(all(feature = "ftp", feature = "sftp")))]
+        _ => {
+            let _ = decider;
+            Err(Error::new(ErrorKind::Unsupported).with_detail("this build does not speak that protocol"))
+        }
     }
-    ssh.timeout = options.timeout;
-    ssh.session = Some(Arc::clone(&session));
-    let connection = connect(ssh, decider).await?;
-    // A short line is not helped by more channels; a long one is bound by the window of each.
-    let more = if connection.delay() >= LONG_LINE { options.channels.saturating_sub(1) } else { 0 };
-    let config = SftpConfig::default();
-    let others = join_all((0..more).map(|_| connection.sftp(&config)));
-    let (first, others) = tokio::join!(connection.sftp(&config), others);
-    let first = Arc::new(first?);
-    let home = first.home().clone();
-    let others: Vec<Arc<dyn Filesystem>> =
-        others.into_iter().flatten().map(|r| Arc::new(r) as Arc<dyn Filesystem>).collect();
-    let fs: Arc<dyn Filesystem> =
-        if others.is_empty() { first } else { Arc::new(Pooled::new(first, others)) };
-    let methods = connection.methods().to_vec();
-    let mut connected = guard(session, Account::named(options.user.as_str()), methods, fs, home)?;
-    connected.connection = Some(connection);
-    Ok(connected)
-}
-
-/// Connects and logs in. This build has no protocol: `Unsupported`.
-#[cfg(not(feature = "sftp"))]
-pub async fn open_url(_: Options, _: Arc<dyn Decider>) -> Result<Connected> {
-    Err(Error::new(ErrorKind::Unsupported).with_detail("this build has no remote protocol"))
 }

@@ -2,7 +2,8 @@
 //!
 //! `sftp://[user[;fingerprint=…][:password]@]host[:port]/path`, percent-encoded (RFC 3986), the host in
 //! brackets where it is an IPv6 address. The path is absolute; `/~/x` is relative to the login folder
-//! (as in curl and OpenSSH's `sftp`). Everything else is a local path, as is `file:///x`.
+//! (as in curl and OpenSSH's `sftp`). `ftp` is FTP in the clear, `ftpes` turns to TLS or fails, `ftps` is TLS
+//! from the first byte (WinSCP's words). Everything else is a local path, as is `file:///x`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ pub struct Url {
     pub user: Option<String>,
     /// The password, decoded.
     pub password: Option<Secret>,
-    /// The pinned host key, from `;fingerprint=`.
+    /// The pinned host key or certificate, from `;fingerprint=`.
     pub fingerprint: Option<String>,
     /// The host, without brackets.
     pub host: String,
@@ -40,10 +41,19 @@ pub struct Url {
 }
 
 /// The schemes that this build can open.
-pub const SCHEMES: &[&str] = &["sftp"];
+pub const SCHEMES: &[&str] = &[
+    #[cfg(feature = "ftp")]
+    "ftp",
+    #[cfg(feature = "ftp")]
+    "ftpes",
+    #[cfg(feature = "ftp")]
+    "ftps",
+    #[cfg(feature = "sftp")]
+    "sftp",
+];
 
 /// Schemes that belong to the project and are not built yet.
-const PLANNED: &[&str] = &["scp", "ftp", "ftps", "ftpes", "dav", "davs", "http", "https", "s3"];
+const PLANNED: &[&str] = &["scp", "dav", "davs", "http", "https", "s3"];
 
 impl Location {
     /// Parses what a user wrote. Errors: `InvalidArgument` for a URL that makes no sense, `Unsupported`
@@ -133,7 +143,11 @@ impl Url {
 
     /// The port, or the scheme's own.
     pub fn port_or_default(&self) -> u16 {
-        self.port.unwrap_or(22)
+        self.port.unwrap_or(match self.scheme.as_str() {
+            "ftp" | "ftpes" => 21,
+            "ftps" => 990,
+            _ => 22,
+        })
     }
 
     /// The path below the root; `home` is where `/~/` begins.
@@ -153,11 +167,22 @@ impl Url {
     }
 }
 
-/// A password that follows a fingerprint: what comes after its digest and a colon.
+/// A password that follows a fingerprint: what comes after its digest and a colon. A certificate's
+/// digest is pairs of hexadecimal digits with colons or dashes between them: 20 of them or 32.
 fn split_fingerprint(text: &str) -> Option<&str> {
+    for pairs in [32, 20] {
+        let digest = text.get(..pairs * 3 - 1).filter(|digest| is_pairs(digest));
+        if digest.is_some() && text.as_bytes().get(pairs * 3 - 1).is_none_or(|b| *b == b':') {
+            return text.get(pairs * 3..);
+        }
+    }
     let digest_at = text.find("SHA256:").map(|at| at + 7).or_else(|| text.find("MD5:").map(|at| at + 4 + 47));
     let rest = text.get(digest_at?..)?;
     rest.split_once(':').map(|(_, password)| password)
+}
+
+fn is_pairs(text: &str) -> bool {
+    text.split([':', '-']).all(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn split_port(host: &str, text: &str) -> Result<(String, Option<u16>)> {
@@ -275,6 +300,22 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "ftp")]
+    fn a_certificate_is_pinned_by_pairs_of_digits() {
+        for (pairs, between) in [(32, ":"), (32, "-"), (20, ":"), (20, "-")] {
+            let digest = vec!["a1"; pairs].join(between);
+            let u = url(&format!("ftpes://u;fingerprint={digest}:p:w@h/"));
+            assert_eq!(u.fingerprint.as_deref(), Some(digest.as_str()));
+            assert_eq!((u.password.unwrap().expose(), u.port), ("p:w", None));
+            let u = url(&format!("ftps://u;fingerprint={digest}@h/"));
+            assert_eq!((u.fingerprint, u.password.is_none()), (Some(digest), true));
+        }
+        assert_eq!(url("ftps://h/").port_or_default(), 990);
+        assert_eq!(url("ftpes://h/").port_or_default(), 21);
+        assert_eq!(url("FTP://h/").port_or_default(), 21);
+    }
+
+    #[test]
     fn the_login_folder_is_a_tilde() {
         let home = VPath::absolute("/files/u").unwrap();
         assert_eq!(url("sftp://h/~/x/../y").vpath(&home).unwrap(), VPath::absolute("/files/u/y").unwrap());
@@ -300,7 +341,7 @@ mod tests {
             ("sftp://h:0/", "port"),
             ("sftp://h/%00", "NUL"),
             ("gopher://h/", "not known"),
-            ("ftp://h/", "not built yet"),
+            ("scp://h/", "not built yet"),
         ] {
             let e = Location::parse(bad).unwrap_err().to_string();
             assert!(e.contains(word), "{bad}: {e}");

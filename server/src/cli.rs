@@ -14,7 +14,9 @@ use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::script::EVENTS;
 
-use crate::config::{self, Config, ENV_CONFIG, ENV_CONTROL, ENV_DATA, ENV_LOG, Fault, Listener, LogFormat};
+use crate::config::{
+    self, Config, ENV_CONFIG, ENV_CONTROL, ENV_DATA, ENV_LOG, Fault, Listener, ListenerProtocol, LogFormat,
+};
 use crate::control::commands::{self, EXIT_CODES};
 use crate::daemon::{Daemon, Reload};
 use crate::first_run;
@@ -253,13 +255,16 @@ async fn serve(global: &Global, run: &Run) -> Result<()> {
         for (protocol, address) in daemon.addresses() {
             println!("listening on {address} ({protocol})");
         }
-        if let Some((address, fingerprint)) = daemon.first() {
-            println!("host key {fingerprint}");
-            if let Some(first) = &first {
-                print!("{}", first.words(address, &fingerprint));
-            } else {
-                println!("configuration {}", file.display());
-            }
+        let (sftp, ftp) = (daemon.first(ListenerProtocol::Sftp), daemon.first(ListenerProtocol::Ftp));
+        if let Some((_, key)) = &sftp {
+            println!("host key {key}");
+        }
+        if let Some((_, certificate)) = &ftp {
+            println!("certificate {certificate}");
+        }
+        match (&first, sftp) {
+            (Some(first), Some(sftp)) => print!("{}", first.words(sftp, ftp)),
+            _ => println!("configuration {}", file.display()),
         }
         println!("ready");
     }

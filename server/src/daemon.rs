@@ -14,20 +14,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, join_all};
-use proto_sftp::ssh::hostkey::{HostKeyKind, HostKeys};
-use proto_sftp::ssh::listen::{SshServer, SshServerOptions};
 use serde_json::{Value, json};
 use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::registry::{PATIENCE, SessionRegistry};
 use session_core::script::{Engine, EngineLimits};
 use session_core::session::{Actor, Ending, Session};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Listener, ListenerProtocol};
 use crate::control::{ControlState, serve as serve_control};
+use crate::listen::{self, Bound, Identities, Servers};
 use crate::log::{Journal, Logging, parse_level};
 use crate::site::FerrySite;
 
@@ -40,17 +38,10 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Reads the configuration anew.
 pub type Reload = Arc<dyn Fn() -> Result<Config> + Send + Sync>;
 
-/// A socket that is listened on, through every reload.
-struct Bound {
-    asked: Listener,
-    socket: std::net::TcpListener,
-    address: SocketAddr,
-}
-
 /// What a reload replaces of the listeners.
 struct Serving {
     bound: Vec<Bound>,
-    fingerprints: Vec<String>,
+    identities: Identities,
     /// Stops the accepting with the options of this generation.
     generation: CancellationToken,
 }
@@ -89,17 +80,16 @@ impl Daemon {
         let owned = own(&config.data)?;
         let registry = SessionRegistry::new(config.limits.caps());
         let engine = Engine::new(EngineLimits::default());
-        let keys = host_keys(&config)?;
+        let prepared = listen::prepare(&config)?;
         let mut bound = Vec::new();
         for listener in &config.listeners {
-            bound.push(bind(listener).await?);
+            bound.push(Bound::new(listener).await?);
         }
         let control = config.control.clone();
-        let options = options(&config, &keys);
         let site = FerrySite::new(config, registry, engine, Arc::clone(&journal))?;
         let shutdown = CancellationToken::new();
-        let serving =
-            Serving { bound, fingerprints: fingerprints(&keys), generation: CancellationToken::new() };
+        let identities = prepared.identities.clone();
+        let serving = Serving { bound, identities, generation: CancellationToken::new() };
         let daemon = Arc::new(Daemon {
             site,
             journal,
@@ -113,7 +103,8 @@ impl Daemon {
             _owned: owned,
         });
         daemon.open_control(control).await?;
-        daemon.listen(&mut lock(&daemon.serving), options)?;
+        let servers = prepared.servers(&daemon.site())?;
+        daemon.listen(&mut lock(&daemon.serving), &servers)?;
         let sweeping = Arc::clone(&daemon.site);
         tokio::spawn(async move {
             loop {
@@ -126,18 +117,20 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Accepts on every bound socket with these options, and no longer with the earlier ones.
-    fn listen(&self, serving: &mut Serving, options: SshServerOptions) -> Result<()> {
-        let ssh = SshServer::new(options, Arc::clone(&self.site) as Arc<dyn Site>)?;
+    fn site(&self) -> Arc<dyn Site> {
+        Arc::clone(&self.site) as Arc<dyn Site>
+    }
+
+    /// Accepts on every bound socket with these servers, and no longer with the earlier ones.
+    fn listen(&self, serving: &mut Serving, servers: &Servers) -> Result<()> {
         let mut sockets = Vec::new();
         for b in &serving.bound {
-            sockets.push(TcpListener::from_std(b.socket.try_clone()?)?);
+            sockets.push((b.asked.protocol, b.listener()?));
         }
         serving.generation.cancel();
         serving.generation = CancellationToken::new();
-        for socket in sockets {
-            let (ssh, stop) = (ssh.clone(), serving.generation.clone());
-            tokio::spawn(async move { ssh.serve(socket, stop).await });
+        for (protocol, socket) in sockets {
+            servers.serve(protocol, socket, serving.generation.clone());
         }
         Ok(())
     }
@@ -165,11 +158,11 @@ impl Daemon {
         let serving = lock(&self.serving);
         let listener = |b: &Bound| {
             json!({
-                "protocol": protocol(&b.asked),
+                "protocol": b.asked.protocol.name(),
                 "address": b.address.to_string(),
                 "host": b.address.ip().to_string(),
                 "port": b.address.port(),
-                "fingerprints": serving.fingerprints,
+                "fingerprints": serving.identities.of(b.asked.protocol),
             })
         };
         serving.bound.iter().map(listener).collect()
@@ -185,15 +178,16 @@ impl Daemon {
         })
     }
 
-    /// The first SFTP listener and its host key, for the words after a first start.
-    pub fn first(&self) -> Option<(SocketAddr, String)> {
+    /// The first listener of this protocol and what it is known by, for the words after a first start.
+    pub fn first(&self, protocol: ListenerProtocol) -> Option<(SocketAddr, String)> {
         let serving = lock(&self.serving);
-        Some((serving.bound.first()?.address, serving.fingerprints.first()?.clone()))
+        let bound = serving.bound.iter().find(|b| b.asked.protocol == protocol)?;
+        Some((bound.address, serving.identities.of(protocol).first()?.clone()))
     }
 
     /// Protocol and real address of each listener.
     pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        lock(&self.serving).bound.iter().map(|b| (protocol(&b.asked), b.address)).collect()
+        lock(&self.serving).bound.iter().map(|b| (b.asked.protocol.name(), b.address)).collect()
     }
 
     fn status(&self) -> Value {
@@ -229,15 +223,17 @@ impl Daemon {
         let prepared = tokio::task::spawn_blocking(move || {
             let config = again()?;
             parse_level(&config.log.level)?;
-            let keys = host_keys(&config)?;
-            Ok::<_, Error>((config.clone(), keys, site.prepare(config)?))
+            let listening = listen::prepare(&config)?;
+            Ok::<_, Error>((config.clone(), listening, site.prepare(config)?))
         });
-        let (new, keys, prepared) = prepared.await.map_err(|_| Error::from(ErrorKind::Internal))??;
+        let (new, listening, prepared) = prepared.await.map_err(|_| Error::from(ErrorKind::Internal))??;
         let kept = |asked: &Listener| lock(&self.serving).bound.iter().any(|b| b.asked == *asked);
         let mut fresh = Vec::new();
         for asked in new.listeners.iter().filter(|l| !kept(l)) {
-            fresh.push(bind(asked).await?);
+            fresh.push(Bound::new(asked).await?);
         }
+        let identities = listening.identities.clone();
+        let servers = listening.servers(&self.site())?;
         // The last step that can fail for a fault of the configuration; nothing has changed before it.
         self.journal.set_audit(new.log.audit.as_deref())?;
         if let Some(logging) = &self.logging {
@@ -253,12 +249,11 @@ impl Daemon {
             changes.extend(fresh.iter().map(|b| format!("listening on {}", b.address)));
             serving.bound = stay;
             serving.bound.append(&mut fresh);
-            let found = fingerprints(&keys);
-            if serving.fingerprints != found {
-                changes.push("other host keys".into());
-                serving.fingerprints = found;
+            if serving.identities != identities {
+                changes.push("other host keys or certificates".into());
+                serving.identities = identities;
             }
-            self.listen(&mut serving, options(&new, &keys))?;
+            self.listen(&mut serving, &servers)?;
         }
         tracing::info!(ended, changes = changes.join("; "), "the configuration was read anew");
         Ok(json!({ "reloaded": true, "ended": ended, "changes": changes }))
@@ -355,40 +350,6 @@ impl Stop {
     }
 }
 
-fn protocol(listener: &Listener) -> &'static str {
-    match listener.protocol {
-        ListenerProtocol::Sftp => "sftp",
-    }
-}
-
-async fn bind(listener: &Listener) -> Result<Bound> {
-    let asked = SocketAddr::new(listener.address, listener.port);
-    let at = |e: std::io::Error| {
-        Error::from(e)
-            .with_detail(format!("cannot listen on {asked}"))
-            .with_hint("another program may have the port; choose another one, or 0 for any")
-    };
-    let socket = TcpListener::bind(asked).await.and_then(TcpListener::into_std).map_err(at)?;
-    let address = socket.local_addr().map_err(at)?;
-    Ok(Bound { asked: listener.clone(), socket, address })
-}
-
-fn options(config: &Config, keys: &HostKeys) -> SshServerOptions {
-    let limits = &config.limits;
-    SshServerOptions {
-        tries: limits.tries,
-        login_time: limits.login_time,
-        idle: Some(limits.idle_time).filter(|t| !t.is_zero()),
-        ..SshServerOptions::new(keys.clone())
-    }
-}
-
-/// `SHA256:…` alone: what `--host-key` and other clients take.
-fn fingerprints(keys: &HostKeys) -> Vec<String> {
-    let bare = |f: String| f.split(' ').next_back().unwrap_or_default().to_string();
-    keys.fingerprints().into_iter().map(bare).collect()
-}
-
 /// One daemon for a data folder: two would take each other's unfinished uploads for their own.
 fn own(data: &Path) -> Result<File> {
     let named = |e: std::io::Error| {
@@ -444,22 +405,4 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
     later(old.data != new.data || old.control != new.control, "data folder and control socket");
     later(old.log.format != new.log.format, "the format of the log");
     out
-}
-
-fn host_keys(config: &Config) -> Result<HostKeys> {
-    let own = config.data.join("host_ed25519");
-    let mut keys = HostKeys::new();
-    for path in &config.host_keys {
-        // Only our own key is made where it is missing: a named one that is missing is a mistake.
-        if *path == own {
-            let (more, made) = keys.load_or_make(path, HostKeyKind::Ed25519)?;
-            keys = more;
-            if made {
-                tracing::info!("a host key was made: {}", path.display());
-            }
-        } else {
-            keys = keys.load(path)?;
-        }
-    }
-    Ok(keys)
 }

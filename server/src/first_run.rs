@@ -1,7 +1,7 @@
 //! The first start: a data folder, a configuration, one user with a random password that is shown once.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -55,11 +55,23 @@ pub fn write_new(file: &Path, text: &str) -> Result<()> {
 }
 
 impl FirstRun {
-    /// What the user reads, with commands to copy.
-    pub fn words(&self, address: SocketAddr, fingerprint: &str) -> String {
+    /// What the user reads, with commands to copy: for SFTP, and for FTP where it is served. Each is an
+    /// address and what the server is known by there.
+    pub fn words(&self, sftp: (SocketAddr, String), ftp: Option<(SocketAddr, String)>) -> String {
+        let (address, fingerprint) = sftp;
         let (host, port) = (address.ip(), address.port());
-        let url_host = if host.is_ipv6() { format!("[{host}]") } else { host.to_string() };
-        let url = format!("sftp://{USER}@{url_host}:{port}");
+        let url_host = |host: IpAddr| if host.is_ipv6() { format!("[{host}]") } else { host.to_string() };
+        let url = format!("sftp://{USER}@{}:{port}", url_host(host));
+        let ftp = ftp.map_or_else(String::new, |(at, certificate)| {
+            let url = format!("ftpes://{USER}@{}:{}", url_host(at.ip()), at.port());
+            format!(
+                "
+or over FTP with TLS:
+
+  cargo run --release -q -p client -- ls --certificate {certificate} {url}/
+"
+            )
+        });
         format!(
             "
 This is the first start. The configuration is {config}
@@ -75,7 +87,7 @@ Try it from another terminal:
 or with OpenSSH, which asks for the password:
 
   sftp -P {port} {USER}@{host}
-
+{ftp}
 See who is there, and end a session:
 
   cargo run --release -q -p server -- sessions
@@ -129,7 +141,9 @@ mod tests {
         assert_eq!(make(&data).err().unwrap().kind(), ErrorKind::AlreadyExists);
         assert_eq!(first.password.len(), 20);
         assert_ne!(random_password().unwrap(), random_password().unwrap());
-        let words = first.words(([127, 0, 0, 1], 2022).into(), "SHA256:x");
+        let ftp = (([127, 0, 0, 1], 2021).into(), "ab:cd".to_string());
+        let words = first.words((([127, 0, 0, 1], 2022).into(), "SHA256:x".to_string()), Some(ftp));
+        assert!(words.contains("--certificate ab:cd ftpes://ferry@127.0.0.1:2021/"), "{words}");
         assert!(words.contains("sftp -P 2022 ferry@127.0.0.1") && words.contains(&first.password));
     }
 }

@@ -1,7 +1,7 @@
 //! The server library and the daemon `ferryd`: listeners, users, permissions, staging, hooks and live
 //! sessions, composed over the model of `session-core` and the protocols' server halves.
 //!
-//! Not here yet: quotas, bans, several sites in one process, protocols besides SFTP.
+//! Not here yet: quotas, bans, several sites in one process, WebDAV, S3 and SCP.
 
 pub mod chain;
 pub mod cli;
@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod first_run;
+mod listen;
 pub mod log;
 pub mod site;
 pub mod stores;

@@ -263,10 +263,10 @@ impl Logging {
 }
 
 /// A level (`info`) or a filter (`info,russh=debug`). The SSH library says little below `warn` that an
-/// operator could use.
+/// operator could use, the TLS library nothing below `error`: it warns of every client that comes by address.
 pub fn parse_level(level: &str) -> Result<EnvFilter> {
     let text = match level {
-        "error" | "warn" | "info" => format!("{level},russh=warn"),
+        "error" | "warn" | "info" => format!("{level},russh=warn,rustls=error"),
         other => other.to_string(),
     };
     EnvFilter::try_new(text).map_err(|e| {

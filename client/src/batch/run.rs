@@ -370,6 +370,8 @@ impl Batch {
                 continue;
             }
             match self.target.set_attributes(&path, &attributes, Follow::Yes).await {
+                // A server that sets none for directories (FTP) has no failure to tell of.
+                Err(e) if e.kind() == ErrorKind::Unsupported => {}
                 Ok(()) => {}
                 Err(e) if e.kind() == ErrorKind::PermissionDenied && self.is_hidden(path).await => {}
                 Err(e) => self.fail(None, e),

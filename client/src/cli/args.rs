@@ -7,7 +7,8 @@ use clap_complete::Shell;
 
 use super::exit;
 
-/// Moves files between any two places: local paths and sftp://user@host:port/path.
+/// Moves files between any two places: local paths, sftp://user@host:port/path, ftp://, ftpes:// (FTP that
+/// turns to TLS) and ftps:// (FTP over TLS).
 #[derive(Parser)]
 #[command(name = "ferry", version, after_help = exit::TABLE, propagate_version = true)]
 pub(super) struct Cli {
@@ -35,6 +36,9 @@ pub(super) struct Global {
     /// Trust only this host key: SHA256:…, MD5:…, or WinSCP's 'ssh-ed25519 256 …'
     #[arg(long, global = true, value_name = "FINGERPRINT")]
     pub(super) host_key: Vec<String>,
+    /// Trust only this certificate: its SHA-256 or SHA-1 in pairs of hexadecimal digits
+    #[arg(long, global = true, value_name = "FINGERPRINT")]
+    pub(super) certificate: Vec<String>,
     /// Look host keys up here instead of ~/.ssh/known_hosts
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) known_hosts: Option<PathBuf>,

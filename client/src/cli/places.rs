@@ -83,7 +83,8 @@ impl Places {
                 if !self.open.contains_key(&key) {
                     let options = Options::from_url(&url)?
                         .identities(self.global.identity.clone())
-                        .fingerprints(&self.global.host_key)?
+                        .host_keys(&self.global.host_key)?
+                        .certificates(&self.global.certificate)?
                         .known_hosts(self.global.known_hosts.clone())
                         .accept_new(self.global.accept_new)
                         .password(self.global.password.clone())

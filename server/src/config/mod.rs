@@ -5,7 +5,18 @@
 //! a handler for a user who does not exist) is told beside the configuration, so that a slip of the pen is
 //! not silent. Syntax and single values stop at the first fault; faults between values are told at once.
 
+/// Enums whose words stand in the file.
+macro_rules! words {
+    ($( $(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $variant:ident ),* $(,)? } )*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $( $(#[$vdoc])* $variant, )* }
+    )* };
+}
+
 mod fault;
+mod ftp;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -24,6 +35,7 @@ use session_core::registry::Caps;
 
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
+pub use self::ftp::{CertificateFiles, Clients, Control, Data, Ftp, Minimum, Tls};
 pub use self::values::{is_user_name, parse_duration, parse_network};
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
@@ -51,6 +63,10 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Files of host keys, preferred first; never empty once loaded. One that is missing may be made.
     pub host_keys: Vec<PathBuf>,
+    /// The TLS of those that speak it.
+    pub tls: Tls,
+    /// How FTP is served.
+    pub ftp: Ftp,
     /// Numbers and times.
     pub limits: Limits,
     /// How uploads appear.
@@ -71,8 +87,10 @@ impl Default for Config {
             site: "ferry".into(),
             data: "data".into(),
             control: PathBuf::new(),
-            listeners: vec![Listener::default()],
+            listeners: vec![Listener::default(), Listener::of(ListenerProtocol::Ftp)],
             host_keys: Vec::new(),
+            tls: Tls::default(),
+            ftp: Ftp::default(),
             limits: Limits::default(),
             staging: Staging::default(),
             fsync: Fsync::default(),
@@ -87,14 +105,37 @@ impl Default for Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ListenerProtocol {
+    /// FTP; TLS begins when the client asks.
+    Ftp,
+    /// FTP over TLS from the first byte.
+    Ftps,
     /// SFTP over SSH.
     #[default]
     Sftp,
 }
 
+impl ListenerProtocol {
+    /// Its word in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            ListenerProtocol::Ftp => "ftp",
+            ListenerProtocol::Ftps => "ftps",
+            ListenerProtocol::Sftp => "sftp",
+        }
+    }
+
+    /// The port where none is named: one that needs no rights.
+    fn port(self) -> u16 {
+        match self {
+            ListenerProtocol::Ftp => 2021,
+            ListenerProtocol::Ftps => 2990,
+            ListenerProtocol::Sftp => 2022,
+        }
+    }
+}
+
 /// One place where clients connect.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// What is spoken there.
     pub protocol: ListenerProtocol,
@@ -104,9 +145,36 @@ pub struct Listener {
     pub port: u16,
 }
 
+impl Listener {
+    /// On this machine alone, at the usual port.
+    pub fn of(protocol: ListenerProtocol) -> Self {
+        Listener { protocol, address: [127, 0, 0, 1].into(), port: protocol.port() }
+    }
+}
+
 impl Default for Listener {
     fn default() -> Self {
-        Listener { protocol: ListenerProtocol::Sftp, address: [127, 0, 0, 1].into(), port: 2022 }
+        Listener::of(ListenerProtocol::default())
+    }
+}
+
+impl<'de> Deserialize<'de> for Listener {
+    /// What is not said follows from the protocol.
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Raw {
+            #[serde(default)]
+            protocol: ListenerProtocol,
+            address: Option<std::net::IpAddr>,
+            port: Option<u16>,
+        }
+        let raw = Raw::deserialize(d)?;
+        let usual = Listener::of(raw.protocol);
+        Ok(Listener {
+            protocol: raw.protocol,
+            address: raw.address.unwrap_or(usual.address),
+            port: raw.port.unwrap_or(usual.port),
+        })
     }
 }
 
@@ -217,15 +285,6 @@ impl Staging {
             ..s::StagingPolicy::default()
         }
     }
-}
-
-macro_rules! words {
-    ($( $(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $variant:ident ),* $(,)? } )*) => { $(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        pub enum $name { $( $(#[$vdoc])* $variant, )* }
-    )* };
 }
 
 words! {
@@ -417,12 +476,16 @@ impl Default for Log {
 /// Every key, for suggestions.
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
-    "address", "addresses", "anonymous", "audit", "authorities", "control", "custom", "data", "drain",
-    "enabled", "event", "file", "format", "fsync", "groups", "home", "hooks", "host_keys", "idle_time",
-    "in_place", "keep", "keep_overwrites", "keys", "keys_file", "level", "limits", "listeners", "log",
-    "login_time", "name", "off", "on_error", "parking", "password", "per_address", "per_user",
-    "permissions", "port", "principals", "priority", "protocol", "read_only", "require", "sessions",
-    "shared", "site", "speed_limit", "staging", "store", "time", "tries", "unauthenticated", "users",
+    "active", "address", "addresses", "anonymous", "ascii", "audit", "authorities", "banner",
+    "certificate", "client_authorities", "client_certificates", "control", "custom", "data", "data_time",
+    "drain", "enabled", "event", "exit", "file", "foreign_data", "format", "fsync", "ftp", "groups",
+    "home", "hooks", "host_keys", "idle_time", "in_place", "keep", "keep_overwrites", "key", "keys",
+    "keys_file", "level", "limit", "limits", "listeners", "log", "login_time", "minimum", "minimum_rate",
+    "mode_z", "more", "name", "names", "off", "on_error", "parking", "passive_address",
+    "passive_addresses", "passive_ports", "passive_time", "password", "per_address", "per_user",
+    "permissions", "port", "principals", "priority", "protocol", "proxies", "read_only", "require",
+    "require_session_reuse", "sessions", "shared", "site", "speed_limit", "staging", "store",
+    "strict_tls_eof", "time", "tls", "tries", "unauthenticated", "users", "welcome",
 ];
 
 impl Config {
@@ -523,6 +586,22 @@ impl Config {
                 }
             }
         }
+        if self.tls.certificate.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
+            let words = "a certificate needs its key, and a key its certificate";
+            faults.push(source.fault_at(&[key("tls")], words));
+        }
+        let authorities = !self.tls.client_authorities.as_os_str().is_empty();
+        if self.tls.client_certificates != Clients::Off && !authorities {
+            let at = [key("tls"), key("client_certificates")];
+            faults.push(source.fault_at(&at, "whose certificates are taken is said by client_authorities"));
+        }
+        for (name, zero) in
+            [("data_time", self.ftp.data_time.is_zero()), ("passive_time", self.ftp.passive_time.is_zero())]
+        {
+            if zero {
+                faults.push(source.fault_at(&[key("ftp"), key(name)], "this takes some time"));
+            }
+        }
         for (i, hook) in self.hooks.iter().enumerate() {
             if session_core::script::event(&hook.event).is_none() {
                 let at = [key("hooks"), Step::Index(i), key("event")];
@@ -565,6 +644,11 @@ impl Config {
         for key in &mut self.host_keys {
             *key = base.join(key);
         }
+        let more = self.tls.more.iter_mut().flat_map(|m| [&mut m.certificate, &mut m.key]);
+        let files = [&mut self.tls.certificate, &mut self.tls.key, &mut self.tls.client_authorities];
+        for file in files.into_iter().chain(more).filter(|f| !f.as_os_str().is_empty()) {
+            *file = base.join(file);
+        }
         for user in &mut self.users {
             user.home = if user.home.as_os_str().is_empty() {
                 data.join("homes").join(&user.name)
@@ -598,7 +682,9 @@ fn unknown_key(source: &Source<'_>, steps: &[Step]) -> Fault {
         _ => "",
     };
     let mut fault = source.fault_at(steps, format!("the key '{name}' is not known and has no effect"));
-    fault.hint = nearest(name, KEYS).map(|n| format!("did you mean '{n}'?"));
+    // The same word may be a key of another table.
+    let others: Vec<_> = KEYS.iter().copied().filter(|k| *k != name).collect();
+    fault.hint = nearest(name, &others).map(|n| format!("did you mean '{n}'?"));
     fault
 }
 

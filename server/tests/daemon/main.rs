@@ -13,6 +13,7 @@ mod support;
 mod config;
 mod hooks;
 mod life;
+mod limits;
 mod reload;
 mod rules;
 mod sessions;

@@ -34,7 +34,7 @@ async fn new_listeners_host_keys_and_levels_need_no_restart() {
     let fingerprint = status["listeners"][1]["fingerprints"][0].as_str().unwrap();
     assert_ne!(fingerprint, s.fingerprint);
     let mut options = s.options("alice", PASSWORD);
-    options = options.fingerprints(&[fingerprint.to_string()]).unwrap();
+    options = options.host_keys(&[fingerprint.to_string()]).unwrap();
     let b = open_url(options, Arc::new(Unattended)).await.unwrap();
     put(&b, "/g", "").await.unwrap();
     assert!(s.log().contains("\"DEBUG\""), "the level did not change");

@@ -18,7 +18,7 @@ use session_core::operation::{Operation, OperationKind, OperationSet};
 use session_core::path::VPath;
 use session_core::session::{Actor, Ending, SessionId};
 
-use crate::world::{Store, World};
+use crate::world::{Store, Way, World};
 
 /// Each session's events are numbered without gaps, and each operation has begun once and ended once.
 pub fn is_complete(events: &[Event]) {
@@ -65,9 +65,9 @@ impl Interceptor for RefuseAll {
 
 /// Whatever the cases try, the store holds what it held.
 async fn refusal_changes_nothing(store: Store) {
-    let world = World::new(store.clone(), Chain::new(vec![Arc::new(RefuseAll)])).await;
+    let world = World::new(Way::Sftp, store.clone(), Chain::new(vec![Arc::new(RefuseAll)])).await;
     let (alice, _alice) = world.log_in("alice").await;
-    let mut subject = Subject::new(Arc::new(alice));
+    let mut subject = Subject::new(alice);
     subject.profile.staged = store.is_staged();
     let report = conformance::run_all(&subject).await;
     assert!(report.failures().len() > 200, "{report}");
@@ -129,7 +129,7 @@ async fn refusal_through_sftp_changes_nothing_under_staging() {
 
 /// Once `terminate` has answered, nothing of the session begins, ends or changes the store any more.
 async fn ends_with_terminate(store: Store) {
-    let world = World::new(store.clone(), Arc::default()).await;
+    let world = World::new(Way::Sftp, store.clone(), Arc::default()).await;
     let (alice, _alice) = world.log_in("alice").await;
     let work = (0..8).map(|task| {
         let alice = alice.clone();
@@ -245,13 +245,13 @@ async fn the_same_errand_is_told_alike_on_every_way() {
     let dir = tempfile::tempdir().unwrap();
     let stores = [Store::memory(), Store::memory().staged(), Store::local(&dir), Store::local(&dir).staged()];
     for store in stores {
-        let world = World::new(store, Arc::default()).await;
+        let world = World::new(Way::Sftp, store, Arc::default()).await;
         let guarded = world.site.guarded("alice");
         errand(&guarded).await;
         assert_eq!(changes(&world.events()), OF_THE_ERRAND, "through the gate");
         let told = world.events().len();
         let (alice, connection) = world.log_in("alice").await;
-        errand(&alice).await;
+        errand(&*alice).await;
         connection.close().await;
         assert_eq!(changes(&world.events()[told..]), OF_THE_ERRAND, "through SFTP");
     }

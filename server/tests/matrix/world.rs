@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use proto_sftp::client::{Config, SftpRemote};
+use proto_ftp::client::{FtpConnectOptions, FtpRemote, Security};
+use proto_ftp::server::{ControlPolicy, DataPolicy, FtpServer, FtpServerOptions};
+use proto_sftp::client::Config;
 use proto_sftp::ssh::hostkey::HostKeyKind;
 use proto_sftp::ssh::keys::Agent;
 use proto_sftp::ssh::{ConnectOptions, HostKeys, SshConnection, SshServer, SshServerOptions, connect};
@@ -18,12 +20,13 @@ use session_core::fs::{Filesystem, OpenOptions};
 use session_core::gate::SessionFs;
 use session_core::intercept::Chain;
 use session_core::layers::staged::{Owner, Staged, StagingArea, StagingPolicy};
+use session_core::net::server_tls::{ServerTls, ServerTlsOptions, self_signed};
 use session_core::path::VPath;
 use session_core::registry::{Caps, SessionRegistry};
 use session_core::session::*;
 use session_core::store::local::{LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
-use session_core::trust::Fingerprint;
+use session_core::trust::{CertificateFingerprint, Fingerprint};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What is served: each account's view of one content.
@@ -144,44 +147,131 @@ impl Site for TestSite {
     }
 }
 
+/// A server of FTP, and what is known of it.
+fn ftp_options(way: Way) -> (FtpServerOptions, Known) {
+    if way == Way::Ftp {
+        return (FtpServerOptions::default(), Known::Nothing);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let certificates = vec![self_signed(dir.path(), &["localhost".to_string()]).unwrap()];
+    let tls = ServerTls::new(ServerTlsOptions { certificates, ..ServerTlsOptions::default() }).unwrap();
+    let known = Known::Certificate(CertificateFingerprint::parse(&tls.fingerprint()).unwrap());
+    let options = FtpServerOptions {
+        implicit_tls: way == Way::Ftps,
+        control_policy: ControlPolicy::Require,
+        data_policy: DataPolicy::Require,
+        ..FtpServerOptions::with_tls(tls)
+    };
+    (options, known)
+}
+
+/// How clients reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Sftp,
+    /// FTP in the clear.
+    Ftp,
+    /// FTP that turns to TLS.
+    Ftpes,
+    /// FTP over TLS from the first byte.
+    Ftps,
+}
+
+/// A client's connection.
+pub enum Connection {
+    Ftp(Arc<FtpRemote>),
+    Ssh(SshConnection),
+}
+
+impl Connection {
+    pub fn session(&self) -> &Arc<Session> {
+        match self {
+            Connection::Ftp(remote) => remote.session(),
+            Connection::Ssh(connection) => connection.session(),
+        }
+    }
+
+    pub async fn close(&self) {
+        match self {
+            Connection::Ftp(remote) => remote.close().await,
+            Connection::Ssh(connection) => connection.close().await,
+        }
+    }
+}
+
+/// By what the server is known.
+enum Known {
+    Certificate(CertificateFingerprint),
+    HostKey(Fingerprint),
+    Nothing,
+}
+
 /// A server over a store.
 pub struct World {
     pub site: Arc<TestSite>,
+    way: Way,
     port: u16,
-    fingerprint: Fingerprint,
+    known: Known,
     _stop: DropGuard,
 }
 
 impl World {
-    pub async fn new(store: Store, chain: Arc<Chain>) -> Self {
+    pub async fn new(way: Way, store: Store, chain: Arc<Chain>) -> Self {
         let site = Arc::new(TestSite {
             store,
             chain,
             registry: SessionRegistry::new(Caps::default()),
             log: Arc::default(),
         });
-        let keys = HostKeys::ephemeral(HostKeyKind::Ed25519).unwrap();
-        let shown = keys.fingerprints().remove(0);
-        let fingerprint = Fingerprint::parse(shown.split(' ').nth(1).unwrap()).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let stop = CancellationToken::new();
-        let site_of_server = Arc::clone(&site) as Arc<dyn Site>;
-        let server = SshServer::new(SshServerOptions::new(keys), site_of_server).unwrap();
-        let token = stop.clone();
-        tokio::spawn(async move { server.serve(listener, token).await });
-        World { site, port, fingerprint, _stop: stop.drop_guard() }
+        let (server_site, token) = (Arc::clone(&site) as Arc<dyn Site>, stop.clone());
+        let known = if way == Way::Sftp {
+            let keys = HostKeys::ephemeral(HostKeyKind::Ed25519).unwrap();
+            let shown = keys.fingerprints().remove(0);
+            let server = SshServer::new(SshServerOptions::new(keys), server_site).unwrap();
+            tokio::spawn(async move { server.serve(listener, token).await });
+            Known::HostKey(Fingerprint::parse(shown.split(' ').nth(1).unwrap()).unwrap())
+        } else {
+            let (options, known) = ftp_options(way);
+            let server = FtpServer::new(options, server_site).unwrap();
+            tokio::spawn(async move { server.serve(listener, token).await });
+            known
+        };
+        World { site, way, port, known, _stop: stop.drop_guard() }
     }
 
-    pub async fn log_in(&self, user: &str) -> (SftpRemote, SshConnection) {
+    pub async fn log_in(&self, user: &str) -> (Arc<dyn Filesystem>, Connection) {
+        let fingerprint = match &self.known {
+            Known::HostKey(fingerprint) => fingerprint,
+            Known::Certificate(_) | Known::Nothing => return self.log_in_over_ftp(user).await,
+        };
         let mut options = ConnectOptions::new("127.0.0.1", self.port, user);
-        options.fingerprints = vec![self.fingerprint.clone()];
+        options.fingerprints = vec![fingerprint.clone()];
         // Not the keys of whoever runs the tests.
         options.agent = Agent::Off;
         options.identities = vec!["/nonexistent".into()];
         options.password = Some(Secret::new("secret"));
         let connection = connect(options, Arc::new(Unattended)).await.unwrap();
-        (connection.sftp(&Config::default()).await.unwrap(), connection)
+        (Arc::new(connection.sftp(&Config::default()).await.unwrap()), Connection::Ssh(connection))
+    }
+
+    async fn log_in_over_ftp(&self, user: &str) -> (Arc<dyn Filesystem>, Connection) {
+        let mut options = FtpConnectOptions::new("127.0.0.1", self.port, user);
+        options.password = Some(Secret::new("secret"));
+        // Cases run side by side, and each open file has a connection of its own.
+        options.connections = 64;
+        options.security = match self.way {
+            Way::Ftpes => Security::Explicit,
+            Way::Ftps => Security::Implicit,
+            Way::Ftp | Way::Sftp => Security::Plain,
+        };
+        if let Known::Certificate(fingerprint) = &self.known {
+            options.tls.fingerprints = vec![fingerprint.clone()];
+        }
+        let remote = Arc::new(proto_ftp::client::connect(options, Arc::new(Unattended)).await.unwrap());
+        (Arc::clone(&remote) as Arc<dyn Filesystem>, Connection::Ftp(remote))
     }
 
     /// The events up to now.
@@ -193,11 +283,15 @@ impl World {
     pub async fn loses_an_upload(&self, user: &str, path: &VPath, content: Bytes) {
         let (remote, connection) = self.log_in(user).await;
         let file = remote.open(path, &OpenOptions::create()).await.unwrap();
+        let size = content.len() as u64;
         file.write_at(0, content).await.unwrap();
-        file.sync().await.unwrap();
-        let sessions = self.site.registry.list();
-        let uploads = |s: &&Arc<Session>| s.transfers().iter().any(|t| t.path() == *path);
-        let id = sessions.iter().find(uploads).unwrap().id().clone();
+        let has_all = |s: &Arc<Session>| {
+            let arrived = |t: &Arc<Transfer>| t.bytes.load(std::sync::atomic::Ordering::SeqCst);
+            s.transfers().iter().any(|t| t.path() == *path && arrived(t) == size)
+        };
+        let uploads = || self.site.registry.list().into_iter().find(&has_all);
+        self.until("the content at the server", || uploads().is_some()).await;
+        let id = uploads().unwrap().id().clone();
         // Before the handle goes, so that nobody closes it.
         connection.session().cut(Ending::new("lost", Actor::Client));
         self.until("the end of a lost session", || {
@@ -209,7 +303,8 @@ impl World {
     async fn until(&self, what: &str, there: impl Fn() -> bool) {
         let begin = Instant::now();
         while !there() {
-            assert!(begin.elapsed() < Duration::from_secs(10), "{what} does not come");
+            let left = || self.site.registry.list().iter().map(|s| s.snapshot()).collect::<Vec<_>>();
+            assert!(begin.elapsed() < Duration::from_secs(10), "{what} does not come: {:#?}", left());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

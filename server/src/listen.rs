@@ -1,0 +1,187 @@
+//! What listens: sockets, and one server per protocol, made from the configuration.
+//!
+//! [`prepare`] reads keys and certificates and changes nothing; [`Prepared::servers`] puts the servers
+//! before a site. A named file that is missing is a mistake; only our own key and certificate are made.
+//!
+//! Deliberately absent: when things are made and replaced (`crate::daemon`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use proto_ftp::server::{FtpServer, FtpServerOptions};
+use proto_sftp::ssh::hostkey::{HostKeyKind, HostKeys};
+use proto_sftp::ssh::listen::{SshServer, SshServerOptions};
+use session_core::auth::Site;
+use session_core::error::{Error, Result};
+use session_core::net::server_tls::{self, ServerTls, ServerTlsOptions};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Listener, ListenerProtocol};
+
+/// A socket that is listened on, through every reload.
+pub(crate) struct Bound {
+    pub(crate) asked: Listener,
+    socket: std::net::TcpListener,
+    pub(crate) address: SocketAddr,
+}
+
+impl Bound {
+    /// Errors: the address is taken, or not ours.
+    pub(crate) async fn new(listener: &Listener) -> Result<Self> {
+        let asked = SocketAddr::new(listener.address, listener.port);
+        let at = |e: std::io::Error| {
+            Error::from(e)
+                .with_detail(format!("cannot listen on {asked}"))
+                .with_hint("another program may have the port; choose another one, or 0 for any")
+        };
+        let socket = TcpListener::bind(asked).await.and_then(TcpListener::into_std).map_err(at)?;
+        let address = socket.local_addr().map_err(at)?;
+        Ok(Bound { asked: listener.clone(), socket, address })
+    }
+
+    /// The socket once more, for another generation of servers.
+    pub(crate) fn listener(&self) -> Result<TcpListener> {
+        Ok(TcpListener::from_std(self.socket.try_clone()?)?)
+    }
+}
+
+/// By what a server is known to those who connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identities {
+    /// `SHA256:…` of the host keys.
+    host_keys: Vec<String>,
+    /// SHA-256 of the certificate.
+    certificates: Vec<String>,
+}
+
+impl Identities {
+    /// Those of one protocol.
+    pub(crate) fn of(&self, protocol: ListenerProtocol) -> &[String] {
+        match protocol {
+            ListenerProtocol::Sftp => &self.host_keys,
+            ListenerProtocol::Ftp | ListenerProtocol::Ftps => &self.certificates,
+        }
+    }
+}
+
+/// Everything that was read, not yet in use.
+pub(crate) struct Prepared {
+    pub(crate) identities: Identities,
+    ssh: SshServerOptions,
+    /// `None` where no listener speaks FTP: then no certificate is needed.
+    ftp: Option<FtpServerOptions>,
+}
+
+/// Reads the keys and certificates that `config` names. Blocks. Errors: those of the files, by name.
+pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
+    let keys = host_keys(config)?;
+    let limits = &config.limits;
+    let idle = Some(limits.idle_time).filter(|t| !t.is_zero());
+    let ssh = SshServerOptions {
+        tries: limits.tries,
+        login_time: limits.login_time,
+        idle,
+        ..SshServerOptions::new(keys.clone())
+    };
+    let mut identities = Identities { host_keys: fingerprints(&keys), certificates: Vec::new() };
+    let speaks_ftp = config.listeners.iter().any(|l| l.protocol != ListenerProtocol::Sftp);
+    let ftp = if speaks_ftp {
+        let tls = tls(config)?;
+        identities.certificates.push(tls.fingerprint());
+        let options = config.ftp.options();
+        Some(FtpServerOptions {
+            tls: Some(tls),
+            tries: limits.tries,
+            login_time: limits.login_time,
+            idle,
+            ..options
+        })
+    } else {
+        None
+    };
+    Ok(Prepared { identities, ssh, ftp })
+}
+
+impl Prepared {
+    /// The servers, before a site. Errors: `InvalidArgument` for options that make no sense.
+    pub(crate) fn servers(self, site: &Arc<dyn Site>) -> Result<Servers> {
+        let ssh = SshServer::new(self.ssh, Arc::clone(site))?;
+        let (mut ftp, mut ftps) = (None, None);
+        if let Some(options) = self.ftp {
+            let implicit = FtpServerOptions { implicit_tls: true, ..options.clone() };
+            ftp = Some(FtpServer::new(options, Arc::clone(site))?);
+            ftps = Some(FtpServer::new(implicit, Arc::clone(site))?);
+        }
+        Ok(Servers { ssh, ftp, ftps })
+    }
+}
+
+/// One server per protocol.
+pub(crate) struct Servers {
+    ssh: SshServer,
+    ftp: Option<FtpServer>,
+    ftps: Option<FtpServer>,
+}
+
+impl Servers {
+    /// Serves what comes to `socket` until `stop`.
+    pub(crate) fn serve(&self, protocol: ListenerProtocol, socket: TcpListener, stop: CancellationToken) {
+        let ftp = match protocol {
+            ListenerProtocol::Sftp => {
+                let ssh = self.ssh.clone();
+                tokio::spawn(async move { ssh.serve(socket, stop).await });
+                return;
+            }
+            ListenerProtocol::Ftp => self.ftp.clone(),
+            ListenerProtocol::Ftps => self.ftps.clone(),
+        };
+        // Prepared from the configuration that asked for the listener: it is there.
+        if let Some(ftp) = ftp {
+            tokio::spawn(async move { ftp.serve(socket, stop).await });
+        }
+    }
+}
+
+/// `SHA256:…` alone: what `--host-key` and other clients take.
+fn fingerprints(keys: &HostKeys) -> Vec<String> {
+    let bare = |f: String| f.split(' ').next_back().unwrap_or_default().to_string();
+    keys.fingerprints().into_iter().map(bare).collect()
+}
+
+fn host_keys(config: &Config) -> Result<HostKeys> {
+    let own = config.data.join("host_ed25519");
+    let mut keys = HostKeys::new();
+    for path in &config.host_keys {
+        if *path == own {
+            let (more, made) = keys.load_or_make(path, HostKeyKind::Ed25519)?;
+            keys = more;
+            if made {
+                tracing::info!("a host key was made: {}", path.display());
+            }
+        } else {
+            keys = keys.load(path)?;
+        }
+    }
+    Ok(keys)
+}
+
+fn tls(config: &Config) -> Result<Arc<ServerTls>> {
+    let asked = &config.tls;
+    let first = if asked.certificate.as_os_str().is_empty() {
+        let mut names = asked.names.clone();
+        names.extend(["localhost", "127.0.0.1", "::1"].map(String::from));
+        server_tls::self_signed(&config.data, &names)?
+    } else {
+        server_tls::CertificateFiles { chain: asked.certificate.clone(), key: asked.key.clone() }
+    };
+    let more = asked
+        .more
+        .iter()
+        .map(|m| server_tls::CertificateFiles { chain: m.certificate.clone(), key: m.key.clone() });
+    ServerTls::new(ServerTlsOptions {
+        certificates: std::iter::once(first).chain(more).collect(),
+        client_certificates: asked.clients(),
+        minimum: asked.minimum(),
+    })
+}
