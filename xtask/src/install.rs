@@ -1,4 +1,5 @@
-//! Installs other people's software where it is absent: Debian packages and PyPI packages.
+//! Installs other people's software where it is absent: Debian packages and PyPI packages. Of packages that
+//! exclude each other, as servers of FTP do, one is installed and the others are unpacked beside it.
 //!
 //! Through the machine's own package managers with their own configuration: which mirror they use is
 //! not our business. Services that a package would start are kept from starting. Nothing is upgraded.
@@ -49,6 +50,50 @@ pub(crate) fn ensure_debian(packages: &[&str]) -> Result<()> {
         }
     }
     bail!("installing {}: {}", absent.join(" "), faults.join("\n"))
+}
+
+/// Where [`ensure_unpacked`] puts packages.
+fn unpacked_dir() -> Result<PathBuf> {
+    Ok(repo::target_dir()?.join("xtask").join("unpacked"))
+}
+
+/// Fetches a Debian package and unpacks it into a folder of ours, without installing it; what it depends on
+/// must be installed by the caller. Errors: as [`ensure_debian`].
+pub(crate) fn ensure_unpacked(package: &str) -> Result<()> {
+    let dir = unpacked_dir()?.join(package);
+    if dir.is_dir() {
+        return Ok(());
+    }
+    ensure!(find_program("apt-get").is_some(), "no apt-get here; needed: {package}");
+    println!("unpacking {package}");
+    let mut fresh = LISTS_FRESH.lock().map_err(|_| Fault::new("an installation ended in the middle"))?;
+    let fetched = TempDir::new("package")?;
+    let download = || {
+        let run = Run::new("apt-get").args(["-q", "-o", "Acquire::Retries=3", "download", package]);
+        run.dir(fetched.join("")).limit(APT).finish()?.succeeded().map(drop)
+    };
+    if download().is_err() {
+        apt(&["update", "-q"])?;
+        *fresh = true;
+        download()?;
+    }
+    let mut files = std::fs::read_dir(fetched.join("")).doing(|| format!("looking for {package}"))?;
+    let file = files.next().ok_or_else(|| Fault::new(format!("apt-get fetched no {package}")))?;
+    let file = file.doing(|| format!("looking for {package}"))?.path();
+    let draft = unpacked_dir()?.join(format!("{package}.new"));
+    let _ = std::fs::remove_dir_all(&draft);
+    std::fs::create_dir_all(&draft).doing(|| format!("making {}", draft.display()))?;
+    Run::new("dpkg").arg("-x").arg(&file).arg(&draft).finish()?.succeeded()?;
+    std::fs::rename(&draft, &dir).doing(|| format!("making {}", dir.display()))
+}
+
+/// A program of a package that was unpacked.
+pub(crate) fn unpacked_program(name: &str) -> Option<PathBuf> {
+    let packages = std::fs::read_dir(unpacked_dir().ok()?).ok()?;
+    let places = packages
+        .flatten()
+        .flat_map(|package| ["usr/sbin", "usr/bin"].map(|place| package.path().join(place).join(name)));
+    places.into_iter().find(|path| path.is_file())
 }
 
 fn is_installed(package: &str) -> bool {

@@ -42,6 +42,22 @@ pub(super) fn make_tree(path: &Path, files: usize, dirs: usize) -> Result<()> {
     Ok(())
 }
 
+/// The files of a tree that [`make_tree`] made, as paths below it.
+pub(super) fn names(path: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let list = |dir: &Path| fs::read_dir(dir).doing(|| format!("listing {}", dir.display()));
+    for dir in list(path)? {
+        let dir = dir.doing(|| format!("listing {}", path.display()))?;
+        for file in list(&dir.path())? {
+            let file = file.doing(|| format!("listing {}", dir.path().display()))?;
+            let parts = [dir.file_name(), file.file_name()];
+            names.push(parts.map(|part| part.to_string_lossy().into_owned()).join("/"));
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// Makes a directory of so many empty files; see [`NAME`].
 pub(super) fn make_wide(path: &Path, entries: usize) -> Result<()> {
     make_dir(path)?;

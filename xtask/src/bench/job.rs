@@ -4,6 +4,7 @@
 //! compared with what was sent after the clock has stopped; a run that moved the wrong bytes is an error.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use super::proxy::Proxy;
 use super::{data, meter};
 use crate::fault::{Result, While, bail, ensure};
 use crate::peers::drive;
-use crate::peers::servers::{self, Address, Endpoint, Kit};
-use crate::process::{Finished, Run, TempDir};
+use crate::peers::servers::{self, Address, Endpoint, Kit, Over, Scheme};
+use crate::process::{Finished, Run, TempDir, set_mode, write};
 
 /// One way over the far link; the round trip is twice that.
 pub(super) const DELAY: Duration = Duration::from_millis(25);
@@ -22,8 +23,25 @@ const LIMIT: Duration = Duration::from_secs(400);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Server {
     Ferryd,
+    /// The same process, by FTP in the clear.
+    FerrydFtp,
+    /// The same process, by FTP that turns to TLS.
+    FerrydTls,
     Sshd,
+    Proftpd,
+    ProftpdTls,
+    PureFtpd,
+    PureFtpdTls,
+    Vsftpd,
+    VsftpdTls,
 }
+
+/// Where servers of FTP are on the far link: at their own ports, so that those for data are found.
+const FAR_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Ports for data, of each server.
+const PASSIVE: u16 = 100;
+/// Below those that the system hands out.
+const FIRST_PASSIVE: u16 = 20_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Client {
@@ -115,7 +133,7 @@ pub(super) struct Ground {
     /// Where clients put what they fetch.
     landing: PathBuf,
     running: BTreeMap<Server, Endpoint>,
-    proxies: BTreeMap<Server, (Proxy, Address)>,
+    proxies: BTreeMap<Server, (Vec<Proxy>, Address)>,
     /// By whether it must talk to both servers.
     quickest: BTreeMap<bool, Client>,
     runs: usize,
@@ -132,6 +150,10 @@ impl Ground {
         let (root, landing) = (dir.join("root"), dir.join("landing"));
         for path in [&root, &landing, &root.join("up")] {
             std::fs::create_dir(path).doing(|| format!("making {}", path.display()))?;
+        }
+        // Some servers of theirs work with the rights of nobody.
+        for (path, mode) in [(dir.join(""), 0o755), (root.clone(), 0o755), (root.join("up"), 0o777)] {
+            set_mode(&path, mode)?;
         }
         Ok(Self {
             kit: Kit::measured(&base)?,
@@ -150,18 +172,27 @@ impl Ground {
 
     /// Errors if the program of ours that it needs is not there.
     pub(super) fn can(&self, job: Job) -> Result<()> {
-        ensure!(job.server != Server::Ferryd || self.ferryd.is_some(), "there is no ferryd yet");
+        ensure!(!job.server.is_ours() || self.ferryd.is_some(), "there is no ferryd yet");
         ensure!(job.client != Client::Ferry || self.ferry.is_some(), "there is no ferry yet");
         Ok(())
     }
 
     /// A running server; started when first asked for.
     pub(super) fn server(&mut self, which: Server) -> Result<&Endpoint> {
+        let which = which.host();
         if !self.running.contains_key(&which) {
+            let (kit, root, passive) = (&self.kit, self.root.as_path(), which.passive());
+            let over = Over { root: Some(root), passive: Some(passive) };
             let endpoint = match (which, &self.ferryd) {
-                (Server::Sshd, _) => servers::sshd_over(&self.kit, &self.root)?,
-                (Server::Ferryd, Some(program)) => servers::ferryd_over(&self.kit, program, &self.root)?,
-                (Server::Ferryd, None) => bail!("there is no ferryd yet"),
+                (Server::Sshd, _) => servers::sshd_over(kit, root)?,
+                (Server::Proftpd, _) => servers::ftp_proftpd(kit, Scheme::Ftp, over)?,
+                (Server::ProftpdTls, _) => servers::ftp_proftpd(kit, Scheme::Ftpes, over)?,
+                (Server::PureFtpd, _) => servers::pure_ftpd(kit, Scheme::Ftp, over)?,
+                (Server::PureFtpdTls, _) => servers::pure_ftpd(kit, Scheme::Ftpes, over)?,
+                (Server::Vsftpd, _) => servers::vsftpd(kit, Scheme::Ftp, over)?,
+                (Server::VsftpdTls, _) => servers::vsftpd(kit, Scheme::Ftpes, over)?,
+                (_, Some(program)) => servers::ferryd_over(kit, program, root, passive)?,
+                (_, None) => bail!("there is no ferryd yet"),
             };
             self.running.insert(which, endpoint);
         }
@@ -170,21 +201,29 @@ impl Ground {
 
     /// Ends a server, so that what it holds from earlier rows does not count in the next.
     pub(super) fn stop(&mut self, which: Server) {
-        self.proxies.remove(&which);
-        self.running.remove(&which);
+        self.proxies.retain(|of, _| of.host() != which.host());
+        self.running.remove(&which.host());
     }
 
-    fn address(&mut self, which: Server, link: Link) -> Result<Address> {
-        let near = self.server(which)?.at.clone();
+    pub(super) fn address(&mut self, which: Server, link: Link) -> Result<Address> {
+        let near = self.server(which)?.by(which.scheme())?.clone();
         if link == Link::Near {
             return Ok(near);
         }
         if let Some((_, far)) = self.proxies.get(&which) {
             return Ok(far.clone());
         }
-        let proxy = Proxy::start(near.port, DELAY)?;
-        let far = near.behind(proxy.port)?;
-        self.proxies.insert(which, (proxy, far.clone()));
+        let (proxies, far) = if near.scheme == Scheme::Sftp {
+            let proxy = Proxy::start(near.port, DELAY)?;
+            let far = near.behind(proxy.port)?;
+            (vec![proxy], far)
+        } else {
+            let (from, to) = which.host().passive();
+            let ports = std::iter::once(near.port).chain(from..=to);
+            let proxies = ports.map(|port| Proxy::at((FAR_HOST, port).into(), port, DELAY));
+            (proxies.collect::<Result<_>>()?, Address { host: FAR_HOST.to_string(), ..near })
+        };
+        self.proxies.insert(which, (proxies, far.clone()));
         Ok(far)
     }
 
@@ -234,7 +273,7 @@ impl Ground {
         let process = self.server(job.server)?.process();
         let (before, children) = (meter::Tree::of(process)?, meter::Spent::now()?);
         let done = run.limit(LIMIT).finish()?.succeeded();
-        let log = || self.running.get(&job.server).map(Endpoint::tail).unwrap_or_default();
+        let log = || self.running.get(&job.server.host()).map(Endpoint::tail).unwrap_or_default();
         let done = done.doing(log)?;
         let client = children.since()?;
         let server = before.spent_when_settled()?;
@@ -316,8 +355,32 @@ impl Ground {
                 let batch = format!("get {} \"{remote}\" \"{}\"\n", flags.concat(), to.display());
                 drive::sftp_with(&self.kit, at, &cipher_flags(cipher), &batch)
             }
+            Client::Lftp if is_tree => {
+                let to = to.display();
+                drive::lftp(&self.kit, at, &format!("{MIRROR} {remote} {to}"))
+            }
+            Client::Lftp => drive::lftp(&self.kit, at, &format!("get {remote} -o {}", to.display())),
+            Client::Curl if is_tree => {
+                let twin = self.root.join(name);
+                let of = |file: &str| format!("output = {:?}\n", to.join(file).display().to_string());
+                self.curl_tree(at, &remote, &twin, of)
+            }
+            Client::Curl => Ok(drive::curl_over_ftp(&self.kit, at, &remote)?.arg("--output").arg(to)),
             _ => bail!("{} is only asked to list", client.name()),
         }
+    }
+
+    /// curl for every file of a tree that `twin` is like, many at a time.
+    fn curl_tree(&self, at: &Address, remote: &str, twin: &Path, of: impl Fn(&str) -> String) -> Result<Run> {
+        let mut script = String::new();
+        for file in data::names(twin)? {
+            let url = drive::curl_ftp_url(at, &format!("{remote}/{file}"));
+            script += &format!("url = \"{url}\"\n{}", of(&file));
+        }
+        let config = self.kit.join("curl-config");
+        write(&config, script)?;
+        let run = drive::curl_ftp_login(&self.kit, at)?.args(["--parallel", "--parallel-immediate"]);
+        Ok(run.args(["--parallel-max", "8", "--create-dirs", "--ftp-create-dirs", "--config"]).arg(config))
     }
 
     fn put(&self, client: Client, at: &Address, from: &Path, name: &str, is_tree: bool) -> Result<Run> {
@@ -331,6 +394,16 @@ impl Ground {
                 let batch = format!("put {} \"{}\" \"{remote}\"\n", flags.concat(), from.display());
                 drive::sftp_with(&self.kit, at, &cipher_flags(cipher), &batch)
             }
+            Client::Lftp if is_tree => {
+                let from = from.display();
+                drive::lftp(&self.kit, at, &format!("{MIRROR} -R {from} {remote}"))
+            }
+            Client::Lftp => drive::lftp(&self.kit, at, &format!("put {} -o {remote}", from.display())),
+            Client::Curl if is_tree => {
+                let of = |file: &str| format!("upload-file = {:?}\n", from.join(file).display().to_string());
+                self.curl_tree(at, &remote, from, of)
+            }
+            Client::Curl => Ok(drive::curl_over_ftp(&self.kit, at, &remote)?.arg("--upload-file").arg(from)),
             _ => bail!("{} is only asked to list", client.name()),
         }
     }
@@ -343,8 +416,11 @@ impl Ground {
             Client::Sftp(cipher) => {
                 drive::sftp_with(kit, at, &cipher_flags(cipher), &format!("ls -1f \"{remote}\"\n"))
             }
-            Client::Rclone => Ok(drive::rclone(kit, "lsf")?.arg(drive::rclone_remote(kit, at, &remote))),
+            Client::Rclone => Ok(drive::rclone(kit, "lsf")?.arg(drive::rclone_remote(kit, at, &remote)?)),
             Client::Lftp => drive::lftp(kit, at, &format!("cls -1 \"{remote}\"")),
+            Client::Curl if at.scheme != Scheme::Sftp => {
+                Ok(drive::curl_over_ftp(kit, at, &format!("{remote}/"))?.arg("--list-only"))
+            }
             Client::Curl => {
                 let url = drive::curl_url(at, &format!("{remote}/"));
                 Ok(drive::curl(kit, at)?.arg("--list-only").arg(url))
@@ -353,6 +429,9 @@ impl Ground {
         }
     }
 }
+
+/// lftp's way with trees, with as many connections as ours has; their modes are the servers' own.
+const MIRROR: &str = "set net:connection-limit 0; mirror --parallel=8 --no-perms";
 
 fn cipher_flags(cipher: Option<&'static str>) -> Vec<&'static str> {
     cipher.map(|cipher| vec!["-q", "-c", cipher]).unwrap_or_else(|| vec!["-q"])
@@ -369,8 +448,44 @@ impl Server {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ferryd => "ferryd",
+            Self::FerrydFtp => "ferryd (ftp)",
+            Self::FerrydTls => "ferryd (ftpes)",
             Self::Sshd => "sshd",
+            Self::Proftpd => "proftpd",
+            Self::ProftpdTls => "proftpd (tls)",
+            Self::PureFtpd => "pure-ftpd",
+            Self::PureFtpdTls => "pure-ftpd (tls)",
+            Self::Vsftpd => "vsftpd",
+            Self::VsftpdTls => "vsftpd (tls)",
         }
+    }
+
+    /// Whether it is ours.
+    pub(super) fn is_ours(self) -> bool {
+        self.host() == Self::Ferryd
+    }
+
+    /// Which process it is.
+    fn host(self) -> Self {
+        match self {
+            Self::FerrydFtp | Self::FerrydTls => Self::Ferryd,
+            other => other,
+        }
+    }
+
+    /// How it is spoken to.
+    pub(super) fn scheme(self) -> Scheme {
+        match self {
+            Self::Ferryd | Self::Sshd => Scheme::Sftp,
+            Self::FerrydFtp | Self::Proftpd | Self::PureFtpd | Self::Vsftpd => Scheme::Ftp,
+            Self::FerrydTls | Self::ProftpdTls | Self::PureFtpdTls | Self::VsftpdTls => Scheme::Ftpes,
+        }
+    }
+
+    /// Its ports for data.
+    fn passive(self) -> (u16, u16) {
+        let from = FIRST_PASSIVE + PASSIVE * (self as u16);
+        (from, from + PASSIVE - 1)
     }
 }
 

@@ -11,6 +11,7 @@ mod job;
 mod meter;
 mod proxy;
 mod row;
+mod scenarios;
 mod special;
 
 use std::io::Write as _;
@@ -23,8 +24,9 @@ use crate::flags::Flags;
 use crate::peers;
 use crate::process::Run;
 use crate::repo;
-use job::{CHACHA, Client, GCM, Ground, Job, Link, Sample, Server, Sizes, Task, Way};
-use row::{Bar, Cpu, Row, Spread};
+use job::{Ground, Job, Sample, Sizes, Task};
+use row::{Cpu, Row, Spread};
+use scenarios::{Measure, SCENARIOS, Scenario};
 
 pub(crate) const USAGE: &str =
     "cargo xtask bench [--only NAME,…] [--pairs N] [--json FILE] [--quick] [--list]
@@ -71,117 +73,6 @@ const QUICK: Sizes = Sizes {
     logins: 12,
 };
 
-struct Scenario {
-    name: &'static str,
-    about: &'static str,
-    bar: Bar,
-    measure: Measure,
-}
-
-/// How a scenario is measured.
-enum Measure {
-    /// Ours and theirs in turn.
-    Pair {
-        ours: Job,
-        theirs: Job,
-        /// What theirs is known to reach on two cores, with the sizes of [`FULL`].
-        known: f64,
-    },
-    /// Something else; it makes its own row.
-    Special(fn(&mut Bench, &Scenario) -> Result<Row>),
-}
-
-const fn near(server: Server, client: Client, task: Task) -> Job {
-    Job { server, client, link: Link::Near, task }
-}
-
-const fn far(server: Server, client: Client, task: Task) -> Job {
-    Job { server, client, link: Link::Far, task }
-}
-
-const fn pair(
-    name: &'static str,
-    about: &'static str,
-    bar: f64,
-    (ours, theirs): (Job, Job),
-    known: f64,
-) -> Scenario {
-    Scenario { name, about, bar: Bar::Ratio(bar), measure: Measure::Pair { ours, theirs, known } }
-}
-
-/// Ours and theirs as servers under the same client.
-const fn servers(client: Client, task: Task) -> (Job, Job) {
-    (near(Server::Ferryd, client, task), near(Server::Sshd, client, task))
-}
-
-use Server::{Ferryd, Sshd};
-use Task::{Big, List, Small};
-use Way::{Down, Up};
-
-const SFTP: Client = Client::Sftp(None);
-
-#[rustfmt::skip]
-const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "link",
-        about: "the far link under plain TCP: 50 ms, and no limit on the rate",
-        bar: Bar::AtLeast(300.0),
-        measure: Measure::Special(special::link),
-    },
-    pair("server-down-gcm", "1 GiB from ferryd and sshd, sftp with AES-GCM",
-        1.3, servers(Client::Sftp(GCM), Big(Down)), 321.0),
-    pair("server-up-gcm", "1 GiB to ferryd and sshd, sftp with AES-GCM",
-        1.3, servers(Client::Sftp(GCM), Big(Up)), 322.0),
-    pair("server-down-chacha", "1 GiB from ferryd and sshd, sftp with ChaCha20",
-        1.1, servers(Client::Sftp(CHACHA), Big(Down)), 268.0),
-    pair("server-up-chacha", "1 GiB to ferryd and sshd, sftp with ChaCha20",
-        1.1, servers(Client::Sftp(CHACHA), Big(Up)), 169.0),
-    // ferry chooses AES-GCM; sftp is told to, which is quicker than its default: the harder comparison.
-    pair("client-down", "1 GiB from sshd, ferry and sftp, both with AES-GCM",
-        1.2, (near(Sshd, Client::Ferry, Big(Down)), near(Sshd, Client::Sftp(GCM), Big(Down))), 321.0),
-    pair("client-up", "1 GiB to sshd, ferry and sftp, both with AES-GCM",
-        1.2, (near(Sshd, Client::Ferry, Big(Up)), near(Sshd, Client::Sftp(GCM), Big(Up))), 322.0),
-    pair("client-far-down", "256 MiB from sshd over 50 ms, ferry and sftp",
-        3.0, (far(Sshd, Client::Ferry, Big(Down)), far(Sshd, Client::Sftp(GCM), Big(Down))), 34.0),
-    pair("client-far-up", "256 MiB to sshd over 50 ms, ferry and sftp",
-        3.0, (far(Sshd, Client::Ferry, Big(Up)), far(Sshd, Client::Sftp(GCM), Big(Up))), 36.0),
-    pair("small-down", "10,000 x 4 KiB in 100 directories from sshd, ferry and sftp -r",
-        2.0, (near(Sshd, Client::Ferry, Small(Down)), near(Sshd, SFTP, Small(Down))), 1_870.0),
-    pair("small-up", "the same to sshd",
-        2.0, (near(Sshd, Client::Ferry, Small(Up)), near(Sshd, SFTP, Small(Up))), 2_190.0),
-    pair("small-down-both", "the same, ferry from ferryd against sftp -r from sshd",
-        3.0, (near(Ferryd, Client::Ferry, Small(Down)), near(Sshd, SFTP, Small(Down))), 1_870.0),
-    pair("small-up-both", "the same, ferry to ferryd against sftp -r to sshd",
-        3.0, (near(Ferryd, Client::Ferry, Small(Up)), near(Sshd, SFTP, Small(Up))), 2_190.0),
-    pair("small-far-down", "500 x 4 KiB from sshd over 50 ms, ferry; 100 of them, sftp -r",
-        10.0, (far(Sshd, Client::Ferry, Small(Down)), far(Sshd, SFTP, Small(Down))), 4.0),
-    pair("small-far-up", "500 x 4 KiB to sshd over 50 ms, ferry; 100 of them, sftp -r",
-        10.0, (far(Sshd, Client::Ferry, Small(Up)), far(Sshd, SFTP, Small(Up))), 6.0),
-    // curl of Debian 12 cannot log in to ferryd: what is known is of rclone, the next.
-    pair("list-server", "a directory of 100,000 entries, ferryd and sshd under the quickest that reaches both",
-        1.0, servers(Client::QuickestOfBoth, List), 60_000.0),
-    pair("list-client", "the same from sshd, ferry and the quickest of their clients",
-        1.0, (near(Sshd, Client::Ferry, List), near(Sshd, Client::Quickest, List)), 88_000.0),
-    Scenario {
-        name: "idle",
-        about: "memory of an idle session, of 1,000 at ferryd and of 100 at sshd",
-        bar: Bar::AtMost(100.0),
-        measure: Measure::Special(special::idle),
-    },
-    Scenario {
-        name: "logins",
-        about: "sftp that logs in and leaves, four at a time",
-        bar: Bar::None,
-        measure: Measure::Special(special::logins),
-    },
-    Scenario {
-        name: "hook",
-        about: "an empty hook, the hop to its thread included, in the median",
-        bar: Bar::Below(20.0),
-        measure: Measure::Special(special::hook),
-    },
-];
-
 /// A run of the bench.
 struct Bench {
     ground: Ground,
@@ -213,7 +104,8 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
         Some(path) => Some(std::fs::File::create(path).doing(|| format!("making {}", path.display()))?),
         None => None,
     };
-    peers::install(&["openssh", "sshd", "rclone", "lftp", "curl", "asyncssh"])?;
+    let ssh = ["openssh", "sshd", "rclone", "lftp", "curl", "asyncssh"];
+    peers::install(&[&ssh[..], &["vsftpd", "pure-ftpd", "proftpd"]].concat())?;
     let (ferry, ferryd) = build()?;
     let sizes = if is_quick { QUICK } else { FULL };
     let mut bench = Bench { ground: Ground::new(sizes, ferry, ferryd)?, pairs, is_quick };
@@ -300,9 +192,9 @@ impl Bench {
     fn pair(&mut self, scenario: &Scenario, ours: Job, theirs: Job, known: f64) -> Result<Row> {
         self.ground.can(ours)?;
         let unit = match ours.task {
-            Big(_) => "MB/s",
-            Small(_) => "files/s",
-            List => "entries/s",
+            Task::Big(_) => "MB/s",
+            Task::Small(_) => "files/s",
+            Task::List => "entries/s",
         };
         let mut row = self.row(scenario, "", "", unit, String::new());
         row.known = (!self.is_quick).then_some(known);
@@ -350,27 +242,4 @@ fn middle(samples: impl Iterator<Item = Sample> + Clone) -> Option<Cpu> {
     let client = Spread::of(samples.clone().map(|sample| sample.client))?.median;
     let server = Spread::of(samples.map(|sample| sample.server))?.median;
     Some(Cpu { client, server })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scenarios_have_names_of_their_own() {
-        let mut names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), SCENARIOS.len());
-    }
-
-    #[test]
-    fn pairs_differ_on_our_side_only() {
-        for scenario in SCENARIOS {
-            let Measure::Pair { ours, theirs, .. } = &scenario.measure else { continue };
-            assert_eq!((ours.task, ours.link), (theirs.task, theirs.link), "{}", scenario.name);
-            assert!(theirs.client != Client::Ferry && theirs.server == Sshd, "{}", scenario.name);
-            assert!(ours.client == Client::Ferry || ours.client == theirs.client, "{}", scenario.name);
-        }
-    }
 }

@@ -23,6 +23,7 @@ const PIECE: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Proxy {
     pub(super) port: u16,
+    own: SocketAddr,
     stop: Arc<AtomicBool>,
 }
 
@@ -30,8 +31,13 @@ impl Proxy {
     /// Listens on a free port of the loopback and leads to `port` there; every byte takes `delay` each way.
     /// Setting up a connection costs nothing but the time to the first reply.
     pub(super) fn start(port: u16, delay: Duration) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing(|| "opening the link".to_owned())?;
-        let own = listener.local_addr().doing(|| "opening the link".to_owned())?.port();
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), port, delay)
+    }
+
+    /// The same at an address and port of the caller's choice.
+    pub(super) fn at(near: SocketAddr, port: u16, delay: Duration) -> Result<Self> {
+        let listener = TcpListener::bind(near).doing(|| format!("opening the link at {near}"))?;
+        let own = listener.local_addr().doing(|| "opening the link".to_owned())?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         thread::spawn(move || {
@@ -47,7 +53,7 @@ impl Proxy {
                 carry(far_too, near_too, delay);
             }
         });
-        Ok(Self { port: own, stop })
+        Ok(Self { port: own.port(), own, stop })
     }
 }
 
@@ -55,7 +61,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // Wakes the thread that accepts; if it does not listen any more, it needs no waking.
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+        let _ = TcpStream::connect(self.own);
     }
 }
 

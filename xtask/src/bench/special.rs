@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::job::{DELAY, Ground, Sample, Server};
+use super::job::{DELAY, Ground, Link, Sample, Server};
 use super::row::{Row, Spread};
 use super::{Bench, Scenario, meter, proxy};
 use crate::fault::{Fault, Result, While, ensure};
 use crate::peers::drive;
+use crate::peers::servers::Scheme;
 use crate::process::{self, Run};
 use crate::repo;
 
@@ -58,8 +59,43 @@ async def main():
 asyncio.run(main())
 ";
 
+/// Holds so many sessions of FTP, logged in, until it is killed.
+const HOLD_FTP: &str = "
+import sys, ftplib, resource, ssl, time
+port, user, password, certificate, count = sys.argv[1:]
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+held = []
+for _ in range(int(count)):
+    if certificate:
+        ftp = ftplib.FTP_TLS(context=ssl.create_default_context(cafile=certificate))
+    else:
+        ftp = ftplib.FTP()
+    ftp.connect('127.0.0.1', int(port))
+    ftp.login(user, password)
+    ftp.pwd()
+    held.append(ftp)
+print('held', len(held), flush=True)
+while True:
+    time.sleep(1000)
+";
+
 /// Memory per idle session: what the server's processes need with the sessions, less what they need without.
 pub(super) fn idle(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
+    idle_of(bench, scenario, Server::Ferryd, Server::Sshd)
+}
+
+/// The same over FTP in the clear.
+pub(super) fn idle_ftp(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
+    idle_of(bench, scenario, Server::FerrydFtp, Server::Vsftpd)
+}
+
+/// The same over FTP with TLS.
+pub(super) fn idle_ftps(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
+    idle_of(bench, scenario, Server::FerrydTls, Server::VsftpdTls)
+}
+
+fn idle_of(bench: &mut Bench, scenario: &Scenario, mine: Server, other: Server) -> Result<Row> {
     let sizes = bench.ground.sizes;
     let note = format!(
         "ours of {} sessions, theirs of {}, after {} s",
@@ -67,10 +103,10 @@ pub(super) fn idle(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
         sizes.idle_theirs,
         sizes.idle_wait.as_secs()
     );
-    let theirs = idle_at(&mut bench.ground, Server::Sshd, sizes.idle_theirs)?;
-    let mut row = bench.row(scenario, "ferryd", "sshd", "kB", note);
+    let theirs = idle_at(&mut bench.ground, other, sizes.idle_theirs)?;
+    let mut row = bench.row(scenario, "ferryd", other.name(), "kB", note);
     row.theirs = Some(Spread::one(theirs));
-    match idle_at(&mut bench.ground, Server::Ferryd, sizes.idle) {
+    match idle_at(&mut bench.ground, mine, sizes.idle) {
         Ok(ours) => {
             row.ours = Some(Spread::one(ours));
             row.ratio = Some(Spread::one(theirs / ours));
@@ -85,10 +121,14 @@ fn idle_at(ground: &mut Ground, which: Server, count: usize) -> Result<f64> {
     let wait = ground.sizes.idle_wait;
     // A server of its own: another row's peak must not count as memory that was there before.
     ground.stop(which);
-    let endpoint = ground.server(which)?;
-    let (at, head) = (endpoint.at.clone(), endpoint.process());
+    let at = ground.address(which, Link::Near)?;
+    let head = ground.server(which)?.process();
     let hold = |count: usize| -> Result<process::Server> {
-        let run = drive::python(&ground.kit, &at, HOLD, &count.to_string())?;
+        let count = count.to_string();
+        let run = match at.scheme {
+            Scheme::Sftp => drive::python(&ground.kit, &at, HOLD, &count)?,
+            _ => drive::ftplib(&ground.kit, &at, HOLD_FTP)?.arg(&count),
+        };
         let mut holder = process::Server::start(&run)?;
         holder.line(GATHER, |line| line == format!("held {count}"))?;
         Ok(holder)
@@ -112,10 +152,19 @@ fn idle_at(ground: &mut Ground, which: Server, count: usize) -> Result<f64> {
 
 /// Logins per second of a program that logs in, asks one thing and leaves.
 pub(super) fn logins(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
-    let mut row = bench.row(scenario, "ferryd", "sshd", "logins/s", String::new());
+    logins_of(bench, scenario, Server::Ferryd, Server::Sshd)
+}
+
+/// The same over FTP.
+pub(super) fn logins_ftp(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
+    logins_of(bench, scenario, Server::FerrydFtp, Server::PureFtpd)
+}
+
+fn logins_of(bench: &mut Bench, scenario: &Scenario, mine: Server, other: Server) -> Result<Row> {
+    let mut row = bench.row(scenario, "ferryd", other.name(), "logins/s", String::new());
     ensure!(bench.ground.ferryd.is_some(), "there is no ferryd yet");
     let side = |which: Server| move |ground: &mut Ground| log_in(ground, which);
-    bench.in_turn(&mut row, side(Server::Ferryd), side(Server::Sshd))?;
+    bench.in_turn(&mut row, side(mine), side(other))?;
     if let Some((ours, theirs)) = row.cpu {
         let each = 1e3 / bench.ground.sizes.logins as f64;
         row.note = format!(
@@ -128,8 +177,8 @@ pub(super) fn logins(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
 }
 
 fn log_in(ground: &mut Ground, which: Server) -> Result<Sample> {
-    let endpoint = ground.server(which)?;
-    let (at, head) = (endpoint.at.clone(), endpoint.process());
+    let at = ground.address(which, Link::Near)?;
+    let head = ground.server(which)?.process();
     let count = ground.sizes.logins;
     let kit = &ground.kit;
     let left = Mutex::new(count);
@@ -145,7 +194,11 @@ fn log_in(ground: &mut Ground, which: Server) -> Result<Sample> {
                     }
                     *left -= 1;
                 }
-                drive::sftp(kit, &at, "pwd\n")?.finish()?.succeeded()?;
+                let run = match at.scheme {
+                    Scheme::Sftp => drive::sftp(kit, &at, "pwd\n")?,
+                    _ => drive::curl_over_ftp(kit, &at, &at.folder)?.args(["--head", "--quote", "PWD"]),
+                };
+                run.finish()?.succeeded()?;
             }
         };
         let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();

@@ -44,6 +44,13 @@ pub(super) const CLIENTS: &[Client] = &[
     Client { name: "asyncssh", peer: "asyncssh", lacks: nothing, transfer: asyncssh },
 ];
 
+/// Those that speak FTP.
+pub(super) const FTP_CLIENTS: &[Client] = &[
+    Client { name: "lftp", peer: "lftp", lacks: nothing, transfer: lftp },
+    Client { name: "curl", peer: "curl", lacks: nothing, transfer: curl_over_ftp },
+    Client { name: "rclone", peer: "rclone", lacks: nothing, transfer: rclone },
+];
+
 fn nothing() -> Option<String> {
     None
 }
@@ -117,8 +124,14 @@ fn curl(kit: &Kit, at: &Address, job: &Job) -> Result<()> {
     drive::curl(kit, at)?.arg("--output").arg(&job.down).arg(&url).finish()?.succeeded().map(drop)
 }
 
+fn curl_over_ftp(kit: &Kit, at: &Address, job: &Job) -> Result<()> {
+    let curl = || drive::curl_over_ftp(kit, at, &job.remote);
+    curl()?.arg("--upload-file").arg(&job.up).finish()?.succeeded()?;
+    curl()?.arg("--output").arg(&job.down).finish()?.succeeded().map(drop)
+}
+
 fn rclone(kit: &Kit, at: &Address, job: &Job) -> Result<()> {
-    let remote = drive::rclone_remote(kit, at, &job.remote);
+    let remote = drive::rclone_remote(kit, at, &job.remote)?;
     drive::rclone(kit, "copyto")?.arg(&job.up).arg(&remote).finish()?.succeeded()?;
     drive::rclone(kit, "copyto")?.arg(&remote).arg(&job.down).finish()?.succeeded().map(drop)
 }

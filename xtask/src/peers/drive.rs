@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::program;
-use super::servers::{Address, Kit};
+use super::servers::{Address, Kit, Scheme};
 use crate::fault::{Result, While, bail, ensure};
 use crate::process::{Run, Server, write};
 
@@ -61,7 +61,7 @@ pub(crate) fn sftp_with(kit: &Kit, at: &Address, options: &[&str], batch: &str) 
 
 /// Ours, from a file of the caller's choice; the command follows.
 pub(crate) fn ferry(kit: &Kit, program: &Path, at: &Address) -> Run {
-    Run::new(program)
+    let run = Run::new(program)
         .env("HOME", kit.join(""))
         .without_env("SSH_AUTH_SOCK")
         .without_env("FERRY_PASSWORD")
@@ -69,13 +69,20 @@ pub(crate) fn ferry(kit: &Kit, program: &Path, at: &Address) -> Run {
         .args(["--batch", "--quiet", "--identity"])
         .arg(&kit.key)
         .arg("--known-hosts")
-        .arg(&at.known_hosts)
+        .arg(&at.known_hosts);
+    match at.scheme {
+        Scheme::Sftp => run,
+        Scheme::Ftp => run.env("FERRY_PASSWORD", &at.password),
+        Scheme::Ftpes | Scheme::Ftps => {
+            run.env("FERRY_PASSWORD", &at.password).args(["--certificate", &at.fingerprint])
+        }
+    }
 }
 
 /// A path on a server as ours wants it.
 pub(crate) fn ferry_url(at: &Address, path: &str) -> String {
     let path = path.replace('%', "%25").replace(' ', "%20").replace('?', "%3F").replace('#', "%23");
-    format!("sftp://{}@127.0.0.1:{}{path}", at.user, at.port)
+    format!("{}://{}@{}:{}{path}", at.scheme.name(), at.user, at.host, at.port)
 }
 
 /// A folder of a server, mounted by sshfs while the value lives.
@@ -124,6 +131,9 @@ impl Drop for Mount {
 
 /// lftp with commands, separated by semicolons; it ends at the first that fails.
 pub(crate) fn lftp(kit: &Kit, at: &Address, commands: &str) -> Result<Run> {
+    if at.scheme != Scheme::Sftp {
+        return lftp_over_ftp(kit, at, commands);
+    }
     let ssh = format!("ssh -a -x -F none -o {}", ssh_options(&kit.key, at).join(" -o "));
     let script = format!(
         "set net:max-retries 1; set cmd:fail-exit yes; set sftp:connect-program \"{ssh}\"; \
@@ -131,6 +141,44 @@ pub(crate) fn lftp(kit: &Kit, at: &Address, commands: &str) -> Result<Run> {
         at.user, at.port
     );
     Ok(client(kit, "lftp")?.args(["--norc", "-c", &script]))
+}
+
+fn lftp_over_ftp(kit: &Kit, at: &Address, commands: &str) -> Result<Run> {
+    let scheme = if at.scheme == Scheme::Ftps { "ftps" } else { "ftp" };
+    let tls = match &at.certificate {
+        None => "set ftp:ssl-allow no".to_owned(),
+        Some(certificate) => format!(
+            "set ftp:ssl-force yes; set ftp:ssl-protect-data yes; set ssl:ca-file \"{}\"",
+            certificate.display()
+        ),
+    };
+    let script = format!(
+        "set net:max-retries 1; set net:timeout 20; set cmd:fail-exit yes; set ftp:prefer-epsv yes; {tls}; \
+         open -u {},\"{}\" {scheme}://{}:{}; {commands}; bye",
+        at.user, at.password, at.host, at.port
+    );
+    Ok(client(kit, "lftp")?.args(["--norc", "-c", &script]))
+}
+
+/// curl over FTP, with the address of a path; options follow.
+pub(crate) fn curl_over_ftp(kit: &Kit, at: &Address, path: &str) -> Result<Run> {
+    Ok(curl_ftp_login(kit, at)?.arg(curl_ftp_url(at, path)))
+}
+
+/// curl over FTP, without an address yet.
+pub(crate) fn curl_ftp_login(kit: &Kit, at: &Address) -> Result<Run> {
+    let login = format!("{}:{}", at.user, at.password);
+    let run = client(kit, "curl")?.args(["--disable", "--silent", "--show-error", "--user", &login]);
+    Ok(match &at.certificate {
+        None => run,
+        Some(certificate) => run.arg("--ssl-reqd").arg("--cacert").arg(certificate),
+    })
+}
+
+/// The address of a path: two slashes begin it at the root, not at the folder of the login.
+pub(crate) fn curl_ftp_url(at: &Address, path: &str) -> String {
+    let scheme = if at.scheme == Scheme::Ftps { "ftps" } else { "ftp" };
+    format!("{scheme}://{}:{}/{}", at.host, at.port, path.replace('%', "%25").replace(' ', "%20"))
 }
 
 /// curl, without an address yet.
@@ -157,7 +205,19 @@ pub(crate) fn rclone(kit: &Kit, command: &str) -> Result<Run> {
 }
 
 /// A path on a server in rclone's words.
-pub(crate) fn rclone_remote(kit: &Kit, at: &Address, path: &str) -> String {
+pub(crate) fn rclone_remote(kit: &Kit, at: &Address, path: &str) -> Result<String> {
+    let tls = match at.scheme {
+        Scheme::Sftp => return Ok(rclone_sftp(kit, at, path)),
+        Scheme::Ftp => "",
+        Scheme::Ftpes => ",explicit_tls=true,no_check_certificate=true",
+        Scheme::Ftps => ",tls=true,no_check_certificate=true",
+    };
+    // It takes a password only in a form of its own.
+    let secret = rclone(kit, "obscure")?.arg(&at.password).text()?;
+    Ok(format!(":ftp,host=127.0.0.1,port={},user={},pass={}{tls}:{path}", at.port, at.user, secret.trim()))
+}
+
+fn rclone_sftp(kit: &Kit, at: &Address, path: &str) -> String {
     format!(
         ":sftp,host=127.0.0.1,port={},user={},key_file=\"{}\",known_hosts_file=\"{}\",shell_type=none:{path}",
         at.port,
@@ -254,4 +314,11 @@ pub(crate) fn python(kit: &Kit, at: &Address, program: &str, script: &str) -> Re
         .arg(&kit.key)
         .arg(&at.known_hosts)
         .arg(script))
+}
+
+/// A program in Python's own libraries that is told where a server of FTP is, then what the caller adds.
+pub(crate) fn ftplib(kit: &Kit, at: &Address, program: &str) -> Result<Run> {
+    let certificate = at.certificate.as_deref().unwrap_or(Path::new(""));
+    let run = client(kit, "python3")?.args(["-c", program, &at.port.to_string(), &at.user, &at.password]);
+    Ok(run.arg(certificate))
 }

@@ -14,20 +14,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::Verdict;
-use crate::fault::{Result, ensure};
+use crate::fault::{Fault, Result, ensure};
 use crate::flags::Flags;
-use crate::install::{ensure_debian, ensure_python, python_dir};
+use crate::install::{ensure_debian, ensure_python, ensure_unpacked, is_root, python_dir, unpacked_program};
 use crate::process::{Run, find_program};
 use crate::repo;
 use crate::report::Report;
 use cases::Scene;
 use cases::daemon::DAEMON;
+use cases::ftp::FTP;
 use cases::ours::OURS;
 use cases::python::PYTHON;
 use cases::theirs::{MOUNTED, THEIRS};
-use clients::CLIENTS;
+use clients::{CLIENTS, FTP_CLIENTS};
 use known::Known;
-use servers::{Endpoint, Kit, SERVERS, Starter};
+use servers::{Address, Endpoint, FTP_SERVERS, Kit, SERVERS, Scheme, Starter};
 
 pub(crate) const USAGE: &str =
     "cargo xtask peers [--install] [--try-servers] [--only NAME,…] [--on SERVER] [--list]
@@ -58,6 +59,8 @@ struct Peer {
     kind: Kind,
     debian: &'static [&'static str],
     python: &'static [&'static str],
+    /// A Debian package that cannot be installed beside another one: unpacked only.
+    unpacked: Option<&'static str>,
     /// The program with the arguments that make it tell its version.
     probe: &'static [&'static str],
     /// A word that the version must hold, or the peer cannot do what we need of it.
@@ -95,6 +98,25 @@ const PEERS: &[Peer] = &[
         &["proftpd", "--version"],
         "ProFTPD",
     ),
+    // It says its version to its input.
+    Peer::unpacked("vsftpd", &["libwrap0", "libcap2", "openssl"], &["vsftpd", "-v"], ""),
+    Peer::unpacked(
+        "pure-ftpd",
+        &["libsodium23", "libcap2", "openssl"],
+        &["pure-ftpd", "--help"],
+        "pure-ftpd",
+    ),
+    Peer::python(
+        "pyftpdlib",
+        Kind::Server,
+        &["pyftpdlib", "pyOpenSSL"],
+        &["python", "-c", PYFTPDLIB],
+        "pyftpdlib",
+    ),
+    Peer::debian("wget", Kind::Client, &["wget"], &["wget", "--version"], "GNU Wget"),
+    Peer::debian("ncftp", Kind::Client, &["ncftp"], &["ncftpput", "-v"], "NcFTP"),
+    Peer::debian("tnftp", Kind::Client, &["tnftp"], &["tnftp", "-?"], "usage"),
+    Peer::debian("ftplib", Kind::Client, &["python3"], &["python3", "-c", FTPLIB], "ftplib"),
     Peer::python("ssh-audit", Kind::Judge, &["ssh-audit"], &["python", "-c", SSH_AUDIT], "ssh-audit"),
 ];
 
@@ -102,6 +124,9 @@ const PARAMIKO: &str = "import paramiko; print('paramiko', paramiko.__version__)
 const LIBCURL: &str = "import pycurl; print('libcurl', pycurl.version)";
 const SSH_AUDIT: &str = "import importlib.metadata as m; print('ssh-audit', m.version('ssh-audit'))";
 const ASYNCSSH: &str = "import asyncssh; print('asyncssh', asyncssh.__version__)";
+
+const PYFTPDLIB: &str = "import OpenSSL, pyftpdlib; print('pyftpdlib', pyftpdlib.__ver__)";
+const FTPLIB: &str = "import sys, ftplib, ssl; print('ftplib of Python', sys.version.split()[0])";
 
 impl Peer {
     const fn debian(
@@ -111,7 +136,7 @@ impl Peer {
         probe: &'static [&'static str],
         must_say: &'static str,
     ) -> Self {
-        Self { name, kind, debian, python: &[], probe, must_say }
+        Self { name, kind, debian, python: &[], unpacked: None, probe, must_say }
     }
 
     const fn python(
@@ -121,13 +146,26 @@ impl Peer {
         probe: &'static [&'static str],
         must_say: &'static str,
     ) -> Self {
-        Self { name, kind, debian: &[], python, probe, must_say }
+        Self { name, kind, debian: &[], python, unpacked: None, probe, must_say }
+    }
+
+    /// Debian lets only one server of FTP be installed: this one is unpacked beside it.
+    const fn unpacked(
+        name: &'static str,
+        debian: &'static [&'static str],
+        probe: &'static [&'static str],
+        must_say: &'static str,
+    ) -> Self {
+        Self { name, kind: Kind::Server, debian, python: &[], unpacked: Some(name), probe, must_say }
     }
 
     /// Installs it and returns the line in which it names its version.
     fn ensure(&self) -> Result<String> {
         if !self.debian.is_empty() {
             ensure_debian(self.debian)?;
+        }
+        if let Some(package) = self.unpacked {
+            ensure_unpacked(package)?;
         }
         if !self.python.is_empty() {
             ensure_python(self.python)?;
@@ -150,9 +188,10 @@ fn program(name: &str) -> Result<Run> {
     if ours.is_file() {
         return Ok(Run::new(ours));
     }
-    let found = find_program(name);
-    ensure!(found.is_some(), "no program `{name}`");
-    Ok(Run::new(found.unwrap_or_default()))
+    let Some(found) = find_program(name).or_else(|| unpacked_program(name)) else {
+        crate::fault::bail!("no program `{name}`");
+    };
+    Ok(Run::new(found))
 }
 
 pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
@@ -199,14 +238,16 @@ pub(crate) fn stage(report: &mut Report) -> Result<()> {
 fn names() -> impl Iterator<Item = String> {
     let theirs = THEIRS.iter().chain(MOUNTED).chain(PYTHON).map(|case| case.name.to_owned());
     let daemon = DAEMON.iter().map(|case| case.name.to_owned());
-    let ours = servers_of_ours()
-        .flat_map(|(server, _)| OURS.iter().map(move |case| format!("{server}::{}", case.name)));
-    theirs.chain(daemon).chain(ours)
+    let ftp = FTP.iter().map(|case| case.name.to_owned());
+    let ours =
+        servers_of_ours().flat_map(|server| OURS.iter().map(move |case| format!("{server}::{}", case.name)));
+    theirs.chain(ftp).chain(daemon).chain(ours)
 }
 
-/// The servers that ours is tried on; the last is our own.
-fn servers_of_ours() -> impl Iterator<Item = (&'static str, Option<&'static Starter>)> {
-    SERVERS.iter().map(|server| (server.name, Some(server))).chain([("ferryd", None)])
+/// The servers that ours is tried on; the last are our own.
+fn servers_of_ours() -> impl Iterator<Item = &'static str> {
+    let theirs = SERVERS.iter().chain(FTP_SERVERS).map(|server| server.name);
+    theirs.chain(["ferryd"]).chain(servers::FERRYD_FTP.iter().map(|(name, _)| *name))
 }
 
 /// Installs and probes every peer; returns the names of those that are here.
@@ -241,9 +282,10 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Their servers that are here.
-    fn servers(&self) -> Vec<&'static Starter> {
-        SERVERS.iter().filter(|server| self.present.contains(&server.peer)).collect()
+    /// Those of their servers that are here.
+    fn servers(&self, all: &'static [Starter]) -> impl Iterator<Item = &'static Starter> + use<> {
+        let present = self.present.clone();
+        all.iter().filter(move |server| present.contains(&server.peer))
     }
 
     fn is_chosen(&self, name: &str) -> bool {
@@ -267,15 +309,17 @@ impl Trial<'_> {
     /// Every peer's server under every peer's client: if these do not agree, a case of ours proves nothing.
     fn each_other(&mut self) -> Result<()> {
         let kit = Kit::new()?;
-        for server in self.servers() {
+        let sftp = self.servers(SERVERS).map(|server| (server, CLIENTS));
+        let ftp = self.servers(FTP_SERVERS).map(|server| (server, FTP_CLIENTS));
+        for (server, clients) in sftp.chain(ftp) {
             let endpoint = match (server.start)(&kit) {
                 Ok(endpoint) => endpoint,
                 Err(fault) => {
-                    self.report.fail(format!("{} does not start: {fault}", server.name));
+                    self.cannot_start(server.name, &fault);
                     continue;
                 }
             };
-            for client in CLIENTS.iter() {
+            for client in clients {
                 if !self.present.contains(&client.peer) {
                     continue;
                 }
@@ -290,6 +334,15 @@ impl Trial<'_> {
         Ok(())
     }
 
+    /// A server of theirs that needs rights which are not there is absent, like a peer that is not installed.
+    fn cannot_start(&mut self, name: &str, fault: &Fault) {
+        if is_root() {
+            self.report.fail(format!("{name} does not start: {fault}"));
+        } else {
+            self.report.lack(format!("{name} does not start: {fault}"));
+        }
+    }
+
     /// All cases: theirs on ours, ours on theirs, ours on ours, and what only ours can.
     fn cases(&mut self) -> Result<()> {
         let only = self.only.join(" or ");
@@ -301,23 +354,35 @@ impl Trial<'_> {
             Some(ferryd) => {
                 let endpoint = servers::ferryd(&kit, &ferryd)?;
                 self.theirs(&kit, &endpoint, &ferry)?;
+                self.theirs_over_ftp(&kit, &endpoint, &ferry);
                 for case in DAEMON {
-                    if self.is_chosen(case.name) && self.present.contains(&case.peer) {
+                    if !self.is_chosen(case.name) || !self.present.contains(&case.peer) {
+                        continue;
+                    }
+                    if case.needs_root && !is_root() {
+                        self.report.lack(format!("{}: it mounts a disk, which needs root", case.name));
+                    } else {
                         self.judge(case.name, || {
                             (case.run)(&cases::daemon::Stage::new(&kit, &ferryd, &ferry))
                         });
                     }
                 }
-                self.ours(&kit, "ferryd", &endpoint, &ferry, servers::FERRYD_LACKS);
+                self.ours(&kit, "ferryd", &endpoint, &endpoint.at, &ferry, servers::FERRYD_LACKS);
+                for (name, scheme) in servers::FERRYD_FTP {
+                    let at = endpoint.by(*scheme)?;
+                    self.ours(&kit, name, &endpoint, at, &ferry, servers::FERRYD_FTP_LACKS);
+                }
             }
         }
-        for server in self.servers() {
+        for server in self.servers(SERVERS).chain(self.servers(FTP_SERVERS)) {
             if !OURS.iter().any(|case| self.is_chosen(&format!("{}::{}", server.name, case.name))) {
                 continue;
             }
             match (server.start)(&kit) {
-                Ok(endpoint) => self.ours(&kit, server.name, &endpoint, &ferry, server.lacks),
-                Err(fault) => self.report.fail(format!("{} does not start: {fault}", server.name)),
+                Ok(endpoint) => {
+                    self.ours(&kit, server.name, &endpoint, &endpoint.at, &ferry, server.lacks);
+                }
+                Err(fault) => self.cannot_start(server.name, &fault),
             }
         }
         Ok(())
@@ -325,11 +390,15 @@ impl Trial<'_> {
 
     /// Their clients on a server of theirs.
     fn theirs_on(&mut self, name: &str) -> Result<()> {
-        let server = SERVERS.iter().find(|server| server.name == name);
+        let server = SERVERS.iter().chain(FTP_SERVERS).find(|server| server.name == name);
         let Some(server) = server else { crate::fault::bail!("no server `{name}`") };
         let kit = Kit::new()?;
         let endpoint = (server.start)(&kit)?;
-        self.theirs(&kit, &endpoint, Path::new(""))
+        if endpoint.at.scheme == Scheme::Sftp {
+            self.theirs(&kit, &endpoint, Path::new(""))?;
+        }
+        self.theirs_over_ftp(&kit, &endpoint, Path::new(""));
+        Ok(())
     }
 
     fn theirs(&mut self, kit: &Kit, endpoint: &Endpoint, ferry: &Path) -> Result<()> {
@@ -347,18 +416,31 @@ impl Trial<'_> {
         Ok(())
     }
 
+    /// Their clients of FTP, those cases whose way the server offers.
+    fn theirs_over_ftp(&mut self, kit: &Kit, endpoint: &Endpoint, ferry: &Path) {
+        for case in FTP {
+            let Ok(at) = endpoint.by(case.scheme) else { continue };
+            if self.is_chosen(case.name) && self.present.contains(&case.peer) {
+                let run = || (case.run)(&Scene::at(kit, endpoint, at, ferry)?);
+                self.judge(case.name, || with_log(endpoint, run()));
+            }
+        }
+    }
+
     fn ours(
         &mut self,
         kit: &Kit,
         server: &str,
         endpoint: &Endpoint,
+        at: &Address,
         ferry: &Path,
         lacks: &[cases::ours::Trait],
     ) {
         for case in OURS.iter().filter(|case| !case.needs.iter().any(|need| lacks.contains(need))) {
             let name = format!("{server}::{}", case.name);
             if self.is_chosen(&name) {
-                self.judge(&name, || with_log(endpoint, (case.run)(&Scene::new(kit, endpoint, ferry)?)));
+                let run = || (case.run)(&Scene::at(kit, endpoint, at, ferry)?);
+                self.judge(&name, || with_log(endpoint, run()));
             }
         }
     }

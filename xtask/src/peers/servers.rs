@@ -4,13 +4,17 @@
 //! `/run/sshd`, which sshd demands of root. Everyone logs in by the one key of the [`Kit`]; rclone and
 //! ProFTPD also take [`PASSWORD`]. All of it ends when the [`Endpoint`] is dropped.
 
+mod ftp;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(super) use self::ftp::{FTP_SERVERS, make_certificate};
+pub(crate) use self::ftp::{Over, proftpd as ftp_proftpd, pure_ftpd, vsftpd};
 use super::cases::ours::Trait;
 use super::cases::{FOLDERS, folder_name};
 use super::program;
-use crate::fault::{Result, While, ensure};
+use crate::fault::{Fault, Result, While, ensure};
 use crate::install::is_root;
 use crate::process::{Run, Server, TempDir, find_program, free_port, read, set_mode, write};
 
@@ -18,6 +22,8 @@ use crate::process::{Run, Server, TempDir, find_program, free_port, read, set_mo
 pub(super) const PASSWORD: &str = "correct horse 1";
 /// The name where a server of theirs lets us choose it.
 const USER: &str = "ferry";
+/// Where servers are.
+pub(crate) const LOOPBACK: &str = "127.0.0.1";
 const READY: Duration = Duration::from_secs(20);
 
 /// A server that can be started.
@@ -40,16 +46,46 @@ pub(super) const SERVERS: &[Starter] = &[
 const RCLONE_LACKS: &[Trait] =
     &[Trait::Links, Trait::HardLinks, Trait::Modes, Trait::AnyNames, Trait::Leftovers];
 
+/// How a server is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Sftp,
+    /// FTP in the clear.
+    Ftp,
+    /// FTP that turns to TLS.
+    Ftpes,
+    /// FTP over TLS from the first byte.
+    Ftps,
+}
+
+impl Scheme {
+    /// As it stands in a URL of ours.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Scheme::Sftp => "sftp",
+            Scheme::Ftp => "ftp",
+            Scheme::Ftpes => "ftpes",
+            Scheme::Ftps => "ftps",
+        }
+    }
+}
+
 /// Where a server on the loopback is, and how to log in to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
+    pub(crate) scheme: Scheme,
+    pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) user: String,
+    /// For servers that know no keys.
+    pub(crate) password: String,
+    /// The server's certificate, for who is told whom to trust; `None` without TLS.
+    pub(crate) certificate: Option<PathBuf>,
     /// The folder that it serves, as a client sees it; ends in a slash.
     pub(crate) folder: String,
     /// A file for OpenSSH and those who read its format; holds the server's key.
     pub(crate) known_hosts: PathBuf,
-    /// `SHA256:…`, for those who want to be told.
+    /// Of the host key `SHA256:…`, of a certificate its SHA-256 in pairs of digits, for those who want to be told.
     pub(crate) fingerprint: String,
 }
 
@@ -81,6 +117,10 @@ impl Address {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) at: Address,
+    /// Other ways to the same folder.
+    others: Vec<Address>,
+    /// Whose rights the server has, if they are not those of whoever runs us.
+    owner: Option<&'static str>,
     /// The folder that it serves, on this disk.
     pub(crate) root: PathBuf,
     /// Where ours is controlled; `None` of theirs.
@@ -91,6 +131,18 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// The way by which it is spoken to like this. Errors: there is none.
+    pub(crate) fn by(&self, scheme: Scheme) -> Result<&Address> {
+        let found = [&self.at].into_iter().chain(&self.others).find(|at| at.scheme == scheme);
+        found.ok_or_else(|| Fault::new(format!("the server does not speak {}", scheme.name())))
+    }
+
+    /// Lets the server read and change what we made.
+    pub(super) fn hand_over(&self, path: &Path) -> Result<()> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        Run::new("chown").args(["-hR", owner]).arg(path).finish()?.succeeded().map(drop)
+    }
+
     /// What the server said.
     pub(crate) fn log(&self) -> String {
         self.server.log()
@@ -203,7 +255,15 @@ impl Place {
         let mut server = Server::start(&self.adopted(run)?)?;
         server.port(self.port, READY)?;
         let at = self.address(user, folder)?;
-        Ok(Endpoint { at, root: self.root, control: None, server, _dir: self.dir })
+        Ok(Endpoint {
+            at,
+            others: Vec::new(),
+            owner: None,
+            root: self.root,
+            control: None,
+            server,
+            _dir: self.dir,
+        })
     }
 
     /// What a client must know.
@@ -216,8 +276,12 @@ impl Place {
         let fingerprint = printed.split(' ').nth(1).unwrap_or_default().to_owned();
         ensure!(fingerprint.starts_with("SHA256:"), "ssh-keygen prints no fingerprint: {printed}");
         Ok(Address {
+            scheme: Scheme::Sftp,
+            host: LOOPBACK.to_owned(),
             port: self.port,
             user: user.to_owned(),
+            password: PASSWORD.to_owned(),
+            certificate: None,
             folder: folder.to_owned(),
             known_hosts,
             fingerprint,
@@ -256,6 +320,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) lines: &'a str,
     /// Lines in the table of the user.
     pub(crate) user: &'a str,
+    /// Lines in the table of FTP.
+    pub(crate) ftp: &'a str,
 }
 
 /// Ours, as a new user gets it, with one hook bound.
@@ -263,9 +329,15 @@ pub(super) fn ferryd(kit: &Kit, program: &Path) -> Result<Endpoint> {
     ferryd_with(kit, program, &Extra::default())
 }
 
-/// The same over a folder that is there already.
-pub(crate) fn ferryd_over(kit: &Kit, program: &Path, root: &Path) -> Result<Endpoint> {
-    ferryd_with(kit, program, &Extra { root: Some(root), ..Extra::default() })
+/// The same over a folder that is there already, with these ports for FTP's data.
+pub(crate) fn ferryd_over(
+    kit: &Kit,
+    program: &Path,
+    root: &Path,
+    (from, to): (u16, u16),
+) -> Result<Endpoint> {
+    let ftp = format!("passive_ports = \"{from}-{to}\"");
+    ferryd_with(kit, program, &Extra { root: Some(root), ftp: &ftp, ..Extra::default() })
 }
 
 /// The same with more configuration.
@@ -276,15 +348,22 @@ pub(crate) fn ferryd_with(kit: &Kit, program: &Path, extra: &Extra<'_>) -> Resul
     }
     let authorized = place.path("authorized_keys");
     write(&authorized, read(&kit.public())?)?;
+    let (certificate, fingerprint) = make_certificate(&place.path(""), "tls")?;
     let empty = [("BeforeFileUpload", "")];
     let hooks = if extra.hooks.is_empty() { &empty } else { extra.hooks };
     let mut text = format!(
         "data = {:?}\nhost_keys = [{:?}]\n[[listeners]]\nport = 0\n\
+         [[listeners]]\nprotocol = \"ftp\"\nport = 0\n[[listeners]]\nprotocol = \"ftps\"\nport = 0\n\
+         [tls]\ncertificate = {:?}\nkey = {:?}\n[ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n{}\n\
          [limits]\nsessions = 5000\nper_address = 5000\nper_user = 5000\nunauthenticated = 1000\n\
-         [[users]]\nname = \"{USER}\"\nkeys_file = {:?}\nhome = {:?}\n{}\n",
+         [[users]]\nname = \"{USER}\"\nkeys_file = {:?}\npassword = {:?}\nhome = {:?}\n{}\n",
         place.path("data"),
         place.host_key,
+        certificate,
+        place.path("tls.key"),
+        extra.ftp,
         authorized,
+        ftp::password_hash()?,
         place.root,
         extra.user
     );
@@ -300,13 +379,37 @@ pub(crate) fn ferryd_with(kit: &Kit, program: &Path, extra: &Extra<'_>) -> Resul
     let (mut server, root) = (Server::start(&place.adopted(run)?)?, place.root.clone());
     let line = server.line(READY, ready)?;
     let said: serde_json::Value = serde_json::from_str(&line).doing(|| format!("reading `{line}`"))?;
-    let address = said.pointer("/listeners/0/address").and_then(|address| address.as_str());
-    let port = address.and_then(|address| address.rsplit(':').next()?.parse().ok());
-    let Some(port) = port else { crate::fault::bail!("no port in the ready line `{line}`") };
+    let Some(port) = port_of(&said, 0) else { crate::fault::bail!("no port in the ready line `{line}`") };
     place.port = port;
     let control = said.get("control").and_then(|path| path.as_str()).map(PathBuf::from);
-    Ok(Endpoint { at: place.address(USER, "/")?, root, control, server, _dir: place.dir })
+    let at = place.address(USER, "/")?;
+    let mut others = Vec::new();
+    for (number, (_, scheme)) in FERRYD_FTP.iter().enumerate() {
+        // The first of FTP's listeners speaks both in the clear and, when asked, TLS.
+        let listener = if *scheme == Scheme::Ftps { 2 } else { 1 };
+        let tls = (*scheme != Scheme::Ftp).then(|| (certificate.clone(), fingerprint.clone()));
+        let (certificate, fingerprint) = tls.unzip();
+        let fingerprint = fingerprint.unwrap_or_default();
+        let port = port_of(&said, listener);
+        let Some(port) = port else { crate::fault::bail!("no listener {number} in the ready line `{line}`") };
+        others.push(Address { scheme: *scheme, port, certificate, fingerprint, ..at.clone() });
+    }
+    Ok(Endpoint { at, others, owner: None, root, control, server, _dir: place.dir })
 }
+
+/// The port of a listener in the line by which ours says that it is ready.
+fn port_of(said: &serde_json::Value, listener: usize) -> Option<u16> {
+    let address = said.pointer(&format!("/listeners/{listener}/address"))?.as_str()?;
+    address.rsplit(':').next()?.parse().ok()
+}
+
+/// Ours by the ways of FTP.
+pub(super) const FERRYD_FTP: &[(&str, Scheme)] =
+    &[("ferryd-ftp", Scheme::Ftp), ("ferryd-ftpes", Scheme::Ftpes), ("ferryd-ftps", Scheme::Ftps)];
+
+/// What FTP has no words for.
+pub(super) const FERRYD_FTP_LACKS: &[Trait] =
+    &[Trait::HostKey, Trait::HardLinks, Trait::AnyNames, Trait::Leftovers, Trait::Links, Trait::Space];
 
 /// What ours does otherwise: a broken upload is parked, out of sight of the disk.
 pub(super) const FERRYD_LACKS: &[Trait] = &[Trait::Leftovers];

@@ -22,11 +22,13 @@ pub(in crate::peers) struct DaemonCase {
     pub(in crate::peers) name: &'static str,
     /// The peer that it needs, by name.
     pub(in crate::peers) peer: &'static str,
+    /// It mounts something.
+    pub(in crate::peers) needs_root: bool,
     pub(in crate::peers) run: fn(&Stage) -> Result<()>,
 }
 
 const fn case(name: &'static str, peer: &'static str, run: fn(&Stage) -> Result<()>) -> DaemonCase {
-    DaemonCase { name, peer, run }
+    DaemonCase { name, peer, needs_root: false, run }
 }
 
 pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
@@ -40,6 +42,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::finds_faults_in_its_configuration", "openssh", finds_faults),
     case("ferryd::withstands_garbage_before_login", "openssh", garbage_before_login),
     case("ferryd::withstands_malformed_packets", "asyncssh", malformed_packets),
+    DaemonCase { needs_root: true, ..case("ferryd::says_that_the_disk_is_full", "openssh", full_disk) },
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
 ];
 
@@ -505,4 +508,50 @@ fn passes_ssh_audit(stage: &Stage) -> Result<()> {
     let other: Vec<&String> = warnings.iter().filter(|warning| !known(warning)).collect();
     ensure!(other.is_empty(), "ssh-audit warns: {other:?}");
     Ok(())
+}
+
+/// A small disk, until it is dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn new(path: std::path::PathBuf, size: &str) -> Result<Self> {
+        std::fs::create_dir_all(&path).doing(|| format!("making {}", path.display()))?;
+        let run = Run::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "none"]);
+        run.arg(&path).finish()?.succeeded()?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(fault) = Run::new("umount").arg("-l").arg(&self.0).finish().and_then(|d| d.succeeded()) {
+            eprintln!("{} may still be mounted: {fault}", self.0.display());
+        }
+    }
+}
+
+/// An upload for which there is no room says so, and costs nothing of what was there.
+fn full_disk(stage: &Stage) -> Result<()> {
+    let disk = SmallDisk::new(stage.kit.join("small-disk"), "4m")?;
+    let endpoint = stage.start(&Extra { root: Some(&disk.0), ..Extra::default() })?;
+    let scene = stage.scene(&endpoint)?;
+    let old = make(&scene.there("name"), 1)?;
+    let large = scene.here("large");
+    write(&large, vec![b'x'; 8 << 20])?;
+    let said = sftp_fails(&scene, &format!("put {} {}\n", large.display(), scene.remote("name")))?;
+    says(&said, "Failure")?;
+    holds(&scene.there("name"), &old)?;
+    let done = drive::ferry(stage.kit, stage.ferry, &scene.at)
+        .arg("put")
+        .arg(&large)
+        .arg(drive::ferry_url(&scene.at, &scene.remote("name")))
+        .finish()?
+        .refused()?;
+    says(&done.stderr, "space")?;
+    holds(&scene.there("name"), &old)?;
+    holds_names(&scene.root, &["name"])?;
+    // What failed does not keep its room: what fits is taken.
+    make(&scene.here("small"), 2)?;
+    sftp(&scene, &format!("put {} {}\n", scene.here("small").display(), scene.remote("other")))?;
+    holds(&scene.there("other"), &bytes(2))
 }

@@ -5,6 +5,7 @@
 //! at what the client says; a case that needs more than the protocol has asks for ferryd's own program.
 
 pub(super) mod daemon;
+pub(super) mod ftp;
 pub(super) mod ours;
 pub(super) mod python;
 pub(super) mod theirs;
@@ -45,7 +46,7 @@ pub(super) struct Scene<'a> {
 }
 
 /// More cases than there are in one run.
-pub(super) const FOLDERS: usize = 400;
+pub(super) const FOLDERS: usize = 900;
 
 /// The name of the folder of a case.
 pub(super) fn folder_name(number: usize) -> String {
@@ -54,6 +55,11 @@ pub(super) fn folder_name(number: usize) -> String {
 
 impl<'a> Scene<'a> {
     pub(super) fn new(kit: &'a Kit, endpoint: &'a Endpoint, ferry: &'a Path) -> Result<Self> {
+        Self::at(kit, endpoint, &endpoint.at, ferry)
+    }
+
+    /// The same, by another way to that server.
+    pub(super) fn at(kit: &'a Kit, endpoint: &'a Endpoint, at: &Address, ferry: &'a Path) -> Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         ensure!(number < FOLDERS, "there are more cases than folders for them");
@@ -62,7 +68,7 @@ impl<'a> Scene<'a> {
         for path in [&root, &local] {
             std::fs::create_dir_all(path).doing(|| format!("making {}", path.display()))?;
         }
-        let at = endpoint.at.clone();
+        let at = at.clone();
         Ok(Self { kit, folder: format!("{}{name}/", at.folder), at, root, local, ferry, endpoint })
     }
 
@@ -211,6 +217,19 @@ pub(super) fn make_tree(path: &Path, names: Names) -> Result<()> {
     }
     write(&path.join("empty file"), [])?;
     write(&path.join("large"), bytes(5))
+}
+
+/// Makes a tree of names that everybody carries as they are; some rewrite blanks at the ends and the like.
+pub(super) fn plain_tree(path: &Path) -> Result<()> {
+    let inner = path.join("in ner").join("ünï 日本");
+    for dir in [&inner, &path.join("empty")] {
+        std::fs::create_dir_all(dir).doing(|| "making folders".to_owned())?;
+    }
+    for (number, name) in ["file", "two words", "in ner/other", "in ner/ünï 日本/third"].iter().enumerate()
+    {
+        make(&path.join(name), number)?;
+    }
+    Ok(())
 }
 
 /// Errors unless both folders hold the same, all the way down.

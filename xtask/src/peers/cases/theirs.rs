@@ -210,7 +210,7 @@ fn lftp(scene: &Scene, commands: &str) -> Result<String> {
     Ok(drive::lftp(scene.kit, &scene.at, commands)?.finish()?.succeeded()?.stdout)
 }
 
-fn lftp_mirrors(scene: &Scene) -> Result<()> {
+pub(super) fn lftp_mirrors(scene: &Scene) -> Result<()> {
     // lftp reads names in a character set and lines from ssh: what is no text does not pass.
     make_tree(&scene.here("tree"), Names::Printable)?;
     make(&scene.here("tree/dated"), 1)?;
@@ -223,7 +223,7 @@ fn lftp_mirrors(scene: &Scene) -> Result<()> {
     has_time(&down.join("dated"), OLD)
 }
 
-fn lftp_resumes(scene: &Scene) -> Result<()> {
+pub(super) fn lftp_resumes(scene: &Scene) -> Result<()> {
     let content = make(&scene.here("file"), 2)?;
     let part = content.get(..SIZE / 3).unwrap_or_default();
     write(&scene.here("back"), part)?;
@@ -235,7 +235,7 @@ fn lftp_resumes(scene: &Scene) -> Result<()> {
     holds(&back, &content)
 }
 
-fn lftp_changes_names(scene: &Scene) -> Result<()> {
+pub(super) fn lftp_changes_names(scene: &Scene) -> Result<()> {
     let content = make(&scene.here("file"), 3)?;
     let file = scene.here("file");
     let text = lftp(
@@ -339,7 +339,7 @@ fn rclone_copies_and_checks(scene: &Scene) -> Result<()> {
     make(&scene.here("tree/dated"), 1)?;
     let (up, down) = (scene.here("tree"), scene.here("back"));
     let (up, down) = (up.to_string_lossy(), down.to_string_lossy());
-    let remote = drive::rclone_remote(scene.kit, &scene.at, &scene.remote("tree"));
+    let remote = drive::rclone_remote(scene.kit, &scene.at, &scene.remote("tree"))?;
     rclone(scene, "copy", &["--create-empty-src-dirs", &up, &remote])?;
     same_tree(&scene.here("tree"), &scene.there("tree"))?;
     has_time(&scene.there("tree/dated"), OLD)?;
@@ -352,7 +352,7 @@ fn rclone_copies_and_checks(scene: &Scene) -> Result<()> {
 
 fn rclone_lists(scene: &Scene) -> Result<()> {
     make(&scene.there("file"), 2)?;
-    let remote = drive::rclone_remote(scene.kit, &scene.at, &scene.folder);
+    let remote = drive::rclone_remote(scene.kit, &scene.at, &scene.folder)?;
     let text = rclone(scene, "lsl", &[&remote])?;
     says(&text, &format!("{SIZE} 2017-07-14"))?;
     let text = rclone(scene, "cat", &["--offset", "7", "--count", "5", &format!("{remote}file")])?;
@@ -365,7 +365,7 @@ fn rclone_lists(scene: &Scene) -> Result<()> {
     says(&rclone(scene, "about", &[&remote])?, "Total:")
 }
 
-fn rclone_syncs(scene: &Scene) -> Result<()> {
+pub(super) fn rclone_syncs(scene: &Scene) -> Result<()> {
     for (number, name) in ["same", "changed", "new"].iter().enumerate() {
         std::fs::create_dir_all(scene.here("tree")).doing(|| "making a folder".to_owned())?;
         make(&scene.here("tree").join(name), number)?;
@@ -375,7 +375,7 @@ fn rclone_syncs(scene: &Scene) -> Result<()> {
     write(&scene.there("tree/changed"), "old")?;
     write(&scene.there("tree/too much"), "old")?;
     let (up, remote) =
-        (scene.here("tree"), drive::rclone_remote(scene.kit, &scene.at, &scene.remote("tree")));
+        (scene.here("tree"), drive::rclone_remote(scene.kit, &scene.at, &scene.remote("tree"))?);
     rclone(scene, "sync", &[&up.to_string_lossy(), &remote])?;
     same_tree(&up, &scene.there("tree"))?;
     // Nothing is left to be done.

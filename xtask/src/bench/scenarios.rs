@@ -1,0 +1,232 @@
+//! What is measured: a table of scenarios, each with its bar.
+//!
+//! What a peer is known to reach on two cores stands with each pair; 0 where nobody measured it before.
+
+use super::job::{CHACHA, Client, GCM, Job, Link, Server, Task, Way};
+use super::row::{Bar, Row};
+use super::{Bench, special};
+use crate::fault::Result;
+
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) bar: Bar,
+    pub(super) measure: Measure,
+}
+
+/// How a scenario is measured.
+pub(super) enum Measure {
+    /// Ours and theirs in turn.
+    Pair {
+        ours: Job,
+        theirs: Job,
+        /// What theirs is known to reach on two cores, with the sizes of [`FULL`].
+        known: f64,
+    },
+    /// Something else; it makes its own row.
+    Special(fn(&mut Bench, &Scenario) -> Result<Row>),
+}
+
+const fn near(server: Server, client: Client, task: Task) -> Job {
+    Job { server, client, link: Link::Near, task }
+}
+
+const fn far(server: Server, client: Client, task: Task) -> Job {
+    Job { server, client, link: Link::Far, task }
+}
+
+const fn pair(
+    name: &'static str,
+    about: &'static str,
+    bar: f64,
+    (ours, theirs): (Job, Job),
+    known: f64,
+) -> Scenario {
+    Scenario { name, about, bar: Bar::Ratio(bar), measure: Measure::Pair { ours, theirs, known } }
+}
+
+/// Ours and theirs as servers under the same client.
+const fn servers(client: Client, task: Task) -> (Job, Job) {
+    (near(Server::Ferryd, client, task), near(Server::Sshd, client, task))
+}
+
+use Server::{
+    Ferryd, FerrydFtp, FerrydTls, Proftpd, ProftpdTls, PureFtpd, PureFtpdTls, Sshd, Vsftpd, VsftpdTls,
+};
+use Task::{Big, List, Small};
+use Way::{Down, Up};
+
+const SFTP: Client = Client::Sftp(None);
+
+#[rustfmt::skip]
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "link",
+        about: "the far link under plain TCP: 50 ms, and no limit on the rate",
+        bar: Bar::AtLeast(300.0),
+        measure: Measure::Special(special::link),
+    },
+    pair("server-down-gcm", "1 GiB from ferryd and sshd, sftp with AES-GCM",
+        1.3, servers(Client::Sftp(GCM), Big(Down)), 321.0),
+    pair("server-up-gcm", "1 GiB to ferryd and sshd, sftp with AES-GCM",
+        1.3, servers(Client::Sftp(GCM), Big(Up)), 322.0),
+    pair("server-down-chacha", "1 GiB from ferryd and sshd, sftp with ChaCha20",
+        1.1, servers(Client::Sftp(CHACHA), Big(Down)), 268.0),
+    pair("server-up-chacha", "1 GiB to ferryd and sshd, sftp with ChaCha20",
+        1.1, servers(Client::Sftp(CHACHA), Big(Up)), 169.0),
+    // ferry chooses AES-GCM; sftp is told to, which is quicker than its default: the harder comparison.
+    pair("client-down", "1 GiB from sshd, ferry and sftp, both with AES-GCM",
+        1.2, (near(Sshd, Client::Ferry, Big(Down)), near(Sshd, Client::Sftp(GCM), Big(Down))), 321.0),
+    pair("client-up", "1 GiB to sshd, ferry and sftp, both with AES-GCM",
+        1.2, (near(Sshd, Client::Ferry, Big(Up)), near(Sshd, Client::Sftp(GCM), Big(Up))), 322.0),
+    pair("client-far-down", "256 MiB from sshd over 50 ms, ferry and sftp",
+        3.0, (far(Sshd, Client::Ferry, Big(Down)), far(Sshd, Client::Sftp(GCM), Big(Down))), 34.0),
+    pair("client-far-up", "256 MiB to sshd over 50 ms, ferry and sftp",
+        3.0, (far(Sshd, Client::Ferry, Big(Up)), far(Sshd, Client::Sftp(GCM), Big(Up))), 36.0),
+    pair("small-down", "10,000 x 4 KiB in 100 directories from sshd, ferry and sftp -r",
+        2.0, (near(Sshd, Client::Ferry, Small(Down)), near(Sshd, SFTP, Small(Down))), 1_870.0),
+    pair("small-up", "the same to sshd",
+        2.0, (near(Sshd, Client::Ferry, Small(Up)), near(Sshd, SFTP, Small(Up))), 2_190.0),
+    pair("small-down-both", "the same, ferry from ferryd against sftp -r from sshd",
+        3.0, (near(Ferryd, Client::Ferry, Small(Down)), near(Sshd, SFTP, Small(Down))), 1_870.0),
+    pair("small-up-both", "the same, ferry to ferryd against sftp -r to sshd",
+        3.0, (near(Ferryd, Client::Ferry, Small(Up)), near(Sshd, SFTP, Small(Up))), 2_190.0),
+    pair("small-far-down", "500 x 4 KiB from sshd over 50 ms, ferry; 100 of them, sftp -r",
+        10.0, (far(Sshd, Client::Ferry, Small(Down)), far(Sshd, SFTP, Small(Down))), 4.0),
+    pair("small-far-up", "500 x 4 KiB to sshd over 50 ms, ferry; 100 of them, sftp -r",
+        10.0, (far(Sshd, Client::Ferry, Small(Up)), far(Sshd, SFTP, Small(Up))), 6.0),
+    // curl of Debian 12 cannot log in to ferryd: what is known is of rclone, the next.
+    pair("list-server", "a directory of 100,000 entries, ferryd and sshd under the quickest that reaches both",
+        1.0, servers(Client::QuickestOfBoth, List), 60_000.0),
+    pair("list-client", "the same from sshd, ferry and the quickest of their clients",
+        1.0, (near(Sshd, Client::Ferry, List), near(Sshd, Client::Quickest, List)), 88_000.0),
+    Scenario {
+        name: "idle",
+        about: "memory of an idle session, of 1,000 at ferryd and of 100 at sshd",
+        bar: Bar::AtMost(100.0),
+        measure: Measure::Special(special::idle),
+    },
+    Scenario {
+        name: "logins",
+        about: "sftp that logs in and leaves, four at a time",
+        bar: Bar::None,
+        measure: Measure::Special(special::logins),
+    },
+    // curl where nothing else may be the limit, lftp where a tree is moved; each of their servers in its
+    // packaged defaults, and the harder of the two decides.
+    pair("ftp-server-down-pure", "1 GiB from ferryd and Pure-FTPd over plain FTP, curl",
+        1.0, (near(FerrydFtp, Client::Curl, Big(Down)), near(PureFtpd, Client::Curl, Big(Down))), 789.0),
+    pair("ftp-server-down-vsftpd", "the same from vsftpd",
+        1.0, (near(FerrydFtp, Client::Curl, Big(Down)), near(Vsftpd, Client::Curl, Big(Down))), 395.0),
+    pair("ftp-server-up-pure", "1 GiB to ferryd and Pure-FTPd over plain FTP, curl",
+        1.0, (near(FerrydFtp, Client::Curl, Big(Up)), near(PureFtpd, Client::Curl, Big(Up))), 1_750.0),
+    pair("ftp-server-up-vsftpd", "the same to vsftpd",
+        1.0, (near(FerrydFtp, Client::Curl, Big(Up)), near(Vsftpd, Client::Curl, Big(Up))), 711.0),
+    pair("ftp-server-down-proftpd", "the same from ProFTPD",
+        1.0, (near(FerrydFtp, Client::Curl, Big(Down)), near(Proftpd, Client::Curl, Big(Down))), 0.0),
+    pair("ftps-server-down-proftpd", "the same over TLS",
+        1.2, (near(FerrydTls, Client::Curl, Big(Down)), near(ProftpdTls, Client::Curl, Big(Down))), 0.0),
+    pair("ftps-server-down-pure", "1 GiB from ferryd and Pure-FTPd over TLS, curl",
+        1.2, (near(FerrydTls, Client::Curl, Big(Down)), near(PureFtpdTls, Client::Curl, Big(Down))), 300.0),
+    pair("ftps-server-down-vsftpd", "the same from vsftpd",
+        1.2, (near(FerrydTls, Client::Curl, Big(Down)), near(VsftpdTls, Client::Curl, Big(Down))), 300.0),
+    pair("ftps-server-up-pure", "1 GiB to ferryd and Pure-FTPd over TLS, curl",
+        1.2, (near(FerrydTls, Client::Curl, Big(Up)), near(PureFtpdTls, Client::Curl, Big(Up))), 200.0),
+    pair("ftps-server-up-vsftpd", "the same to vsftpd",
+        1.2, (near(FerrydTls, Client::Curl, Big(Up)), near(VsftpdTls, Client::Curl, Big(Up))), 200.0),
+    pair("ftp-server-small-down-pure", "10,000 x 4 KiB from ferryd and Pure-FTPd, curl with 8 connections",
+        1.2, (near(FerrydFtp, Client::Curl, Small(Down)), near(PureFtpd, Client::Curl, Small(Down))), 3_860.0),
+    pair("ftp-server-small-down-vsftpd", "the same from vsftpd",
+        1.2, (near(FerrydFtp, Client::Curl, Small(Down)), near(Vsftpd, Client::Curl, Small(Down))), 1_410.0),
+    pair("ftp-server-small-up-pure", "10,000 x 4 KiB to ferryd and Pure-FTPd, curl with 8 connections",
+        1.2, (near(FerrydFtp, Client::Curl, Small(Up)), near(PureFtpd, Client::Curl, Small(Up))), 4_280.0),
+    pair("ftp-server-small-up-vsftpd", "the same to vsftpd",
+        1.2, (near(FerrydFtp, Client::Curl, Small(Up)), near(Vsftpd, Client::Curl, Small(Up))), 2_670.0),
+    pair("ftp-client-down", "1 GiB from Pure-FTPd, ferry and lftp",
+        1.0, (near(PureFtpd, Client::Ferry, Big(Down)), near(PureFtpd, Client::Lftp, Big(Down))), 1_100.0),
+    pair("ftp-client-up", "1 GiB to Pure-FTPd, ferry and lftp",
+        1.0, (near(PureFtpd, Client::Ferry, Big(Up)), near(PureFtpd, Client::Lftp, Big(Up))), 1_241.0),
+    pair("ftp-small-down", "10,000 x 4 KiB from Pure-FTPd, ferry and lftp, 8 connections each",
+        1.5, (near(PureFtpd, Client::Ferry, Small(Down)), near(PureFtpd, Client::Lftp, Small(Down))), 2_550.0),
+    pair("ftp-small-up", "10,000 x 4 KiB to Pure-FTPd, ferry and lftp, 8 connections each",
+        1.5, (near(PureFtpd, Client::Ferry, Small(Up)), near(PureFtpd, Client::Lftp, Small(Up))), 3_140.0),
+    pair("ftps-small-down", "the same over TLS from Pure-FTPd",
+        10.0, (near(PureFtpdTls, Client::Ferry, Small(Down)), near(PureFtpdTls, Client::Lftp, Small(Down))), 78.0),
+    pair("ftps-small-up", "the same over TLS to Pure-FTPd",
+        10.0, (near(PureFtpdTls, Client::Ferry, Small(Up)), near(PureFtpdTls, Client::Lftp, Small(Up))), 84.0),
+    pair("ftp-far-down", "256 MiB from Pure-FTPd over 50 ms, ferry and lftp",
+        3.0, (far(PureFtpd, Client::Ferry, Big(Down)), far(PureFtpd, Client::Lftp, Big(Down))), 0.0),
+    pair("ftp-far-up", "256 MiB to Pure-FTPd over 50 ms, ferry and lftp",
+        3.0, (far(PureFtpd, Client::Ferry, Big(Up)), far(PureFtpd, Client::Lftp, Big(Up))), 0.0),
+    pair("ftp-small-far-down", "500 x 4 KiB from Pure-FTPd over 50 ms, ferry; 100 of them, lftp",
+        3.0, (far(PureFtpd, Client::Ferry, Small(Down)), far(PureFtpd, Client::Lftp, Small(Down))), 0.0),
+    pair("ftp-small-far-up", "500 x 4 KiB to Pure-FTPd over 50 ms, ferry; 100 of them, lftp",
+        3.0, (far(PureFtpd, Client::Ferry, Small(Up)), far(PureFtpd, Client::Lftp, Small(Up))), 0.0),
+    Scenario {
+        name: "ftp-list-server",
+        about: "a directory of 100,000 entries, ferryd and Pure-FTPd under curl",
+        bar: Bar::None,
+        measure: Measure::Pair {
+            ours: near(FerrydFtp, Client::Curl, List),
+            theirs: near(PureFtpd, Client::Curl, List),
+            known: 0.0,
+        },
+    },
+    Scenario {
+        name: "ftp-list-client",
+        about: "the same from Pure-FTPd, ferry and lftp",
+        bar: Bar::None,
+        measure: Measure::Pair {
+            ours: near(PureFtpd, Client::Ferry, List),
+            theirs: near(PureFtpd, Client::Lftp, List),
+            known: 0.0,
+        },
+    },
+    Scenario {
+        name: "ftp-idle",
+        about: "memory of an idle session of FTP, of 1,000 at ferryd and of 100 at vsftpd",
+        bar: Bar::AtMost(40.0),
+        measure: Measure::Special(special::idle_ftp),
+    },
+    Scenario {
+        name: "ftps-idle",
+        about: "the same under TLS",
+        bar: Bar::None,
+        measure: Measure::Special(special::idle_ftps),
+    },
+    Scenario {
+        name: "ftp-logins",
+        about: "curl that logs in and leaves, four at a time, at ferryd and Pure-FTPd",
+        bar: Bar::None,
+        measure: Measure::Special(special::logins_ftp),
+    },
+    Scenario {
+        name: "hook",
+        about: "an empty hook, the hop to its thread included, in the median",
+        bar: Bar::Below(20.0),
+        measure: Measure::Special(special::hook),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_have_names_of_their_own() {
+        let mut names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SCENARIOS.len());
+    }
+
+    #[test]
+    fn pairs_differ_on_our_side_only() {
+        for scenario in SCENARIOS {
+            let Measure::Pair { ours, theirs, .. } = &scenario.measure else { continue };
+            assert_eq!((ours.task, ours.link), (theirs.task, theirs.link), "{}", scenario.name);
+            assert!(theirs.client != Client::Ferry && !theirs.server.is_ours(), "{}", scenario.name);
+            assert!(ours.client == Client::Ferry || ours.client == theirs.client, "{}", scenario.name);
+        }
+    }
+}
