@@ -51,6 +51,12 @@ pub(super) const FTP_CLIENTS: &[Client] = &[
     Client { name: "rclone", peer: "rclone", lacks: nothing, transfer: rclone },
 ];
 
+/// Who of them gets along with every server of FTP over TLS. The others lose the end of an upload to vsftpd
+/// and pyftpdlib, now and then: both answer a client that only sends, and its system resets what it has not
+/// read.
+pub(super) const FTPS_CLIENTS: &[Client] =
+    &[Client { name: "curl", peer: "curl", lacks: nothing, transfer: curl_over_ftp }];
+
 fn nothing() -> Option<String> {
     None
 }

@@ -26,7 +26,7 @@ use cases::ftp::FTP;
 use cases::ours::OURS;
 use cases::python::PYTHON;
 use cases::theirs::{MOUNTED, THEIRS};
-use clients::{CLIENTS, FTP_CLIENTS};
+use clients::{CLIENTS, FTP_CLIENTS, FTPS_CLIENTS};
 use known::Known;
 use servers::{Address, Endpoint, FTP_SERVERS, Kit, SERVERS, Scheme, Starter};
 
@@ -319,7 +319,8 @@ impl Trial<'_> {
                     continue;
                 }
             };
-            for client in clients {
+            let over_tls = endpoint.at.scheme == Scheme::Ftpes;
+            for client in if over_tls { FTPS_CLIENTS } else { clients } {
                 if !self.present.contains(&client.peer) {
                     continue;
                 }
