@@ -20,7 +20,7 @@ pub(super) enum Measure {
     Pair {
         ours: Job,
         theirs: Job,
-        /// What theirs is known to reach on two cores, with the sizes of [`FULL`].
+        /// What theirs is known to reach on two cores, with the sizes of [`super::FULL`].
         known: f64,
     },
     /// Something else; it makes its own row.
