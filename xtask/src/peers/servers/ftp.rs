@@ -346,7 +346,8 @@ fn pyftpdlib(kit: &Kit, scheme: Scheme) -> Result<Endpoint> {
 /// wants.
 fn rclone(kit: &Kit) -> Result<Endpoint> {
     let place = Place::new(kit, "rclone")?;
-    // It remembers what a folder held when it looked first, so what comes later must be there before.
+    // It remembers for a moment what a folder held, so what comes later must be there before. (With no moment
+    // at all, its sweeping timer runs without a pause and takes the machine from everybody else.)
     for number in 0..FOLDERS {
         let folder = place.root.join(folder_name(number));
         std::fs::create_dir(&folder).doing(|| format!("making {}", folder.display()))?;
@@ -354,7 +355,7 @@ fn rclone(kit: &Kit) -> Result<Endpoint> {
     let run = program("rclone")?
         .args(["serve", "ftp", "--config", "", "--vfs-cache-mode", "writes", "--cache-dir"])
         .arg(place.path("cache"))
-        .args(["--vfs-write-back", "0s", "--dir-cache-time", "0s", "--addr"])
+        .args(["--vfs-write-back", "0s", "--dir-cache-time", "10ms", "--addr"])
         .arg(format!("127.0.0.1:{}", place.port))
         .args(["--user", USER, "--pass", PASSWORD]);
     let run = run.arg(&place.root);
