@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Scene, bytes, holds, holds_names, is_absent, make, says};
 use crate::fault::{Fault, Result, While, ensure};
-use crate::peers::servers::{Address, Endpoint, Extra, Kit, ferryd_with};
+use crate::peers::servers::{Address, Endpoint, Extra, Kit, Scheme, ferryd_with};
 use crate::peers::{drive, program};
 use crate::process::{Run, Server, write};
 
@@ -35,6 +35,8 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::stays_below_the_root", "openssh", stays_below_the_root),
     case("ferryd::shows_nothing_of_a_broken_upload", "openssh", broken_upload),
     case("ferryd::shows_and_ends_sessions", "openssh", shows_and_ends_sessions),
+    case("ferryd::shows_and_ends_sessions_of_ftp", "curl", |stage| sessions_of_ftp(stage, Scheme::Ftp)),
+    case("ferryd::shows_and_ends_sessions_of_ftpes", "curl", |stage| sessions_of_ftp(stage, Scheme::Ftpes)),
     case("ferryd::blocks_by_hook", "openssh", blocks_by_hook),
     case("ferryd::logs_by_hook", "openssh", logs_by_hook),
     case("ferryd::keeps_permissions", "openssh", keeps_permissions),
@@ -232,6 +234,54 @@ fn shows_and_ends_sessions(stage: &Stage) -> Result<()> {
     says(&endpoint.log(), "enough of it")?;
     // Whoever comes next is served.
     sftp(&scene, "pwd\n").map(drop)
+}
+
+/// The table that FTP's sessions were made for, while a download runs; a kill ends both of its connections.
+fn sessions_of_ftp(stage: &Stage, scheme: Scheme) -> Result<()> {
+    let endpoint = stage.start(&Extra::default())?;
+    let scene = Scene { at: endpoint.by(scheme)?.clone(), ..stage.scene(&endpoint)? };
+    let (there, here) = (scene.there("file"), scene.here("back"));
+    let size = 1 << 30;
+    std::fs::File::create(&there).and_then(|file| file.set_len(size)).doing(|| "making a file".to_owned())?;
+    // What its kernel has taken already, a few MiB, a client reads to the end whatever happens.
+    let path = scene.remote("file");
+    let slow = drive::curl_over_ftp(scene.kit, &scene.at, &path)?
+        .args(["--limit-rate", "10M", "--output"])
+        .arg(&here);
+    let mut client = Server::start(&slow)?;
+    let begun = |session: &Value| number(session, "bytesSent") > 500_000;
+    let first = stage.wait(&endpoint, |sessions| sessions.iter().any(begun))?;
+    let first = first.into_iter().find(begun).unwrap_or_default();
+    let id = text(&first, "sessionId").to_owned();
+    for (key, wanted) in [
+        ("userName", scene.at.user.as_str()),
+        ("protocol", if scheme == Scheme::Ftp { "FTP" } else { "FTPS" }),
+        ("clientIp", "127.0.0.1"),
+        ("currentCommand", "RETR file"),
+        ("previousCommand", "SIZE file"),
+    ] {
+        ensure!(text(&first, key) == wanted, "`{key}` is not `{wanted}` in {first}");
+    }
+    ensure!(!text(&first, "commandStartTime").is_empty(), "no start of the command in {first}");
+    let further = |session: &Value| number(session, "bytesSent") > number(&first, "bytesSent") + 500_000;
+    let second = stage.wait(&endpoint, |sessions| sessions.iter().any(further))?;
+    let second = second.into_iter().find(further).unwrap_or_default();
+    ensure!(text(&second, "sessionId") == id, "another session: {second}");
+    ensure!(number(&second, "lastErrorStatus") == 150, "the last reply is not shown in {second}");
+    ensure!(number(&second, "bytesReceived") == 0, "bytes move in the wrong direction: {second}");
+    let start = Instant::now();
+    let kill = stage.control(&endpoint)?.args(["sessions", "kill", &id, "--reason", "enough of it"]);
+    kill.finish()?.succeeded()?;
+    stage.wait(&endpoint, <[Value]>::is_empty)?;
+    while !client.has_ended()? {
+        ensure!(start.elapsed() < Duration::from_secs(5), "the client goes on\n{}", client.log());
+        thread::sleep(Duration::from_millis(10));
+    }
+    let got = std::fs::metadata(&here).map_or(0, |file| file.len());
+    ensure!(got < size, "the file was sent to its end");
+    says(&endpoint.log(), "enough of it")?;
+    // Whoever comes next is served.
+    drive::curl_over_ftp(scene.kit, &scene.at, "/")?.arg("--list-only").text().map(drop)
 }
 
 const BLOCK: &str = "
