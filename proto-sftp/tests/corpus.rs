@@ -70,6 +70,8 @@ fn seeds() -> Vec<(&'static str, String, BytesMut)> {
         reply.encode(i as u32, &mut out);
         seeds.push(("from_server", format!("reply-{i}"), out));
     }
+    let tree = b"T1000 0 2000 0\nD0750 0 tree\nC4640 3 a b\nxyz\0E\n\x01scp: no\n\x02\n";
+    seeds.push(("scp", "tree".to_owned(), BytesMut::from(&tree[..])));
     seeds
 }
 
@@ -80,17 +82,18 @@ fn the_corpus_passes_every_parser() {
         for (target, name, seed) in seeds() {
             fs::create_dir_all(root.join(target)).unwrap();
             // Packets without their length field, streams with it.
-            let skip = if target == "frames" { 0 } else { 4 };
+            let skip = if matches!(target, "frames" | "scp") { 0 } else { 4 };
             fs::write(root.join(target).join(name), &seed[skip..]).unwrap();
         }
     }
     let mut count = 0;
-    for target in ["frames", "from_client", "from_server"] {
+    for target in ["frames", "from_client", "from_server", "scp"] {
         for entry in fs::read_dir(root.join(target)).unwrap() {
             let data = fs::read(entry.unwrap().path()).unwrap();
             match target {
                 "frames" => fuzz::frames(&data),
                 "from_client" => fuzz::from_client(&data),
+                "scp" => fuzz::scp(&data),
                 _ => fuzz::from_server(&data),
             }
             fuzz::all(&data);

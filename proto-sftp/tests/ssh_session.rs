@@ -394,7 +394,12 @@ async fn a_shell_and_a_command_are_refused_in_words_and_forwarding_without() {
                 _ => {}
             }
         }
-        assert_eq!((said.as_str(), status), ("this server offers SFTP only\r\n", Some(1)));
+        let words = if exec {
+            "this server offers SFTP, SCP and checksums, and no other command"
+        } else {
+            "this server offers no shell"
+        };
+        assert_eq!((said.trim_end(), status), (words, Some(1)));
     }
     assert!(raw.channel_open_direct_tcpip("127.0.0.1", 22, "127.0.0.1", 1).await.is_err());
     assert!(raw.tcpip_forward("127.0.0.1", 0).await.is_err());
@@ -406,6 +411,50 @@ async fn a_shell_and_a_command_are_refused_in_words_and_forwarding_without() {
         asked,
         [ChannelKind::Shell, ChannelKind::Command, ChannelKind::ClientForward, ChannelKind::ServerForward]
     );
+}
+
+/// Runs a command to its end; the client's input is sent at once.
+async fn exec(
+    raw: &russh::client::Handle<Blind>,
+    command: &str,
+    input: &str,
+) -> (String, String, Option<u32>) {
+    let mut channel = raw.channel_open_session().await.unwrap();
+    channel.exec(true, command).await.unwrap();
+    channel.data_bytes(Bytes::copy_from_slice(input.as_bytes())).await.unwrap();
+    channel.eof().await.unwrap();
+    let (mut out, mut err, mut status) = (String::new(), String::new(), None);
+    while let Some(message) = channel.wait().await {
+        match message {
+            ChannelMsg::Data { data } => out += std::str::from_utf8(&data).unwrap(),
+            ChannelMsg::ExtendedData { data, ext: 1 } => err += std::str::from_utf8(&data).unwrap(),
+            ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+            _ => {}
+        }
+    }
+    (out, err, status)
+}
+
+#[tokio::test]
+async fn scp_and_sums_are_built_in_where_they_are_wanted() {
+    let server = bench(options()).await;
+    let mut raw = raw(&server).await;
+    assert!(raw.authenticate_password("ann", "right").await.unwrap().success());
+    let up = exec(&raw, "scp -t /f", "C0644 3 f\nabc\0").await;
+    assert_eq!(up, ("\0\0\0".to_owned(), String::new(), Some(0)));
+    assert_eq!(server.session().await.protocol().name(), "SCP");
+    assert_eq!(server.site.store.content("/f").unwrap(), b"abc");
+    let sums = exec(&raw, "md5sum /f /nothing", "").await;
+    assert_eq!(sums.0, "900150983cd24fb0d6963f7d28e17f72  /f\n");
+    assert!(sums.1.starts_with("md5sum: /nothing: ") && sums.2 == Some(1), "{sums:?}");
+    let asked = server.site.notes.channels.lock().unwrap().clone();
+    assert_eq!(asked, [ChannelKind::Command, ChannelKind::Command]);
+
+    let server = bench(proto_sftp::ssh::SshServerOptions { commands: false, ..options() }).await;
+    let mut raw = self::raw(&server).await;
+    assert!(raw.authenticate_password("ann", "right").await.unwrap().success());
+    let refused = exec(&raw, "scp -t /f", "").await;
+    assert_eq!(refused, (String::new(), "this server offers SFTP only\r\n".to_owned(), Some(1)));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ pub mod handles;
 pub mod machine;
 pub mod order;
 pub mod outbox;
+pub mod scp;
 pub mod table;
 
 pub use driver::{Driver, Outgoing};

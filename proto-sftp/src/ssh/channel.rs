@@ -28,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const SOFT: usize = 1 << 20;
 /// Bytes that may wait at all.
 pub(crate) const HARD: usize = 16 << 20;
+/// The stream of standard error (RFC 4254, section 5.2).
+#[cfg(feature = "server")]
+const STDERR: u32 = 1;
 /// How much of what a server says on standard error is kept.
 const WORDS: usize = 1024;
 
@@ -277,6 +280,12 @@ impl<M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static> ChannelWriter<M> 
         self.patiently(self.half.close()).await
     }
 
+    /// Sends all of `words` as standard error. As [`Self::send_all`].
+    #[cfg(feature = "server")]
+    pub(crate) async fn complain(&self, words: Bytes) -> Result<()> {
+        self.patiently(self.half.extended_data_bytes(STDERR, words)).await
+    }
+
     #[cfg(feature = "server")]
     pub(crate) async fn exit(&self, status: u32) -> Result<()> {
         self.patiently(self.half.exit_status(status)).await
@@ -305,6 +314,13 @@ impl<M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static> ChannelWriter<M> 
 impl crate::server::Outgoing for Arc<ChannelWriter<russh::server::Msg>> {
     async fn send(&mut self, bytes: Bytes) -> Result<()> {
         self.send_all(bytes).await
+    }
+}
+
+#[cfg(feature = "server")]
+impl crate::server::scp::Terminal for Arc<ChannelWriter<russh::server::Msg>> {
+    async fn complain(&mut self, words: Bytes) -> Result<()> {
+        ChannelWriter::complain(self, words).await
     }
 }
 

@@ -1,11 +1,10 @@
-//! What a connection may do, as russh asks it: the login, then channels for SFTP and nothing else.
+//! What a connection may do, as russh asks it: the login, then channels for SFTP and the commands that are
+//! built in, and nothing else.
 //!
 //! Every request that opens something is put to `Session::decide` with its kind and refused whatever the
-//! verdict, but for the subsystem `sftp`. A shell or a command is answered in words on standard error and
-//! exit status 1, so that whoever typed `ssh host` sees why. Whatever waits here gives up when the
-//! session is cut.
-//!
-//! A place is left, no stub: commands that are built in, SCP among them, branch off in `exec_request`.
+//! verdict, but for the subsystem `sftp` and the commands of `server::scp`. A shell or another command is
+//! answered in words on standard error and exit status 1, so that whoever typed `ssh host` sees why.
+//! Whatever waits here gives up when the session is cut.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -23,7 +22,7 @@ use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind};
 use session_core::gate::SessionFs;
 use session_core::lifecycle::{ChannelKind, Lifecycle, Verdict};
-use session_core::session::{Actor, Ending, Session};
+use session_core::session::{Actor, Ending, Protocol, Session};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +30,7 @@ use super::auth::{Dialogue, Outcome};
 use super::channel::{self, ChannelReader, ChannelWriter, Fate, Flow};
 use super::listen::SshServerOptions;
 use crate::server::Driver;
+use crate::server::scp::Builtin;
 
 /// Channels that one connection may open in its life. russh keeps a little of each that we closed first.
 const MOST_CHANNELS: usize = 4096;
@@ -38,7 +38,7 @@ const MOST_CHANNELS: usize = 4096;
 const CLOSING: Duration = Duration::from_millis(100);
 /// Standard error.
 const STDERR: u32 = 1;
-const ONLY_SFTP: &str = "this server offers SFTP only\r\n";
+const NO_SHELL: &str = "this server offers no shell";
 
 /// What a connection's supervisor and its handler share.
 pub(crate) struct Shared {
@@ -170,10 +170,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Says in words that there is no shell and no command, and ends the channel.
-    fn only_sftp(&mut self, id: ChannelId, ssh: &mut russh::server::Session) -> Result<(), Fault> {
+    /// Says in words why something is not there, and ends the channel.
+    fn refuse(&mut self, id: ChannelId, words: &str, ssh: &mut russh::server::Session) -> Result<(), Fault> {
         ssh.channel_success(id)?;
-        ssh.extended_data(id, STDERR, Bytes::from_static(ONLY_SFTP.as_bytes()))?;
+        ssh.extended_data(id, STDERR, Bytes::from(format!("{words}\r\n")))?;
         ssh.exit_status_request(id, 1)?;
         ssh.eof(id)?;
         ssh.close(id)?;
@@ -181,8 +181,32 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks whether SFTP may be opened, and for what it serves.
-    async fn sftp(&mut self) -> Result<SessionFs, Error> {
+    /// Serves a channel from now on, if it may be opened.
+    async fn begin(
+        &mut self,
+        id: ChannelId,
+        kind: ChannelKind,
+        service: Service,
+        ssh: &mut russh::server::Session,
+    ) -> Result<(), Fault> {
+        let shared = Arc::clone(&self.shared);
+        let counted = Counted::new(&shared);
+        match unless_cut(&shared.session, self.mount(kind)).await? {
+            Ok(fs) => {
+                let Some(open) = self.open.remove(&id) else { return Ok(()) };
+                ssh.channel_success(id)?;
+                tokio::spawn(serve(shared, service, fs, open, counted));
+                Ok(())
+            }
+            Err(e) => {
+                shared.session.note_error(&e);
+                self.refuse(id, e.peer_words(), ssh)
+            }
+        }
+    }
+
+    /// Asks whether a channel of this kind may be opened, and for what it serves.
+    async fn mount(&mut self, kind: ChannelKind) -> Result<SessionFs, Error> {
         let session = &self.shared.session;
         let Some(identity) = self.dialogue.identity() else {
             return Err(Error::new(ErrorKind::Unauthenticated));
@@ -190,7 +214,7 @@ impl Connection {
         if session.is_draining() {
             return Err(Error::refused("the server is shutting down"));
         }
-        if let Verdict::Refuse(e) = session.decide(Lifecycle::OpenChannel(ChannelKind::Sftp)).await {
+        if let Verdict::Refuse(e) = session.decide(Lifecycle::OpenChannel(kind)).await {
             return Err(e);
         }
         self.shared.site.mount(session, identity).await
@@ -205,24 +229,36 @@ async fn unless_cut<T>(session: &Session, work: impl Future<Output = T>) -> Resu
     }
 }
 
-/// Serves SFTP on a channel to its end.
-async fn serve(shared: Arc<Shared>, fs: SessionFs, open: Open, counted: Counted) {
+/// What is served on a channel.
+enum Service {
+    Sftp,
+    Command(Builtin),
+}
+
+/// Serves a channel to its end.
+async fn serve(shared: Arc<Shared>, service: Service, fs: SessionFs, open: Open, counted: Counted) {
     let Open { reader, writer, fate } = open;
     let writer = Arc::new(writer);
-    let run = Driver::new(fs).run(reader, Arc::clone(&writer));
+    let out = Arc::clone(&writer);
+    let run = async {
+        match service {
+            Service::Sftp => Driver::new(fs).run(reader, out).await.map(|()| 0),
+            Service::Command(builtin) => builtin.run(fs, reader, out).await,
+        }
+    };
     let result = AssertUnwindSafe(run).catch_unwind().await;
     if fate.flooded.is_cancelled() {
         shared.end("the client sends and takes nothing", Actor::Server);
         return;
     }
     let status = match result {
-        Ok(Ok(())) => 0,
+        Ok(Ok(status)) => status,
         Ok(Err(error)) => {
-            tracing::debug!(session = %shared.session.id(), %error, "sftp ended");
+            tracing::debug!(session = %shared.session.id(), %error, "a channel ended");
             1
         }
         Err(_) => {
-            tracing::error!(session = %shared.session.id(), "the sftp driver panicked");
+            tracing::error!(session = %shared.session.id(), "what served a channel panicked");
             shared.end("internal error", Actor::Server);
             return;
         }
@@ -330,41 +366,41 @@ impl Handler for Connection {
             ssh.channel_failure(id)?;
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
-        let counted = Counted::new(&shared);
-        match unless_cut(&shared.session, self.sftp()).await? {
-            Ok(fs) => {
-                let Some(open) = self.open.remove(&id) else { return Ok(()) };
-                ssh.channel_success(id)?;
-                tokio::spawn(serve(shared, fs, open, counted));
-            }
-            Err(e) => {
-                shared.session.note_error(&e);
-                let words = format!("{}\r\n", e.peer_words());
-                ssh.channel_success(id)?;
-                ssh.extended_data(id, STDERR, Bytes::from(words))?;
-                ssh.exit_status_request(id, 1)?;
-                ssh.eof(id)?;
-                ssh.close(id)?;
-                self.open.remove(&id);
-            }
-        }
-        Ok(())
+        self.shared.session.set_protocol(Protocol::Sftp);
+        self.begin(id, ChannelKind::Sftp, Service::Sftp, ssh).await
     }
 
     async fn shell_request(&mut self, id: ChannelId, ssh: &mut russh::server::Session) -> Result<(), Fault> {
         self.mention(ChannelKind::Shell).await?;
-        self.only_sftp(id, ssh)
+        self.refuse(id, NO_SHELL, ssh)
     }
 
     async fn exec_request(
         &mut self,
         id: ChannelId,
-        _command: &[u8],
+        command: &[u8],
         ssh: &mut russh::server::Session,
     ) -> Result<(), Fault> {
-        self.mention(ChannelKind::Command).await?;
-        self.only_sftp(id, ssh)
+        if !self.open.contains_key(&id) {
+            return Ok(ssh.channel_failure(id)?);
+        }
+        let builtin = if self.shared.options.commands {
+            Builtin::parse(command)
+        } else {
+            Err(Error::new(ErrorKind::Unsupported).with_detail("this server offers SFTP only"))
+        };
+        match builtin {
+            Ok(builtin) => {
+                if builtin.is_copy() {
+                    self.shared.session.set_protocol(Protocol::Scp);
+                }
+                self.begin(id, ChannelKind::Command, Service::Command(builtin), ssh).await
+            }
+            Err(e) => {
+                self.mention(ChannelKind::Command).await?;
+                self.refuse(id, e.peer_words(), ssh)
+            }
+        }
     }
 
     #[allow(clippy::too_many_arguments, reason = "russh's signature")]

@@ -76,6 +76,8 @@ pub struct SshServerOptions {
     pub window: u32,
     /// Channels of one connection at once.
     pub max_channels: usize,
+    /// Whether SCP and checksum commands are served (`server::scp`); without them there is SFTP only.
+    pub commands: bool,
 }
 
 impl SshServerOptions {
@@ -97,6 +99,7 @@ impl SshServerOptions {
             max_packet: 64 * 1024 - 1,
             window: 2 << 20,
             max_channels: 16,
+            commands: true,
         }
     }
 

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::codec::Frames;
 use super::extension;
 use super::packet::{FromClient, FromServer};
+use super::scp::{Arrived, Control};
 
 /// The stream of packets, pushed in chunks whose sizes come from the data itself.
 pub fn frames(data: &[u8]) {
@@ -59,4 +60,33 @@ pub fn all(data: &[u8]) {
     frames(data);
     from_client(data);
     from_server(data);
+    scp(data);
+}
+
+/// What the other end of `scp` says: lines, and content of the sizes that they tell.
+pub fn scp(data: &[u8]) {
+    let mut arrived = Arrived::default();
+    for piece in data.chunks(7) {
+        arrived.push(piece);
+        loop {
+            match arrived.control() {
+                Ok(Some(control)) => {
+                    let mut out = BytesMut::new();
+                    control.encode(&mut out);
+                    let mut again = Arrived::default();
+                    again.push(&out);
+                    // Times lose their fractions; all else is the same.
+                    match (&control, again.control()) {
+                        (Control::Times { .. }, Ok(Some(Control::Times { .. }))) => {}
+                        (_, other) => assert_eq!(other, Ok(Some(control.clone()))),
+                    }
+                    if let Control::File { size, .. } = control {
+                        let _ = arrived.content(size);
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! SFTP version 3 on the wire: bytes ↔ packets, both directions, bounds checked.
+//! SFTP version 3 on the wire: bytes ↔ packets, both directions, bounds checked; and SCP ([`scp`]).
 //!
 //! Promises: decoding borrows from the frame (names, DATA and WRITE content are slices of the input,
 //! never copies), never panics, and allocates no more than a small multiple of the frame. Names are
@@ -13,6 +13,7 @@ pub mod extension;
 pub mod fuzz;
 pub mod longname;
 pub mod packet;
+pub mod scp;
 
 pub use attrs::Attrs;
 pub use codec::{Frames, MAX_FRAME, Malformed};

@@ -25,6 +25,9 @@ pub(in crate::peers) const THEIRS: &[Case] = &[
     case("sftp::is_refused_in_clear_words", "openssh", sftp_is_refused),
     case("scp::moves_a_tree", "openssh", scp_moves_a_tree),
     case("scp::expands_patterns", "openssh", scp_expands_patterns),
+    case("scp_legacy::moves_a_tree", "openssh", scp_legacy_moves_a_tree),
+    case("scp_legacy::expands_patterns", "openssh", scp_legacy_expands_patterns),
+    case("ssh::tells_sums", "openssh", ssh_tells_sums),
     case("lftp::mirrors", "lftp", lftp_mirrors),
     case("lftp::resumes", "lftp", lftp_resumes),
     case("lftp::changes_names", "lftp", lftp_changes_names),
@@ -39,6 +42,7 @@ pub(in crate::peers) const THEIRS: &[Case] = &[
     case("psftp::resumes", "putty", psftp_resumes),
     case("psftp::changes_names", "putty", psftp_changes_names),
     case("pscp::moves_a_tree", "putty", pscp_moves_a_tree),
+    case("pscp_legacy::moves_a_tree", "putty", pscp_legacy_moves_a_tree),
 ];
 
 /// Needs a machine where file systems can be mounted.
@@ -178,32 +182,59 @@ fn sftp_is_refused(scene: &Scene) -> Result<()> {
     holds_names(&scene.root, &["file", "full"])
 }
 
-fn scp(scene: &Scene) -> Result<Run> {
-    Ok(drive::openssh(scene.kit, &scene.at, "scp")?.args(["-s", "-p", "-r"]))
+/// `-s`: over SFTP. `-O`: by its own protocol.
+fn scp(scene: &Scene, way: &str) -> Result<Run> {
+    Ok(drive::openssh(scene.kit, &scene.at, "scp")?.args([way, "-p", "-r"]))
 }
 
 fn scp_moves_a_tree(scene: &Scene) -> Result<()> {
-    make_tree(&scene.here("tree"), Names::Any)?;
+    scp_by(scene, "-s", Names::Any)
+}
+
+/// A name with a line end cannot be said in lines.
+fn scp_legacy_moves_a_tree(scene: &Scene) -> Result<()> {
+    scp_by(scene, "-O", Names::Printable)
+}
+
+fn scp_by(scene: &Scene, way: &str, names: Names) -> Result<()> {
+    make_tree(&scene.here("tree"), names)?;
     make(&scene.here("tree/dated"), 1)?;
     let remote = format!("{}@127.0.0.1:{}", scene.at.user, scene.remote("tree"));
-    scp(scene)?.arg(scene.here("tree")).arg(&remote).finish()?.succeeded()?;
+    scp(scene, way)?.arg(scene.here("tree")).arg(&remote).finish()?.succeeded()?;
     same_tree(&scene.here("tree"), &scene.there("tree"))?;
     has_mode(&scene.there("tree/dated"), 0o640)?;
     has_time(&scene.there("tree/dated"), OLD)?;
-    scp(scene)?.arg(&remote).arg(scene.here("back")).finish()?.succeeded()?;
+    scp(scene, way)?.arg(&remote).arg(scene.here("back")).finish()?.succeeded()?;
     same_tree(&scene.here("tree"), &scene.here("back"))?;
     has_time(&scene.here("back/dated"), OLD)
 }
 
 fn scp_expands_patterns(scene: &Scene) -> Result<()> {
+    scp_patterns_by(scene, "-s")
+}
+
+fn scp_legacy_expands_patterns(scene: &Scene) -> Result<()> {
+    scp_patterns_by(scene, "-O")
+}
+
+fn scp_patterns_by(scene: &Scene, way: &str) -> Result<()> {
     for (number, name) in ["a1", "a2", "b1"].iter().enumerate() {
         make(&scene.there(name), number)?;
     }
     std::fs::create_dir(scene.here("got")).doing(|| "making a folder".to_owned())?;
     let remote = format!("{}@127.0.0.1:{}", scene.at.user, scene.remote("a*"));
-    scp(scene)?.arg(&remote).arg(scene.here("got")).finish()?.succeeded()?;
+    scp(scene, way)?.arg(&remote).arg(scene.here("got")).finish()?.succeeded()?;
     holds_names(&scene.here("got"), &["a1", "a2"])?;
     holds(&scene.here("got/a2"), &bytes(1))
+}
+
+fn ssh_tells_sums(scene: &Scene) -> Result<()> {
+    make(&scene.there("a file"), 1)?;
+    let ours = crate::process::Run::new("sha256sum").arg(scene.there("a file")).text()?;
+    let wanted = ours.split_whitespace().next().unwrap_or_default().to_owned();
+    let command = format!("sha256sum '{}'", scene.remote("a file"));
+    let login = format!("{}@127.0.0.1", scene.at.user);
+    says(&drive::openssh(scene.kit, &scene.at, "ssh")?.arg(login).arg(command).text()?, &wanted)
 }
 
 fn lftp(scene: &Scene, commands: &str) -> Result<String> {
@@ -428,12 +459,20 @@ fn psftp_changes_names(scene: &Scene) -> Result<()> {
 }
 
 fn pscp_moves_a_tree(scene: &Scene) -> Result<()> {
+    pscp_by(scene, "-sftp")
+}
+
+fn pscp_legacy_moves_a_tree(scene: &Scene) -> Result<()> {
+    pscp_by(scene, "-scp")
+}
+
+fn pscp_by(scene: &Scene, way: &str) -> Result<()> {
     std::fs::create_dir_all(scene.here("tree/inner")).doing(|| "making a folder".to_owned())?;
     for (number, name) in ["file", "inner/two words"].iter().enumerate() {
         make(&scene.here("tree").join(name), number)?;
     }
     std::fs::create_dir(scene.here("back")).doing(|| "making a folder".to_owned())?;
-    let pscp = || Ok(drive::putty(scene.kit, &scene.at, "pscp")?.args(["-sftp", "-p", "-r"]));
+    let pscp = || Ok(drive::putty(scene.kit, &scene.at, "pscp")?.args([way, "-p", "-r"]));
     let remote = |name: &str| format!("{}@127.0.0.1:{}", scene.at.user, scene.remote(name));
     pscp()?.arg(scene.here("tree")).arg(remote("")).finish()?.succeeded()?;
     same_tree(&scene.here("tree"), &scene.there("tree"))?;
