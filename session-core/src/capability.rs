@@ -21,6 +21,10 @@ pub struct Capabilities {
     pub rename_replaces: bool,
     /// Writes may go to any offset, in any order, also into an existing file.
     pub random_write: bool,
+    /// An existing file can be continued: opened for writing without truncation, and written in order
+    /// from its end on. True wherever `random_write` is; where only this is true, a write that leaves a
+    /// gap or goes back answers `Unsupported`.
+    pub continue_write: bool,
     /// Files can be opened for appending.
     pub append: bool,
     /// Size can be set on an existing file.
@@ -81,6 +85,7 @@ impl Capabilities {
             rename: false,
             rename_replaces: false,
             random_write: false,
+            continue_write: false,
             append: false,
             truncate: false,
             set_times: false,

@@ -441,6 +441,7 @@ impl Remote {
             remove: true,
             rename: true,
             rename_replaces: f.kind != ServerKind::Iis,
+            continue_write: true,
             append: true,
             set_times: f.has("MFMT") || f.kind == ServerKind::Vsftpd || f.has_site("UTIME"),
             set_mode: f.has_site("CHMOD"),

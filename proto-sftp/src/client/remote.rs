@@ -301,6 +301,7 @@ impl Filesystem for SftpRemote {
             rename: true,
             rename_replaces: self.has(Extension::PosixRename),
             random_write: true,
+            continue_write: true,
             append: true,
             truncate: true,
             set_times: true,

@@ -146,6 +146,7 @@ impl Filesystem for Served {
             rename: true,
             rename_replaces: true,
             random_write: true,
+            continue_write: true,
             append: true,
             truncate: true,
             set_mode: true,

@@ -173,6 +173,20 @@ suite! { "honesty";
         fits(b.capabilities.random_write, "random_write", done.await)?;
         unchanged(b).await?;
     }
+    /// A file is continued at its end if and only if it is offered, and it is where any write is.
+    continue_write_fits(b) needs |_, _| true => {
+        check!(b.capabilities.continue_write || !b.capabilities.random_write, "continuing is a random write");
+        let path = b.file("f", b"content").await?;
+        let done = async {
+            let file = b.fs.open(&path, &OpenOptions { write: true, ..Default::default() }).await?;
+            file.write_at(7, Bytes::from_static(b"!")).await?;
+            file.commit(&Default::default()).await
+        };
+        fits(b.capabilities.continue_write, "continue_write", done.await)?;
+        if !b.capabilities.continue_write {
+            unchanged(b).await?;
+        }
+    }
     /// Staging works if and only if it is offered.
     staging_fits(b) needs |c, p| p.stages || !c.atomic_commit => {
         b.file("f", b"content").await?;

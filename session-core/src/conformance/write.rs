@@ -136,6 +136,29 @@ suite! { "write";
         file.park().await?;
         same!(b.content(&path).await?, b"12345");
     }
+    /// A file that is there is continued at its end, in order, and keeps what it had.
+    continues_at_the_end(b) needs |c, _| c.continue_write => {
+        let head = noise(6, 50_000);
+        let tail = noise(7, 90_000);
+        let path = b.file("f", &head).await?;
+        let file = b.open(&path, OpenOptions { write: true, ..Default::default() }).await?;
+        let mut at = head.len() as u64;
+        for part in tail.chunks(20_000) {
+            file.write_at(at, Bytes::copy_from_slice(part)).await?;
+            at += part.len() as u64;
+            same!(file.metadata().await?.size, at);
+        }
+        let size = Some(at);
+        same!(file.commit(&CommitOptions { expected_size: size, ..done() }).await?.size, at);
+        check!(b.content(&path).await? == [head, tail].concat(), "the content differs");
+    }
+    /// Continuing with nothing leaves the file as it was.
+    continuing_with_nothing_changes_nothing(b) needs |c, _| c.continue_write => {
+        let path = b.file("f", b"12345").await?;
+        let file = b.open(&path, OpenOptions { write: true, ..Default::default() }).await?;
+        same!(file.commit(&done()).await?.size, 5);
+        same!(b.content(&path).await?, b"12345");
+    }
     /// What is appended comes after what was there.
     append_goes_to_the_end(b) needs |c, _| c.append => {
         let path = b.file("f", b"one").await?;

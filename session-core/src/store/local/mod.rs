@@ -125,6 +125,7 @@ fn capabilities(root: &resolve::Root) -> Result<Capabilities> {
         rename: true,
         rename_replaces: true,
         random_write: true,
+        continue_write: true,
         append: true,
         truncate: true,
         set_times: true,

@@ -110,6 +110,7 @@ impl Filesystem for MemoryStore {
             rename: true,
             rename_replaces: true,
             random_write: true,
+            continue_write: true,
             append: true,
             truncate: true,
             set_times: true,

@@ -132,6 +132,7 @@ impl Filesystem for Little {
             rename: true,
             rename_replaces: true,
             random_write: true,
+            continue_write: true,
             append: true,
             truncate: true,
             set_mode: true,
