@@ -131,11 +131,44 @@ pub struct UserCertificate {
     pub unknown_critical: Vec<String>,
 }
 
+/// A certificate that a TLS client showed (RFC 5280): already found to chain to an authority that the
+/// server trusts for clients, to be in its validity, and to be the client's own. Whose it is the account
+/// says: by the fingerprint, or by a name in it where the authority gives each name to one person only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsCertificate {
+    /// The subject, for people: `CN=alice, O=Example`.
+    pub subject: String,
+    /// The issuer, for people.
+    pub issuer: String,
+    /// The subject's common name; `None` where there is none, or more than one.
+    pub common_name: Option<String>,
+    /// Alternative names: mail addresses and user principal names.
+    pub names: Vec<String>,
+    /// SHA-256 of the certificate.
+    pub sha256: [u8; 32],
+}
+
+impl TlsCertificate {
+    /// The SHA-256 in pairs of hexadecimal digits with colons between them.
+    pub fn fingerprint(&self) -> String {
+        let pairs: Vec<_> = self.sha256.iter().map(|b| format!("{b:02x}")).collect();
+        pairs.join(":")
+    }
+
+    /// Whether it was made for this very name: as its common name or one of its alternative names.
+    pub fn is_for(&self, name: &str) -> bool {
+        !name.is_empty()
+            && (self.common_name.as_deref() == Some(name) || self.names.iter().any(|n| n == name))
+    }
+}
+
 /// A proof, as offered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Credential {
     /// Questions with their answers, in order.
     Answers(Vec<(Question, Secret)>),
+    /// The certificate of a TLS client. Its method is that of a key that signed.
+    Certificate(TlsCertificate),
     /// A key that signed.
     Key(SignedKey),
     /// A password.
@@ -147,7 +180,7 @@ impl Credential {
     pub fn method(&self) -> Method {
         match self {
             Credential::Answers(_) => Method::Interactive,
-            Credential::Key(_) => Method::PublicKey,
+            Credential::Certificate(_) | Credential::Key(_) => Method::PublicKey,
             Credential::Password(_) => Method::Password,
         }
     }
@@ -226,6 +259,18 @@ pub trait Authenticator: Send + Sync {
         let _ = (session, user, key);
         true
     }
+
+    /// Whether this certificate is to be tried for this user, before a password is asked for. A client
+    /// shows its certificate to get TLS, not to log in: a no costs it no try. The default takes none.
+    async fn takes_certificate(
+        &self,
+        session: &Arc<Session>,
+        user: &str,
+        certificate: &TlsCertificate,
+    ) -> bool {
+        let _ = (session, user, certificate);
+        false
+    }
 }
 
 /// The answer to one attempt.
@@ -287,6 +332,12 @@ impl Login {
     pub async fn may_offer(&mut self, user: &str, key: &SignedKey) -> bool {
         self.begin(user).await;
         self.authenticator.may_offer(&self.session, user, key).await
+    }
+
+    /// Whether this certificate is to be tried; see [`Authenticator::takes_certificate`].
+    pub async fn takes_certificate(&mut self, user: &str, certificate: &TlsCertificate) -> bool {
+        self.begin(user).await;
+        self.authenticator.takes_certificate(&self.session, user, certificate).await
     }
 
     /// The questions of an interactive attempt: the account's own, shaped by hooks.

@@ -271,6 +271,7 @@ impl Authenticator for Directory {
         // Judged before the account's state is looked at, so that the state does not show in the time.
         let judged = match credential {
             Credential::Answers(answers) => self.answers(user, answers).await,
+            Credential::Certificate(_) => Err("certificates of TLS belong to no account here".into()),
             Credential::Key(key) => self.key(user, key, peer).map(|()| false),
             Credential::Password(password) => self.password(user, password).await.map(|()| true),
         };

@@ -11,8 +11,6 @@
 //!
 //! Deliberately absent: sockets, records of accepted certificates, revocation.
 
-mod der;
-
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::der;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::path::display_bytes;
 use crate::trust::{Certificate, CertificateFingerprint};
@@ -487,6 +486,12 @@ fn failed(e: &rustls::Error) -> Error {
         Some(hint) => e.with_hint(hint),
         None => e,
     }
+}
+
+/// The SHA-256 of the certificate that the server has shown, in hexadecimal digits.
+pub fn server_fingerprint(connection: &ClientConnection) -> Option<String> {
+    let shown = connection.peer_certificates()?.first()?;
+    Some(Sha256::digest(shown).iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Version and cipher in words: `TLSv1.3 TLS13_AES_256_GCM_SHA384`.

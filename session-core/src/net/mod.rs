@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: protocols, sessions, who is trusted (see [`crate::trust`]).
 
+pub mod between;
 pub mod client_tls;
+mod der;
 pub mod proxy_header;
 pub mod server_tls;

@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert, StoresServerSessions,
     WebPkiClientVerifier,
@@ -28,7 +29,11 @@ use rustls::{CommonState, RootCertStore, ServerConfig, SupportedProtocolVersion,
 
 use sha2::{Digest as _, Sha256};
 
+use super::between::Between;
+use super::der;
+use crate::auth::TlsCertificate;
 use crate::error::{Error, ErrorKind, Result};
+use crate::path::display_bytes;
 
 /// Tickets given to a client with its first connection: some clients use each only once.
 const TICKETS: usize = 4;
@@ -165,6 +170,9 @@ impl StoresServerSessions for Own {
 /// What was read last.
 struct Current {
     config: Arc<ServerConfig>,
+    keys: Arc<ByName>,
+    /// Who judges clients, where they are asked.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
     /// Of the certificate that comes first.
     fingerprint: String,
 }
@@ -222,6 +230,31 @@ impl ServerTls {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).config)
     }
 
+    /// The certificate that the client of this connection showed, as a proof of who it is. Judged again,
+    /// now and by the authorities of now: a session that was resumed brings its certificate along unjudged.
+    /// `None` where there is none, or none that holds.
+    pub fn client_certificate(&self, connection: &CommonState) -> Option<TlsCertificate> {
+        let (shown, between) = connection.peer_certificates()?.split_first()?;
+        let judge = self.current.read().unwrap_or_else(PoisonError::into_inner).clients.clone()?;
+        judge.verify_client_cert(shown, between, UnixTime::now()).ok()?;
+        let facts = der::read(shown);
+        Some(TlsCertificate {
+            subject: display_bytes(facts.subject.as_bytes()),
+            issuer: display_bytes(facts.issuer.as_bytes()),
+            common_name: facts.common_name,
+            names: facts.names,
+            sha256: Sha256::digest(shown).into(),
+        })
+    }
+
+    /// For a connection to another server, with the certificate that a client gets that asks for `name`. With
+    /// `peer`, the other server must show the certificate of this SHA-256. Errors: `Internal`.
+    pub fn between(&self, name: Option<&str>, peer: Option<[u8; 32]>) -> Result<Between> {
+        let key = self.current.read().unwrap_or_else(PoisonError::into_inner).keys.choose(name);
+        Between::new(key, peer, versions(&self.options), &self.provider)
+            .map_err(|e| Error::new(ErrorKind::Internal).with_source(e))
+    }
+
     /// For connections that belong together. Errors: `Internal`, without randomness.
     pub fn bond(&self) -> Result<Bond> {
         let mut mark = [0; 16];
@@ -255,14 +288,11 @@ fn read(
     let digest = Sha256::digest(default.cert.first().map(|c| c.as_ref()).unwrap_or_default());
     let pairs: Vec<_> = digest.iter().map(|b| format!("{b:02x}")).collect();
     let fingerprint = pairs.join(":");
-    let versions: &[&SupportedProtocolVersion] = match options.minimum {
-        MinimumTls::V12 => &[&version::TLS13, &version::TLS12],
-        MinimumTls::V13 => &[&version::TLS13],
-    };
     let bad = |e: rustls::Error| invalid("this TLS cannot be spoken".to_owned()).with_source(e);
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(versions)
+        .with_protocol_versions(versions(options))
         .map_err(bad)?;
+    let mut clients = None;
     let builder = match &options.client_certificates {
         ClientCertificates::Off => builder.with_no_client_auth(),
         ClientCertificates::Allow(file) | ClientCertificates::Require(file) => {
@@ -274,13 +304,25 @@ fn read(
             };
             let verifier = verifier
                 .map_err(|e| invalid(format!("'{}' cannot judge clients", file.display())).with_source(e))?;
+            clients = Some(Arc::clone(&verifier));
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_cert_resolver(Arc::new(ByName { keys, default }));
+    let keys = Arc::new(ByName { keys, default });
+    let mut config = builder.with_cert_resolver(Arc::clone(&keys) as Arc<dyn ResolvesServerCert>);
     config.ticketer = Arc::clone(ticketer);
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    Ok(Current { config: Arc::new(config), fingerprint })
+    Ok(Current { config: Arc::new(config), keys, clients, fingerprint })
+}
+
+static NEWEST: &[&SupportedProtocolVersion] = &[&version::TLS13];
+static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+
+fn versions(options: &ServerTlsOptions) -> &'static [&'static SupportedProtocolVersion] {
+    match options.minimum {
+        MinimumTls::V12 => BOTH,
+        MinimumTls::V13 => NEWEST,
+    }
 }
 
 fn certified(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>> {
@@ -332,15 +374,21 @@ impl ByName {
     }
 }
 
-impl ResolvesServerCert for ByName {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+impl ByName {
+    fn choose(&self, name: Option<&str>) -> Arc<CertifiedKey> {
         if self.keys.len() > 1
-            && let Some(Ok(name)) = hello.server_name().map(ServerName::try_from)
+            && let Some(Ok(name)) = name.map(ServerName::try_from)
             && let Some(key) = self.keys.iter().find(|k| Self::good_for(k, &name))
         {
-            return Some(Arc::clone(key));
+            return Arc::clone(key);
         }
-        Some(Arc::clone(&self.default))
+        Arc::clone(&self.default)
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.choose(hello.server_name()))
     }
 }
 

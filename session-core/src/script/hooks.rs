@@ -413,7 +413,7 @@ impl Interceptor for Hooks {
             Lifecycle::AuthQuestions { .. } => "OnAuthInteractiveSetQuestions",
             Lifecycle::AuthStep { credential, .. } => match credential {
                 Credential::Answers(_) => "OnAuthInteractive",
-                Credential::Key(_) => "OnAuthPKI",
+                Credential::Certificate(_) | Credential::Key(_) => "OnAuthPKI",
                 Credential::Password(_) => "OnAuthPassword",
             },
             Lifecycle::AuthResult { success: true, .. } => "OnAuthSuccess",
