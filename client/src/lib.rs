@@ -9,5 +9,6 @@ pub mod batch;
 pub mod cli;
 pub mod connect;
 pub mod hash;
+pub mod mask;
 pub mod pooled;
 pub mod url;
