@@ -50,6 +50,9 @@ pub struct TransferOptions {
     pub preserve_modes: bool,
     /// Write to a temporary name and rename when complete, where the target does not stage by itself.
     pub temporary_names: bool,
+    /// Files of at least this many bytes: smaller ones are written under their own name, since a rename
+    /// would cost more than it protects. WinSCP's threshold is the same, 100 KiB.
+    pub temporary_from: u64,
     /// Go into directories.
     pub recursive: bool,
     /// How many files at once.
@@ -66,6 +69,7 @@ impl Default for TransferOptions {
             preserve_times: true,
             preserve_modes: true,
             temporary_names: true,
+            temporary_from: 100 << 10,
             recursive: false,
             parallel: 8,
             fail_fast: false,

@@ -26,9 +26,6 @@ const CHUNK: usize = 224 << 10;
 /// Chunks in flight: at the beginning and at most.
 const WINDOW: (usize, usize) = (8, 256);
 
-/// Smaller files are written under their own name at once: a rename would cost more than it protects.
-pub(super) const TEMPORARY_FROM: u64 = 100 << 10;
-
 /// How far before its end an interrupted file is continued: chunks arrive in any order, so everything
 /// that may have been in flight is sent again.
 const STEP_BACK: u64 = (WINDOW.1 * CHUNK) as u64;
@@ -81,7 +78,7 @@ impl Copy<'_> {
         let size = self.metadata.size;
         let hidden = self.existing == Existing::Hidden;
         let can_rename = self.target.capabilities().rename && !hidden;
-        if self.options.temporary_names && can_rename && size >= TEMPORARY_FROM {
+        if self.options.temporary_names && can_rename && size >= self.options.temporary_from {
             return self.through_temporary(size).await;
         }
         let source = self.source.open_file(self.from, &self.read_options()).await?;

@@ -5,6 +5,7 @@
 
 mod copy;
 mod run;
+mod single;
 mod tracker;
 
 pub use run::{Batch, Job};

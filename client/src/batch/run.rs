@@ -20,10 +20,10 @@ use super::copy::{Copy, Existing};
 use super::tracker::Tracker;
 
 /// Small files in flight for each of `TransferOptions::parallel`: they wait for answers, not for bytes.
-const SMALL_PER_SLOT: usize = 8;
+pub(super) const SMALL_PER_SLOT: usize = 8;
 
 /// A file of at least this size takes a whole slot of `TransferOptions::parallel`.
-const LARGE: u64 = 1 << 20;
+pub(super) const LARGE: u64 = 1 << 20;
 
 /// One source and where it goes.
 #[derive(Clone, Debug)]
@@ -36,13 +36,13 @@ pub struct Job {
 
 /// A batch between two filesystems. Dropping its future stops it; finished files stay.
 pub struct Batch {
-    source: SessionFs,
-    target: SessionFs,
-    options: TransferOptions,
-    decider: Arc<dyn Decider>,
-    tracker: Arc<Tracker>,
-    slots: Arc<Semaphore>,
-    stop: CancellationToken,
+    pub(super) source: SessionFs,
+    pub(super) target: SessionFs,
+    pub(super) options: TransferOptions,
+    pub(super) decider: Arc<dyn Decider>,
+    pub(super) tracker: Arc<Tracker>,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) stop: CancellationToken,
     state: Mutex<State>,
 }
 

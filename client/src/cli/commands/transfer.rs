@@ -25,6 +25,22 @@ pub(super) enum Kind {
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
+/// While it lives, the command takes Ctrl-C itself.
+pub(super) struct Running;
+
+impl Running {
+    pub(super) fn begin() -> Self {
+        RUNNING.store(true, Ordering::SeqCst);
+        Running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Whether a batch takes Ctrl-C itself.
 pub(in crate::cli) fn is_running() -> bool {
     RUNNING.load(Ordering::SeqCst)
@@ -154,6 +170,7 @@ fn options(a: &Transfer) -> TransferOptions {
         recursive: a.recursive,
         parallel: usize::from(a.parallel),
         fail_fast: a.fail_fast,
+        ..TransferOptions::default()
     }
 }
 
