@@ -11,4 +11,5 @@ pub mod connect;
 pub mod hash;
 pub mod mask;
 pub mod pooled;
+pub mod sync;
 pub mod url;

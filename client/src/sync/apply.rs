@@ -1,0 +1,500 @@
+//! Does what differences say: directories first, then files, then removals, the deepest directories last.
+//!
+//! Before anything is replaced or removed, the entry is looked at again: one that is no longer what was
+//! compared is left alone and reported (`PreconditionFailed`). Between that look and the change another
+//! writer can still come first, where the store has no conditional changes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use session_core::batch::{Decider, TransferOptions};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::{Filesystem, Follow};
+use session_core::metadata::{Attributes, FileType, Metadata};
+use session_core::operation::OperationKind;
+use session_core::path::VPath;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::backup::{Backup, Kept};
+use super::decide::{Action, Clocks, Facts, Newer};
+use super::difference::{Difference, Differences, Note};
+use super::{Direction, Root, Side, Sides, SyncOptions, compare, expand};
+use crate::batch::{Batch, Tracker};
+
+/// Operations at work or waiting for their turn.
+const AT_ONCE: usize = 256;
+
+/// What is looked at again before an operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Check {
+    /// What it would replace or remove; and that what it removes is still missing on the other side. A
+    /// source that has changed is copied as it is now.
+    #[default]
+    Target,
+    /// Its source, too: the differences were reviewed, perhaps long ago.
+    Both,
+}
+
+/// What became of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done; bytes that crossed.
+    Done(u64),
+    /// Not tried, and why.
+    Skipped(&'static str),
+    /// Not done; the number of the failure in the report's list.
+    Failed(usize),
+}
+
+/// An operation with its outcome.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// What was to be done.
+    pub difference: Difference,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// The result: every operation, and every failure exactly once. A failure of the comparison stands in the
+/// list alone.
+#[derive(Clone, Debug, Default)]
+pub struct SyncReport {
+    /// Every operation, in the order of the differences.
+    pub operations: Vec<Operation>,
+    /// What was left alone by the comparison, and why.
+    pub notes: Vec<Note>,
+    /// Every failure.
+    pub failures: Vec<Error>,
+    /// How many entries were compared on the left and on the right.
+    pub seen: (u64, u64),
+    /// From begin to end.
+    pub elapsed: Duration,
+}
+
+impl SyncReport {
+    /// Whether nothing failed.
+    pub fn is_success(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// The first failure as an error.
+    pub fn check(&self) -> Result<()> {
+        self.failures.first().map_or(Ok(()), |e| Err(e.clone()))
+    }
+
+    fn done(&self) -> impl Iterator<Item = (&Difference, u64)> {
+        self.operations.iter().filter_map(|o| match o.outcome {
+            Outcome::Done(bytes) => Some((&o.difference, bytes)),
+            _ => None,
+        })
+    }
+
+    /// How many files were copied to a side.
+    pub fn copied_to(&self, side: Side) -> usize {
+        let copied =
+            |d: &Difference| [Action::New(side), Action::Update(side)].contains(&d.action) && !d.is_dir();
+        self.done().filter(|(d, _)| copied(d)).count()
+    }
+
+    /// How many entries were removed.
+    pub fn removed(&self) -> usize {
+        self.done().filter(|(d, _)| matches!(d.action, Action::Delete(_))).count()
+    }
+
+    /// How many operations were not tried.
+    pub fn skipped(&self) -> usize {
+        self.operations.iter().filter(|o| matches!(o.outcome, Outcome::Skipped(_))).count()
+    }
+
+    /// Bytes that crossed.
+    pub fn bytes(&self) -> u64 {
+        self.done().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// Makes two trees alike.
+pub struct Runner {
+    sides: Sides,
+    options: SyncOptions,
+    to_left: Arc<Batch>,
+    to_right: Arc<Batch>,
+    backup: Option<Backup>,
+    check: Check,
+    stop: CancellationToken,
+}
+
+impl Runner {
+    /// A run that has not begun. Errors: `InvalidArgument` for options that contradict each other.
+    pub fn new(
+        sides: Sides,
+        options: SyncOptions,
+        decider: Arc<dyn Decider>,
+        check: Check,
+    ) -> Result<Arc<Self>> {
+        options.check()?;
+        let times =
+            options.transfer.preserve_times || options.criteria.time || options.direction == Direction::Both;
+        // Half a file under the final name would be newer than its source, and stay.
+        let transfer =
+            TransferOptions { preserve_times: times, temporary_from: 0, ..options.transfer.clone() };
+        let (left, right) = (sides.left.fs.clone(), sides.right.fs.clone());
+        let to_right = Batch::new(left.clone(), right.clone(), transfer.clone(), Arc::clone(&decider));
+        let to_left = Batch::new(right, left, transfer.clone(), decider);
+        let backup = match (options.direction, &options.backup_dir) {
+            (Direction::To(side), Some(dir)) => Some(Backup::new(sides.get(side).fs.clone(), dir.clone())),
+            _ => None,
+        };
+        let options = SyncOptions { transfer, ..options };
+        let stop = CancellationToken::new();
+        Ok(Arc::new(Runner { sides, options, to_left, to_right, backup, check, stop }))
+    }
+
+    /// The progress of what is copied to a side.
+    pub fn tracker(&self, to: Side) -> &Arc<Tracker> {
+        self.batch(to).tracker()
+    }
+
+    fn batch(&self, to: Side) -> &Arc<Batch> {
+        match to {
+            Side::Left => &self.to_left,
+            Side::Right => &self.to_right,
+        }
+    }
+
+    /// Stops it: files in work are given up, what was not begun is skipped.
+    pub fn cancel(&self) {
+        self.stop.cancel();
+        self.to_left.cancel();
+        self.to_right.cancel();
+    }
+
+    /// Compares and applies. Errors: those of [`compare`]; everything after it stands in the report.
+    pub async fn run(self: &Arc<Self>) -> Result<SyncReport> {
+        let began = Instant::now();
+        let found = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Err(ErrorKind::Canceled.into()),
+            found = compare(&self.sides, &self.options) => found?,
+        };
+        let mut report = self.apply(found).await;
+        report.elapsed = began.elapsed();
+        Ok(report)
+    }
+
+    /// Settles one difference, with all below it where it stands for a tree.
+    pub async fn resolve(self: &Arc<Self>, difference: &Difference) -> Result<SyncReport> {
+        let all = if difference.tree {
+            expand(&self.sides, &self.options, difference).await?
+        } else {
+            Differences { items: vec![difference.clone()], ..Differences::default() }
+        };
+        Ok(self.apply(all).await)
+    }
+
+    /// Does what the differences say, and nothing else. Dropped, it stops; what was done stays done.
+    pub async fn apply(self: &Arc<Self>, found: Differences) -> SyncReport {
+        let began = Instant::now();
+        let mut work = Work {
+            outcomes: vec![Outcome::Skipped("stopped"); found.items.len()],
+            items: found.items.into_iter().map(Arc::new).collect(),
+            failures: found.failures,
+            broken: HashSet::new(),
+        };
+        for side in [Side::Left, Side::Right] {
+            let copied = |d: &&Arc<Difference>| !d.is_dir() && is_copy(d.action) && d.action.side() == side;
+            self.batch(side).announce(work.items.iter().filter(copied).map(|d| d.bytes()));
+        }
+        let (mut directories, mut files, mut removed, mut emptied) = (vec![], vec![], vec![], vec![]);
+        for (n, d) in work.items.iter().enumerate() {
+            match (d.action, d.is_dir()) {
+                (Action::Delete(_), true) => emptied.push(n),
+                (Action::Delete(_), false) => removed.push(n),
+                (_, true) => directories.push(n),
+                (_, false) => files.push(n),
+            }
+        }
+        let made = directories.clone();
+        for level in levels(&work, directories) {
+            self.all(&mut work, level).await;
+        }
+        self.all(&mut work, files).await;
+        self.all(&mut work, removed).await;
+        for level in levels(&work, emptied).into_iter().rev() {
+            self.all(&mut work, level).await;
+        }
+        self.directory_times(&mut work, &made).await;
+        if self.stop.is_cancelled() && work.failures.is_empty() {
+            work.failures.push(Error::new(ErrorKind::Canceled));
+        }
+        let operations = work.items.into_iter().map(Arc::unwrap_or_clone).zip(work.outcomes);
+        SyncReport {
+            operations: operations.map(|(difference, outcome)| Operation { difference, outcome }).collect(),
+            notes: found.notes,
+            failures: work.failures,
+            seen: found.seen,
+            elapsed: began.elapsed(),
+        }
+    }
+
+    /// Runs operations that may run at the same time.
+    async fn all(self: &Arc<Self>, work: &mut Work, numbers: Vec<usize>) {
+        let mut tasks: JoinSet<(usize, Result<u64>)> = JoinSet::new();
+        let mut numbers = numbers.into_iter();
+        let mut panicked = 0;
+        loop {
+            while tasks.len() < AT_ONCE
+                && !self.stop.is_cancelled()
+                && let Some(n) = numbers.next()
+            {
+                let Some(item) = work.items.get(n).cloned() else { continue };
+                if work.is_broken(&item) {
+                    work.end(n, Outcome::Skipped("its directory could not be made"));
+                    continue;
+                }
+                let me = Arc::clone(self);
+                tasks.spawn(async move { (n, me.one(&item).await) });
+            }
+            let Some(ended) = tasks.join_next().await else { break };
+            match ended {
+                Ok((n, Ok(bytes))) => work.end(n, Outcome::Done(bytes)),
+                Ok((_, Err(e))) if e.kind() == ErrorKind::Canceled && self.stop.is_cancelled() => {}
+                Ok((n, Err(e))) => self.failed(work, n, e),
+                Err(_) => panicked += 1,
+            }
+        }
+        for _ in 0..panicked {
+            work.failures.push(Error::new(ErrorKind::Internal).with_detail("a transfer task failed"));
+        }
+    }
+
+    fn failed(&self, work: &mut Work, n: usize, error: Error) {
+        work.end(n, Outcome::Failed(work.failures.len()));
+        work.failures.push(error);
+        if let Some(item) = work.items.get(n)
+            && item.is_dir()
+            && let Action::New(side) = item.action
+        {
+            work.broken.insert((side, item.path(side).into()));
+        }
+        if self.options.transfer.fail_fast {
+            self.cancel();
+        }
+    }
+
+    async fn one(&self, d: &Difference) -> Result<u64> {
+        let target = d.action.side();
+        if self.stop.is_cancelled() {
+            return Err(ErrorKind::Canceled.into());
+        }
+        match d.action {
+            Action::New(_) if d.is_dir() => self.make_dir(d, target).await.map(|()| 0),
+            Action::Delete(_) => self.remove(d, target).await.map(|()| 0),
+            Action::New(_) | Action::Update(_) => self.copy(d, target).await,
+        }
+    }
+
+    async fn make_dir(&self, d: &Difference, side: Side) -> Result<()> {
+        let at = d.place(side, &self.sides)?;
+        if self.check == Check::Both {
+            self.unchanged(d, side.other()).await?;
+        }
+        let fs = &self.sides.get(side).fs;
+        let mut attributes = Attributes::none();
+        if self.options.transfer.preserve_modes && fs.capabilities().set_mode {
+            // The owner must be able to fill it.
+            let mode = d.facts(side.other()).and_then(|f| f.mode);
+            attributes.mode = mode.map(|m| (m & 0o777) | 0o700);
+        }
+        match fs.create_dir(&at, &attributes).await {
+            Ok(()) => Ok(()),
+            // Somebody else made it: that is what was wanted.
+            Err(e) => match fs.stat(&at, Follow::No).await {
+                Ok(m) if m.is_dir() => Ok(()),
+                _ => Err(e),
+            },
+        }
+    }
+
+    async fn copy(&self, d: &Difference, target: Side) -> Result<u64> {
+        let source = target.other();
+        let (from, to) = (d.place(source, &self.sides)?, d.place(target, &self.sides)?);
+        // What is copied is what is there now; its size at the time of the comparison would cut it.
+        let facts = match look(self.sides.get(source), &from).await? {
+            Some(now) if self.check == Check::Target && now.kind == FileType::File => now,
+            now => {
+                self.same(d, source, &from, now.as_ref())?;
+                now.ok_or(ErrorKind::Internal)?
+            }
+        };
+        self.unchanged(d, target).await?;
+        let kept = match (&self.backup, d.facts(target)) {
+            (Some(backup), Some(old)) => Some((backup, backup.keep(&to, d.path(target), old).await?)),
+            _ => None,
+        };
+        let mut metadata = Metadata::new(FileType::File, facts.size);
+        metadata.modified = facts.modified;
+        metadata.mode = facts.mode;
+        let replaces = d.facts(target).is_some() && !matches!(kept, Some((_, Kept::Moved(_))));
+        let copied = self.batch(target).copy_one(&from, &to, &metadata, replaces).await;
+        if let (Err(_), Some((backup, kept))) = (&copied, &kept) {
+            backup.restore(kept, &to).await;
+        }
+        copied
+    }
+
+    async fn remove(&self, d: &Difference, side: Side) -> Result<()> {
+        let at = d.place(side, &self.sides)?;
+        let fs = &self.sides.get(side).fs;
+        // It is removed because the other side does not have it.
+        self.unchanged(d, side.other()).await?;
+        if d.is_dir() {
+            return match fs.remove_dir(&at).await {
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                other => other,
+            };
+        }
+        if look(self.sides.get(side), &at).await?.is_none() {
+            return Ok(());
+        }
+        self.unchanged(d, side).await?;
+        match (&self.backup, d.facts(side)) {
+            (Some(backup), Some(facts)) => backup.take(&at, d.path(side), facts).await.map(|_| ()),
+            _ => fs.remove_file(&at).await,
+        }
+    }
+
+    /// Fails where a side no longer holds what was compared.
+    async fn unchanged(&self, d: &Difference, side: Side) -> Result<()> {
+        let at = d.place(side, &self.sides)?;
+        let now = look(self.sides.get(side), &at).await?;
+        self.same(d, side, &at, now.as_ref())
+    }
+
+    fn same(&self, d: &Difference, side: Side, at: &VPath, now: Option<&Facts>) -> Result<()> {
+        let why = match (d.facts(side), now) {
+            (None, None) => return Ok(()),
+            (None, Some(_)) => "it was missing when it was compared and is there now",
+            (Some(_), None) => "it was there when it was compared and is missing now",
+            (Some(then), Some(now)) => {
+                if still(then, now, self.sides.get(side).fs.capabilities().mtime_granularity) {
+                    return Ok(());
+                }
+                "it has changed since it was compared"
+            }
+        };
+        Err(Error::new(ErrorKind::PreconditionFailed)
+            .with_detail(why)
+            .with_hint("compare again")
+            .at(OperationKind::Stat, Some(at)))
+    }
+
+    /// The times of directories that were made, which their content changed while it was written.
+    async fn directory_times(&self, work: &mut Work, made: &[usize]) {
+        if !self.options.transfer.preserve_times || self.stop.is_cancelled() {
+            return;
+        }
+        for n in made.iter().rev().copied() {
+            let Some(d) = work.items.get(n).cloned() else { continue };
+            let side = d.action.side();
+            let fs = &self.sides.get(side).fs;
+            let modified = d.facts(side.other()).and_then(|f| f.modified);
+            let done = matches!(work.outcomes.get(n), Some(Outcome::Done(_)));
+            if modified.is_none() || !done || !fs.capabilities().set_times {
+                continue;
+            }
+            let set = match d.place(side, &self.sides) {
+                Ok(at) => fs.set_attributes(&at, &Attributes::times(modified, modified), Follow::No).await,
+                Err(e) => Err(e),
+            };
+            match set {
+                // A server that sets none for directories (FTP) has no failure to tell of.
+                Err(e) if e.kind() != ErrorKind::Unsupported => self.failed(work, n, e),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Operations under way.
+struct Work {
+    items: Vec<Arc<Difference>>,
+    outcomes: Vec<Outcome>,
+    failures: Vec<Error>,
+    /// Directories that could not be made.
+    broken: HashSet<(Side, Box<[u8]>)>,
+}
+
+impl Work {
+    fn end(&mut self, n: usize, outcome: Outcome) {
+        if let Some(slot) = self.outcomes.get_mut(n) {
+            *slot = outcome;
+        }
+        if let (Outcome::Skipped(_), Some(item)) = (outcome, self.items.get(n))
+            && item.is_dir()
+        {
+            let side = item.action.side();
+            self.broken.insert((side, item.path(side).into()));
+        }
+    }
+
+    /// Whether a directory above it could not be made.
+    fn is_broken(&self, d: &Difference) -> bool {
+        if self.broken.is_empty() || !is_copy(d.action) {
+            return false;
+        }
+        let side = d.action.side();
+        let path = d.path(side);
+        let above = path.iter().enumerate().filter(|(_, b)| **b == b'/').filter_map(|(at, _)| path.get(..at));
+        let root: &[u8] = b"";
+        above.chain((!path.is_empty()).then_some(root)).any(|dir| self.broken.contains(&(side, dir.into())))
+    }
+}
+
+fn is_copy(action: Action) -> bool {
+    matches!(action, Action::New(_) | Action::Update(_))
+}
+
+/// Operations by depth, the highest first.
+fn levels(work: &Work, numbers: Vec<usize>) -> Vec<Vec<usize>> {
+    let mut levels: Vec<Vec<usize>> = Vec::new();
+    for n in numbers {
+        let depth = work.items.get(n).map_or(0, |d| d.depth());
+        if levels.len() <= depth {
+            levels.resize_with(depth + 1, Vec::new);
+        }
+        if let Some(level) = levels.get_mut(depth) {
+            level.push(n);
+        }
+    }
+    levels
+}
+
+/// What is there now, as a comparison sees it.
+async fn look(root: &Root, at: &VPath) -> Result<Option<Facts>> {
+    let missing = |e: &Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    let metadata = match root.fs.stat(at, Follow::No).await {
+        Ok(m) => m,
+        Err(e) if missing(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    if metadata.is_symlink()
+        && let Ok(target) = root.fs.stat(at, Follow::Yes).await
+        && target.is_file()
+    {
+        return Ok(Some(Facts::of(&target)));
+    }
+    Ok(Some(Facts::of(&metadata)))
+}
+
+/// Whether an entry is still what a listing said. Where listings are coarse, a look may tell the time more
+/// precisely.
+fn still(then: &Facts, now: &Facts, step: Duration) -> bool {
+    if step < Duration::from_secs(60) || then.is_dir() {
+        return then.still(now);
+    }
+    let clocks = Clocks { left: step, right: step, ..Clocks::default() };
+    let newer = clocks.compare(then.modified, now.modified, true);
+    then.kind == now.kind && then.size == now.size && newer.is_none_or(|n| n == Newer::Same)
+}

@@ -1,0 +1,616 @@
+//! Synchronisation against a reference model: random trees, clocks that are wrong, times that are coarse,
+//! and a connection that dies at any operation. No wrong removal, no lost update, nothing half-written, and
+//! a second run ends where an undisturbed one would have.
+//!
+//! A few hundred runs by default. A long run, in release mode or not:
+//! `FERRY_SYNC_RUNS=100000 cargo test -p client --test sync_model`; `FERRY_SYNC_SEED=n` begins at that
+//! seed, and a failure names the seed that fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::mask::FileMask;
+use client::sync::{
+    Action, Check, Criteria, Direction, MaxDelete, Outcome, Runner, Side, Sides, SyncOptions, SyncReport,
+    compare,
+};
+use session_core::auth::Account;
+use session_core::batch::Unattended;
+use session_core::capability::Capabilities;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::{CommitOptions, Filesystem, Follow, ListOptions, Listing, OpenOptions, Pages};
+use session_core::fs_ext::{Bounds, FilesystemExt};
+use session_core::gate::SessionFs;
+use session_core::intercept::{Chain, Cx, Interceptor};
+use session_core::layer::Layer;
+use session_core::metadata::{Attributes, DirEntry, Metadata};
+use session_core::operation::{Operation, OperationSet};
+use session_core::path::VPath;
+use session_core::session::{Protocol, Session, Setup};
+use session_core::store::memory::{MemoryOptions, MemoryStore};
+
+/// A generator of its own: runs are repeated from their seed on any machine.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[usize::try_from(self.below(of.len() as u64)).unwrap()]
+    }
+}
+
+/// Tells times in steps, as a coarse listing does.
+struct Coarse {
+    inner: MemoryStore,
+    step: Duration,
+}
+
+fn cut(m: &mut Metadata, step: Duration) {
+    m.modified = m.modified.map(|t| {
+        let nanos = t.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos - nanos % step.as_nanos()).unwrap())
+    });
+}
+
+struct CoarsePages(Listing, Duration);
+
+#[async_trait]
+impl Pages for CoarsePages {
+    async fn next_page(&mut self) -> Result<Option<Vec<DirEntry>>> {
+        let mut page = self.0.next_page().await?;
+        for entry in page.iter_mut().flatten() {
+            cut(&mut entry.metadata, self.1);
+        }
+        Ok(page)
+    }
+}
+
+#[async_trait]
+impl Layer for Coarse {
+    fn inner(&self) -> &dyn Filesystem {
+        &self.inner
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { mtime_granularity: self.step, ..self.inner.capabilities() }
+    }
+
+    async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {
+        let mut m = self.inner.stat(path, follow).await?;
+        cut(&mut m, self.step);
+        Ok(m)
+    }
+
+    async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
+        Ok(Box::new(CoarsePages(self.inner.list(dir, options).await?, self.step)))
+    }
+}
+
+/// The line dies at an operation, and stays dead.
+struct Dies(Arc<AtomicI64>);
+
+#[async_trait]
+impl Interceptor for Dies {
+    fn interests(&self) -> OperationSet {
+        OperationSet::ALL
+    }
+
+    async fn before(&self, _: &Cx<'_>, _: Operation<'_>) -> Result<(), Error> {
+        if self.0.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            return Err(ErrorKind::Disconnected.into());
+        }
+        Ok(())
+    }
+}
+
+/// One side: a store with a clock of its own.
+#[derive(Clone)]
+struct World {
+    store: MemoryStore,
+    step: Duration,
+}
+
+impl World {
+    fn new(clock: &Arc<AtomicU64>, skew: i64, step: Duration) -> Self {
+        let clock = Arc::clone(clock);
+        let now = move || {
+            let seconds = clock.load(Ordering::SeqCst).saturating_add_signed(skew);
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+        };
+        let options = MemoryOptions { clock: Arc::new(now), ..MemoryOptions::default() };
+        World { store: MemoryStore::with(options), step }
+    }
+
+    fn open(&self, fuse: Option<&Arc<AtomicI64>>) -> SessionFs {
+        let session = Session::new(Setup::new(Protocol::Local, "model"));
+        let identity = session.log_in(Account::named("m"), vec![]).unwrap();
+        let chain = fuse.map(|f| Arc::new(Dies(Arc::clone(f))) as Arc<dyn Interceptor>).into_iter().collect();
+        let fs: Arc<dyn Filesystem> = Arc::new(Coarse { inner: self.store.clone(), step: self.step });
+        session.guard(&identity, fs, Chain::new(chain)).unwrap()
+    }
+
+    async fn put(&self, path: &str, content: &str) {
+        let at = VPath::absolute(path).unwrap();
+        self.store.create_dir_all(&at.parent().unwrap()).await.unwrap();
+        self.store.write_all(&at, Bytes::copy_from_slice(content.as_bytes())).await.unwrap();
+    }
+
+    /// Every entry below `/t`, as this side shows it.
+    async fn tree(&self, below: &str) -> Tree {
+        let root = VPath::absolute(below).unwrap();
+        let mut tree = Tree::new();
+        if !self.store.exists(&root).await.unwrap() {
+            return tree;
+        }
+        for (path, mut m) in self.store.walk(&root, Bounds::default()).await.unwrap() {
+            cut(&mut m, self.step);
+            let name = String::from_utf8(path.strip(&root).unwrap().to_vec()).unwrap();
+            if name.ends_with(".filepart") {
+                continue;
+            }
+            let content = match m.is_dir() {
+                true => None,
+                false => Some(String::from_utf8(self.store.read_to_vec(&path, 1000).await.unwrap()).unwrap()),
+            };
+            let seconds = m.modified.unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+            tree.insert(name, Entry { content, seconds });
+        }
+        tree
+    }
+}
+
+/// An entry of the model: a directory has no content.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    content: Option<String>,
+    seconds: u64,
+}
+
+type Tree = BTreeMap<String, Entry>;
+
+/// Contents alone: what a run is to bring about.
+fn contents(tree: &Tree) -> BTreeMap<String, Option<String>> {
+    tree.iter().map(|(path, e)| (path.clone(), e.content.clone())).collect()
+}
+
+/// Whether two told times can be the same moment, less than two seconds apart.
+fn same_time(a: u64, a_step: u64, b: u64, b_step: u64) -> bool {
+    (a..a + a_step.max(1)).any(|a| (b..b + b_step.max(1)).any(|b| a.abs_diff(b) < 2))
+}
+
+struct Setting {
+    options: SyncOptions,
+    /// Seconds of a step, left and right; one second is a point.
+    steps: (u64, u64),
+    excluded: fn(&str, bool) -> bool,
+}
+
+/// What a name is, on the way from `source` to `target`, by the plainest reading of the rules.
+fn wins(setting: &Setting, source: &Entry, target: &Entry, steps: (u64, u64)) -> bool {
+    let o = &setting.options;
+    let length = |e: &Entry| e.content.as_ref().map_or(0, String::len);
+    if o.criteria.time && !same_time(source.seconds, steps.0, target.seconds, steps.1) {
+        return source.seconds > target.seconds || o.mirror;
+    }
+    (o.criteria.size && length(source) != length(target))
+        || (o.criteria.checksum && source.content != target.content)
+}
+
+/// What both sides hold after an undisturbed run.
+fn expected(setting: &Setting, left: &Tree, right: &Tree) -> (Tree, Tree) {
+    let mut out = (left.clone(), right.clone());
+    let o = &setting.options;
+    // A path takes part unless it or a directory above it is left out, or kinds differ on the way.
+    let takes_part = |path: &str| {
+        let mut at = path;
+        loop {
+            let kinds =
+                (left.get(at).map(|e| e.content.is_none()), right.get(at).map(|e| e.content.is_none()));
+            let clash = matches!(kinds, (Some(l), Some(r)) if l != r);
+            if (setting.excluded)(at, kinds.0.or(kinds.1) == Some(true)) || clash {
+                return false;
+            }
+            match at.rfind('/') {
+                Some(cut) => at = &at[..cut],
+                None => return true,
+            }
+        }
+    };
+    let paths: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    for path in paths.iter().copied().filter(|p| takes_part(p)) {
+        let (l, r) = (left.get(path), right.get(path));
+        let both_files = |l: &Entry, r: &Entry| l.content.is_some() && r.content.is_some();
+        match (o.direction, l, r) {
+            (Direction::Both, Some(l), Some(r))
+                if both_files(l, r) && !same_time(l.seconds, setting.steps.0, r.seconds, setting.steps.1) =>
+            {
+                let newer = if l.seconds > r.seconds { l } else { r };
+                out.0.insert(path.clone(), newer.clone());
+                out.1.insert(path.clone(), newer.clone());
+            }
+            (Direction::Both, Some(one), None) if !o.existing_only => {
+                out.1.insert(path.clone(), one.clone());
+            }
+            (Direction::Both, None, Some(one)) if !o.existing_only => {
+                out.0.insert(path.clone(), one.clone());
+            }
+            (Direction::To(Side::Right), Some(l), Some(r))
+                if both_files(l, r) && wins(setting, l, r, setting.steps) =>
+            {
+                out.1.insert(path.clone(), l.clone());
+            }
+            (Direction::To(Side::Left), Some(l), Some(r))
+                if both_files(l, r) && wins(setting, r, l, (setting.steps.1, setting.steps.0)) =>
+            {
+                out.0.insert(path.clone(), r.clone());
+            }
+            (Direction::To(Side::Right), Some(one), None) if !o.existing_only => {
+                out.1.insert(path.clone(), one.clone());
+            }
+            (Direction::To(Side::Left), None, Some(one)) if !o.existing_only => {
+                out.0.insert(path.clone(), one.clone());
+            }
+            (Direction::To(Side::Right), None, Some(e)) if o.delete => {
+                remove(&mut out.1, right, path, e, &takes_part)
+            }
+            (Direction::To(Side::Left), Some(e), None) if o.delete => {
+                remove(&mut out.0, left, path, e, &takes_part)
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// A directory goes only with all that is in it.
+fn remove(out: &mut Tree, all: &Tree, path: &str, entry: &Entry, takes_part: &dyn Fn(&str) -> bool) {
+    let inside = format!("{path}/");
+    let whole = all.keys().filter(|p| p.starts_with(&inside)).all(|p| takes_part(p));
+    if entry.content.is_some() || whole {
+        out.remove(path);
+    }
+}
+
+struct Run {
+    left: World,
+    right: World,
+    clock: Arc<AtomicU64>,
+    setting: Setting,
+    serial: u64,
+}
+
+const ROOT: &str = "/t";
+
+fn root() -> VPath {
+    VPath::absolute(ROOT).unwrap()
+}
+
+impl Run {
+    fn new(dice: &mut Dice) -> Self {
+        // Away from midnight, where coarse listings tell the day only.
+        let clock = Arc::new(AtomicU64::new(1_700_000_000 + dice.below(20_000)));
+        let steps: (u64, u64) = dice.pick(&[(1, 1), (1, 1), (1, 2), (2, 1), (1, 60), (60, 1), (60, 60)]);
+        let skew = dice.pick(&[0, 0, 0, -1, 3, -30, 3600, -7200]);
+        let left = World::new(&clock, 0, Duration::from_secs(steps.0));
+        let right = World::new(&clock, skew, Duration::from_secs(steps.1));
+        let direction = dice.pick(&[
+            Direction::To(Side::Left),
+            Direction::To(Side::Right),
+            Direction::To(Side::Right),
+            Direction::Both,
+        ]);
+        let both = direction == Direction::Both;
+        let (mask, excluded): (&str, fn(&str, bool) -> bool) = dice.pick(&[
+            ("", (|_, _| false) as fn(&str, bool) -> bool),
+            ("", |_, _| false),
+            ("|b", |path, dir| !dir && path.ends_with('b')),
+            ("|d/", |path, dir| dir && path.ends_with('d')),
+        ]);
+        let criteria = if both {
+            Criteria::TIME
+        } else {
+            dice.pick(&[
+                Criteria::TIME,
+                Criteria::TIME,
+                Criteria::EITHER,
+                Criteria::SIZE,
+                Criteria::CHECKSUM,
+                Criteria::TIME | Criteria::CHECKSUM,
+                Criteria::NONE,
+            ])
+        };
+        let delete = !both && dice.one_in(2);
+        let backup = !both && dice.one_in(3);
+        let options = SyncOptions {
+            direction,
+            criteria,
+            delete,
+            mirror: !both && dice.one_in(3),
+            existing_only: dice.one_in(6),
+            mask: FileMask::parse(mask).unwrap(),
+            max_delete: MaxDelete::Unlimited,
+            backup_dir: backup.then(|| VPath::absolute("/backup").unwrap()),
+            ..SyncOptions::default()
+        };
+        // Kinds of entries are known by their name: 'd' and 'e' are directories most of the time.
+        let two = |n: u64| if n == 1 { 1 } else { n };
+        let setting = Setting { options, steps: (two(steps.0), two(steps.1)), excluded };
+        Run { left, right, clock, setting, serial: 0 }
+    }
+
+    async fn fill(&mut self, dice: &mut Dice) {
+        for world in [self.left.clone(), self.right.clone()] {
+            world.store.create_dir_all(&root()).await.unwrap();
+        }
+        for _ in 0..dice.below(14) {
+            self.change(dice).await;
+        }
+    }
+
+    /// Somebody works on one of the sides, or the same file comes to both.
+    async fn change(&mut self, dice: &mut Dice) {
+        let pause = dice.pick(&[0, 1, 2, 5, 90, 4000]);
+        self.clock.fetch_add(pause, Ordering::SeqCst);
+        self.serial += 1;
+        let path = random_path(dice);
+        // Sizes are often the same although contents are not.
+        let content = format!("{:03}{}", self.serial, "x".repeat(usize::try_from(dice.below(3)).unwrap()));
+        let worlds = match dice.below(3) {
+            0 => vec![self.left.clone()],
+            1 => vec![self.right.clone()],
+            _ => vec![self.left.clone(), self.right.clone()],
+        };
+        for world in worlds {
+            let at = VPath::absolute(format!("{ROOT}/{path}")).unwrap();
+            let mut above = at.parent();
+            // A file may stand where a directory is needed, and the other way round.
+            let mut blocked = world.store.stat(&at, Follow::No).await.is_ok_and(|m| m.is_dir());
+            while let Some(dir) = above {
+                blocked |= world.store.stat(&dir, Follow::No).await.is_ok_and(|m| !m.is_dir());
+                above = dir.parent();
+            }
+            if !blocked {
+                world.put(&format!("{ROOT}/{path}"), &content).await;
+            }
+        }
+    }
+
+    fn sides(&self, fuse: Option<&Arc<AtomicI64>>) -> Sides {
+        Sides::new((self.left.open(fuse), root()), (self.right.open(fuse), root()))
+    }
+
+    fn runner(&self, fuse: Option<&Arc<AtomicI64>>) -> Arc<Runner> {
+        Runner::new(self.sides(fuse), self.setting.options.clone(), Arc::new(Unattended), Check::Target)
+            .unwrap()
+    }
+
+    async fn trees(&self) -> (Tree, Tree) {
+        (self.left.tree(ROOT).await, self.right.tree(ROOT).await)
+    }
+
+    /// Everything that the backup holds.
+    async fn kept(&self) -> Vec<String> {
+        let mut kept = Vec::new();
+        for world in [&self.left, &self.right] {
+            kept.extend(world.tree("/backup").await.into_values().filter_map(|e| e.content));
+        }
+        kept
+    }
+
+    /// What must hold whatever happened.
+    async fn judge(&self, before: &(Tree, Tree), after: &(Tree, Tree), wanted: &(Tree, Tree)) {
+        let kept = self.kept().await;
+        for (before, after, wanted) in [(&before.0, &after.0, &wanted.0), (&before.1, &after.1, &wanted.1)] {
+            let (before, after, wanted) = (contents(before), contents(after), contents(wanted));
+            for (path, content) in &before {
+                let now = after.get(path);
+                let fine = now == Some(content) || now == wanted.get(path);
+                // With a backup, a file may step aside and its successor never come; it is in the backup.
+                let aside = now.is_none() && content.as_ref().is_some_and(|c| kept.contains(c));
+                assert!(fine || aside, "{path}: {content:?} became {now:?}, not {:?}", wanted.get(path));
+                let lost = now != Some(content) && self.setting.options.backup_dir.is_some();
+                if let (true, Some(content)) = (lost, content) {
+                    assert!(kept.contains(content), "{path}: {content} is in no backup");
+                }
+            }
+            for (path, content) in &after {
+                assert!(
+                    before.get(path) == Some(content) || wanted.get(path) == Some(content),
+                    "{path} appeared: {content:?}"
+                );
+            }
+        }
+    }
+}
+
+fn random_path(dice: &mut Dice) -> String {
+    let mut path = String::new();
+    for _ in 0..dice.below(3) {
+        path.push_str(dice.pick(&["d/", "e/", "e/", "a/"]));
+    }
+    path.push_str(dice.pick(&["a", "b", "c", "d"]));
+    path
+}
+
+/// Every operation once, every failure once, nothing claimed that is not so.
+fn honest(report: &SyncReport, after: &(Tree, Tree)) {
+    let mut numbers = std::collections::BTreeSet::new();
+    let mut paths = std::collections::BTreeSet::new();
+    for operation in &report.operations {
+        let d = &operation.difference;
+        let side = d.action.side();
+        let path = String::from_utf8(d.path(side).to_vec()).unwrap();
+        assert!(paths.insert((side, path.clone())), "{path} is listed twice");
+        let (source, target) = if side == Side::Left { (&after.1, &after.0) } else { (&after.0, &after.1) };
+        match (operation.outcome, d.action) {
+            (Outcome::Failed(n), _) => {
+                assert!(n < report.failures.len() && numbers.insert(n), "{path}: failure {n}");
+            }
+            (Outcome::Done(_), Action::Delete(_)) => assert!(!target.contains_key(&path), "{path} is there"),
+            (Outcome::Done(_), _) => {
+                let content = |tree: &Tree| tree.get(&path).map(|e| e.content.clone());
+                assert!(content(target).is_some(), "{path} is not there");
+                assert_eq!(content(target), content(source), "{path}");
+            }
+            (Outcome::Skipped(_), _) => assert!(!report.is_success(), "{path} was skipped in a success"),
+        }
+    }
+}
+
+/// Tells what a run was about, where it fails.
+struct Told<'a>(&'a str);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
+
+async fn run(seed: u64) {
+    let mut dice = Dice(seed);
+    let mut run = Run::new(&mut dice);
+    run.fill(&mut dice).await;
+    let before = run.trees().await;
+    let wanted = expected(&run.setting, &before.0, &before.1);
+
+    let told = &run.setting.options;
+    let setting = format!(
+        "{:?} {:?} delete {} mirror {} existing {} mask '{}' backup {} steps {:?}\n left {:?}\nright {:?}",
+        told.direction,
+        told.criteria,
+        told.delete,
+        told.mirror,
+        told.existing_only,
+        told.mask,
+        told.backup_dir.is_some(),
+        run.setting.steps,
+        before.0,
+        before.1,
+    );
+    let _told = Told(&setting);
+
+    // The line dies at some operation, or does not.
+    let k = i64::try_from(dice.below(120)).unwrap();
+    let fuse = Arc::new(AtomicI64::new(k));
+    run.clock.fetch_add(10, Ordering::SeqCst);
+    let result = run.runner(Some(&fuse)).run().await;
+    let died = fuse.load(Ordering::SeqCst) < 0;
+    let after = run.trees().await;
+    run.judge(&before, &after, &wanted).await;
+    if let Ok(report) = &result {
+        honest(report, &after);
+        assert_eq!(report.is_success(), !died, "{:?}", report.failures);
+    }
+    assert_eq!(result.is_ok_and(|r| r.is_success()), !died);
+    if !died {
+        assert_eq!(contents(&after.0), contents(&wanted.0));
+        assert_eq!(contents(&after.1), contents(&wanted.1));
+    }
+
+    // The second run ends where an undisturbed one would have.
+    run.clock.fetch_add(10, Ordering::SeqCst);
+    let report = run.runner(None).run().await.unwrap();
+    report.check().unwrap();
+    let end = run.trees().await;
+    honest(&report, &end);
+    run.judge(&before, &end, &wanted).await;
+    // What had stepped aside when the line died is missing there, and so it is new, which may be unwanted.
+    if run.setting.options.backup_dir.is_none() {
+        assert_eq!((contents(&end.0), contents(&end.1)), (contents(&wanted.0), contents(&wanted.1)));
+    }
+
+    // A third one has nothing to do.
+    let third = run.runner(None).run().await.unwrap();
+    if run.setting.options.criteria.time && !run.setting.options.mirror {
+        assert!(third.operations.is_empty(), "{:?}", third.operations);
+    }
+
+    // Somebody works between the comparison and the run: that work is not lost, as far as times can tell.
+    if run.setting.steps != (1, 1) {
+        return;
+    }
+    let sides = run.sides(None);
+    for _ in 0..4 {
+        run.change(&mut dice).await;
+    }
+    let found = compare(&sides, &run.setting.options).await.unwrap();
+    run.clock.fetch_add(100, Ordering::SeqCst);
+    let before = run.trees().await;
+    for _ in 0..3 {
+        run.change(&mut dice).await;
+    }
+    let between = run.trees().await;
+    run.runner(None).apply(found).await;
+    let after = run.trees().await;
+    for (before, between, after) in [(&before.0, &between.0, &after.0), (&before.1, &between.1, &after.1)] {
+        for (path, entry) in between {
+            if before.get(path) != Some(entry) && entry.content.is_some() {
+                assert_eq!(
+                    after.get(path).map(|e| &e.content),
+                    Some(&entry.content),
+                    "{path} was written meanwhile"
+                );
+            }
+        }
+    }
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_wrong_removal_and_no_lost_update() {
+    let first = number("FERRY_SYNC_SEED", 1);
+    for seed in first..first + number("FERRY_SYNC_RUNS", 400) {
+        if let Err(e) = tokio::spawn(run(seed)).await {
+            eprintln!("seed {seed} fails: FERRY_SYNC_SEED={seed} FERRY_SYNC_RUNS=1");
+            std::panic::resume_unwind(e.into_panic());
+        }
+    }
+}
+
+/// The model's own worlds are what they claim to be.
+#[tokio::test]
+async fn the_model_tells_times_in_steps() {
+    let clock = Arc::new(AtomicU64::new(125));
+    let world = World::new(&clock, 10, Duration::from_secs(60));
+    world.put("/t/f", "x").await;
+    assert_eq!(world.tree("/t").await["f"], Entry { content: Some("x".into()), seconds: 120 });
+    let fs = world.open(None);
+    let at = VPath::absolute("/t/f").unwrap();
+    let file = fs.open(&at, &OpenOptions::create()).await.unwrap();
+    let early = SystemTime::UNIX_EPOCH + Duration::from_secs(61);
+    let attributes = Attributes::times(None, Some(early));
+    file.commit(&CommitOptions { attributes, ..CommitOptions::default() }).await.unwrap();
+    assert_eq!(world.tree("/t").await["f"].seconds, 60);
+}
