@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit;
+use super::sync_args;
 
 /// Moves files between any two places: local paths, sftp://user@host:port/path, ftp://, ftpes:// (FTP that
 /// turns to TLS) and ftps:// (FTP over TLS).
@@ -84,6 +85,20 @@ pub(super) enum Command {
     Df(Paths),
     /// Show digests of files
     Hash(Hash),
+    /// Make two places alike
+    Sync(Box<sync_args::Sync>),
+    /// Write down what would make two places alike, for 'ferry apply'
+    Plan(Box<sync_args::Plan>),
+    /// Do exactly what a plan says; what has changed meanwhile is left alone and reported
+    Apply(sync_args::Apply),
+    /// Show how two places differ: '<' only in A, '>' only in B, '!' in both
+    Diff(sync_args::Diff),
+    /// Find entries by name, size and time
+    Find(Box<sync_args::Find>),
+    /// Sum up what directories hold
+    Du(sync_args::Du),
+    /// Set modification times; a file that is missing is made, empty
+    Touch(sync_args::Touch),
     /// Print what is generated from this definition
     #[command(hide = true)]
     Docs {

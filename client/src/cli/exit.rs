@@ -16,6 +16,8 @@ pub(super) const NOT_FOUND: u8 = 5;
 pub(super) const DENIED: u8 = 6;
 /// The peer cannot do that.
 pub(super) const UNSUPPORTED: u8 = 7;
+/// `diff` found differences.
+pub(super) const DIFFERENT: u8 = 8;
 /// Ctrl-C.
 pub(super) const INTERRUPTED: u8 = 130;
 
@@ -30,6 +32,7 @@ Exit codes:
   5    no such file or directory
   6    permission denied, or refused by a rule of the server
   7    the peer cannot do that
+  8    'diff' found differences
   130  interrupted";
 
 /// The code of an error that ended a command.

@@ -2,6 +2,8 @@
 
 mod entries;
 mod list;
+mod search;
+mod sync;
 pub(super) mod transfer;
 
 use std::process::ExitCode;
@@ -60,6 +62,13 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Chmod(a) => entries::chmod(&mut cx, a).await,
         Command::Df(a) => entries::df(&mut cx, a).await,
         Command::Hash(a) => entries::hash(&mut cx, a).await,
+        Command::Apply(a) => sync::apply(&mut cx, a).await,
+        Command::Diff(a) => sync::diff(&mut cx, a).await,
+        Command::Du(a) => search::du(&mut cx, a).await,
+        Command::Find(a) => search::find(&mut cx, a).await,
+        Command::Plan(a) => sync::plan(&mut cx, a).await,
+        Command::Sync(a) => sync::sync(&mut cx, a).await,
+        Command::Touch(a) => search::touch(&mut cx, a).await,
         Command::Docs { .. } => Err(ErrorKind::Internal.into()),
     };
     let code = cx.code();

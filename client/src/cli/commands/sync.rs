@@ -1,0 +1,387 @@
+//! `sync`, `plan`, `apply` and `diff`.
+
+use std::io::{BufReader, Read};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use session_core::batch::{Resume, TransferOptions};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::path::{VPath, display_bytes};
+
+use super::{Context, transfer};
+use crate::cli::exit;
+use crate::cli::places::Place;
+use crate::cli::progress::Drawn;
+use crate::cli::render::{Out, complain, error_json, size};
+use crate::cli::sync_args::{Alike, Apply, CaseArg, Comparison, Copying, Diff, Plan, Sync};
+use crate::sync::plan::{self, Header, difference_json};
+use crate::sync::{
+    Action, CaseRule, Check, Difference, Differences, Direction, MaxDelete, Note, Outcome, Runner, Side,
+    Sides, SyncOptions, SyncReport, compare,
+};
+
+pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
+    let (sides, places) = open(cx, &a.left, &a.right).await?;
+    let mut options = options(cx, &a.alike, &places).await?;
+    options.transfer = transfer_options(&a.copying);
+    options.make_root = true;
+    if a.dry_run {
+        let found = compare(&sides, &options).await?;
+        show(cx, &found, false);
+        return Ok(());
+    }
+    let runner = Runner::new(sides, options, cx.places.decider(), Check::Target)?;
+    let report = watched(cx, &runner, runner.run()).await?;
+    tell(cx, &report);
+    Ok(())
+}
+
+pub(super) async fn plan(cx: &mut Context, a: &Plan) -> Result<()> {
+    let (sides, places) = open(cx, &a.left, &a.right).await?;
+    let mut options = options(cx, &a.alike, &places).await?;
+    options.make_root = true;
+    let found = compare(&sides, &options).await?;
+    let header = Header {
+        left: reopened(&places.0),
+        right: reopened(&places.1),
+        direction: options.direction,
+        backup_dir: options.backup_dir,
+    };
+    let mut text = Vec::new();
+    plan::write(&mut text, &header, &found)?;
+    let mut out = Out::new();
+    out.raw(&text);
+    out.flush();
+    if !cx.global.quiet {
+        eprintln!("{}", summary_of(&found));
+        for note in &found.notes {
+            eprintln!("{}", note_line(note));
+        }
+    }
+    failures(cx, &found.failures, false);
+    Ok(())
+}
+
+pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
+    let input: Box<dyn Read + Send> = if a.plan.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(&a.plan)?)
+    };
+    let (header, found) = tokio::task::spawn_blocking(move || plan::read(BufReader::new(input)))
+        .await
+        .map_err(|_| ErrorKind::Internal)??;
+    let (sides, _) = open(cx, &header.left, &header.right).await?;
+    let options = SyncOptions {
+        direction: header.direction,
+        backup_dir: header.backup_dir,
+        transfer: transfer_options(&a.copying),
+        ..SyncOptions::default()
+    };
+    let runner = Runner::new(sides, options, cx.places.decider(), Check::Both)?;
+    let report = watched(cx, &runner, async { Ok(runner.apply(found).await) }).await?;
+    tell(cx, &report);
+    Ok(())
+}
+
+pub(super) async fn diff(cx: &mut Context, a: &Diff) -> Result<()> {
+    let (sides, _) = open(cx, &a.left, &a.right).await?;
+    // A mirror with everything allowed has each difference once.
+    let options = SyncOptions {
+        criteria: a.criteria,
+        delete: true,
+        mirror: true,
+        max_delete: MaxDelete::Unlimited,
+        collapse: true,
+        ..compared(&a.comparison)
+    };
+    let found = compare(&sides, &options).await?;
+    show(cx, &found, true);
+    if !found.items.is_empty() && cx.failed.is_none() {
+        cx.failed = Some(exit::DIFFERENT);
+    }
+    Ok(())
+}
+
+async fn open(cx: &mut Context, left: &str, right: &str) -> Result<(Sides, (Place, Place))> {
+    let left = cx.places.open(left).await?;
+    let right = cx.places.open(right).await?;
+    if left.key == right.key && (left.path.starts_with(&right.path) || right.path.starts_with(&left.path)) {
+        return Err(Error::new(ErrorKind::InvalidArgument)
+            .with_detail(format!("'{}' and '{}' overlap", left.shown, right.shown)));
+    }
+    let sides = Sides::new((left.fs.clone(), left.path.clone()), (right.fs.clone(), right.path.clone()));
+    Ok((sides, (left, right)))
+}
+
+/// How a place is named so that it is found again from anywhere.
+fn reopened(place: &Place) -> String {
+    if place.remote {
+        place.shown.clone()
+    } else {
+        String::from_utf8_lossy(place.path.as_bytes()).into_owned()
+    }
+}
+
+fn compared(c: &Comparison) -> SyncOptions {
+    SyncOptions {
+        mask: c.mask.clone(),
+        case: match c.case {
+            CaseArg::Auto => CaseRule::Auto,
+            CaseArg::Ignore => CaseRule::Ignore,
+            CaseArg::Tell => CaseRule::Tell,
+        },
+        shift: c.time_shift,
+        ignore_hour: c.ignore_dst,
+        ..SyncOptions::default()
+    }
+}
+
+async fn options(cx: &mut Context, a: &Alike, places: &(Place, Place)) -> Result<SyncOptions> {
+    let direction = Direction::from(a.direction);
+    let backup_dir = match (&a.backup_dir, direction) {
+        (None, _) => None,
+        (Some(dir), Direction::To(side)) => {
+            let target = if side == Side::Left { &places.0 } else { &places.1 };
+            Some(backup(cx, dir, target).await?)
+        }
+        (Some(_), Direction::Both) => {
+            return Err(Error::new(ErrorKind::InvalidArgument)
+                .with_detail("a backup directory is on the side that changes, and both do"));
+        }
+    };
+    let options = SyncOptions {
+        direction,
+        criteria: a.criteria,
+        delete: a.delete,
+        mirror: a.mirror,
+        existing_only: a.existing,
+        max_delete: a.max_delete.unwrap_or_default(),
+        backup_dir,
+        ..compared(&a.comparison)
+    };
+    options.check()?;
+    Ok(options)
+}
+
+/// The backup directory: a URL or a path of the target's side.
+async fn backup(cx: &mut Context, text: &str, target: &Place) -> Result<VPath> {
+    let path = if target.remote && !text.contains("://") {
+        VPath::parse(&target.path.parent().unwrap_or_else(VPath::root), text.as_bytes())?
+    } else {
+        let place = cx.places.open(text).await?;
+        if place.key != target.key {
+            return Err(Error::new(ErrorKind::InvalidArgument)
+                .with_detail(format!("'{text}' is not on the side that changes"))
+                .with_hint("give a path, or a URL of the same server"));
+        }
+        place.path
+    };
+    if target.path.starts_with(&path) {
+        return Err(
+            Error::new(ErrorKind::InvalidArgument).with_detail("the backup directory holds the place itself")
+        );
+    }
+    Ok(path)
+}
+
+fn transfer_options(a: &Copying) -> TransferOptions {
+    TransferOptions {
+        resume: if a.no_resume { Resume::Off } else { Resume::Auto },
+        preserve_modes: !a.no_modes,
+        temporary_names: !a.no_temporary,
+        parallel: usize::from(a.parallel),
+        fail_fast: a.fail_fast,
+        ..TransferOptions::default()
+    }
+}
+
+/// Runs with progress drawn; the first Ctrl-C stops it in good order.
+async fn watched(
+    cx: &Context,
+    runner: &Arc<Runner>,
+    run: impl Future<Output = Result<SyncReport>>,
+) -> Result<SyncReport> {
+    let wanted = !cx.global.quiet && !cx.global.json;
+    let drawn =
+        [Side::Right, Side::Left].map(|side| Drawn::new(runner.tracker(side), wanted && side == Side::Right));
+    let _running = transfer::Running::begin();
+    tokio::pin!(run);
+    let mut stopped = false;
+    let report = loop {
+        tokio::select! {
+            report = &mut run => break report,
+            _ = tokio::signal::ctrl_c(), if !stopped => {
+                stopped = true;
+                runner.cancel();
+            }
+        }
+    };
+    drop(drawn);
+    report
+}
+
+/// One line of a preview.
+fn line(d: &Difference) -> String {
+    let side = d.action.side();
+    let slash = if d.is_dir() { "/" } else { "" };
+    let bytes = if matches!(d.action, Action::Delete(_)) || d.is_dir() {
+        String::new()
+    } else {
+        format!("  ({})", size(d.bytes()))
+    };
+    format!("{:<7} {:<5} {}{slash}{bytes}", d.action.name(), side.name(), display_bytes(d.path(side)))
+}
+
+/// One line of `diff`: `<` only in A, `>` only in B, `!` in both.
+fn diff_line(d: &Difference) -> String {
+    let slash = if d.is_dir() { "/" } else { "" };
+    let sign = match (&d.left, &d.right) {
+        (Some(_), None) => '<',
+        (None, Some(_)) => '>',
+        _ => '!',
+    };
+    let path = display_bytes(d.path(if d.left.is_some() { Side::Left } else { Side::Right }));
+    let mut text = format!("{sign} {path}{slash}");
+    if let (Some(l), Some(r)) = (&d.left, &d.right) {
+        let shown = |f: &crate::sync::Facts| {
+            let time = f.modified.map_or_else(|| "no time".into(), session_core::event::timestamp);
+            format!("{} bytes, {time}", f.size)
+        };
+        text.push_str(&format!("  ({} | {})", shown(l), shown(r)));
+    }
+    text
+}
+
+fn note_line(note: &Note) -> String {
+    format!("skipped '{}': {}", display_bytes(&note.path), note.why)
+}
+
+fn note_json(note: &Note) -> Value {
+    json!({ "event": "note", "path": String::from_utf8_lossy(&note.path), "why": note.why })
+}
+
+fn summary_of(found: &Differences) -> String {
+    let count = |f: fn(&Difference) -> bool| found.items.iter().filter(|d| f(d)).count();
+    let copies = count(|d| !d.is_dir() && !matches!(d.action, Action::Delete(_)));
+    let removals = count(|d| matches!(d.action, Action::Delete(_)));
+    let bytes: u64 = found.items.iter().map(Difference::bytes).sum();
+    format!("{copies} files to copy, {}, {removals} to remove", size(bytes))
+}
+
+/// Shows a comparison.
+fn show(cx: &mut Context, found: &Differences, as_diff: bool) {
+    let mut out = Out::new();
+    for d in &found.items {
+        if cx.global.json {
+            let mut v = difference_json(d);
+            if let Some(map) = v.as_object_mut() {
+                map.insert("event".into(), "difference".into());
+            }
+            out.json(&v);
+        } else {
+            out.line(&if as_diff { diff_line(d) } else { line(d) });
+        }
+    }
+    for note in &found.notes {
+        if cx.global.json {
+            out.json(&note_json(note));
+        } else if !cx.global.quiet {
+            out.line(&note_line(note));
+        }
+    }
+    if cx.global.json {
+        out.json(&json!({
+            "event": "summary",
+            "differences": found.items.len(),
+            "left": found.seen.0,
+            "right": found.seen.1,
+            "complete": found.is_complete(),
+            "failures": found.failures.iter().map(error_json).collect::<Vec<_>>(),
+        }));
+    } else if !cx.global.quiet && !as_diff {
+        out.line(&summary_of(found));
+    }
+    out.flush();
+    failures(cx, &found.failures, false);
+}
+
+/// Tells what was done.
+fn tell(cx: &mut Context, report: &SyncReport) {
+    let mut out = Out::new();
+    if cx.global.json {
+        for operation in &report.operations {
+            let mut v = difference_json(&operation.difference);
+            if let Some(map) = v.as_object_mut() {
+                map.insert("event".into(), "operation".into());
+                match operation.outcome {
+                    Outcome::Done(bytes) => {
+                        map.insert("outcome".into(), "done".into());
+                        map.insert("bytes".into(), bytes.into());
+                    }
+                    Outcome::Skipped(why) => {
+                        map.insert("outcome".into(), "skipped".into());
+                        map.insert("why".into(), why.into());
+                    }
+                    Outcome::Failed(n) => {
+                        map.insert("outcome".into(), "failed".into());
+                        map.insert("failure".into(), n.into());
+                    }
+                }
+            }
+            out.json(&v);
+        }
+        for note in &report.notes {
+            out.json(&note_json(note));
+        }
+        out.json(&json!({
+            "event": "summary",
+            "left": report.seen.0,
+            "right": report.seen.1,
+            "copied_left": report.copied_to(Side::Left),
+            "copied_right": report.copied_to(Side::Right),
+            "removed": report.removed(),
+            "skipped": report.skipped() + report.notes.len(),
+            "failed": report.failures.len(),
+            "bytes": report.bytes(),
+            "seconds": report.elapsed.as_secs_f64(),
+            "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
+        }));
+    } else if !cx.global.quiet {
+        for note in &report.notes {
+            out.line(&note_line(note));
+        }
+        let copied = report.copied_to(Side::Left) + report.copied_to(Side::Right);
+        let mut line = format!(
+            "{copied} files copied, {}, {} removed, {} compared",
+            size(report.bytes()),
+            report.removed(),
+            report.seen.0.max(report.seen.1)
+        );
+        let skipped = report.skipped() + report.notes.len();
+        if skipped > 0 {
+            line.push_str(&format!(", {skipped} skipped"));
+        }
+        if !report.failures.is_empty() {
+            line.push_str(&format!(", {} failed", report.failures.len()));
+        }
+        out.line(&line);
+    }
+    out.flush();
+    let nothing = !report.operations.iter().any(|o| matches!(o.outcome, Outcome::Done(_)));
+    failures(cx, &report.failures, nothing);
+}
+
+/// Tells failures and sets the exit code: 1, unless nothing at all was done and all failed alike.
+fn failures(cx: &mut Context, failures: &[Error], nothing_done: bool) {
+    if !cx.global.json {
+        for e in failures {
+            complain(e, false);
+        }
+    }
+    if let Some(first) = failures.first() {
+        let code = exit::of(first.kind());
+        let alike = nothing_done && failures.iter().all(|e| exit::of(e.kind()) == code);
+        cx.failed = Some(if alike { code } else { exit::FAILED });
+    }
+}

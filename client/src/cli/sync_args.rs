@@ -1,0 +1,278 @@
+//! The flags of the commands on whole trees: `sync`, `plan`, `apply`, `diff`, `find`, `du`, `touch`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::mask::{Bounds, FileMask};
+use crate::sync::{Criteria, Direction, MaxDelete, Side};
+
+/// Where things go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DirectionArg {
+    /// A becomes like B
+    #[value(alias = "local")]
+    Left,
+    /// B becomes like A
+    #[value(alias = "remote")]
+    Right,
+    /// The newer one wins; nothing is removed
+    Both,
+}
+
+impl From<DirectionArg> for Direction {
+    fn from(arg: DirectionArg) -> Self {
+        match arg {
+            DirectionArg::Left => Direction::To(Side::Left),
+            DirectionArg::Right => Direction::To(Side::Right),
+            DirectionArg::Both => Direction::Both,
+        }
+    }
+}
+
+/// Names that differ only in case.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum CaseArg {
+    /// The same name where one side cannot tell them apart
+    Auto,
+    /// The same name
+    Ignore,
+    /// Different names
+    Tell,
+}
+
+/// What takes part in a comparison and what makes a difference.
+#[derive(Args, Clone)]
+pub(super) struct Comparison {
+    /// What takes part, as '*.txt; docs/ | *.bak; tmp/' or '>1M<2D' (see docs/masks.md)
+    #[arg(long, value_name = "MASK", value_parser = mask, default_value = "", hide_default_value = true)]
+    pub(super) mask: FileMask,
+    /// Names that differ only in case
+    #[arg(long, value_enum, default_value = "auto", value_name = "RULE")]
+    pub(super) case: CaseArg,
+    /// Seconds to be added to the times of B before they are compared
+    #[arg(long, default_value_t = 0, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub(super) time_shift: i64,
+    /// Times that differ by one hour are the same where sizes are: daylight saving reckoned on one side
+    #[arg(long)]
+    pub(super) ignore_dst: bool,
+}
+
+/// How two places are made alike.
+#[derive(Args, Clone)]
+pub(super) struct Alike {
+    #[command(flatten)]
+    pub(super) comparison: Comparison,
+    /// Where things go
+    #[arg(long, value_enum, default_value = "right", value_name = "WHERE")]
+    pub(super) direction: DirectionArg,
+    /// What makes two files different: time, size, checksum, several with commas, or none (only what is
+    /// missing is copied)
+    #[arg(long, value_parser = criteria, default_value = "time", value_name = "LIST")]
+    pub(super) criteria: Criteria,
+    /// Remove what the source does not have
+    #[arg(long)]
+    pub(super) delete: bool,
+    /// Replace also what is newer at the target
+    #[arg(long)]
+    pub(super) mirror: bool,
+    /// Make nothing new: only what is on both sides is replaced
+    #[arg(long)]
+    pub(super) existing: bool,
+    /// Remove at most so many entries, as 500, 20% or unlimited; beyond, none is removed
+    /// [default: 10% or 100, whichever is more; none where the source is empty]
+    #[arg(long, value_parser = max_delete, value_name = "N")]
+    pub(super) max_delete: Option<MaxDelete>,
+    /// Keep what is replaced or removed there, on the same side
+    #[arg(long, value_name = "DIR")]
+    pub(super) backup_dir: Option<String>,
+}
+
+/// How files are copied.
+#[derive(Args, Clone)]
+pub(super) struct Copying {
+    /// Files of some size at once; eight times as many small ones
+    #[arg(short = 'P', long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) parallel: u16,
+    /// Start interrupted files anew
+    #[arg(long)]
+    pub(super) no_resume: bool,
+    /// Do not keep permission bits
+    #[arg(long)]
+    pub(super) no_modes: bool,
+    /// Write under the final name from the start
+    #[arg(long)]
+    pub(super) no_temporary: bool,
+    /// Stop at the first failure
+    #[arg(long)]
+    pub(super) fail_fast: bool,
+}
+
+/// `sync`.
+#[derive(Args)]
+pub(super) struct Sync {
+    #[command(flatten)]
+    pub(super) alike: Alike,
+    #[command(flatten)]
+    pub(super) copying: Copying,
+    /// Only show what would be done
+    #[arg(short = 'n', long, visible_alias = "preview")]
+    pub(super) dry_run: bool,
+    /// A: a local path or a URL
+    #[arg(value_name = "A")]
+    pub(super) left: String,
+    /// B: a local path or a URL
+    #[arg(value_name = "B")]
+    pub(super) right: String,
+}
+
+/// `plan`.
+#[derive(Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) alike: Alike,
+    /// A: a local path or a URL
+    #[arg(value_name = "A")]
+    pub(super) left: String,
+    /// B: a local path or a URL
+    #[arg(value_name = "B")]
+    pub(super) right: String,
+}
+
+/// `apply`.
+#[derive(Args)]
+pub(super) struct Apply {
+    #[command(flatten)]
+    pub(super) copying: Copying,
+    /// The plan; '-' is the standard input
+    #[arg(value_name = "PLAN")]
+    pub(super) plan: PathBuf,
+}
+
+/// `diff`.
+#[derive(Args)]
+pub(super) struct Diff {
+    #[command(flatten)]
+    pub(super) comparison: Comparison,
+    /// What makes two files different: time, size, checksum, several with commas
+    #[arg(long, value_parser = criteria, default_value = "time,size", value_name = "LIST")]
+    pub(super) criteria: Criteria,
+    /// A: a local path or a URL
+    #[arg(value_name = "A")]
+    pub(super) left: String,
+    /// B: a local path or a URL
+    #[arg(value_name = "B")]
+    pub(super) right: String,
+}
+
+/// Which kind of entry.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum KindArg {
+    /// Files
+    #[value(alias = "f")]
+    File,
+    /// Directories
+    #[value(alias = "d")]
+    Directory,
+    /// Symbolic links
+    #[value(alias = "l")]
+    Link,
+}
+
+/// `find`.
+#[derive(Args)]
+pub(super) struct Find {
+    /// Names that match one of these masks, files and directories alike, as '*.txt; *.html | a*'
+    #[arg(long, value_name = "MASK", value_parser = mask)]
+    pub(super) name: Option<FileMask>,
+    /// Search only where this mask leads, as '|.git/; *.tmp'
+    #[arg(long, value_name = "MASK", value_parser = mask, default_value = "", hide_default_value = true)]
+    pub(super) mask: FileMask,
+    /// Only entries of this kind
+    #[arg(long = "type", value_enum, value_name = "KIND")]
+    pub(super) kind: Option<KindArg>,
+    /// Only files of such a size, as '>1M' or '>=10K<2G'
+    #[arg(long, value_name = "BOUNDS", value_parser = bounds)]
+    pub(super) size: Option<Bounds>,
+    /// Only what was changed since: 2012-01-01, '2012-01-01 08:47', an age as 5D (Y D H N S), today
+    #[arg(long, value_name = "TIME", value_parser = newer)]
+    pub(super) newer: Option<Bounds>,
+    /// Only what was not changed since
+    #[arg(long, value_name = "TIME", value_parser = older)]
+    pub(super) older: Option<Bounds>,
+    /// At most this deep; 1 is what the place holds itself
+    #[arg(long, value_name = "LEVELS")]
+    pub(super) max_depth: Option<usize>,
+    /// End each path with a NUL instead of a line
+    #[arg(short = '0', long)]
+    pub(super) print0: bool,
+    /// Local paths or URLs
+    #[arg(value_name = "PLACE", default_value = ".")]
+    pub(super) places: Vec<String>,
+}
+
+/// `du`.
+#[derive(Args)]
+pub(super) struct Du {
+    /// Show directories down to this depth
+    #[arg(short = 'd', long, default_value_t = 0, value_name = "LEVELS")]
+    pub(super) depth: usize,
+    /// Bytes as plain numbers
+    #[arg(short, long)]
+    pub(super) bytes: bool,
+    /// What is counted
+    #[arg(long, value_name = "MASK", value_parser = mask, default_value = "", hide_default_value = true)]
+    pub(super) mask: FileMask,
+    /// Local paths or URLs
+    #[arg(value_name = "PLACE", default_value = ".")]
+    pub(super) places: Vec<String>,
+}
+
+/// `touch`.
+#[derive(Args)]
+pub(super) struct Touch {
+    /// This time instead of now: 2012-01-01, '2012-01-01 08:47:30' (local), 2012-01-01T08:47:30Z, an age
+    /// as 5D, today
+    #[arg(short, long, value_name = "TIME", value_parser = moment, conflicts_with = "reference")]
+    pub(super) time: Option<std::time::SystemTime>,
+    /// The time of this place
+    #[arg(short, long, value_name = "PLACE")]
+    pub(super) reference: Option<String>,
+    /// Make no files
+    #[arg(short = 'c', long)]
+    pub(super) no_create: bool,
+    /// Local paths or URLs
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+fn mask(text: &str) -> Result<FileMask, String> {
+    FileMask::parse(text).map_err(|e| e.to_string())
+}
+
+fn bounds(text: &str) -> Result<Bounds, String> {
+    Bounds::parse(text).map_err(|e| e.to_string())
+}
+
+fn newer(text: &str) -> Result<Bounds, String> {
+    Bounds::parse(&format!(">={text}")).map_err(|e| e.to_string())
+}
+
+fn older(text: &str) -> Result<Bounds, String> {
+    Bounds::parse(&format!("<{text}")).map_err(|e| e.to_string())
+}
+
+fn moment(text: &str) -> Result<std::time::SystemTime, String> {
+    if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
+        return Ok(timestamp.into());
+    }
+    crate::mask::moment(text).map_err(|e| e.to_string())
+}
+
+fn criteria(text: &str) -> Result<Criteria, String> {
+    Criteria::parse(text).map_err(|e| format!("{e:#}"))
+}
+
+fn max_delete(text: &str) -> Result<MaxDelete, String> {
+    MaxDelete::parse(text).map_err(|e| format!("{e:#}"))
+}
