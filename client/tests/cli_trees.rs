@@ -93,6 +93,45 @@ fn both_ways_and_to_a_place_that_is_made() {
 }
 
 #[test]
+fn with_a_state_removals_and_conflicts_are_known() {
+    let d = two();
+    let sync = |more: &[&str]| {
+        let args = [&["sync", "a", "b", "--direction", "both", "--state", "s"], more].concat();
+        run(d.path(), &args)
+    };
+    let read = |path: &str| std::fs::read_to_string(d.path().join(path)).ok();
+    // Nothing is known yet: the union, and what differs is a conflict.
+    let (code, out, _) = sync(&[]);
+    assert_eq!(
+        (code, out.as_str()),
+        (
+            0,
+            "skipped 'changed': it has changed on both sides\n2 files copied, 3 B, 0 removed, 4 compared, 1 skipped\n"
+        )
+    );
+    assert_eq!((read("a/gone").as_deref(), read("b/d/new").as_deref()), (Some("x"), Some("12")));
+    std::fs::remove_file(d.path().join("b/gone")).unwrap();
+    std::fs::remove_dir_all(d.path().join("a/d")).unwrap();
+    put(d.path(), "b/same", "changed", 50);
+    let (code, out, _) = sync(&["--conflict", "both", "--dry-run"]);
+    assert_eq!(code, 0);
+    assert!(out.ends_with("2 files to copy, 10 B, 3 to remove\n"), "{out}");
+    let (code, out, err) = sync(&["--conflict", "both"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(read("a/gone").is_none() && read("b/d/new").is_none());
+    assert_eq!(read("a/same").as_deref(), Some("changed"));
+    for side in ["a", "b"] {
+        assert_eq!(read(&format!("{side}/changed")).as_deref(), Some("new"));
+        assert_eq!(read(&format!("{side}/changed.conflict-right-1")).as_deref(), Some("old"));
+    }
+    assert_eq!(sync(&[]).1, "0 files copied, 0 B, 0 removed, 3 compared\n");
+    assert_eq!(run(d.path(), &["diff", "a", "b"]).0, 0);
+    // A state belongs to its places, and to both ways.
+    assert_eq!(run(d.path(), &["sync", "b", "a", "--direction", "both", "--state", "s"]).0, 2);
+    assert_eq!(run(d.path(), &["sync", "a", "b", "--state", "s"]).0, 2);
+}
+
+#[test]
 fn differences_are_an_exit_code() {
     let d = two();
     let (code, out, _) = run(d.path(), &["diff", "a", "b"]);

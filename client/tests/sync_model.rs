@@ -23,8 +23,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::mask::FileMask;
 use client::sync::{
-    Action, Check, Criteria, Direction, MaxDelete, Outcome, Runner, Side, Sides, SyncOptions, SyncReport,
-    compare,
+    Action, Base, Check, Conflict, Criteria, Direction, MaxDelete, Outcome, Runner, Side, Sides, SyncOptions,
+    SyncReport, compare,
 };
 use session_core::auth::Account;
 use session_core::batch::Unattended;
@@ -314,6 +314,8 @@ struct Run {
     clock: Arc<AtomicU64>,
     setting: Setting,
     serial: u64,
+    /// No two contents have the same size.
+    unique_sizes: bool,
 }
 
 const ROOT: &str = "/t";
@@ -325,7 +327,7 @@ fn root() -> VPath {
 impl Run {
     fn new(dice: &mut Dice) -> Self {
         // Away from midnight, where coarse listings tell the day only.
-        let clock = Arc::new(AtomicU64::new(1_700_000_000 + dice.below(20_000)));
+        let clock = Arc::new(AtomicU64::new(1_700_014_000 + dice.below(10_000)));
         let steps: (u64, u64) = dice.pick(&[(1, 1), (1, 1), (1, 2), (2, 1), (1, 60), (60, 1), (60, 60)]);
         let skew = dice.pick(&[0, 0, 0, -1, 3, -30, 3600, -7200]);
         let left = World::new(&clock, 0, Duration::from_secs(steps.0));
@@ -370,7 +372,7 @@ impl Run {
             ..SyncOptions::default()
         };
         let setting = Setting { options, steps, excluded };
-        Run { left, right, clock, setting, serial: 0 }
+        Run { left, right, clock, setting, serial: 0, unique_sizes: false }
     }
 
     async fn fill(&mut self, dice: &mut Dice) {
@@ -389,7 +391,8 @@ impl Run {
         self.serial += 1;
         let path = random_path(dice);
         // Sizes are often the same although contents are not.
-        let content = format!("{:03}{}", self.serial, "x".repeat(usize::try_from(dice.below(3)).unwrap()));
+        let more = if self.unique_sizes { self.serial } else { dice.below(3) };
+        let content = format!("{:03}{}", self.serial, "x".repeat(usize::try_from(more).unwrap()));
         let worlds = match dice.below(3) {
             0 => vec![self.left.clone()],
             1 => vec![self.right.clone()],
@@ -588,6 +591,166 @@ async fn run(seed: u64) {
                     "{path} was written meanwhile"
                 );
             }
+        }
+    }
+}
+
+/// Two ways with a base: what both sides are to hold, and what they have in common then. A conflict is left
+/// alone.
+fn settled(left: &Tree, right: &Tree, base: &Contents) -> (Contents, Contents, Contents) {
+    let (left, right) = (contents(left), contents(right));
+    let (mut l, mut r, mut next) = (left.clone(), right.clone(), Contents::new());
+    let paths: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let is_dir = |tree: &Contents, path: &str| tree.get(path).map(Option::is_none);
+    let clash =
+        |path: &str| matches!((is_dir(&left, path), is_dir(&right, path)), (Some(a), Some(b)) if a != b);
+    // Backwards, so that what is in a directory is settled before the directory.
+    for path in paths.iter().rev().copied() {
+        if path.match_indices('/').any(|(at, _)| clash(&path[..at])) {
+            continue;
+        }
+        let old = base.get(path);
+        let remember = |next: &mut Contents, what: Option<&Option<String>>| {
+            next.extend(what.map(|w| (path.clone(), w.clone())));
+        };
+        match (left.get(path), right.get(path)) {
+            _ if clash(path) => remember(&mut next, old),
+            (Some(a), Some(b)) if a == b => remember(&mut next, Some(a)),
+            (Some(a), Some(b)) if old == Some(a) => {
+                l.insert(path.clone(), b.clone());
+                remember(&mut next, Some(b));
+            }
+            (Some(a), Some(b)) if old == Some(b) => {
+                r.insert(path.clone(), a.clone());
+                remember(&mut next, Some(a));
+            }
+            (Some(_), Some(_)) => remember(&mut next, old),
+            (Some(one), None) | (None, Some(one)) => {
+                let inside = format!("{path}/");
+                let holds = [&l, &r].iter().any(|tree| tree.keys().any(|p| p.starts_with(&inside)));
+                if old == Some(one) && !holds {
+                    l.remove(path);
+                    r.remove(path);
+                } else {
+                    l.insert(path.clone(), one.clone());
+                    r.insert(path.clone(), one.clone());
+                    remember(&mut next, Some(one));
+                }
+            }
+            (None, None) => {}
+        }
+    }
+    (l, r, next)
+}
+
+type Contents = BTreeMap<String, Option<String>>;
+
+/// Removes something from one side, perhaps a whole directory.
+async fn remove_one(run: &Run, dice: &mut Dice) {
+    let world = if dice.one_in(2) { &run.left } else { &run.right };
+    let tree = world.tree(ROOT).await;
+    let paths: Vec<&String> = tree.keys().collect();
+    if !paths.is_empty() {
+        let path = paths[usize::try_from(dice.below(paths.len() as u64)).unwrap()];
+        world.store.remove_dir_all(&VPath::absolute(format!("{ROOT}/{path}")).unwrap()).await.unwrap();
+    }
+}
+
+async fn run_with_base(seed: u64) {
+    let mut dice = Dice(seed);
+    let mut run = Run::new(&mut dice);
+    let conflict = dice.pick(&[Conflict::Skip, Conflict::Skip, Conflict::Both, Conflict::Left]);
+    // The first run takes for the same what has the same size and time.
+    run.unique_sizes = true;
+    let mut known = Base::new();
+    let mut model = Contents::new();
+    run.fill(&mut dice).await;
+    for round in 0..4 {
+        let options = |base: &Base| SyncOptions {
+            direction: Direction::Both,
+            base: Some(Arc::new(base.clone())),
+            conflict,
+            max_delete: MaxDelete::Unlimited,
+            ..SyncOptions::default()
+        };
+        let before = run.trees().await;
+        let wanted = settled(&before.0, &before.1, &model);
+        let setting = format!(
+            "{conflict:?} round {round} steps {:?} base {model:?}\n left {:?}\nright {:?}",
+            run.setting.steps,
+            contents(&before.0),
+            contents(&before.1)
+        );
+        let _told = Told(&setting);
+        if dice.one_in(2) {
+            let left = Arc::new(AtomicI64::new(i64::try_from(dice.below(100)).unwrap()));
+            let fuse = Dies { left, for_good: dice.one_in(2) };
+            let runner =
+                Runner::new(run.sides(Some(&fuse)), options(&known), Arc::new(Unattended), Check::Target)
+                    .unwrap();
+            if let Ok(report) = runner.run().await {
+                known = report.base.clone().unwrap();
+                if conflict == Conflict::Skip {
+                    honest(&report, &run.trees().await);
+                }
+            }
+            run.clock.fetch_add(150, Ordering::SeqCst);
+        }
+        let runner =
+            Runner::new(run.sides(None), options(&known), Arc::new(Unattended), Check::Target).unwrap();
+        let report = runner.run().await.unwrap();
+        report.check().unwrap();
+        known = report.base.clone().unwrap();
+        let after = run.trees().await;
+        let after = (contents(&after.0), contents(&after.1));
+        if conflict == Conflict::Skip {
+            assert_eq!(after, (wanted.0, wanted.1));
+            model = wanted.2;
+        } else {
+            // Both sides are the same now, but for a file where the other has a directory.
+            for (path, content) in &after.0 {
+                let other = after.1.get(path);
+                let clashes = |path: &str| {
+                    let kinds =
+                        (after.0.get(path).map(Option::is_none), after.1.get(path).map(Option::is_none));
+                    matches!(kinds, (Some(a), Some(b)) if a != b)
+                };
+                let below = path.match_indices('/').any(|(at, _)| clashes(&path[..at]));
+                assert!(
+                    other == Some(content) || clashes(path) || below,
+                    "{path}: {content:?} against {other:?}"
+                );
+            }
+            // What was changed on either side since the last run is still there.
+            for (tree, winner) in [(&before.0, true), (&before.1, conflict == Conflict::Both)] {
+                for (path, entry) in
+                    tree.iter().filter(|(path, e)| winner && model.get(*path) != Some(&e.content))
+                {
+                    let kept = [&after.0, &after.1].iter().any(|t| t.values().any(|c| *c == entry.content));
+                    assert!(entry.content.is_none() || kept, "{path}: {entry:?} is lost");
+                }
+            }
+            model = after
+                .0
+                .iter()
+                .filter(|(p, c)| after.1.get(*p) == Some(*c))
+                .map(|(p, c)| (p.clone(), c.clone()))
+                .collect();
+        }
+        run.clock.fetch_add(150, Ordering::SeqCst);
+        for _ in 0..dice.below(5) {
+            if dice.one_in(3) { remove_one(&run, &mut dice).await } else { run.change(&mut dice).await }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_base_nothing_changed_is_lost_and_removals_arrive() {
+    let first = number("FERRY_SYNC_SEED", 1);
+    for seed in first..first + number("FERRY_SYNC_RUNS", 150) {
+        if let Err(e) = tokio::spawn(run_with_base(seed)).await {
+            eprintln!("seed {seed} fails: FERRY_SYNC_SEED={seed} FERRY_SYNC_RUNS=1");
+            std::panic::resume_unwind(e.into_panic());
         }
     }
 }

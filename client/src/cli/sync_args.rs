@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::mask::{Bounds, FileMask};
-use crate::sync::{Criteria, Direction, MaxDelete, Side};
+use crate::sync::{Conflict, Criteria, Direction, MaxDelete, Side};
 
 /// Where things go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,6 +39,36 @@ pub(super) enum CaseArg {
     Ignore,
     /// Different names
     Tell,
+}
+
+/// What is done about a file that has changed on both sides.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum ConflictArg {
+    /// Leave it alone and say so
+    Skip,
+    /// Ask which one stays
+    Ask,
+    /// The newer one stays
+    Newer,
+    /// A's stays
+    Left,
+    /// B's stays
+    Right,
+    /// Both stay; B's gets a name of its own
+    Both,
+}
+
+impl From<ConflictArg> for Conflict {
+    fn from(arg: ConflictArg) -> Self {
+        match arg {
+            ConflictArg::Skip => Conflict::Skip,
+            ConflictArg::Ask => Conflict::Ask,
+            ConflictArg::Newer => Conflict::Newer,
+            ConflictArg::Left => Conflict::Left,
+            ConflictArg::Right => Conflict::Right,
+            ConflictArg::Both => Conflict::Both,
+        }
+    }
 }
 
 /// What takes part in a comparison and what makes a difference.
@@ -115,6 +145,13 @@ pub(super) struct Sync {
     pub(super) alike: Alike,
     #[command(flatten)]
     pub(super) copying: Copying,
+    /// With --direction both: keep in this file what both places have in common, so that the next run knows
+    /// what was removed and what has changed on both sides
+    #[arg(long, value_name = "FILE")]
+    pub(super) state: Option<PathBuf>,
+    /// With --state: what is done about a file that has changed on both sides
+    #[arg(long, value_enum, default_value = "skip", value_name = "HOW", requires = "state")]
+    pub(super) conflict: ConflictArg,
     /// Only show what would be done
     #[arg(short = 'n', long, visible_alias = "preview")]
     pub(super) dry_run: bool,

@@ -8,9 +8,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::batch::{Decider, TransferOptions};
+use session_core::batch::{Answer, Decider, Query, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{Filesystem, Follow};
+use session_core::fs::{Filesystem, Follow, Replace};
+use session_core::fs_ext::FilesystemExt;
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
@@ -18,10 +19,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::{Backup, Kept};
-use super::decide::{Action, Clocks, Facts, Newer};
+use super::base::{Base, Conflict, counts, kept_name};
+use super::decide::{Action, Facts};
 use super::difference::{Difference, Differences, Note};
 use super::{Direction, Root, Side, Sides, SyncOptions, compare, expand};
 use crate::batch::{Batch, Tracker};
+
+/// Why a conflict is left alone.
+pub(super) const CONFLICT: &str = "it has changed on both sides";
 
 /// Operations at work or waiting for their turn.
 const AT_ONCE: usize = 256;
@@ -69,6 +74,8 @@ pub struct SyncReport {
     pub failures: Vec<Error>,
     /// How many entries were compared on the left and on the right.
     pub seen: (u64, u64),
+    /// What both sides have in common now, where the options have a base; to be kept for the next run.
+    pub base: Option<Base>,
     /// From begin to end.
     pub elapsed: Duration,
 }
@@ -120,6 +127,7 @@ pub struct Runner {
     options: SyncOptions,
     to_left: Arc<Batch>,
     to_right: Arc<Batch>,
+    decider: Arc<dyn Decider>,
     backup: Option<Backup>,
     check: Check,
     stop: CancellationToken,
@@ -141,14 +149,14 @@ impl Runner {
             TransferOptions { preserve_times: times, temporary_from: 0, ..options.transfer.clone() };
         let (left, right) = (sides.left.fs.clone(), sides.right.fs.clone());
         let to_right = Batch::new(left.clone(), right.clone(), transfer.clone(), Arc::clone(&decider));
-        let to_left = Batch::new(right, left, transfer.clone(), decider);
+        let to_left = Batch::new(right, left, transfer.clone(), Arc::clone(&decider));
         let backup = match (options.direction, &options.backup_dir) {
             (Direction::To(side), Some(dir)) => Some(Backup::new(sides.get(side).fs.clone(), dir.clone())),
             _ => None,
         };
         let options = SyncOptions { transfer, ..options };
         let stop = CancellationToken::new();
-        Ok(Arc::new(Runner { sides, options, to_left, to_right, backup, check, stop }))
+        Ok(Arc::new(Runner { sides, options, to_left, to_right, decider, backup, check, stop }))
     }
 
     /// The progress of what is copied to a side.
@@ -201,6 +209,7 @@ impl Runner {
             items: found.items.into_iter().map(Arc::new).collect(),
             failures: found.failures,
             broken: HashSet::new(),
+            base: found.base,
         };
         for side in [Side::Left, Side::Right] {
             let copied = |d: &&Arc<Difference>| !d.is_dir() && is_copy(d.action) && d.action.side() == side;
@@ -234,13 +243,14 @@ impl Runner {
             notes: found.notes,
             failures: work.failures,
             seen: found.seen,
+            base: work.base,
             elapsed: began.elapsed(),
         }
     }
 
     /// Runs operations that may run at the same time.
     async fn all(self: &Arc<Self>, work: &mut Work, numbers: Vec<usize>) {
-        let mut tasks: JoinSet<(usize, Result<u64>)> = JoinSet::new();
+        let mut tasks: JoinSet<(usize, Result<Ended>)> = JoinSet::new();
         let mut numbers = numbers.into_iter();
         let mut panicked = 0;
         loop {
@@ -258,7 +268,10 @@ impl Runner {
             }
             let Some(ended) = tasks.join_next().await else { break };
             match ended {
-                Ok((n, Ok(bytes))) => work.end(n, Outcome::Done(bytes)),
+                Ok((n, Ok(ended))) => {
+                    work.remember(n, ended.now);
+                    work.end(n, ended.outcome);
+                }
                 Ok((_, Err(e))) if e.kind() == ErrorKind::Canceled && self.stop.is_cancelled() => {}
                 Ok((n, Err(e))) => self.failed(work, n, e),
                 Err(_) => panicked += 1,
@@ -283,16 +296,57 @@ impl Runner {
         }
     }
 
-    async fn one(&self, d: &Difference) -> Result<u64> {
+    async fn one(&self, d: &Difference) -> Result<Ended> {
         let target = d.action.side();
         if self.stop.is_cancelled() {
             return Err(ErrorKind::Canceled.into());
         }
-        match d.action {
-            Action::New(_) if d.is_dir() => self.make_dir(d, target).await.map(|()| 0),
-            Action::Delete(_) => self.remove(d, target).await.map(|()| 0),
-            Action::New(_) | Action::Update(_) => self.copy(d, target).await,
+        let bytes = match d.action {
+            Action::New(_) if d.is_dir() => self.make_dir(d, target).await.map(|()| 0)?,
+            Action::Delete(_) => self.remove(d, target).await.map(|()| 0)?,
+            Action::Update(_) if d.conflict == Some(Conflict::Ask) => match self.ask(d).await? {
+                Some(side) => {
+                    let settled = Difference { action: Action::Update(side), conflict: None, ..d.clone() };
+                    let bytes = self.copy(&settled, side).await?;
+                    return self.ended(&settled, bytes).await;
+                }
+                None => return Ok(Ended { outcome: Outcome::Skipped(CONFLICT), now: None }),
+            },
+            Action::New(_) | Action::Update(_) => self.copy(d, target).await?,
+        };
+        self.ended(d, bytes).await
+    }
+
+    /// What there is afterwards, where the next run wants to know.
+    async fn ended(&self, d: &Difference, bytes: u64) -> Result<Ended> {
+        let mut now = None;
+        if self.options.base.is_some() && !matches!(d.action, Action::Delete(_)) {
+            let (left, right) = (d.place(Side::Left, &self.sides)?, d.place(Side::Right, &self.sides)?);
+            let left = look(&self.sides.left, &left).await?;
+            now = left.zip(look(&self.sides.right, &right).await?);
         }
+        Ok(Ended { outcome: Outcome::Done(bytes), now })
+    }
+
+    /// Which side gets the other's file.
+    async fn ask(&self, d: &Difference) -> Result<Option<Side>> {
+        let known = |side| d.facts(side).map_or((0, None), |f| (f.size, f.modified));
+        for side in [Side::Right, Side::Left] {
+            let query = Query::Overwrite {
+                target: d.place(side, &self.sides)?,
+                source: known(side.other()),
+                existing: known(side),
+            };
+            match self.decider.decide(query).await {
+                Answer::Yes | Answer::YesToAll => return Ok(Some(side)),
+                Answer::Abort => {
+                    self.cancel();
+                    return Ok(None);
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     async fn make_dir(&self, d: &Difference, side: Side) -> Result<()> {
@@ -329,19 +383,45 @@ impl Runner {
             }
         };
         self.unchanged(d, target).await?;
+        if d.conflict == Some(Conflict::Both) {
+            return self.copy_beside(target, &from, &to, &facts).await;
+        }
         let kept = match (&self.backup, d.facts(target)) {
             (Some(backup), Some(old)) => Some((backup, backup.keep(&to, d.path(target), old).await?)),
             _ => None,
         };
-        let mut metadata = Metadata::new(FileType::File, facts.size);
-        metadata.modified = facts.modified;
-        metadata.mode = facts.mode;
         let replaces = d.facts(target).is_some() && !matches!(kept, Some((_, Kept::Moved(_))));
-        let copied = self.batch(target).copy_one(&from, &to, &metadata, replaces).await;
+        let copied = self.batch(target).copy_one(&from, &to, &metadata(&facts), replaces).await;
         if let (Err(_), Some((backup, kept))) = (&copied, &kept) {
             backup.restore(kept, &to).await;
         }
         copied
+    }
+
+    /// Keeps both: the target's file steps aside under a name of its own, which the source gets, too.
+    async fn copy_beside(&self, target: Side, from: &VPath, to: &VPath, facts: &Facts) -> Result<u64> {
+        let (source, fs) = (target.other(), &self.sides.get(target).fs);
+        let parents = (from.parent().unwrap_or_else(VPath::root), to.parent().unwrap_or_else(VPath::root));
+        for number in 1..1000 {
+            let name = kept_name(to.name(), target, number);
+            let (here, there) = (parents.1.join(&name)?, parents.0.join(&name)?);
+            if fs.exists(&here).await? || self.sides.get(source).fs.exists(&there).await? {
+                continue;
+            }
+            fs.rename(to, &here, Replace::No).await?;
+            let copied = match self.batch(target).copy_one(from, to, &metadata(facts), false).await {
+                Ok(bytes) => bytes,
+                Err(e) => {
+                    // Where this fails, it stays under its new name, and the first failure is told.
+                    let _ = fs.rename(&here, to, Replace::No).await;
+                    return Err(e);
+                }
+            };
+            let kept = fs.stat(&here, Follow::Yes).await?;
+            self.batch(source).announce([kept.size]);
+            return Ok(copied + self.batch(source).copy_one(&here, &there, &kept, false).await?);
+        }
+        Err(Error::new(ErrorKind::AlreadyExists).with_detail("too many conflicts of one name are kept"))
     }
 
     async fn remove(&self, d: &Difference, side: Side) -> Result<()> {
@@ -378,7 +458,7 @@ impl Runner {
             (None, Some(_)) => "it was missing when it was compared and is there now",
             (Some(_), None) => "it was there when it was compared and is missing now",
             (Some(then), Some(now)) => {
-                if still(then, now, self.sides.get(side).fs.capabilities().mtime_granularity) {
+                if then.still(now, self.sides.get(side).fs.capabilities().mtime_granularity) {
                     return Ok(());
                 }
                 "it has changed since it was compared"
@@ -417,6 +497,20 @@ impl Runner {
     }
 }
 
+fn metadata(facts: &Facts) -> Metadata {
+    let mut metadata = Metadata::new(FileType::File, facts.size);
+    metadata.modified = facts.modified;
+    metadata.mode = facts.mode;
+    metadata
+}
+
+/// How an operation ended.
+struct Ended {
+    outcome: Outcome,
+    /// What both sides hold now.
+    now: Option<(Facts, Facts)>,
+}
+
 /// Operations under way.
 struct Work {
     items: Vec<Arc<Difference>>,
@@ -424,6 +518,7 @@ struct Work {
     failures: Vec<Error>,
     /// Directories that could not be made.
     broken: HashSet<(Side, Box<[u8]>)>,
+    base: Option<Base>,
 }
 
 impl Work {
@@ -436,6 +531,21 @@ impl Work {
         {
             let side = item.action.side();
             self.broken.insert((side, item.path(side).into()));
+        }
+    }
+
+    /// Notes what an operation that was done has made the same.
+    fn remember(&mut self, n: usize, now: Option<(Facts, Facts)>) {
+        if let (Some(base), Some(item)) = (&mut self.base, self.items.get(n)) {
+            match now {
+                Some(now) if counts(&now.0, &now.1) => {
+                    base.entries.insert(item.path(Side::Left).into(), now);
+                }
+                _ if matches!(item.action, Action::Delete(_)) => {
+                    base.entries.remove(item.path(Side::Left));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -486,15 +596,4 @@ async fn look(root: &Root, at: &VPath) -> Result<Option<Facts>> {
         return Ok(Some(Facts::of(&target)));
     }
     Ok(Some(Facts::of(&metadata)))
-}
-
-/// Whether an entry is still what a listing said. Where listings are coarse, a look may tell the time more
-/// precisely.
-fn still(then: &Facts, now: &Facts, step: Duration) -> bool {
-    if step < Duration::from_secs(60) || then.is_dir() {
-        return then.still(now);
-    }
-    let clocks = Clocks { left: step, right: step, ..Clocks::default() };
-    let newer = clocks.compare(then.modified, now.modified, true);
-    then.kind == now.kind && then.size == now.size && newer.is_none_or(|n| n == Newer::Same)
 }

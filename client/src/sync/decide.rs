@@ -40,10 +40,19 @@ impl Facts {
         self.kind == FileType::Directory
     }
 
-    /// Whether an entry that had these facts is still the same. The time of a directory changes with its
-    /// content and says nothing of it.
-    pub fn still(&self, now: &Facts) -> bool {
-        self.kind == now.kind && (self.is_dir() || (self.size == now.size && self.modified == now.modified))
+    /// Whether an entry that had these facts is still the same, on a side that tells times in steps. Where
+    /// the steps are coarse, a second look may tell the time more precisely. The time of a directory changes
+    /// with its content and says nothing of it.
+    pub fn still(&self, now: &Facts, step: Duration) -> bool {
+        if self.kind != now.kind || self.is_dir() {
+            return self.kind == now.kind;
+        }
+        if step < Duration::from_secs(60) {
+            return self.size == now.size && self.modified == now.modified;
+        }
+        let clocks = Clocks { left: step, right: step, ..Clocks::default() };
+        let newer = clocks.compare(self.modified, now.modified, true);
+        self.size == now.size && newer.is_none_or(|n| n == Newer::Same)
     }
 }
 
@@ -103,6 +112,8 @@ impl Action {
 pub enum Verdict {
     /// Do this.
     Act(Action),
+    /// Both have changed since they were the same, unless their contents are equal.
+    Conflict,
     /// Both are directories: look inside.
     Descend,
     /// The contents decide: if they differ, this is done.
@@ -142,12 +153,15 @@ pub struct Clocks {
     /// Times that differ by one hour (within the tolerance) are the same where sizes are: daylight
     /// saving reckoned on one side only.
     pub ignore_hour: bool,
+    /// Where a side tells minutes, it tells only the day of what is older than this: such a time is a
+    /// midnight.
+    pub days_before: Option<SystemTime>,
 }
 
 impl Default for Clocks {
     fn default() -> Self {
         let second = Duration::from_secs(1);
-        Clocks { left: second, right: second, shift: 0, ignore_hour: false }
+        Clocks { left: second, right: second, shift: 0, ignore_hour: false, days_before: None }
     }
 }
 
@@ -170,7 +184,7 @@ impl Clocks {
     ) -> Option<Newer> {
         let left = nanos(left?);
         let right = nanos(right?) + i128::from(self.shift) * 1_000_000_000;
-        let (left_end, right_end) = (left + span(self.left, left), right + span(self.right, right));
+        let (left_end, right_end) = (left + self.span(self.left, left), right + self.span(self.right, right));
         // How far one begins after the other has ended; negative where they overlap.
         let (left_later, right_later) = (left - right_end, right - left_end);
         if self.ignore_hour && same_size {
@@ -187,6 +201,19 @@ impl Clocks {
             Newer::Same
         })
     }
+
+    /// How long after `time` the true moment may be. Steps of up to a second lie within the tolerance.
+    fn span(&self, step: Duration, time: i128) -> i128 {
+        const DAY: i128 = 24 * HOUR;
+        let old = self.days_before.is_some_and(|limit| time < nanos(limit));
+        if step <= Duration::from_secs(1) {
+            0
+        } else if step >= Duration::from_secs(60) && old && time.rem_euclid(DAY) == 0 {
+            DAY
+        } else {
+            i128::try_from(step.as_nanos()).unwrap_or(DAY)
+        }
+    }
 }
 
 fn nanos(time: SystemTime) -> i128 {
@@ -194,19 +221,6 @@ fn nanos(time: SystemTime) -> i128 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => signed(after),
         Err(before) => -signed(before.duration()),
-    }
-}
-
-/// How long after `time` the true moment may be. Steps of up to a second lie within the tolerance. Where
-/// a side tells minutes, it tells only the day of old files: such a time is a midnight.
-fn span(step: Duration, time: i128) -> i128 {
-    const DAY: i128 = 24 * HOUR;
-    if step <= Duration::from_secs(1) {
-        0
-    } else if step >= Duration::from_secs(60) && time.rem_euclid(DAY) == 0 {
-        DAY
-    } else {
-        i128::try_from(step.as_nanos()).unwrap_or(DAY)
     }
 }
 
@@ -221,7 +235,7 @@ pub fn decide(left: Option<&Facts>, right: Option<&Facts>, rules: &Rules) -> Ver
 }
 
 /// Why an entry that is neither file nor directory takes no part.
-fn special(facts: &Facts) -> Option<&'static str> {
+pub(super) fn special(facts: &Facts) -> Option<&'static str> {
     match facts.kind {
         FileType::Directory | FileType::File => None,
         FileType::Other => Some("not a regular file"),
@@ -460,13 +474,21 @@ mod tests {
             (nano, minute, 57.9, 60.0, On(Right)),
             (minute, nano, 60.0, 119.0, Same),
             (minute, minute, 60.0, 180.0, On(Right)),
-            // A listing that tells the day only.
-            (nano, minute, 80_000.0, 0.0, Same),
-            (nano, minute, 86_402.0, 0.0, On(Left)),
-            (nano, minute, 80_000.0, 60.0, On(Left)),
+            // A midnight like any other minute.
+            (nano, minute, 80_000.0, 0.0, On(Left)),
         ] {
             let clocks = Clocks { left, right, ..Clocks::default() };
             assert_eq!(clocks.compare(at(l), at(r), true), Some(wanted), "{left:?} {right:?} {l} {r}");
+        }
+        // A listing that tells only the day of what is old.
+        for (l, r, before, wanted) in [
+            (80_000.0, 0.0, 1.0, Same),
+            (86_402.0, 0.0, 1.0, On(Left)),
+            (80_000.0, 60.0, 100.0, On(Left)),
+            (80_000.0, 0.0, 0.0, On(Left)),
+        ] {
+            let clocks = Clocks { left: nano, right: minute, days_before: at(before), ..Clocks::default() };
+            assert_eq!(clocks.compare(at(l), at(r), true), Some(wanted), "{l} {r} {before}");
         }
     }
 

@@ -4,6 +4,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
 
+use super::base::{Base, Conflict};
 use super::decide::{Action, Facts};
 use super::{MaxDelete, Root, Side, Sides};
 
@@ -22,6 +23,8 @@ pub struct Difference {
     pub right: Option<Facts>,
     /// A whole tree stands behind it: the comparison did not look below ([`super::SyncOptions::collapse`]).
     pub tree: bool,
+    /// Both sides have changed, and this is how that is settled.
+    pub conflict: Option<Conflict>,
 }
 
 impl Difference {
@@ -99,6 +102,8 @@ pub struct Differences {
     pub failures: Vec<Error>,
     /// How many entries were seen on the left and on the right, taking part or not.
     pub seen: (u64, u64),
+    /// What both sides have in common already, where the options have a base.
+    pub base: Option<Base>,
 }
 
 impl Differences {

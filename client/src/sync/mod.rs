@@ -13,6 +13,7 @@
 
 mod apply;
 mod backup;
+pub mod base;
 pub mod decide;
 mod difference;
 mod pair;
@@ -21,6 +22,7 @@ pub mod plan;
 mod scan;
 
 use std::ops::BitOr;
+use std::sync::Arc;
 
 use session_core::batch::TransferOptions;
 use session_core::error::{Error, ErrorKind, Result};
@@ -30,6 +32,7 @@ use session_core::path::VPath;
 use crate::mask::FileMask;
 
 pub use apply::{Check, Operation, Outcome, Runner, SyncReport};
+pub use base::{Base, BaseFile, Conflict};
 pub use decide::{Action, Facts};
 pub use difference::{Difference, Differences, Note};
 pub use scan::{compare, expand};
@@ -225,6 +228,11 @@ pub struct SyncOptions {
     pub collapse: bool,
     /// The root of the target may be missing and is made.
     pub make_root: bool,
+    /// What both sides had in common after the last run: both ways, what was removed on one side since is
+    /// removed from the other, and what has changed on both is a conflict.
+    pub base: Option<Arc<Base>>,
+    /// What is done about conflicts, where there is a base.
+    pub conflict: Conflict,
     /// How files are copied. Times are kept wherever time is a criterion.
     pub transfer: TransferOptions,
 }
@@ -245,6 +253,8 @@ impl Default for SyncOptions {
             ignore_hour: false,
             collapse: false,
             make_root: false,
+            base: None,
+            conflict: Conflict::Skip,
             transfer: TransferOptions::default(),
         }
     }
@@ -262,6 +272,10 @@ impl SyncOptions {
             "both ways only the time tells which one is newer"
         } else if both && self.backup_dir.is_some() {
             "a backup directory is on the side that changes, and both do"
+        } else if !both && self.base.is_some() {
+            "a base is for both ways"
+        } else if self.base.is_some() && (self.existing_only || self.collapse) {
+            "with a base, every entry of both sides takes part"
         } else {
             return Ok(());
         };

@@ -15,6 +15,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::metadata::FileType;
 use session_core::path::{VPath, check_name};
 
+use super::base::Conflict;
 use super::decide::{Action, Facts};
 use super::difference::{Difference, Differences};
 use super::{Direction, Side};
@@ -41,14 +42,14 @@ pub struct Header {
     pub backup_dir: Option<VPath>,
 }
 
-fn bytes_into(map: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
+pub(super) fn bytes_into(map: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
     map.insert(key.into(), String::from_utf8_lossy(bytes).into());
     if std::str::from_utf8(bytes).is_err() {
         map.insert(format!("{key}_b64"), STANDARD.encode(bytes).into());
     }
 }
 
-fn facts_json(facts: &Facts) -> Value {
+pub(super) fn facts_json(facts: &Facts) -> Value {
     let mut v = json!({ "type": facts.kind.name(), "size": facts.size });
     if let Some(map) = v.as_object_mut() {
         if let Some(time) = facts.modified.and_then(|t| jiff::Timestamp::try_from(t).ok()) {
@@ -78,6 +79,11 @@ pub fn difference_json(d: &Difference) -> Value {
     if d.tree {
         map.insert("tree".into(), true.into());
     }
+    match d.conflict {
+        Some(Conflict::Ask) => map.insert("conflict".into(), "ask".into()),
+        Some(Conflict::Both) => map.insert("conflict".into(), "both".into()),
+        _ => None,
+    };
     Value::Object(map)
 }
 
@@ -151,7 +157,7 @@ fn bytes_of(value: &Value, key: &str) -> Option<Vec<u8>> {
 }
 
 /// A path below a root: names with slashes between, or nothing.
-fn path_of(value: &Value, key: &str) -> Option<Box<[u8]>> {
+pub(super) fn path_of(value: &Value, key: &str) -> Option<Box<[u8]>> {
     let path = bytes_of(value, key)?;
     let good = path.is_empty() || path.split(|b| *b == b'/').all(|name| check_name(name).is_ok());
     good.then(|| path.into())
@@ -173,7 +179,7 @@ fn read_header(value: &Value) -> Option<Header> {
     Some(Header { left: text("left")?, right: text("right")?, direction, backup_dir })
 }
 
-fn read_facts(value: &Value) -> Option<Facts> {
+pub(super) fn read_facts(value: &Value) -> Option<Facts> {
     let kinds = [FileType::Directory, FileType::File, FileType::Other, FileType::Symlink];
     let name = value.get("type")?.as_str()?;
     let modified = match value.get("modified") {
@@ -211,6 +217,12 @@ fn read_difference(value: &Value) -> Option<Difference> {
         left: facts("left")?,
         right: facts("right")?,
         tree: value.get("tree").and_then(Value::as_bool).unwrap_or(false),
+        conflict: match value.get("conflict").map(Value::as_str) {
+            None => None,
+            Some(Some("ask")) => Some(Conflict::Ask),
+            Some(Some("both")) => Some(Conflict::Both),
+            Some(_) => return None,
+        },
     };
     // What an action needs must be known, and what it makes must not be there.
     let (source, target) = (d.facts(side.other()), d.facts(side));
@@ -252,6 +264,7 @@ mod tests {
             left,
             right,
             tree: false,
+            conflict: None,
         };
         let dir = Facts { kind: FileType::Directory, size: 0, modified: None, mode: None };
         let mut items = vec![

@@ -4,8 +4,9 @@
 //! of tasks run, the last directory found first, so that memory is bound by the largest directories and by
 //! what differs, not by the trees. An entry that takes no part leaves nothing behind.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{StreamExt, iter};
 use session_core::error::{Error, ErrorKind, Result};
@@ -16,7 +17,9 @@ use session_core::path::VPath;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
-use super::decide::{Action, Clocks, Facts, Rules, Verdict, decide};
+use super::apply::CONFLICT;
+use super::base::{self, Base, Conflict, counts};
+use super::decide::{Action, Clocks, Facts, Newer, Rules, Verdict, decide};
 use super::difference::{Difference, Differences, Note, below};
 use super::pair::{Pair, Seen, exact, folding};
 use super::{CaseRule, Direction, Root, Side, Sides, SyncOptions};
@@ -30,6 +33,9 @@ const LOOKS: usize = 8;
 
 /// The most entries of one directory.
 const MAX_ENTRIES: usize = 4_000_000;
+
+/// Listings like those of `ls` tell the minute of what is younger than half a year.
+const RECENT: Duration = Duration::from_secs(180 * 24 * 3600);
 
 /// What unfinished files end in; they take no part.
 const UNFINISHED: &[u8] = b".filepart";
@@ -80,6 +86,19 @@ struct Found {
     seen: (u64, u64),
     /// Directories that would be removed and hold something that stays.
     kept: Vec<Box<[u8]>>,
+    /// What both sides have in common, or had; for the next base.
+    agreed: Vec<Agreed>,
+}
+
+/// A path below the left root, and what both sides tell of it.
+type Agreed = (Box<[u8]>, (Facts, Facts));
+
+/// What needs a look at the contents.
+enum Undecided {
+    /// If they differ, this is done.
+    Digest(Difference),
+    /// If they differ, it is a conflict.
+    Conflict(Difference),
 }
 
 /// What every task needs.
@@ -114,6 +133,7 @@ pub async fn expand(sides: &Sides, options: &SyncOptions, tree: &Difference) -> 
         delete: matches!(tree.action, Action::Delete(_)),
         existing_only: false,
         collapse: false,
+        base: None,
         ..options.clone()
     };
     options.check()?;
@@ -141,6 +161,7 @@ async fn walk(scan: &Arc<Scan>, first: Dir, items: Vec<Difference>) -> Differenc
                 all.notes.append(&mut found.notes);
                 all.failures.append(&mut found.failures);
                 all.kept.append(&mut found.kept);
+                all.agreed.append(&mut found.agreed);
                 all.seen.0 += found.seen.0;
                 all.seen.1 += found.seen.1;
                 left.append(&mut found.deeper);
@@ -150,13 +171,13 @@ async fn walk(scan: &Arc<Scan>, first: Dir, items: Vec<Difference>) -> Differenc
             }
         }
     }
-    let mut differences = all.finish();
+    let mut differences = all.finish(scan.options.base.as_deref());
     differences.guard(scan.options.max_delete, &scan.sides);
     differences
 }
 
 impl Found {
-    fn finish(mut self) -> Differences {
+    fn finish(mut self, base: Option<&Base>) -> Differences {
         // A directory goes only with all that is in it.
         let mut kept: HashSet<&[u8]> = HashSet::new();
         for path in &self.kept {
@@ -170,8 +191,13 @@ impl Found {
             _ => false,
         };
         let (notes, items) = (&mut self.notes, &mut self.items);
-        items.retain(|d| {
+        items.retain_mut(|d| {
             let stays = stays(d);
+            if stays && base.is_some() {
+                // Both ways, what stays in it comes back to the other side, and so does the directory.
+                d.action = d.action.reverse();
+                return true;
+            }
             if stays {
                 notes
                     .push(Note { path: d.path(d.action.side()).into(), why: "it holds what is not removed" });
@@ -180,7 +206,12 @@ impl Found {
         });
         self.items.sort_by(|a, b| a.path.split(|b| *b == b'/').cmp(b.path.split(|b| *b == b'/')));
         self.notes.sort_by(|a, b| a.path.cmp(&b.path));
-        Differences { items: self.items, notes: self.notes, failures: self.failures, seen: self.seen }
+        let base = base.map(|old| {
+            // What was not seen is gone on both sides, unless something could not be looked at.
+            let entries = if self.failures.is_empty() { HashMap::new() } else { old.entries.clone() };
+            Base { entries: entries.into_iter().chain(self.agreed).collect() }
+        });
+        Differences { items: self.items, notes: self.notes, failures: self.failures, seen: self.seen, base }
     }
 }
 
@@ -196,6 +227,7 @@ impl Scan {
             right: capabilities.1.mtime_granularity,
             shift: options.shift,
             ignore_hour: options.ignore_hour,
+            days_before: SystemTime::now().checked_sub(RECENT),
         };
         Scan {
             sides: sides.clone(),
@@ -240,6 +272,7 @@ impl Scan {
             left,
             right,
             tree: false,
+            conflict: None,
         });
         Ok((dir, make.into_iter().collect()))
     }
@@ -265,15 +298,59 @@ impl Scan {
         } else {
             exact(left.0, right.0, each)
         }
-        let digested = iter(undecided).map(|d| async move { (self.differ(&d).await, d) });
-        for (differs, difference) in digested.buffer_unordered(LOOKS).collect::<Vec<_>>().await {
-            match differs {
-                Ok(true) => found.items.push(difference),
-                Ok(false) => {}
-                Err(e) => found.failures.push(e),
+        let digested = iter(undecided).map(|u| async move {
+            let (Undecided::Digest(d) | Undecided::Conflict(d)) = &u;
+            let sizes = d.left.as_ref().map(|f| f.size) == d.right.as_ref().map(|f| f.size);
+            let differs = if sizes { self.differ(d).await } else { Ok(true) };
+            (differs, u)
+        });
+        for (differs, undecided) in digested.buffer_unordered(LOOKS).collect::<Vec<_>>().await {
+            match (differs, undecided) {
+                (Ok(true), Undecided::Digest(d)) => found.items.push(d),
+                (Ok(true), Undecided::Conflict(d)) => self.conflict(d, &mut found),
+                (Ok(false), Undecided::Conflict(d)) => {
+                    found.agreed.extend(d.left.zip(d.right).map(|both| (d.path, both)));
+                }
+                (Ok(false), Undecided::Digest(_)) => {}
+                (Err(e), _) => found.failures.push(e),
             }
         }
         found
+    }
+
+    /// Settles a conflict as the options say, or leaves it alone.
+    fn conflict(&self, mut d: Difference, found: &mut Found) {
+        let settled = match self.options.conflict {
+            Conflict::Left => Some((Side::Right, None)),
+            Conflict::Right => Some((Side::Left, None)),
+            how @ (Conflict::Ask | Conflict::Both) => Some((Side::Right, Some(how))),
+            Conflict::Newer => {
+                let modified = |f: &Option<Facts>| f.as_ref().and_then(|f| f.modified);
+                match self.rules.clocks.compare(modified(&d.left), modified(&d.right), false) {
+                    Some(Newer::On(side)) => Some((side.other(), None)),
+                    _ => None,
+                }
+            }
+            Conflict::Skip => None,
+        };
+        self.remember(&d.path, None, found);
+        match settled {
+            Some((side, conflict)) => {
+                d.action = Action::Update(side);
+                d.conflict = conflict;
+                found.items.push(d);
+            }
+            None => found.notes.push(Note { path: d.path, why: CONFLICT }),
+        }
+    }
+
+    /// Notes for the next base what both sides have in common; or what they had, where nothing is new.
+    fn remember(&self, path: &[u8], both: Option<(&Facts, &Facts)>, found: &mut Found) {
+        let Some(base) = &self.options.base else { return };
+        let both = both.filter(|(l, r)| counts(l, r)).map(|(l, r)| (l.clone(), r.clone()));
+        if let Some(both) = both.or_else(|| base.entries.get(path).cloned()) {
+            found.agreed.push((path.into(), both));
+        }
     }
 
     async fn list(&self, side: Side, dir: &Dir) -> Result<Listed> {
@@ -330,7 +407,7 @@ impl Scan {
         Seen { facts: Facts::of(&entry.metadata), name: entry.name, excluded }
     }
 
-    fn pair(&self, dir: &Dir, pair: Pair, found: &mut Found, undecided: &mut Vec<Difference>) {
+    fn pair(&self, dir: &Dir, pair: Pair, found: &mut Found, undecided: &mut Vec<Undecided>) {
         let (left, right, clash) = match pair {
             Pair::Both(left, right) => (Some(left), Some(right), None),
             Pair::One { on: Side::Left, seen, other_has, this_has } => {
@@ -350,8 +427,11 @@ impl Scan {
         let verdict = if excluded {
             Verdict::Same
         } else {
-            let verdict =
-                decide(left.as_ref().map(|s| &s.facts), right.as_ref().map(|s| &s.facts), &self.rules);
+            let (l, r) = (left.as_ref().map(|s| &s.facts), right.as_ref().map(|s| &s.facts));
+            let verdict = match &self.options.base {
+                Some(base) => base::decide(l, r, base.entries.get(&path(Side::Left)), &self.rules),
+                None => decide(l, r, &self.rules),
+            };
             self.without_clash(verdict, clash)
         };
         let difference = |action| {
@@ -363,6 +443,7 @@ impl Scan {
                 left: left.as_ref().map(|s| s.facts.clone()),
                 right: right.as_ref().map(|s| s.facts.clone()),
                 tree: false,
+                conflict: None,
             }
         };
         let held = |side| match side {
@@ -373,8 +454,17 @@ impl Scan {
             left: held(Side::Left).then(|| path(Side::Left)),
             right: held(Side::Right).then(|| path(Side::Right)),
         };
+        if self.options.base.is_some() && verdict != Verdict::Conflict {
+            let both = left.as_ref().zip(right.as_ref()).map(|(l, r)| (&l.facts, &r.facts));
+            let same = matches!(verdict, Verdict::Same | Verdict::Descend) && !excluded;
+            self.remember(&path(Side::Left), both.filter(|_| same), found);
+        }
         match verdict {
             Verdict::Act(action) => {
+                if matches!(action, Action::New(_)) && found.kept.is_empty() {
+                    // Both ways, the directory that holds it may be one that was to be removed.
+                    found.kept.extend(dir.alone());
+                }
                 let mut difference = difference(action);
                 if difference.is_dir() {
                     if self.options.collapse {
@@ -386,7 +476,11 @@ impl Scan {
                 found.items.push(difference);
             }
             Verdict::Descend => found.deeper.push(deeper()),
-            Verdict::Digest(action) => undecided.push(difference(action)),
+            Verdict::Digest(action) => undecided.push(Undecided::Digest(difference(action))),
+            // The side is decided when the contents differ.
+            Verdict::Conflict => {
+                undecided.push(Undecided::Conflict(difference(Action::Update(Side::Right))));
+            }
             Verdict::Same | Verdict::Skip(_) => {
                 if let Verdict::Skip(why) = verdict {
                     let on = if held(Side::Left) { Side::Left } else { Side::Right };

@@ -16,8 +16,8 @@ use crate::cli::render::{Out, complain, error_json, size};
 use crate::cli::sync_args::{Alike, Apply, CaseArg, Comparison, Copying, Diff, Plan, Sync};
 use crate::sync::plan::{self, Header, difference_json};
 use crate::sync::{
-    Action, CaseRule, Check, Difference, Differences, Direction, MaxDelete, Note, Outcome, Runner, Side,
-    Sides, SyncOptions, SyncReport, compare,
+    Action, BaseFile, CaseRule, Check, Difference, Differences, Direction, MaxDelete, Note, Outcome, Runner,
+    Side, Sides, SyncOptions, SyncReport, compare,
 };
 
 pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
@@ -25,15 +25,36 @@ pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
     let mut options = options(cx, &a.alike, &places).await?;
     options.transfer = transfer_options(&a.copying);
     options.make_root = true;
+    options.conflict = a.conflict.into();
+    let state = match &a.state {
+        Some(path) => {
+            let (path, left, right) = (path.clone(), reopened(&places.0), reopened(&places.1));
+            let opened = blocking(move || BaseFile::open(&path, &left, &right)).await?;
+            options.base = Some(Arc::new(opened.1));
+            options.check()?;
+            Some(opened.0)
+        }
+        None => None,
+    };
     if a.dry_run {
         let found = compare(&sides, &options).await?;
         show(cx, &found, false);
         return Ok(());
     }
+    let direction = options.direction;
     let runner = Runner::new(sides, options, cx.places.decider(), Check::Target)?;
-    let report = watched(cx, &runner, runner.run()).await?;
+    let mut report = watched(cx, &runner, direction, runner.run()).await?;
+    if let (Some(state), Some(base)) = (state, report.base.take())
+        && let Err(e) = blocking(move || state.save(&base)).await
+    {
+        report.failures.push(e);
+    }
     tell(cx, &report);
     Ok(())
+}
+
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(call).await.map_err(|_| ErrorKind::Internal)?
 }
 
 pub(super) async fn plan(cx: &mut Context, a: &Plan) -> Result<()> {
@@ -68,9 +89,7 @@ pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
     } else {
         Box::new(std::fs::File::open(&a.plan)?)
     };
-    let (header, found) = tokio::task::spawn_blocking(move || plan::read(BufReader::new(input)))
-        .await
-        .map_err(|_| ErrorKind::Internal)??;
+    let (header, found) = blocking(move || plan::read(BufReader::new(input))).await?;
     let (sides, _) = open(cx, &header.left, &header.right).await?;
     let options = SyncOptions {
         direction: header.direction,
@@ -79,7 +98,7 @@ pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
         ..SyncOptions::default()
     };
     let runner = Runner::new(sides, options, cx.places.decider(), Check::Both)?;
-    let report = watched(cx, &runner, async { Ok(runner.apply(found).await) }).await?;
+    let report = watched(cx, &runner, header.direction, async { Ok(runner.apply(found).await) }).await?;
     tell(cx, &report);
     Ok(())
 }
@@ -200,11 +219,13 @@ fn transfer_options(a: &Copying) -> TransferOptions {
 async fn watched(
     cx: &Context,
     runner: &Arc<Runner>,
+    direction: Direction,
     run: impl Future<Output = Result<SyncReport>>,
 ) -> Result<SyncReport> {
     let wanted = !cx.global.quiet && !cx.global.json;
-    let drawn =
-        [Side::Right, Side::Left].map(|side| Drawn::new(runner.tracker(side), wanted && side == Side::Right));
+    // Both ways, what goes right is drawn.
+    let side = if direction == Direction::To(Side::Left) { Side::Left } else { Side::Right };
+    let drawn = Drawn::new(runner.tracker(side), wanted);
     let _running = transfer::Running::begin();
     tokio::pin!(run);
     let mut stopped = false;
