@@ -146,6 +146,12 @@ fn differences_are_an_exit_code() {
     assert_eq!(lines.last().unwrap()["differences"], 2);
     assert_eq!((lines[1]["event"].as_str(), lines[1]["path"].as_str()), (Some("difference"), Some("gone")));
     assert_eq!(run(d.path(), &["diff", "a", "missing"]).0, 5);
+    std::fs::write(d.path().join("filter"), "changed\n/d/\ngon?\n").unwrap();
+    assert_eq!(
+        run(d.path(), &["diff", "a", "b", "--filter-from", "filter"]),
+        (0, String::new(), String::new())
+    );
+    assert_eq!(run(d.path(), &["diff", "a", "b", "--filter-from", "none"]).0, 5);
 }
 
 #[test]

@@ -77,6 +77,9 @@ pub(super) struct Comparison {
     /// What takes part, as '*.txt; docs/ | *.bak; tmp/' or '>1M<2D' (see docs/masks.md)
     #[arg(long, value_name = "MASK", value_parser = mask, default_value = "", hide_default_value = true)]
     pub(super) mask: FileMask,
+    /// A file in the manner of .gitignore; what it ignores takes no part
+    #[arg(long, value_name = "FILE")]
+    pub(super) filter_from: Option<PathBuf>,
     /// Names that differ only in case
     #[arg(long, value_enum, default_value = "auto", value_name = "RULE")]
     pub(super) case: CaseArg,

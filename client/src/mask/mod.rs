@@ -9,9 +9,10 @@
 //! A mask that includes only directories below a folder does not include that folder: what is not entered
 //! is not searched. An entry whose size or time is not known lies within no bounds.
 //!
-//! Not here: filters of other tools, masks that tell case apart.
+//! [`Filter`] is for those who prefer the lines of a `.gitignore`. Not here: masks that tell case apart.
 
 mod bounds;
+mod filter;
 mod operation;
 mod pattern;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use session_core::metadata::Metadata;
 use session_core::path::{VPath, display_bytes};
 
 pub use bounds::{Bounds, moment};
+pub use filter::Filter;
 pub use operation::OperationMask;
 use pattern::{Element, Pattern, Token, blank, tokens};
 

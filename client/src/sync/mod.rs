@@ -29,7 +29,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::gate::SessionFs;
 use session_core::path::VPath;
 
-use crate::mask::FileMask;
+use crate::mask::{FileMask, Filter};
 
 pub use apply::{Check, Operation, Outcome, Runner, SyncReport};
 pub use base::{Base, BaseFile, Conflict};
@@ -212,6 +212,8 @@ pub struct SyncOptions {
     pub existing_only: bool,
     /// What takes part.
     pub mask: FileMask,
+    /// What of that takes no part, after a filter file.
+    pub filter: Option<Filter>,
     /// Names that differ only in case.
     pub case: CaseRule,
     /// How much may be removed.
@@ -246,6 +248,7 @@ impl Default for SyncOptions {
             mirror: false,
             existing_only: false,
             mask: FileMask::all(),
+            filter: None,
             case: CaseRule::Auto,
             max_delete: MaxDelete::Guarded,
             backup_dir: None,

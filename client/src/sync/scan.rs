@@ -394,16 +394,15 @@ impl Scan {
         Ok((entries, count))
     }
 
+    fn takes(&self, entry: &Subject<'_>) -> bool {
+        let options = &self.options;
+        options.mask.matches(entry) && options.filter.as_ref().is_none_or(|f| f.matches(entry))
+    }
+
     fn seen(&self, root: &Root, dir: &VPath, entry: DirEntry, backup: Option<&[u8]>) -> Seen {
         let excluded = backup.is_some_and(|b| *b == entry.name)
             || entry.name.ends_with(UNFINISHED)
-            || !self.options.mask.is_all()
-                && !self.options.mask.matches(&Subject::inside(
-                    dir,
-                    &entry.name,
-                    &root.path,
-                    &entry.metadata,
-                ));
+            || !self.takes(&Subject::inside(dir, &entry.name, &root.path, &entry.metadata));
         Seen { facts: Facts::of(&entry.metadata), name: entry.name, excluded }
     }
 

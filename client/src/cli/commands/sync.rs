@@ -14,6 +14,7 @@ use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
 use crate::cli::render::{Out, complain, error_json, size};
 use crate::cli::sync_args::{Alike, Apply, CaseArg, Comparison, Copying, Diff, Plan, Sync};
+use crate::mask::Filter;
 use crate::sync::plan::{self, Header, difference_json};
 use crate::sync::{
     Action, BaseFile, CaseRule, Check, Difference, Differences, Direction, MaxDelete, Note, Outcome, Runner,
@@ -112,7 +113,7 @@ pub(super) async fn diff(cx: &mut Context, a: &Diff) -> Result<()> {
         mirror: true,
         max_delete: MaxDelete::Unlimited,
         collapse: true,
-        ..compared(&a.comparison)
+        ..compared(&a.comparison)?
     };
     let found = compare(&sides, &options).await?;
     show(cx, &found, true);
@@ -142,9 +143,19 @@ fn reopened(place: &Place) -> String {
     }
 }
 
-fn compared(c: &Comparison) -> SyncOptions {
-    SyncOptions {
+fn compared(c: &Comparison) -> Result<SyncOptions> {
+    let filter = match &c.filter_from {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::from(e).with_detail(format!("the filter file '{}' cannot be read", path.display()))
+            })?;
+            Some(Filter::parse(&text)?)
+        }
+        None => None,
+    };
+    Ok(SyncOptions {
         mask: c.mask.clone(),
+        filter,
         case: match c.case {
             CaseArg::Auto => CaseRule::Auto,
             CaseArg::Ignore => CaseRule::Ignore,
@@ -153,7 +164,7 @@ fn compared(c: &Comparison) -> SyncOptions {
         shift: c.time_shift,
         ignore_hour: c.ignore_dst,
         ..SyncOptions::default()
-    }
+    })
 }
 
 async fn options(cx: &mut Context, a: &Alike, places: &(Place, Place)) -> Result<SyncOptions> {
@@ -177,7 +188,7 @@ async fn options(cx: &mut Context, a: &Alike, places: &(Place, Place)) -> Result
         existing_only: a.existing,
         max_delete: a.max_delete.unwrap_or_default(),
         backup_dir,
-        ..compared(&a.comparison)
+        ..compared(&a.comparison)?
     };
     options.check()?;
     Ok(options)
