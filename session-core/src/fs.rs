@@ -434,6 +434,13 @@ pub trait File: Send + Sync {
         Err(Error::unsupported(OperationKind::Sync))
     }
 
+    /// Waits until the other side has taken every write that was answered before this call, or gives the
+    /// first error; writes that come meanwhile are not waited for. Where a write is answered when it is
+    /// there, and on a file that is written in order (without `random_write`), there is nothing to wait for.
+    async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// A descriptor for `sendfile`, or `None` where the bytes must pass through this process.
     async fn lend(&self, range: Range<u64>) -> Result<Option<Lent>> {
         let _ = range;

@@ -72,6 +72,7 @@ forwarding! {
     async fn metadata() -> Result<Metadata>;
     async fn set_attributes(attributes: &Attributes) -> Result<()>;
     async fn sync() -> Result<()>;
+    async fn settle() -> Result<()>;
     async fn lend(range: Range<u64>) -> Result<Option<Lent>>;
     async fn commit(options: &CommitOptions) -> Result<Metadata>;
     async fn park() -> Result<()>;

@@ -10,7 +10,7 @@
 //!
 //! Deliberately absent: SSH, a time limit per request (keep-alives are the transport's), reconnecting.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -138,7 +138,7 @@ enum Slot {
     },
     Done(Result<Reply>),
     Waiting(Option<Waker>),
-    Written(Arc<Writes>, usize),
+    Written(Arc<Writes>, usize, u64),
 }
 
 struct Core {
@@ -186,8 +186,8 @@ impl Shared {
                         }
                     }
                     Some(Slot::Written(..)) => {
-                        if let Some(Slot::Written(writes, len)) = core.slots.remove(&id) {
-                            writes.acknowledged(len, ok(reply).err());
+                        if let Some(Slot::Written(writes, len, turn)) = core.slots.remove(&id) {
+                            writes.acknowledged(len, turn, ok(reply).err());
                         }
                     }
                     Some(Slot::Discarded { .. }) => {
@@ -204,8 +204,8 @@ impl Shared {
                     core.slots.retain(|_, slot| {
                         match std::mem::replace(slot, Slot::Done(Err(error.clone()))) {
                             Slot::Waiting(waker) => wakers.extend(waker),
-                            Slot::Written(writes, len) => {
-                                writes.acknowledged(len, Some(error.clone()));
+                            Slot::Written(writes, len, turn) => {
+                                writes.acknowledged(len, turn, Some(error.clone()));
                                 return false;
                             }
                             Slot::Discarded { .. } => return false,
@@ -411,8 +411,8 @@ impl Client {
     pub(super) async fn send_write(&self, request: Request, writes: &Arc<Writes>, len: usize) -> Result<()> {
         let charged = self.room(cost(&request)).await?;
         self.queue(request, charged, |_| {
-            writes.sent();
-            Slot::Written(Arc::clone(writes), len)
+            let turn = writes.sent();
+            Slot::Written(Arc::clone(writes), len, turn)
         })
         .map(|_| ())
     }
@@ -439,7 +439,7 @@ impl Client {
         Arc::new(Writes {
             state: Mutex::new(WriteState::default()),
             window: Semaphore::new(self.0.write_behind),
-            idle: Notify::new(),
+            moved: Notify::new(),
         })
     }
 
@@ -621,8 +621,9 @@ fn ok(reply: Reply) -> Result<()> {
 
 #[derive(Default)]
 struct WriteState {
-    sent: usize,
-    acknowledged: usize,
+    sent: u64,
+    /// Turns of the writes that were sent and not answered.
+    flying: BTreeSet<u64>,
     error: Option<Error>,
 }
 
@@ -630,7 +631,7 @@ struct WriteState {
 pub(super) struct Writes {
     state: Mutex<WriteState>,
     window: Semaphore,
-    idle: Notify,
+    moved: Notify,
 }
 
 impl Writes {
@@ -651,28 +652,31 @@ impl Writes {
         self.window.add_permits(len);
     }
 
-    fn sent(&self) {
-        self.lock().sent += 1;
+    fn sent(&self) -> u64 {
+        let mut state = self.lock();
+        let turn = state.sent;
+        state.sent += 1;
+        state.flying.insert(turn);
+        turn
     }
 
-    fn acknowledged(&self, len: usize, error: Option<Error>) {
+    fn acknowledged(&self, len: usize, turn: u64, error: Option<Error>) {
         let mut state = self.lock();
-        state.acknowledged += 1;
+        let oldest = state.flying.first() == Some(&turn);
+        state.flying.remove(&turn);
         if state.error.is_none() {
             state.error = error;
         }
-        let idle = state.sent == state.acknowledged;
         drop(state);
         self.window.add_permits(len);
-        if idle {
-            self.idle.notify_waiters();
+        if oldest {
+            self.moved.notify_waiters();
         }
     }
 
     /// Whether nothing is unacknowledged.
     pub(super) fn is_idle(&self) -> bool {
-        let state = self.lock();
-        state.sent == state.acknowledged
+        self.lock().flying.is_empty()
     }
 
     /// The first error so far; it stays.
@@ -680,14 +684,16 @@ impl Writes {
         self.lock().error.clone().map_or(Ok(()), Err)
     }
 
-    /// Waits until all that was sent is acknowledged, and gives the first error.
+    /// Waits until all that was sent so far is acknowledged, and gives the first error. What is sent
+    /// meanwhile is not waited for.
     pub(super) async fn settled(&self) -> Result<()> {
+        let until = self.lock().sent;
         loop {
-            let idle = self.idle.notified();
-            if self.is_idle() {
+            let moved = self.moved.notified();
+            if self.lock().flying.first().is_none_or(|oldest| *oldest >= until) {
                 return self.check();
             }
-            idle.await;
+            moved.await;
         }
     }
 }

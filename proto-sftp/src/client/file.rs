@@ -421,6 +421,11 @@ impl File for SftpFile {
         self.client.call(request).await.map(|_| ())
     }
 
+    async fn settle(&self) -> Result<()> {
+        self.live()?;
+        self.writes.settled().await
+    }
+
     async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {
         if !self.options.write {
             return self.metadata().await;

@@ -56,6 +56,11 @@ impl SessionFile {
         self.writes
     }
 
+    /// The operation of its session that opened it.
+    pub fn operation(&self) -> OperationId {
+        self.transfer.opened_by
+    }
+
     fn session(&self) -> &Arc<Session> {
         &self.fs.0.session
     }
@@ -166,6 +171,13 @@ impl File for SessionFile {
 
     async fn sync(&self) -> Result<()> {
         self.on_file(op::Sync { path: self.path() }, |f, _| f.sync(), nothing).await
+    }
+
+    async fn settle(&self) -> Result<()> {
+        // Nothing is done, only waited for: no record, no event.
+        let lease = self.fs.admit().map_err(|e| e.at(OperationKind::Write, Some(&self.path())))?;
+        let settled = or_cut(self.session(), lease.within(self.inner.settle())).await;
+        settled.map_err(|e| e.at(OperationKind::Write, Some(&self.path())))
     }
 
     async fn lend(&self, range: Range<u64>) -> Result<Option<Lent>> {
