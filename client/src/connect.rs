@@ -58,6 +58,7 @@ pub struct Options {
     accept_new: bool,
     timeout: Duration,
     channels: usize,
+    reconnect: Duration,
 }
 
 impl Options {
@@ -93,6 +94,7 @@ impl Options {
             accept_new: false,
             timeout: Duration::from_secs(20),
             channels: CHANNELS,
+            reconnect: Duration::ZERO,
         };
         let pinned: Vec<String> = url.fingerprint.clone().into_iter().collect();
         options = match scheme {
@@ -148,6 +150,13 @@ impl Options {
         self
     }
 
+    /// For how long a lost connection is tried to be had again, which begins anew whenever bytes have moved;
+    /// zero (the default): not at all. What is safe to repeat then is (see [`crate::reconnect`]).
+    pub fn reconnect(mut self, budget: Duration) -> Self {
+        self.reconnect = budget;
+        self
+    }
+
     /// Channels (SFTP) or connections (FTP) for one transfer; 0 leaves it to the line.
     pub fn channels(mut self, channels: usize) -> Self {
         if channels > 0 {
@@ -163,7 +172,7 @@ enum Line {
     Ftp(Arc<proto_ftp::client::FtpRemote>),
     Local,
     #[cfg(feature = "sftp")]
-    Ssh(proto_sftp::ssh::connect::SshConnection),
+    Ssh(Arc<sftp::Dialer>),
 }
 
 /// An open place.
@@ -197,7 +206,7 @@ impl Connected {
             Line::Ftp(remote) => remote.close().await,
             Line::Local => {}
             #[cfg(feature = "sftp")]
-            Line::Ssh(connection) => connection.close().await,
+            Line::Ssh(dialer) => dialer.close().await,
         }
         self.session.close(Ending::new("done", Actor::Client)).await;
     }

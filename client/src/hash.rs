@@ -35,6 +35,11 @@ pub async fn digest(fs: &SessionFs, path: &VPath, algorithm: Algorithm) -> Resul
             Err(e) => return Err(e),
         }
     }
+    Ok((read(fs, path, algorithm).await?, Proof::Read))
+}
+
+/// The digest of a whole file that is read for it. Errors: those of reading it.
+pub async fn read(fs: &SessionFs, path: &VPath, algorithm: Algorithm) -> Result<Bytes> {
     let file = fs.open_file(path, &OpenOptions::read()).await?;
     let mut hasher = Some(Hasher::new(algorithm));
     let mut offset = 0;
@@ -54,5 +59,5 @@ pub async fn digest(fs: &SessionFs, path: &VPath, algorithm: Algorithm) -> Resul
         .ok();
     }
     let hasher = hasher.ok_or(ErrorKind::Internal)?;
-    Ok((hasher.finish(), Proof::Read))
+    Ok(hasher.finish())
 }

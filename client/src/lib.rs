@@ -3,13 +3,16 @@
 //! What is opened is a guarded filesystem ([`connect::Connected`]); there is no local side: a transfer has a
 //! source and a target. The CLI `ferry` is [`cli`]; it uses nothing that a program could not use.
 //!
-//! Not here yet: WinSCP's whole `Session`, synchronisation, masks, scripts, reconnecting.
+//! Not here yet: WinSCP's whole `Session`, synchronisation, masks, scripts.
 
 pub mod batch;
 pub mod cli;
 pub mod connect;
 pub mod hash;
+pub mod jobs;
+pub mod journal;
 pub mod mask;
 pub mod pooled;
+pub mod reconnect;
 pub mod sync;
 pub mod url;

@@ -5,7 +5,8 @@
 //! every handle is open before any is closed, and the first one, which made the file, closes last. Other
 //! calls go to the channels in turn.
 //!
-//! Not here: reconnecting, and channels that come and go.
+//! Not here: channels that come and go. A lost connection takes all channels with it, and is replaced by
+//! [`crate::reconnect`] as a whole.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -121,6 +122,11 @@ impl File for Striped {
     async fn sync(&self) -> Result<()> {
         try_join_all(self.opened().map(|f| f.sync())).await?;
         self.main.sync().await
+    }
+
+    async fn settle(&self) -> Result<()> {
+        try_join_all(self.opened().map(|f| f.settle())).await?;
+        self.main.settle().await
     }
 
     async fn lend(&self, range: std::ops::Range<u64>) -> Result<Option<Lent>> {

@@ -15,6 +15,7 @@ fn ferry(dir: &Path, args: &[&str]) -> Output {
         .args(args)
         .current_dir(dir)
         .env_remove("FERRY_PASSWORD")
+        .env("XDG_STATE_HOME", dir.join(".state"))
         .output()
         .unwrap()
 }

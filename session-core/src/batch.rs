@@ -3,79 +3,20 @@
 //! Only the types; the engine is `client::batch`. Everything that an engine can ask goes through one
 //! [`Decider`], and each question says what unattended use gets: no answer never means yes.
 
+mod options;
+mod receipt;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
+pub use self::options::{Candidate, NameCase, Overwrite, Resume, Select, Selection, TransferOptions};
+pub use self::receipt::{Digest, Guarantee, Proof, Receipt, SCHEMA as RECEIPT_SCHEMA, Verify};
 use crate::auth::Secret;
 use crate::error::{Error, Result};
 use crate::path::VPath;
 use crate::trust::{Certificate, HostKey, Known, TrustDecision};
-
-/// What a file that exists at the target means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Overwrite {
-    /// Ask the decider; unattended: as `Never`.
-    Ask,
-    /// Replace it.
-    #[default]
-    Always,
-    /// Replace it if the source is newer.
-    Newer,
-    /// Leave it; the item is skipped.
-    Never,
-}
-
-/// Whether an interrupted file is continued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Resume {
-    /// Continue what a temporary file of ours holds, if source size and time still agree.
-    #[default]
-    Auto,
-    /// Start anew.
-    Off,
-}
-
-/// How a batch works.
-#[derive(Clone, Debug)]
-pub struct TransferOptions {
-    /// Existing targets.
-    pub overwrite: Overwrite,
-    /// Interrupted files.
-    pub resume: Resume,
-    /// Set the source's modification time on the target.
-    pub preserve_times: bool,
-    /// Set the source's permission bits on the target.
-    pub preserve_modes: bool,
-    /// Write to a temporary name and rename when complete, where the target does not stage by itself.
-    pub temporary_names: bool,
-    /// Files of at least this many bytes: smaller ones are written under their own name, since a rename
-    /// would cost more than it protects. WinSCP's threshold is the same, 100 KiB.
-    pub temporary_from: u64,
-    /// Go into directories.
-    pub recursive: bool,
-    /// How many files at once.
-    pub parallel: usize,
-    /// Stop at the first failure.
-    pub fail_fast: bool,
-}
-
-impl Default for TransferOptions {
-    fn default() -> Self {
-        TransferOptions {
-            overwrite: Overwrite::default(),
-            resume: Resume::default(),
-            preserve_times: true,
-            preserve_modes: true,
-            temporary_names: true,
-            temporary_from: 100 << 10,
-            recursive: false,
-            parallel: 8,
-            fail_fast: false,
-        }
-    }
-}
 
 /// What was to be moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,14 +42,32 @@ pub enum ItemOutcome {
     Failed(usize),
 }
 
+/// Items by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Files that were moved.
+    pub done: u64,
+    /// Items that were left alone.
+    pub skipped: u64,
+    /// Bytes that crossed.
+    pub bytes: u64,
+    /// Files whose content was compared by digest.
+    pub verified: u64,
+}
+
 /// The result of a batch: every item, and every failure exactly once. A failure that belongs to no item
 /// (a listing) stands in the list alone.
 #[derive(Clone, Debug, Default)]
 pub struct TransferReport {
-    /// Every item with its outcome, in the order they were finished.
+    /// Every item with its outcome, in the order they were finished; only those that failed or were left
+    /// alone where the options do not ask for details.
     pub items: Vec<(TransferItem, ItemOutcome)>,
+    /// A receipt for each file that was moved, where the options ask for details.
+    pub receipts: Vec<Receipt>,
     /// Every failure.
     pub failures: Vec<Error>,
+    /// How many of what; complete in any case.
+    pub counts: Counts,
     /// From begin to end.
     pub elapsed: Duration,
 }
@@ -126,17 +85,17 @@ impl TransferReport {
 
     /// How many files were moved.
     pub fn done(&self) -> usize {
-        self.items.iter().filter(|(i, o)| !i.directory && matches!(o, ItemOutcome::Done(_))).count()
+        usize::try_from(self.counts.done).unwrap_or(usize::MAX)
     }
 
     /// How many items were left alone.
     pub fn skipped(&self) -> usize {
-        self.items.iter().filter(|(_, o)| matches!(o, ItemOutcome::Skipped(_))).count()
+        usize::try_from(self.counts.skipped).unwrap_or(usize::MAX)
     }
 
     /// Bytes that crossed.
     pub fn bytes(&self) -> u64 {
-        self.items.iter().map(|(_, o)| if let ItemOutcome::Done(n) = o { *n } else { 0 }).sum()
+        self.counts.bytes
     }
 }
 
@@ -238,6 +197,38 @@ pub trait Decider: Send + Sync {
 pub struct Unattended;
 
 impl Decider for Unattended {}
+
+/// Hears of each item of a batch as it goes: the events of a session, a file of receipts. Called from
+/// wherever the work is done; must not wait.
+pub trait Observer: Send + Sync {
+    /// Work on a file begins.
+    fn began(&self, item: &TransferItem) {
+        let _ = item;
+    }
+
+    /// An item has its outcome.
+    fn ended(&self, item: &TransferItem, ended: Ended<'_>) {
+        let _ = (item, ended);
+    }
+
+    /// A failure that belongs to no item (a listing).
+    fn failed(&self, error: &Error) {
+        let _ = error;
+    }
+}
+
+/// How an item ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Ended<'a> {
+    /// A file is in place.
+    Moved(&'a Receipt),
+    /// A directory was made.
+    Made,
+    /// It was left alone, and why.
+    Skipped(&'static str),
+    /// It failed; the same error stands in the report.
+    Failed(&'a Error),
+}
 
 /// How far a batch is.
 #[derive(Clone, Debug, Default, PartialEq)]

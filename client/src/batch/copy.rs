@@ -1,50 +1,32 @@
-//! One file from a source to a target.
+//! One file from a source to a target: which way it goes, and what is set and checked at its end.
 //!
-//! Chunks are read and written side by side within a window that grows while the answers take long, so
-//! the transfer is bound by the line and not by its delay; memory is bounded by the largest window. A
-//! file of some size goes to a temporary name first and is renamed when it is complete; what is left
-//! there by an interruption is continued a little before its end, after blocks of it were compared with the
-//! source.
+//! A file of some size goes to a temporary name first ([`super::part`]) and is checked there, so that what
+//! fails a check never stands under the final name. A small one, one whose target is a link or whose
+//! directory takes no new names is written in place. A copy that failed may be run again with what it
+//! kept: it goes on where the target is known to have everything.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use session_core::batch::{Overwrite, Resume, TransferOptions};
+use bytes::{Bytes, BytesMut};
+use session_core::batch::{Digest, Guarantee, Overwrite, Proof, Resume, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{CommitOptions, File, Filesystem, Follow, OpenOptions, Replace};
+use session_core::event::OperationId;
+use session_core::fs::{Algorithm, CommitOptions, File, Filesystem, Follow, OpenOptions};
 use session_core::gate::{SessionFile, SessionFs};
 use session_core::metadata::{Attributes, Metadata};
 use session_core::path::VPath;
 
+use super::limit::Limiter;
+use super::part::{Continued, Kept, can_continue, interrupted, is_lost, publish, temporary};
+use super::pump::{Account, Digesting, Pump, changed, read_exactly};
 use super::tracker::Item;
+use super::verify::{Checked, Verifier, is_local, right_size};
+use crate::journal::Entry;
 
-/// Bytes of one chunk: one request of OpenSSH's largest size, seven of the smallest that everybody takes.
-const CHUNK: usize = 224 << 10;
-
-/// Chunks in flight: at the beginning and at most.
-const WINDOW: (usize, usize) = (8, 256);
-
-/// How far before its end an interrupted file is continued: chunks arrive in any order, so everything
-/// that may have been in flight is sent again.
-const STEP_BACK: u64 = (WINDOW.1 * CHUNK) as u64;
-
-/// Before it is continued, this many blocks of it are compared with the source: the first, the last, and
-/// others evenly between.
-const SAMPLES: u64 = 16;
-
-/// Bytes of one such block.
-const SAMPLE: u64 = 64 << 10;
-
-/// The temporary name of a target, beside it (the suffix is WinSCP's).
-pub(super) fn temporary(target: &VPath) -> Result<VPath> {
-    let parent = target.parent().unwrap_or_else(VPath::root);
-    let mut name = target.name().to_vec();
-    name.truncate(240);
-    name.extend_from_slice(b".filepart");
-    parent.join(name)
-}
+/// Read at once when a digest needs what was moved before.
+const STEP: u64 = 1 << 20;
 
 /// What is known of the target before it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +35,8 @@ pub(super) enum Existing {
     Hidden,
     /// It is not there.
     Missing,
-    /// It is there, and may be replaced.
-    There,
+    /// It is there, may be written, and has this size.
+    There(u64),
     /// Nobody looked.
     Unknown,
 }
@@ -68,244 +50,354 @@ pub(super) struct Copy<'a> {
     pub(super) to: &'a VPath,
     pub(super) existing: Existing,
     pub(super) options: &'a TransferOptions,
+    pub(super) verifier: &'a Verifier,
+    pub(super) limiter: &'a Limiter,
     pub(super) item: &'a Item,
+    pub(super) entry: Option<&'a Entry>,
+}
+
+/// What came of it.
+pub(super) struct Copied {
+    pub(super) digest: Option<Digest>,
+    pub(super) proof: Proof,
+    pub(super) guarantee: Guarantee,
+    pub(super) operation: OperationId,
+}
+
+/// Keeps account of what the target has: in mind, for the next attempt, and now and then in the journal.
+struct Reached<'a> {
+    known: AtomicU64,
+    entry: Option<&'a Entry>,
+    noted: Mutex<(u64, Instant)>,
+}
+
+/// The journal is told after so many bytes, or after that time.
+const NOTED: (u64, Duration) = (8 << 20, Duration::from_millis(500));
+
+impl Reached<'_> {
+    fn is_due(&self, offset: u64) -> bool {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = offset >= noted.0 + NOTED.0 || noted.1.elapsed() >= NOTED.1;
+        if due {
+            *noted = (offset, Instant::now());
+        }
+        due
+    }
+}
+
+impl Account for Reached<'_> {
+    async fn reached(&self, offset: u64) {
+        self.known.store(offset, Ordering::Relaxed);
+        if let Some(entry) = self.entry
+            && self.is_due(offset)
+        {
+            entry.reached(offset).await;
+        }
+    }
 }
 
 impl Copy<'_> {
-    /// Copies, and gives the bytes that crossed. Dropped in the middle, it leaves at most a temporary
-    /// file. Errors: those of either side; `Corrupt` where sizes do not agree in the end.
-    pub(super) async fn run(&self) -> Result<u64> {
-        let size = self.metadata.size;
-        let hidden = self.existing == Existing::Hidden;
-        let can_rename = self.target.capabilities().rename && !hidden;
-        if self.options.temporary_names && can_rename && size >= self.options.temporary_from {
-            return self.through_temporary(size).await;
+    /// Copies. Dropped in the middle, it leaves at most a temporary file, or, where a file is written in
+    /// place, a part of it. Errors: those of either side; `Corrupt` where sizes or digests do not agree in
+    /// the end; `Unsupported` where what was asked for cannot be done or proved.
+    pub(super) async fn run(&self, kept: &mut Kept) -> Result<Copied> {
+        match (self.options.overwrite, self.existing) {
+            (Overwrite::Append, _) => return self.append().await,
+            (Overwrite::Continue, Existing::There(size))
+                if (1..self.metadata.size).contains(&size) && can_continue(&self.target.capabilities()) =>
+            {
+                return self.grow(size).await;
+            }
+            _ => {}
         }
-        let source = self.source.open_file(self.from, &self.read_options()).await?;
-        // What cannot be looked at cannot be asked about: only a new file is written, unless any may be.
-        let exclusive = hidden && self.options.overwrite != Overwrite::Always;
-        let create = OpenOptions { exclusive, ..OpenOptions::create() };
-        let target = self.target.open_file(self.to, &self.create_options(create)).await?;
-        self.pump(&*source, &*target, 0).await?;
-        self.commit(&*target).await?;
-        Ok(size)
+        match self.part() {
+            Some(part) => self.through(&part, kept).await,
+            None => self.in_place().await,
+        }
     }
 
-    async fn through_temporary(&self, size: u64) -> Result<u64> {
-        let part = temporary(self.to)?;
-        let source = self.source.open_file(self.from, &self.read_options()).await?;
+    fn part(&self) -> Option<VPath> {
+        let capabilities = self.target.capabilities();
+        let wanted = self.options.temporary_names
+            && capabilities.rename
+            && self.existing != Existing::Hidden
+            && self.metadata.size >= self.options.temporary_from;
+        if wanted { temporary(self.to, capabilities.max_name) } else { None }
+    }
+
+    async fn open_source(&self) -> Result<Arc<SessionFile>> {
+        let options = OpenOptions { size_hint: Some(self.metadata.size), ..OpenOptions::read() };
+        self.source.open_file(self.from, &options).await
+    }
+
+    fn streams(&self) -> Option<Algorithm> {
+        self.verifier.streams(self.source, self.target)
+    }
+
+    /// Under its own name from the start.
+    async fn in_place(&self) -> Result<Copied> {
+        let source = self.open_source().await?;
+        // What cannot be looked at cannot be asked about: only a new file is written, unless any may be.
+        let exclusive = self.existing == Existing::Hidden && self.options.overwrite != Overwrite::Always;
+        let create = OpenOptions { exclusive, ..OpenOptions::create() };
+        let target = self.target.open_file(self.to, &self.create_options(create, None)).await?;
+        let digest = self.streams().map(|a| (a, Digesting::new(a, self.metadata.size)));
+        let digest = self.pump(&*source, &*target, 0, 0, digest, None).await?;
+        self.commit(&*target, self.metadata.size, None).await?;
+        self.set_leniently(self.to).await?;
+        let (proof, digest) = self.check(self.to, digest).await?;
+        Ok(Copied { digest, proof, guarantee: Guarantee::InPlace, operation: target.operation() })
+    }
+
+    /// What an existing target lacks, at its end.
+    async fn grow(&self, begin: u64) -> Result<Copied> {
+        let source = self.open_source().await?;
+        let options = OpenOptions { write: true, ..OpenOptions::default() };
+        let target = self.target.open_file(self.to, &options).await?;
+        self.item.at(begin);
+        let digest = self.beginning(&*source, begin).await?;
+        let digest = self.pump(&*source, &*target, begin, 0, digest, None).await?;
+        self.commit(&*target, self.metadata.size, None).await?;
+        self.set_leniently(self.to).await?;
+        let (proof, digest) = self.check(self.to, digest).await?;
+        Ok(Copied { digest, proof, guarantee: Guarantee::InPlace, operation: target.operation() })
+    }
+
+    /// The whole source behind what the target holds.
+    async fn append(&self) -> Result<Copied> {
+        let before = match self.existing {
+            Existing::There(size) => size,
+            _ => 0,
+        };
+        let source = self.open_source().await?;
+        // At known offsets where that can be: appended chunks would land in the order of their arrival.
+        let anywhere = self.target.capabilities().random_write;
+        let mut options =
+            OpenOptions { write: true, create: true, append: !anywhere, ..OpenOptions::default() };
+        options.attributes.mode = self.mode().map(|m| m | 0o200);
+        let target = self.target.open_file(self.to, &options).await?;
+        let shift = if anywhere { before } else { 0 };
+        let digest = self.streams().map(|a| (a, Digesting::new(a, self.metadata.size)));
+        let digest = self.pump(&*source, &*target, 0, shift, digest, None).await?;
+        self.commit(&*target, before + self.metadata.size, None).await?;
+        self.set_leniently(self.to).await?;
+        if self.options.verify == session_core::batch::Verify::Strict {
+            return Err(Error::new(ErrorKind::Unsupported)
+                .with_detail("what was added to a file cannot be proved on its own")
+                .with_hint("ask for less than --verify=strict when appending"));
+        }
+        let digest = digest;
+        Ok(Copied {
+            digest,
+            proof: Proof::Size,
+            guarantee: Guarantee::InPlace,
+            operation: target.operation(),
+        })
+    }
+
+    /// To a temporary name first.
+    async fn through(&self, part: &VPath, kept: &mut Kept) -> Result<Copied> {
+        let size = self.metadata.size;
+        let (link, source) = tokio::join!(self.target.stat(self.to, Follow::No), self.open_source());
+        let source = source?;
+        let old = match link {
+            Err(e) if is_lost(&e) => return Err(e),
+            link => link.ok(),
+        };
+        if old.as_ref().is_some_and(Metadata::is_symlink) {
+            // A rename would replace the link and not what it points to.
+            drop(source);
+            return self.in_place().await;
+        }
         let mut begin = 0;
         let mut target = None;
         if self.options.resume == Resume::Auto
-            && let Some((file, have)) = self.interrupted(&part, &*source, size).await?
+            && let Some(Continued { file, begin: at }) =
+                interrupted(self.target, part, &*source, size, kept).await?
         {
             target = Some(file);
-            begin = have;
+            begin = at;
         }
+        let old = old.filter(Metadata::is_file);
         let target = match target {
             Some(target) => target,
-            None => self.target.open_file(&part, &self.create_options(OpenOptions::create())).await?,
+            None => {
+                *kept = Kept { known: None, ..*kept };
+                let create = self.create_options(OpenOptions::create(), old.as_ref());
+                match self.target.open_file(part, &create).await {
+                    Ok(target) => target,
+                    // A directory that takes no new names may still let files in it be written.
+                    Err(e) if old.is_some() && refuses_names(e.kind()) => {
+                        drop(source);
+                        return self.in_place().await;
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
         };
-        self.item.moved(begin);
-        self.pump(&*source, &*target, begin).await?;
-        self.commit(&*target).await?;
-        let replaces = self.target.capabilities().rename_replaces;
-        if replaces || self.existing == Existing::Missing {
-            let replace = if replaces { Replace::Yes } else { Replace::No };
-            self.target.rename(&part, self.to, replace).await?;
-        } else {
-            self.replace_by_hand(&part).await?;
+        if let Some(entry) = self.entry {
+            entry.begun(begin).await;
         }
-        Ok(size - begin)
+        self.item.at(begin);
+        let digest = self.beginning(&*source, begin).await?;
+        let digest = self.pump(&*source, &*target, begin, 0, digest, Some(kept)).await?;
+        self.commit(&*target, size, old.as_ref()).await?;
+        let checked = self.check(part, digest).await;
+        let (proof, digest) = match checked {
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                // Nobody shall continue it.
+                let _ = self.target.remove_file(part).await;
+                *kept = Kept::default();
+                return Err(e);
+            }
+            checked => checked?,
+        };
+        let missing = self.existing == Existing::Missing;
+        let guarantee = publish(self.target, part, self.to, missing, kept).await?;
+        self.set_leniently(self.to).await?;
+        if self.verifier.looks() {
+            Verifier::size(self.target, self.to, size).await?;
+        }
+        Ok(Copied { digest, proof, guarantee, operation: target.operation() })
     }
 
-    /// For a target that cannot replace in one step: the old file steps aside, so that at no moment
-    /// there is neither the old nor the new content.
-    async fn replace_by_hand(&self, part: &VPath) -> Result<()> {
-        match self.target.rename(part, self.to, Replace::No).await {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-            other => return other,
-        }
-        let mut name = self.to.name().to_vec();
-        name.truncate(240);
-        name.extend_from_slice(b".replaced");
-        let aside = self.to.parent().unwrap_or_else(VPath::root).join(name)?;
-        self.target.rename(self.to, &aside, Replace::No).await?;
-        if let Err(e) = self.target.rename(part, self.to, Replace::No).await {
-            // Put the old one back; the first error is the one to tell.
-            let _ = self.target.rename(&aside, self.to, Replace::No).await;
-            return Err(e);
-        }
-        self.target.remove_file(&aside).await
-    }
-
-    fn read_options(&self) -> OpenOptions {
-        OpenOptions { size_hint: Some(self.metadata.size), ..OpenOptions::read() }
-    }
-
-    fn create_options(&self, mut options: OpenOptions) -> OpenOptions {
-        options.size_hint = Some(self.metadata.size);
-        let hidden = self.existing == Existing::Hidden;
-        if self.options.preserve_modes && self.target.capabilities().set_mode && !hidden {
-            // The owner's write bit stays on while the file is being written.
-            options.attributes.mode = self.metadata.mode.map(|m| (m & 0o777) | 0o200);
-        }
-        options
-    }
-
-    /// What an earlier run left, if it is a beginning of this source.
-    async fn interrupted(
-        &self,
-        part: &VPath,
-        source: &dyn File,
-        size: u64,
-    ) -> Result<Option<(Arc<SessionFile>, u64)>> {
-        if !self.target.capabilities().random_write || size <= STEP_BACK {
+    /// A digest that has seen everything before `begin`, where one is of use and does not cost moving it
+    /// once more.
+    async fn beginning(&self, source: &dyn File, begin: u64) -> Result<Option<(Algorithm, Digesting)>> {
+        let Some(algorithm) = self.streams() else { return Ok(None) };
+        if begin > 0 && !is_local(self.source) {
             return Ok(None);
         }
-        let good = match self.target.stat(part, Follow::No).await {
-            Ok(m) if m.is_file() && m.size <= size && m.size > STEP_BACK => m.size - STEP_BACK,
-            _ => return Ok(None),
-        };
-        let Ok(target) = self.target.open_file(part, &OpenOptions::update()).await else { return Ok(None) };
-        if same_samples(source, &*target, good).await? {
-            return Ok(Some((target, good)));
+        let mut digest = Digesting::new(algorithm, self.metadata.size);
+        let mut at = 0;
+        while at < begin {
+            let end = (at + STEP).min(begin);
+            digest.feed(read_exactly(source, at, end).await?.freeze()).await;
+            at = end;
         }
-        target.park().await?;
-        Ok(None)
+        Ok(Some((algorithm, digest)))
     }
 
-    /// Moves everything from `begin` on.
-    async fn pump(&self, source: &dyn File, target: &dyn File, begin: u64) -> Result<()> {
+    async fn pump(
+        &self,
+        source: &dyn File,
+        target: &dyn File,
+        begin: u64,
+        shift: u64,
+        mut digest: Option<(Algorithm, Digesting)>,
+        kept: Option<&mut Kept>,
+    ) -> Result<Option<Digest>> {
         let size = self.metadata.size;
-        let mut window = WINDOW.0;
-        let mut next = begin;
-        let mut in_flight = FuturesUnordered::new();
-        let mut round = Round::begin(window);
-        loop {
-            while next < size && in_flight.len() < window {
-                let len = CHUNK.min(usize::try_from(size - next).unwrap_or(CHUNK));
-                in_flight.push(self.chunk(source, target, next, len));
-                next += len as u64;
-            }
-            let Some(done) = in_flight.next().await else { break };
-            window = round.ended(done?, window);
+        let account = Reached {
+            known: begin.into(),
+            entry: self.entry.filter(|_| kept.is_some()),
+            noted: Mutex::new((begin, Instant::now())),
+        };
+        let pump = Pump {
+            source,
+            target,
+            size,
+            shift,
+            item: self.item,
+            limiter: self.limiter,
+            settles: self.target.capabilities().random_write,
+            account: &account,
+        };
+        let moved = pump.run(begin, digest.as_mut().map(|(_, d)| d)).await;
+        if let Some(kept) = kept {
+            kept.known = Some(account.known.into_inner());
         }
-        if begin == size || size == 0 {
-            // Nothing was read: a source that grew or shrank must still be noticed.
-            let extra = source.read_into(size, 1, BytesMut::with_capacity(1)).await?;
+        moved?;
+        if begin == size || size == 0 || (is_local(self.source) && size >= self.options.temporary_from) {
+            // A source that grew must be noticed where that costs little, and where nothing else was read.
+            let extra: BytesMut = source.read_into(size, 1, BytesMut::with_capacity(1)).await?;
             if !extra.is_empty() {
                 return Err(changed());
             }
         }
-        Ok(())
-    }
-
-    async fn chunk(&self, source: &dyn File, target: &dyn File, offset: u64, len: usize) -> Result<Duration> {
-        let begin = Instant::now();
-        let mut buf = BytesMut::with_capacity(len);
-        while buf.len() < len {
-            let had = buf.len();
-            buf = source.read_into(offset + had as u64, len - had, buf).await?;
-            if buf.len() == had {
-                return Err(changed());
+        match digest {
+            Some((algorithm, digest)) => {
+                let value: Bytes = digest.finish().await?;
+                Ok(Some(Digest { algorithm, value }))
             }
+            None => Ok(None),
         }
-        target.write_at(offset, buf.freeze()).await?;
-        self.item.moved(len as u64);
-        Ok(begin.elapsed())
     }
 
-    async fn commit(&self, target: &dyn File) -> Result<()> {
+    async fn check(&self, at: &VPath, digest: Option<Digest>) -> Result<(Proof, Option<Digest>)> {
+        let file = Checked {
+            source: self.source,
+            from: self.from,
+            target: self.target,
+            at,
+            size: self.metadata.size,
+        };
+        self.verifier.check(&file, digest).await
+    }
+
+    /// The permission bits that the target shall have.
+    fn mode(&self) -> Option<u32> {
+        if !self.target.capabilities().set_mode || self.existing == Existing::Hidden {
+            return None;
+        }
+        self.options
+            .permissions
+            .or_else(|| self.metadata.mode.filter(|_| self.options.preserve_modes).map(|m| m & 0o777))
+    }
+
+    fn create_options(&self, mut options: OpenOptions, old: Option<&Metadata>) -> OpenOptions {
+        options.size_hint = Some(self.metadata.size);
+        let kept = old.and_then(|m| m.mode).filter(|_| self.target.capabilities().set_mode);
+        // The owner's write bit stays on while the file is being written.
+        options.attributes.mode = self.mode().or(kept).map(|m| (m & 0o777) | 0o200);
+        options
+    }
+
+    /// What is set on the file at its end. A file that replaces `old` under a temporary name keeps its
+    /// permission bits where nothing else is said.
+    fn attributes(&self, old: Option<&Metadata>) -> Attributes {
         let capabilities = self.target.capabilities();
         let mut attributes = Attributes::none();
         // Who may not look at files may not change what they have; the upload does not fail for that.
-        let dates = self.existing != Existing::Hidden;
-        if self.options.preserve_times && capabilities.set_times && dates {
+        if self.existing == Existing::Hidden {
+            return attributes;
+        }
+        if self.options.preserve_times && capabilities.set_times {
             attributes.modified = self.metadata.modified;
             attributes.accessed = self.metadata.accessed.or(self.metadata.modified);
         }
-        if self.options.preserve_modes && capabilities.set_mode && dates {
-            attributes.mode = self.metadata.mode.map(|m| m & 0o777).filter(|m| m & 0o200 == 0);
+        if capabilities.set_mode {
+            attributes.mode = match (self.options.permissions, self.mode()) {
+                (Some(permissions), _) => Some(permissions & 0o7777),
+                (None, Some(mode)) => Some(mode).filter(|m| m & 0o200 == 0),
+                (None, None) => old.and_then(|m| m.mode),
+            };
         }
-        let options = CommitOptions { expected_size: Some(self.metadata.size), attributes };
+        attributes
+    }
+
+    async fn commit(&self, target: &dyn File, size: u64, old: Option<&Metadata>) -> Result<()> {
+        let lenient = self.options.ignore_attribute_errors;
+        let attributes = if lenient { Attributes::none() } else { self.attributes(old) };
+        let options = CommitOptions { expected_size: Some(size), attributes };
         let published = target.commit(&options).await?;
-        if published.size != self.metadata.size {
-            return Err(Error::new(ErrorKind::Corrupt).with_detail(format!(
-                "the target holds {} bytes, the source {}",
-                published.size, self.metadata.size
-            )));
-        }
-        Ok(())
+        right_size(published.size, size)
     }
-}
 
-fn changed() -> Error {
-    Error::new(ErrorKind::Corrupt)
-        .with_detail("the source changed while it was read")
-        .with_hint("run the command again when nothing writes to it")
-}
-
-/// Whether the first `end` bytes look the same on both sides. Errors are the source's; a target that
-/// cannot be read is another file.
-async fn same_samples(source: &dyn File, target: &dyn File, end: u64) -> Result<bool> {
-    let step = end.saturating_sub(SAMPLE) / (SAMPLES - 1);
-    let mut samples: FuturesUnordered<_> = (0..SAMPLES)
-        .map(|n| async move {
-            let (from, to) = (n * step, (n * step + SAMPLE).min(end));
-            let ours = read_exactly(source, from, to).await?;
-            Ok::<_, Error>(read_exactly(target, from, to).await.is_ok_and(|theirs| theirs == ours))
-        })
-        .collect();
-    while let Some(same) = samples.next().await {
-        if !same? {
-            return Ok(false);
+    /// Times and permission bits where their failure is none.
+    async fn set_leniently(&self, at: &VPath) -> Result<()> {
+        let attributes = self.attributes(None);
+        if !self.options.ignore_attribute_errors || attributes.is_empty() {
+            return Ok(());
+        }
+        match self.target.set_attributes(at, &attributes, Follow::Yes).await {
+            Err(e) if is_lost(&e) => Err(e),
+            _ => Ok(()),
         }
     }
-    Ok(true)
 }
 
-async fn read_exactly(file: &dyn File, begin: u64, end: u64) -> Result<BytesMut> {
-    let len = usize::try_from(end - begin).unwrap_or(usize::MAX);
-    let mut buf = BytesMut::with_capacity(len);
-    while buf.len() < len {
-        let had = buf.len();
-        buf = file.read_into(begin + had as u64, len - had, buf).await?;
-        if buf.len() == had {
-            return Err(changed());
-        }
-    }
-    Ok(buf)
-}
-
-/// Decides whether the window grows: it does while a chunk takes long although the window is full, which
-/// means that the line is long and not that it is slow.
-struct Round {
-    began: Instant,
-    left: usize,
-    chunks: usize,
-    waited: Duration,
-    best: f64,
-}
-
-impl Round {
-    fn begin(window: usize) -> Self {
-        Round { began: Instant::now(), left: window, chunks: window, waited: Duration::ZERO, best: 0.0 }
-    }
-
-    fn ended(&mut self, took: Duration, window: usize) -> usize {
-        self.waited += took;
-        self.left = self.left.saturating_sub(1);
-        if self.left > 0 {
-            return window;
-        }
-        #[allow(clippy::cast_precision_loss, reason = "a rate")]
-        let rate = self.chunks as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
-        let mean = self.waited / u32::try_from(self.chunks).unwrap_or(u32::MAX).max(1);
-        // Doubling helped last time, or was not tried yet.
-        let grows = mean > Duration::from_millis(4) && rate > self.best * 1.15 && window < WINDOW.1;
-        let next = if grows { (window * 2).min(WINDOW.1) } else { window };
-        *self = Round { best: self.best.max(rate), ..Round::begin(next) };
-        next
-    }
+/// Whether an error may mean that a directory takes no new name, or not this one.
+fn refuses_names(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::InvalidPath)
 }

@@ -1,12 +1,19 @@
 //! The batch engine: plan (walk the source), run (bounded concurrency), report.
 //!
 //! There is no local side: a transfer has a source and a target, both guarded filesystems. Every file
-//! ends whole or not at all where the target allows it; success means at least that the sizes agree.
+//! ends whole or not at all where the target allows it; success means at least that the sizes agree, and a
+//! receipt says what else was seen. A file that was interrupted is continued: in the same run after the
+//! connection was lost, in a later one by its temporary file and the job's journal.
 
 mod copy;
+mod limit;
+mod part;
+mod pump;
 mod run;
 mod single;
 mod tracker;
+mod verify;
 
-pub use run::{Batch, Job};
+pub use limit::Limiter;
+pub use run::{Batch, Job, Known};
 pub use tracker::Tracker;

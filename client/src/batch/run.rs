@@ -1,23 +1,33 @@
 //! Walks sources and copies what it finds, with bounds on files and bytes in flight.
+//!
+//! A file whose connection was lost is continued while there is patience for it (`TransferOptions::reconnect`),
+//! provided that the source is still what it was. What a journal says is done is looked at and left alone.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use session_core::batch::{
-    Answer, Decider, ItemOutcome, Overwrite, Query, TransferItem, TransferOptions, TransferReport,
+    Answer, Candidate, Decider, Ended, ItemOutcome, Observer, Overwrite, Query, Receipt, TransferItem,
+    TransferOptions, TransferReport,
 };
-use session_core::error::{Error, ErrorKind, Result};
+use session_core::error::{Error, ErrorKind, Result, Retry};
 use session_core::fs::{Filesystem, Follow, ListOptions};
 use session_core::gate::SessionFs;
 use session_core::metadata::{Attributes, FileType, Metadata};
+use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::copy::{Copy, Existing};
-use super::tracker::Tracker;
+use super::copy::{Copied, Copy, Existing};
+use super::limit::Limiter;
+use super::part::{Kept, is_lost};
+use super::tracker::{Item, Tracker};
+use super::verify::{Verifier, is_local};
+use crate::journal::{Entry, Journal, Key};
+use crate::reconnect::{Patience, SystemTimer, Timer};
 
 /// Small files in flight for each of `TransferOptions::parallel`: they wait for answers, not for bytes.
 pub(super) const SMALL_PER_SLOT: usize = 8;
@@ -34,15 +44,41 @@ pub struct Job {
     pub to: VPath,
 }
 
+/// One entry whose metadata is known, and where it goes.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// An entry of the source.
+    pub from: VPath,
+    /// Its path at the target.
+    pub to: VPath,
+    /// What a listing said of it.
+    pub metadata: Metadata,
+}
+
+/// Something to work on.
+struct Found {
+    from: VPath,
+    to: VPath,
+    /// The source that was named.
+    root: VPath,
+    /// `None` for one that was named and not looked at.
+    metadata: Option<Metadata>,
+}
+
 /// A batch between two filesystems. Dropping its future stops it; finished files stay.
 pub struct Batch {
-    pub(super) source: SessionFs,
-    pub(super) target: SessionFs,
-    pub(super) options: TransferOptions,
-    pub(super) decider: Arc<dyn Decider>,
+    source: SessionFs,
+    target: SessionFs,
+    options: TransferOptions,
+    decider: Arc<dyn Decider>,
     pub(super) tracker: Arc<Tracker>,
     pub(super) slots: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
+    verifier: Verifier,
+    limiter: OnceLock<Arc<Limiter>>,
+    observer: OnceLock<Arc<dyn Observer>>,
+    journal: OnceLock<Arc<Journal>>,
+    timer: OnceLock<Arc<dyn Timer>>,
     state: Mutex<State>,
 }
 
@@ -55,7 +91,6 @@ struct State {
     overwrite_all: Option<bool>,
     /// Whether the target's directories may be looked at, each asked once.
     hidden: HashMap<VPath, Arc<OnceCell<bool>>>,
-    aborted: bool,
 }
 
 impl Batch {
@@ -70,13 +105,48 @@ impl Batch {
         Arc::new(Batch {
             source,
             target,
-            options,
             decider,
             tracker: Tracker::new(),
             slots: Arc::new(Semaphore::new(slots)),
             stop: CancellationToken::new(),
+            verifier: Verifier::new(options.verify, options.digest),
+            limiter: OnceLock::new(),
+            observer: OnceLock::new(),
+            journal: OnceLock::new(),
+            timer: OnceLock::new(),
             state: Mutex::default(),
+            options,
         })
+    }
+
+    /// Shares a speed limit with other batches, instead of one of its own. Before it runs; the first one
+    /// stands.
+    pub fn share_limiter(&self, limiter: Arc<Limiter>) {
+        let _ = self.limiter.set(limiter);
+    }
+
+    /// Its speed limit, which may be changed while it runs.
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        self.limiter.get_or_init(|| Arc::new(Limiter::new(self.options.limit)))
+    }
+
+    /// Tells `observer` of each item. Before it runs; the first one stands.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        let _ = self.observer.set(observer);
+    }
+
+    /// Keeps account of what is done, and leaves alone what was. Before it runs; the first one stands.
+    pub fn keep_journal(&self, journal: Arc<Journal>) {
+        let _ = self.journal.set(journal);
+    }
+
+    /// Another clock than this machine's. Before it runs; the first one stands.
+    pub fn set_timer(&self, timer: Arc<dyn Timer>) {
+        let _ = self.timer.set(timer);
+    }
+
+    fn timer(&self) -> &Arc<dyn Timer> {
+        self.timer.get_or_init(|| Arc::new(SystemTimer))
     }
 
     /// Its progress.
@@ -95,32 +165,30 @@ impl Batch {
 
     /// Runs all jobs and reports. Never an error of its own: what failed stands in the report.
     pub async fn run(self: &Arc<Self>, jobs: Vec<Job>) -> TransferReport {
+        let named = |job: Job| Found { root: job.from.clone(), from: job.from, to: job.to, metadata: None };
+        self.work(jobs.into_iter().map(named)).await
+    }
+
+    /// The same for entries that were listed already; none of them is looked at again. A directory is made
+    /// and, unless the batch is recursive, not entered.
+    pub async fn run_known(self: &Arc<Self>, entries: impl IntoIterator<Item = Known>) -> TransferReport {
+        let known =
+            |k: Known| Found { root: k.from.clone(), from: k.from, to: k.to, metadata: Some(k.metadata) };
+        self.work(entries.into_iter().map(known)).await
+    }
+
+    async fn work(self: &Arc<Self>, jobs: impl Iterator<Item = Found>) -> TransferReport {
         let began = Instant::now();
         let mut tasks = JoinSet::new();
         for job in jobs {
-            match self.source.stat(&job.from, Follow::Yes).await {
-                Ok(m) if m.is_dir() && !self.options.recursive => self.fail(
-                    None,
-                    Error::new(ErrorKind::IsADirectory)
-                        .with_hint("give -r to copy directories")
-                        .at(session_core::operation::OperationKind::Open, Some(&job.from)),
-                ),
-                Ok(m) => self.dispatch(&mut tasks, job.from, job.to, m).await,
-                Err(e) => self.fail(None, e),
+            self.dispatch(&mut tasks, job).await;
+            // What is over makes room; what it found is done before the next job.
+            while let Some(found) = tasks.try_join_next() {
+                self.found(&mut tasks, found).await;
             }
         }
         while let Some(found) = tasks.join_next().await {
-            match found {
-                Ok(entries) => {
-                    for (from, to, metadata) in entries {
-                        self.dispatch(&mut tasks, from, to, metadata).await;
-                    }
-                }
-                Err(e) if e.is_panic() => {
-                    self.fail(None, Error::new(ErrorKind::Internal).with_detail("a transfer task failed"));
-                }
-                Err(_) => {}
-            }
+            self.found(&mut tasks, found).await;
         }
         self.tracker.scanned();
         self.finish_directories().await;
@@ -133,25 +201,37 @@ impl Batch {
         report
     }
 
+    async fn found(
+        self: &Arc<Self>,
+        tasks: &mut JoinSet<Vec<Found>>,
+        found: std::result::Result<Vec<Found>, tokio::task::JoinError>,
+    ) {
+        match found {
+            Ok(entries) => {
+                for entry in entries {
+                    self.dispatch(tasks, entry).await;
+                }
+            }
+            Err(e) if e.is_panic() => {
+                self.fail(None, Error::new(ErrorKind::Internal).with_detail("a transfer task failed"));
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Starts the work on one entry: a task that copies a file, or one that lists a directory and gives
     /// back what it found.
-    async fn dispatch(
-        self: &Arc<Self>,
-        tasks: &mut JoinSet<Vec<(VPath, VPath, Metadata)>>,
-        from: VPath,
-        to: VPath,
-        metadata: Metadata,
-    ) {
+    async fn dispatch(self: &Arc<Self>, tasks: &mut JoinSet<Vec<Found>>, found: Found) {
         if self.stop.is_cancelled() {
             return;
         }
         let me = Arc::clone(self);
-        let weight = match metadata.file_type {
-            FileType::File if metadata.size >= LARGE => SMALL_PER_SLOT,
+        let weight = match &found.metadata {
+            Some(m) if m.is_file() && m.size >= LARGE => SMALL_PER_SLOT,
             _ => 1,
         };
-        if metadata.is_file() {
-            self.tracker.found(metadata.size);
+        if let Some(m) = found.metadata.as_ref().filter(|m| m.is_file()) {
+            self.tracker.found(m.size);
         }
         // The bound on tasks: nothing more is dispatched before there is room.
         let permits = u32::try_from(weight).unwrap_or(1);
@@ -162,14 +242,16 @@ impl Batch {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => Vec::new(),
-                found = me.entry(from, to, metadata) => found,
+                found = me.entry(found) => found,
             }
         });
     }
 
-    async fn entry(&self, from: VPath, to: VPath, metadata: Metadata) -> Vec<(VPath, VPath, Metadata)> {
+    async fn entry(&self, found: Found) -> Vec<Found> {
+        let Found { from, to, root, metadata } = found;
+        let Some(metadata) = metadata else { return self.named(from, to).await };
         match metadata.file_type {
-            FileType::Directory => match self.directory(&from, &to, &metadata).await {
+            FileType::Directory => match self.directory(&from, &to, &root, &metadata).await {
                 Ok(found) => return found,
                 Err(e) => self.fail(None, e),
             },
@@ -187,23 +269,50 @@ impl Batch {
         Vec::new()
     }
 
+    /// A source as it was named: a link is what it leads to.
+    async fn named(&self, from: VPath, to: VPath) -> Vec<Found> {
+        match self.source.stat(&from, Follow::Yes).await {
+            Ok(m) if m.is_dir() && !self.options.recursive => self.fail(
+                None,
+                Error::new(ErrorKind::IsADirectory)
+                    .with_hint("give -r to copy directories")
+                    .at(OperationKind::Open, Some(&from)),
+            ),
+            Ok(m) if !self.takes(&from, &from, &m) => {}
+            Ok(m) => return vec![Found { root: from.clone(), from, to, metadata: Some(m) }],
+            Err(e) => self.fail(None, e),
+        }
+        Vec::new()
+    }
+
+    fn takes(&self, path: &VPath, root: &VPath, metadata: &Metadata) -> bool {
+        let candidate = Candidate { path, root, metadata };
+        self.options.selection.as_ref().is_none_or(|s| s.0.takes(&candidate))
+    }
+
     async fn directory(
         &self,
         from: &VPath,
         to: &VPath,
+        root: &VPath,
         metadata: &Metadata,
-    ) -> Result<Vec<(VPath, VPath, Metadata)>> {
+    ) -> Result<Vec<Found>> {
         let mut attributes = Attributes::none();
-        let keeps_mode = self.options.preserve_modes && self.target.capabilities().set_mode;
-        if keeps_mode && !self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await {
+        let sets_modes = self.target.capabilities().set_mode;
+        if sets_modes && !self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await? {
             // The owner must be able to fill it.
-            attributes.mode = metadata.mode.map(|m| (m & 0o777) | 0o700);
+            attributes.mode = self.directory_mode(metadata).map(|m| (m & 0o777) | 0o700);
         }
         match self.target.create_dir(to, &attributes).await {
             Ok(()) => {
                 let mut done = item(from, to, 0);
                 done.directory = true;
-                self.state().report.items.push((done, ItemOutcome::Done(0)));
+                if let Some(observer) = self.observer.get() {
+                    observer.ended(&done, Ended::Made);
+                }
+                if self.options.details {
+                    self.state().report.items.push((done, ItemOutcome::Done(0)));
+                }
             }
             Err(e) => match self.target.stat(to, Follow::Yes).await {
                 Ok(m) if m.is_dir() => {}
@@ -211,71 +320,236 @@ impl Batch {
             },
         }
         self.state().directories.insert(to.clone(), metadata.clone());
+        if !self.options.recursive {
+            return Ok(Vec::new());
+        }
         let mut found = Vec::new();
         let mut pages = self.source.list(from, &ListOptions::default()).await?;
         while let Some(page) = pages.next_page().await? {
             for entry in page {
-                found.push((from.join(&entry.name)?, to.join(&entry.name)?, entry.metadata));
+                if self.options.exclude_hidden && entry.name.first() == Some(&b'.') {
+                    continue;
+                }
+                let path = from.join(&entry.name)?;
+                if !self.takes(&path, root, &entry.metadata) {
+                    continue;
+                }
+                let name = self.options.name_case.apply(&entry.name);
+                found.push(Found {
+                    from: path,
+                    to: to.join(name)?,
+                    root: root.clone(),
+                    metadata: Some(entry.metadata),
+                });
             }
         }
         Ok(found)
     }
 
+    /// The permission bits that a directory shall have.
+    fn directory_mode(&self, metadata: &Metadata) -> Option<u32> {
+        let readable_is_enterable = |mode: u32| mode | ((mode & 0o444) >> 2);
+        match self.options.permissions {
+            Some(mode) if self.options.add_x_to_directories => Some(readable_is_enterable(mode)),
+            Some(mode) => Some(mode),
+            None => metadata.mode.filter(|_| self.options.preserve_modes),
+        }
+    }
+
     async fn file(&self, from: VPath, to: VPath, metadata: Metadata) {
         let record = item(&from, &to, metadata.size);
+        if let Some(entry) = self.entry_of(&from, &to, &metadata)
+            && self.was_done(&entry, &to, &metadata).await
+        {
+            self.tracker.was_there(metadata.size);
+            entry.done().await;
+            return self.skip(record, "it was moved before the job was interrupted");
+        }
+        let existing = match self.may_write(&to, &metadata).await {
+            Ok(Some(existing)) => existing,
+            Ok(None) => {
+                self.tracker.was_there(metadata.size);
+                return self.skip(record, "it exists");
+            }
+            Err(e) => return self.fail(Some(record), e),
+        };
+        match self.transfer(&from, &to, &metadata, existing).await {
+            Ok(receipt) => self.moved(record, receipt),
+            Err(e) => self.note(Some(record), e),
+        }
+    }
+
+    /// The journal's account of a file.
+    fn entry_of(&self, from: &VPath, to: &VPath, metadata: &Metadata) -> Option<Entry> {
+        let key = || Key::of(from, to, metadata.size, metadata.modified);
+        self.journal.get().map(|journal| journal.entry(key(), metadata.size))
+    }
+
+    /// Moves one file, with all the patience there is, and tells the observer of it.
+    pub(super) async fn transfer(
+        &self,
+        from: &VPath,
+        to: &VPath,
+        metadata: &Metadata,
+        existing: Existing,
+    ) -> Result<Receipt> {
+        let record = item(from, to, metadata.size);
+        let entry = self.entry_of(from, to, metadata);
+        if let Some(observer) = self.observer.get() {
+            observer.began(&record);
+        }
+        let tracked = self.tracker.begin(to.display(), metadata.size);
+        let began = self.target.session().now();
+        let copy = Copy {
+            source: &self.source,
+            from,
+            metadata,
+            target: &self.target,
+            to,
+            existing,
+            options: &self.options,
+            verifier: &self.verifier,
+            limiter: self.limiter(),
+            item: &tracked,
+            entry: entry.as_ref(),
+        };
+        let known = entry.as_ref().and_then(|e| e.known(is_local(&self.target)));
+        let mut kept = Kept { known, ..Kept::default() };
         let mut attempts = 0;
-        loop {
+        let (copied, breaks) = loop {
             attempts += 1;
-            let existing = match self.may_write(&to, &metadata).await {
-                Ok(Some(existing)) => existing,
-                Ok(None) => return self.skip(record, "the target exists"),
-                Err(e) => return self.fail(Some(record), e),
-            };
-            let tracked = self.tracker.begin(to.display(), metadata.size);
-            let copy = Copy {
-                source: &self.source,
-                from: &from,
-                metadata: &metadata,
-                target: &self.target,
-                to: &to,
-                existing,
-                options: &self.options,
-                item: &tracked,
-            };
-            let error = match copy.run().await {
-                Ok(bytes) => {
-                    self.state().report.items.push((record, ItemOutcome::Done(bytes)));
-                    return;
-                }
+            let error = match self.patiently(&copy, &mut kept, &tracked).await {
+                Ok(done) => break done,
                 Err(e) => e,
             };
             match self.decider.decide(Query::Retry { error: error.clone(), attempts }).await {
                 Answer::Yes if attempts < 10 => {}
                 answer => {
-                    self.fail(Some(record), error);
                     if answer == Answer::Abort {
-                        self.abort();
+                        self.stop.cancel();
                     }
-                    return;
+                    if let Some(observer) = self.observer.get() {
+                        observer.ended(&record, Ended::Failed(&error));
+                    }
+                    return Err(error);
                 }
+            }
+        };
+        if let Some(entry) = &entry {
+            entry.done().await;
+        }
+        let (source, target) = (self.source.session(), self.target.session());
+        let receipt = Receipt {
+            source: from.clone(),
+            source_site: Arc::clone(source.site()),
+            target: to.clone(),
+            target_site: Arc::clone(target.site()),
+            size: metadata.size,
+            sent: tracked.sent(),
+            digest: copied.digest,
+            proof: copied.proof,
+            guarantee: copied.guarantee,
+            breaks,
+            session: target.id().clone(),
+            operation: copied.operation,
+            began,
+            ended: target.now(),
+        };
+        if let Some(observer) = self.observer.get() {
+            observer.ended(&record, Ended::Moved(&receipt));
+        }
+        Ok(receipt)
+    }
+
+    /// One copy, continued when the connection was lost and there is one again. Gives it with how often
+    /// that was.
+    async fn patiently(&self, copy: &Copy<'_>, kept: &mut Kept, tracked: &Item) -> Result<(Copied, u32)> {
+        let mut patience = Patience::new(self.options.reconnect);
+        let mut breaks = 0;
+        loop {
+            tracked.at(0);
+            let e = match copy.run(kept).await {
+                Ok(copied) => return Ok((copied, breaks)),
+                Err(e) if may_go_on(&e) => e,
+                Err(e) => return Err(e),
+            };
+            if copy.existing == Existing::Hidden || self.options.overwrite == Overwrite::Append {
+                // What arrived of it cannot be seen: doing it again could do it twice.
+                return Err(e);
+            }
+            let timer = self.timer();
+            let Some(pause) = patience.lost(timer.now(), tracked.furthest(), timer.chance()) else {
+                return Err(e);
+            };
+            breaks += 1;
+            timer.sleep(pause).await;
+            match self.source.stat(copy.from, Follow::Yes).await {
+                Ok(m) if (m.size, m.modified) == (copy.metadata.size, copy.metadata.modified) => {}
+                Ok(_) => {
+                    return Err(Error::new(ErrorKind::Corrupt)
+                        .with_detail("the source changed while the connection was lost")
+                        .with_source(e));
+                }
+                Err(e) if may_go_on(&e) => {}
+                Err(e) => return Err(e),
             }
         }
     }
 
+    /// Whether an interrupted run of this job moved the file, and it is still there.
+    async fn was_done(&self, entry: &Entry, to: &VPath, metadata: &Metadata) -> bool {
+        let (done, begun) = (entry.was_done(), entry.was_begun());
+        if !done && !begun {
+            return false;
+        }
+        let Ok(there) = self.target.stat(to, Follow::Yes).await else {
+            // Who may not look has only the journal.
+            return done && self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await.unwrap_or(false);
+        };
+        let capabilities = self.target.capabilities();
+        let timed =
+            self.options.preserve_times && capabilities.set_times && !self.options.ignore_attribute_errors;
+        let same_time = match (there.modified, metadata.modified) {
+            (Some(theirs), Some(ours)) => {
+                let apart = theirs.duration_since(ours).or_else(|_| ours.duration_since(theirs));
+                apart.is_ok_and(|apart| apart <= capabilities.mtime_granularity)
+            }
+            _ => false,
+        };
+        // What was done is told by the journal; what was only begun, by its time.
+        there.is_file()
+            && there.size == metadata.size
+            && if done { !timed || same_time } else { timed && same_time }
+    }
+
+    fn moved(&self, record: TransferItem, receipt: Receipt) {
+        let mut state = self.state();
+        let report = &mut state.report;
+        report.counts.done += 1;
+        report.counts.bytes += receipt.sent;
+        report.counts.verified += u64::from(receipt.proof.is_digest());
+        if self.options.details {
+            report.items.push((record, ItemOutcome::Done(receipt.sent)));
+            report.receipts.push(receipt);
+        }
+    }
+
     /// Whether the account may put files into `dir` at most, and see none of them.
-    async fn is_hidden(&self, dir: VPath) -> bool {
+    /// Errors: a lost connection.
+    async fn is_hidden(&self, dir: VPath) -> Result<bool> {
         let asked = Arc::clone(self.state().hidden.entry(dir.clone()).or_default());
-        *asked
-            .get_or_init(|| async {
-                let seen = self.target.stat(&dir, Follow::Yes).await;
-                seen.is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
-            })
-            .await
+        let look = || async {
+            match self.target.stat(&dir, Follow::Yes).await {
+                Err(e) if is_lost(&e) => Err(e),
+                seen => Ok(seen.is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)),
+            }
+        };
+        asked.get_or_try_init(look).await.copied()
     }
 
     /// Whether the target may be written: `None` for no; else what is known of it.
     async fn may_write(&self, to: &VPath, metadata: &Metadata) -> Result<Option<Existing>> {
-        if self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await {
+        if self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await? {
             return Ok(Some(Existing::Hidden));
         }
         if self.options.overwrite == Overwrite::Always {
@@ -287,7 +561,7 @@ impl Batch {
             Err(e) => return Err(e),
         };
         let yes = match self.options.overwrite {
-            Overwrite::Always => true,
+            Overwrite::Always | Overwrite::Continue | Overwrite::Append => true,
             Overwrite::Never => false,
             Overwrite::Newer => match (metadata.modified, existing.modified) {
                 (Some(ours), Some(theirs)) => {
@@ -296,49 +570,60 @@ impl Batch {
                 }
                 _ => true,
             },
-            Overwrite::Ask => {
-                let standing = self.state().overwrite_all;
-                match standing {
-                    Some(all) => all,
-                    None => {
-                        let query = Query::Overwrite {
-                            target: to.clone(),
-                            source: (metadata.size, metadata.modified),
-                            existing: (existing.size, existing.modified),
-                        };
-                        match self.decider.decide(query).await {
-                            Answer::Yes => true,
-                            Answer::YesToAll => {
-                                self.state().overwrite_all = Some(true);
-                                true
-                            }
-                            Answer::NoToAll => {
-                                self.state().overwrite_all = Some(false);
-                                false
-                            }
-                            Answer::Abort => {
-                                self.abort();
-                                false
-                            }
-                            _ => false,
-                        }
-                    }
-                }
-            }
+            Overwrite::Ask => self.ask(to, metadata, &existing).await,
         };
-        Ok(yes.then_some(Existing::There))
+        Ok(yes.then_some(Existing::There(existing.size)))
     }
 
-    fn abort(&self) {
-        self.state().aborted = true;
-        self.stop.cancel();
+    async fn ask(&self, to: &VPath, metadata: &Metadata, existing: &Metadata) -> bool {
+        let standing = self.state().overwrite_all;
+        if let Some(all) = standing {
+            return all;
+        }
+        let query = Query::Overwrite {
+            target: to.clone(),
+            source: (metadata.size, metadata.modified),
+            existing: (existing.size, existing.modified),
+        };
+        match self.decider.decide(query).await {
+            Answer::Yes => true,
+            Answer::YesToAll => {
+                self.state().overwrite_all = Some(true);
+                true
+            }
+            Answer::NoToAll => {
+                self.state().overwrite_all = Some(false);
+                false
+            }
+            Answer::Abort => {
+                self.stop.cancel();
+                false
+            }
+            _ => false,
+        }
     }
 
     fn skip(&self, item: TransferItem, why: &'static str) {
-        self.state().report.items.push((item, ItemOutcome::Skipped(why)));
+        if let Some(observer) = self.observer.get() {
+            observer.ended(&item, Ended::Skipped(why));
+        }
+        let mut state = self.state();
+        state.report.counts.skipped += 1;
+        state.report.items.push((item, ItemOutcome::Skipped(why)));
     }
 
     fn fail(&self, item: Option<TransferItem>, error: Error) {
+        if let Some(observer) = self.observer.get() {
+            match &item {
+                Some(item) => observer.ended(item, Ended::Failed(&error)),
+                None => observer.failed(&error),
+            }
+        }
+        self.note(item, error);
+    }
+
+    /// Puts a failure into the report.
+    fn note(&self, item: Option<TransferItem>, error: Error) {
         let mut state = self.state();
         let number = state.report.failures.len();
         state.report.failures.push(error);
@@ -357,14 +642,17 @@ impl Batch {
         }
         let directories = std::mem::take(&mut self.state().directories);
         let capabilities = self.target.capabilities();
+        let times = self.options.preserve_times && self.options.directory_times && capabilities.set_times;
         for (path, metadata) in directories.into_iter().rev() {
             let mut attributes = Attributes::none();
-            if self.options.preserve_times && capabilities.set_times {
+            if times {
                 attributes.modified = metadata.modified;
                 attributes.accessed = metadata.accessed.or(metadata.modified);
             }
-            if self.options.preserve_modes && capabilities.set_mode {
-                attributes.mode = metadata.mode.map(|m| m & 0o777).filter(|m| m & 0o700 != 0o700);
+            if capabilities.set_mode {
+                let exact = self.options.permissions.is_some();
+                let wanted = self.directory_mode(&metadata).map(|m| m & 0o777);
+                attributes.mode = wanted.filter(|m| exact || m & 0o700 != 0o700);
             }
             if attributes.is_empty() {
                 continue;
@@ -373,11 +661,20 @@ impl Batch {
                 // A server that sets none for directories (FTP) has no failure to tell of.
                 Err(e) if e.kind() == ErrorKind::Unsupported => {}
                 Ok(()) => {}
-                Err(e) if e.kind() == ErrorKind::PermissionDenied && self.is_hidden(path).await => {}
+                Err(_) if self.options.ignore_attribute_errors => {}
+                Err(e)
+                    if e.kind() == ErrorKind::PermissionDenied
+                        && self.is_hidden(path).await.unwrap_or(false) => {}
                 Err(e) => self.fail(None, e),
             }
         }
     }
+}
+
+/// Whether the connection broke and another one is there, or will be.
+fn may_go_on(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut)
+        && matches!(e.retry(), Retry::Later(Some(_)))
 }
 
 fn item(from: &VPath, to: &VPath, size: u64) -> TransferItem {

@@ -1,14 +1,13 @@
 //! Single files that somebody else has decided on: synchronisation knows both sides already.
 //!
-//! The file goes the way of every other one (temporary name, resume, times, sizes that agree, retries as
-//! the decider says), within the same bounds; it does not stand in the report of [`Batch::run`].
+//! The file goes the way of every other one (temporary name, resume, verification, times, retries as the
+//! decider says), within the same bounds; an observer hears of it, the report of [`Batch::run`] does not.
 
-use session_core::batch::{Answer, Query};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::metadata::Metadata;
 use session_core::path::VPath;
 
-use super::copy::{Copy, Existing};
+use super::copy::Existing;
 use super::run::{Batch, LARGE, SMALL_PER_SLOT};
 
 impl Batch {
@@ -23,8 +22,8 @@ impl Batch {
     /// Copies one file that was announced and gives the bytes that crossed. `replaces`: there is one at the
     /// target. Waits for its turn.
     ///
-    /// Errors: those of either side; `Corrupt` where sizes do not agree in the end; `Canceled`. Dropped in the
-    /// middle, it leaves at most a temporary file.
+    /// Errors: those of either side; `Corrupt` where sizes or digests do not agree in the end; `Canceled`.
+    /// Dropped in the middle, it leaves at most a temporary file.
     pub async fn copy_one(
         &self,
         from: &VPath,
@@ -35,41 +34,11 @@ impl Batch {
         let permits = if metadata.size >= LARGE { SMALL_PER_SLOT } else { 1 };
         let permits = u32::try_from(permits).unwrap_or(1);
         let _permit = self.slots.acquire_many(permits).await.map_err(|_| Error::new(ErrorKind::Canceled))?;
+        let existing = if replaces { Existing::Unknown } else { Existing::Missing };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(ErrorKind::Canceled.into()),
-            copied = self.try_one(from, to, metadata, replaces) => copied,
-        }
-    }
-
-    async fn try_one(&self, from: &VPath, to: &VPath, metadata: &Metadata, replaces: bool) -> Result<u64> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let tracked = self.tracker.begin(to.display(), metadata.size);
-            let copy = Copy {
-                source: &self.source,
-                from,
-                metadata,
-                target: &self.target,
-                to,
-                existing: if replaces { Existing::There } else { Existing::Missing },
-                options: &self.options,
-                item: &tracked,
-            };
-            let error = match copy.run().await {
-                Ok(bytes) => return Ok(bytes),
-                Err(e) => e,
-            };
-            match self.decider.decide(Query::Retry { error: error.clone(), attempts }).await {
-                Answer::Yes if attempts < 10 => {}
-                answer => {
-                    if answer == Answer::Abort {
-                        self.cancel();
-                    }
-                    return Err(error);
-                }
-            }
+            moved = self.transfer(from, to, metadata, existing) => moved.map(|receipt| receipt.sent),
         }
     }
 }

@@ -28,6 +28,8 @@ struct Window {
 pub(super) struct Item {
     name: Arc<str>,
     done: AtomicU64,
+    sent: AtomicU64,
+    furthest: AtomicU64,
     total: u64,
     tracker: Arc<Tracker>,
 }
@@ -56,13 +58,25 @@ impl Tracker {
         self.bytes_total.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// A file of this size is in place already.
+    pub(super) fn was_there(&self, bytes: u64) {
+        self.files_done.fetch_add(1, Ordering::Relaxed);
+        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn scanned(&self) {
         self.scanning.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn begin(self: &Arc<Self>, name: String, total: u64) -> Arc<Item> {
-        let item =
-            Arc::new(Item { name: name.into(), done: AtomicU64::new(0), total, tracker: Arc::clone(self) });
+        let item = Arc::new(Item {
+            name: name.into(),
+            done: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            furthest: AtomicU64::new(0),
+            total,
+            tracker: Arc::clone(self),
+        });
         let mut current = lock(&self.current);
         current.retain(|w| w.strong_count() > 0);
         current.push(Arc::downgrade(&item));
@@ -103,8 +117,27 @@ impl Tracker {
 }
 
 impl Item {
+    /// Work begins, or begins again, at this offset.
+    pub(super) fn at(&self, offset: u64) {
+        let before = self.done.swap(offset, Ordering::Relaxed);
+        // Modulo 2^64, so that a step back is a step like any other.
+        self.tracker.bytes_done.fetch_add(offset.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Bytes that crossed so far, those that crossed twice counted twice.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// How far it ever came: what is sent again is no progress.
+    pub(super) fn furthest(&self) -> u64 {
+        self.furthest.load(Ordering::Relaxed)
+    }
+
     pub(super) fn moved(&self, bytes: u64) {
-        self.done.fetch_add(bytes, Ordering::Relaxed);
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.furthest.fetch_max(done, Ordering::Relaxed);
         self.tracker.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     }
 }

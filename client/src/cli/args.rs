@@ -49,6 +49,9 @@ pub(super) struct Global {
     /// The password (better: the environment variable, or the question)
     #[arg(long, global = true, env = "FERRY_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
     pub(super) password: Option<String>,
+    /// Try for this many seconds to get a lost connection back; begins anew whenever bytes have moved
+    #[arg(long, global = true, default_value_t = 120, value_name = "SECONDS")]
+    pub(super) reconnect: u64,
     /// Give up connecting after this many seconds
     #[arg(long, global = true, default_value_t = 20, value_name = "SECONDS")]
     pub(super) connect_timeout: u64,
@@ -71,6 +74,10 @@ pub(super) enum Command {
     Put(Transfer),
     /// Copy between any two places
     Cp(Transfer),
+    /// Go on with a transfer that was interrupted
+    Resume(Resume),
+    /// List transfers: running, interrupted, and for a week the finished ones
+    Jobs(Jobs),
     /// Make directories
     Mkdir(Mkdir),
     /// Rename or move within one place
@@ -175,6 +182,38 @@ pub(super) enum OverwriteArg {
     Newer,
     /// Leave
     Never,
+    /// Send what a smaller one lacks, under its own name; replace others
+    Resume,
+    /// Add to its end
+    Append,
+}
+
+/// How hard to look at what was moved.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum VerifyArg {
+    /// Compare digests where a side computes its own, else sizes
+    Auto,
+    /// Compare digests in any case, reading back if need be; a file that cannot be proved has failed
+    Strict,
+    /// Compare sizes
+    Size,
+    /// Believe the answer to the end of the upload, which tells the size
+    None,
+}
+
+/// What becomes of names.
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum NameCaseArg {
+    /// Nothing
+    Keep,
+    /// Upper case
+    Upper,
+    /// Lower case
+    Lower,
+    /// The first letter in upper case
+    FirstUpper,
+    /// Lower case for short names that are all upper case
+    LowerShort,
 }
 
 /// `get`, `put`, `cp`.
@@ -201,6 +240,39 @@ pub(super) struct Transfer {
     /// Write under the final name from the start
     #[arg(long)]
     pub(super) no_temporary: bool,
+    /// Files of at least this size get a temporary name while they are written, and can be continued later
+    #[arg(long, default_value = "100K", value_name = "SIZE", value_parser = bytes)]
+    pub(super) temporary_from: u64,
+    /// Do not keep modification times of directories
+    #[arg(long)]
+    pub(super) no_directory_times: bool,
+    /// Set these permission bits, octal, instead of the source's
+    #[arg(long, value_parser = octal, value_name = "MODE")]
+    pub(super) permissions: Option<u32>,
+    /// A target that sets no times or permission bits is no failure
+    #[arg(long)]
+    pub(super) ignore_attribute_errors: bool,
+    /// Leave names that begin with a dot
+    #[arg(long)]
+    pub(super) exclude_hidden: bool,
+    /// What becomes of names
+    #[arg(long, value_enum, default_value = "keep", value_name = "CASE")]
+    pub(super) name_case: NameCaseArg,
+    /// Move at most this much a second: 500K, 2M (powers of 1024)
+    #[arg(long, default_value = "0", value_name = "RATE", value_parser = bytes)]
+    pub(super) limit: u64,
+    /// How hard to look at what was moved
+    #[arg(long, value_enum, default_value = "size", value_name = "HOW")]
+    pub(super) verify: VerifyArg,
+    /// Compute this digest of each file, for its receipt
+    #[arg(long, value_parser = algorithm, value_name = "ALGORITHM")]
+    pub(super) digest: Option<session_core::fs::Algorithm>,
+    /// Add a receipt for each file that is in place to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub(super) receipts: Option<PathBuf>,
+    /// Keep no journal: a transfer that is killed cannot be continued with 'ferry resume'
+    #[arg(long)]
+    pub(super) no_journal: bool,
     /// Stop at the first failure
     #[arg(long)]
     pub(super) fail_fast: bool,
@@ -210,6 +282,33 @@ pub(super) struct Transfer {
     /// Sources, then the target; `get` copies to the current directory where there is no target
     #[arg(required = true, value_name = "PLACE")]
     pub(super) places: Vec<String>,
+}
+
+/// `resume`.
+#[derive(Args)]
+pub(super) struct Resume {
+    /// Its name; the one that was interrupted where there is only one
+    #[arg(value_name = "JOB")]
+    pub(super) job: Option<String>,
+}
+
+/// `jobs`.
+#[derive(Args)]
+pub(super) struct Jobs {
+    /// What to do instead of listing
+    #[command(subcommand)]
+    pub(super) what: Option<JobsCommand>,
+}
+
+/// What `jobs` can do.
+#[derive(Subcommand)]
+pub(super) enum JobsCommand {
+    /// Forget jobs; what they moved stays
+    Forget {
+        /// Their names
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<String>,
+    },
 }
 
 /// `mkdir`.
@@ -295,6 +394,20 @@ fn octal(text: &str) -> Result<u32, String> {
         Ok(mode) if mode <= 0o7777 => Ok(mode),
         _ => Err("permission bits are octal, at most 7777".into()),
     }
+}
+
+/// A number of bytes: `1000`, `500K`, `2M`, `1G`, in powers of 1024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let cut = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(cut.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return Err("sizes end in K, M or G, or in nothing".into()),
+    };
+    let number: u64 = cut.parse().map_err(|_| "a size is a whole number with K, M or G behind it")?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
 }
 
 fn algorithm(text: &str) -> Result<session_core::fs::Algorithm, String> {

@@ -12,7 +12,8 @@ use session_core::path::VPath;
 use super::args::Global;
 use super::decide::Terminal;
 use crate::connect::{Connected, Options, open_local, open_url};
-use crate::url::Location;
+use crate::jobs::Side;
+use crate::url::{Location, Url};
 
 /// A place in an open filesystem.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub(super) struct Place {
     pub(super) remote: bool,
     /// Equal for places in one filesystem.
     pub(super) key: String,
+    /// How the filesystem is found again.
+    pub(super) side: Side,
 }
 
 /// Opens places and keeps what is open.
@@ -45,6 +48,11 @@ impl Places {
     pub(super) fn with_channels(mut self, channels: usize) -> Self {
         self.channels = channels;
         self
+    }
+
+    /// The flags that the next places are opened with.
+    pub(super) fn global_mut(&mut self) -> &mut Global {
+        &mut self.global
     }
 
     pub(super) fn decider(&self) -> Arc<dyn Decider> {
@@ -70,40 +78,46 @@ impl Places {
                     slash: raw.ends_with(b"/") || raw == b"." || raw.ends_with(b"/.") || raw == b"..",
                     remote: false,
                     key: String::new(),
+                    side: Side::Local,
                 })
             }
-            Location::Remote(url) => {
-                let key = format!(
-                    "{}://{}@{}:{}",
-                    url.scheme,
-                    url.user.as_deref().unwrap_or_default(),
-                    url.host,
-                    url.port_or_default()
-                );
-                if !self.open.contains_key(&key) {
-                    let options = Options::from_url(&url)?
-                        .identities(self.global.identity.clone())
-                        .host_keys(&self.global.host_key)?
-                        .certificates(&self.global.certificate)?
-                        .known_hosts(self.global.known_hosts.clone())
-                        .accept_new(self.global.accept_new)
-                        .password(self.global.password.clone())
-                        .timeout(std::time::Duration::from_secs(self.global.connect_timeout))
-                        .channels(self.channels);
-                    let connected = open_url(options, self.decider()).await?;
-                    self.open.insert(key.clone(), connected);
-                }
-                let connected = self.open.get(&key).ok_or(ErrorKind::Internal)?;
-                Ok(Place {
-                    fs: connected.fs().clone(),
-                    path: url.vpath(connected.home())?,
-                    slash: url.path.ends_with(b"/"),
-                    shown: url.to_string(),
-                    remote: true,
-                    key,
-                })
-            }
+            Location::Remote(url) => self.open_remote(url).await,
         }
+    }
+
+    /// Opens the place that a URL names.
+    pub(super) async fn open_remote(&mut self, url: Url) -> Result<Place> {
+        let key = format!(
+            "{}://{}@{}:{}",
+            url.scheme,
+            url.user.as_deref().unwrap_or_default(),
+            url.host,
+            url.port_or_default()
+        );
+        if !self.open.contains_key(&key) {
+            let options = Options::from_url(&url)?
+                .identities(self.global.identity.clone())
+                .host_keys(&self.global.host_key)?
+                .certificates(&self.global.certificate)?
+                .known_hosts(self.global.known_hosts.clone())
+                .accept_new(self.global.accept_new)
+                .password(self.global.password.clone())
+                .timeout(std::time::Duration::from_secs(self.global.connect_timeout))
+                .reconnect(std::time::Duration::from_secs(self.global.reconnect))
+                .channels(self.channels);
+            let connected = open_url(options, self.decider()).await?;
+            self.open.insert(key.clone(), connected);
+        }
+        let connected = self.open.get(&key).ok_or(ErrorKind::Internal)?;
+        Ok(Place {
+            fs: connected.fs().clone(),
+            path: url.vpath(connected.home())?,
+            slash: url.path.ends_with(b"/"),
+            shown: url.to_string(),
+            remote: true,
+            key,
+            side: Side::Remote(Box::new(Url { password: None, ..url })),
+        })
     }
 
     /// Ends every connection in good order.

@@ -1,7 +1,9 @@
 //! What each command does.
 
 mod entries;
+mod jobs;
 mod list;
+mod resume;
 mod search;
 mod sync;
 pub(super) mod transfer;
@@ -55,6 +57,8 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Get(a) => transfer::transfer(&mut cx, a, transfer::Kind::Get).await,
         Command::Put(a) => transfer::transfer(&mut cx, a, transfer::Kind::Put).await,
         Command::Cp(a) => transfer::transfer(&mut cx, a, transfer::Kind::Copy).await,
+        Command::Resume(a) => resume::resume(&mut cx, a).await,
+        Command::Jobs(a) => jobs::jobs(&cx, a),
         Command::Mkdir(a) => entries::mkdir(&mut cx, a).await,
         Command::Mv(a) => entries::mv(&mut cx, a).await,
         Command::Rm(a) => entries::rm(&mut cx, a).await,

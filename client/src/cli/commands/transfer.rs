@@ -1,19 +1,33 @@
 //! `get`, `put` and `cp`: one engine.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::json;
-use session_core::batch::{ItemOutcome, Overwrite, Resume, TransferOptions, TransferReport};
+use session_core::batch::{
+    Ended, ItemOutcome, NameCase, Observer, Overwrite, Progress, Resume, TransferItem, TransferOptions,
+    TransferReport, Verify,
+};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
+use session_core::gate::SessionFs;
 
 use super::Context;
 use crate::batch::{Batch, Job};
-use crate::cli::args::{OverwriteArg, Transfer};
+use crate::cli::args::{NameCaseArg, OverwriteArg, Transfer, VerifyArg};
 use crate::cli::exit;
 use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
 use crate::cli::render::{Out, error_json, size};
+use crate::jobs::{Jobs, Spec};
+use crate::journal::{Journal, Tally};
+
+/// A job that was done in less time leaves nothing to list.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// Which command it was.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,6 +35,16 @@ pub(super) enum Kind {
     Copy,
     Get,
     Put,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Copy => "cp",
+            Kind::Get => "get",
+            Kind::Put => "put",
+        }
+    }
 }
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
@@ -80,12 +104,20 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
             .with_detail(format!("'{}' is not a directory", target.shown))
             .with_hint("make it with 'ferry mkdir'"));
     }
-    let options = options(a);
+    let options = options(a, cx.global.reconnect);
+    let receipts = match &a.receipts {
+        Some(file) => Some(std::path::absolute(file)?),
+        None => None,
+    };
     for (_, group) in groups(opened) {
         let Some(first) = group.first() else { continue };
         let mut jobs = Vec::new();
         for source in &group {
-            let to = if is_dir { target.path.join(name(source)?)? } else { target.path.clone() };
+            let to = if is_dir {
+                target.path.join(options.name_case.apply(name(source)?))?
+            } else {
+                target.path.clone()
+            };
             if source.key == target.key && to.starts_with(&source.path) {
                 cx.complain(
                     &Error::new(ErrorKind::InvalidArgument)
@@ -95,28 +127,169 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
             }
             jobs.push(Job { from: source.path.clone(), to });
         }
-        let batch = Batch::new(first.fs.clone(), target.fs.clone(), options.clone(), cx.places.decider());
-        let drawn = Drawn::new(batch.tracker(), !cx.global.quiet && !cx.global.json);
-        RUNNING.store(true, Ordering::SeqCst);
-        let report = {
-            let run = batch.run(jobs);
-            tokio::pin!(run);
-            let mut stopped = false;
-            loop {
-                tokio::select! {
-                    report = &mut run => break report,
-                    _ = tokio::signal::ctrl_c(), if !stopped => {
-                        stopped = true;
-                        batch.cancel();
-                    }
-                }
-            }
+        if jobs.is_empty() {
+            continue;
+        }
+        let spec = Spec {
+            command: kind.name().to_owned(),
+            source: first.side.clone(),
+            target: target.side.clone(),
+            jobs,
+            options: options.clone(),
+            extra: super::resume::extra(&cx.global, receipts.as_deref()),
         };
-        RUNNING.store(false, Ordering::SeqCst);
-        drop(drawn);
-        tell(cx, &report);
+        let journal = if a.no_journal { None } else { Kept::begin(cx, &spec) };
+        let work =
+            Work { source: first.fs.clone(), target: target.fs.clone(), spec, receipts: receipts.clone() };
+        run(cx, work, journal).await?;
     }
     Ok(())
+}
+
+/// A batch to be run.
+pub(super) struct Work {
+    pub(super) source: SessionFs,
+    pub(super) target: SessionFs,
+    pub(super) spec: Spec,
+    pub(super) receipts: Option<PathBuf>,
+}
+
+/// The journal of a batch, with the job's name.
+pub(super) struct Kept {
+    pub(super) jobs: Jobs,
+    pub(super) id: String,
+    pub(super) journal: Arc<Journal>,
+    /// It was there before: also a short job is kept when it is done.
+    pub(super) taken_up: bool,
+}
+
+impl Kept {
+    /// A journal for a new job; without one the transfer works all the same, and the user is told.
+    fn begin(cx: &Context, spec: &Spec) -> Option<Self> {
+        let made = Jobs::of_user().and_then(|jobs| {
+            let (id, journal) = jobs.create(spec)?;
+            Ok(Kept { jobs, id, journal, taken_up: false })
+        });
+        match made {
+            Ok(kept) => Some(kept),
+            Err(e) => {
+                if !cx.global.quiet && !cx.global.json {
+                    eprintln!("warning: {e}: what is interrupted cannot be continued with 'ferry resume'");
+                }
+                None
+            }
+        }
+    }
+
+    /// The job is over: kept for a while if it took long or did not end well, else forgotten at once.
+    async fn end(self, report: &TransferReport, stopped: bool) {
+        if stopped {
+            // Who stopped it may want to go on with it: it is interrupted.
+            self.journal.leave().await;
+        } else if !report.is_success() {
+            self.journal.end("failed").await;
+        } else if self.taken_up || report.elapsed >= SHORT {
+            self.journal.end("done").await;
+        } else {
+            self.journal.discard().await;
+            let _ = self.jobs.forget(&self.id);
+            return;
+        }
+        self.jobs.sweep();
+    }
+}
+
+/// Appends each receipt to a file, in one write, so that what is there is whole.
+struct Receipts(Mutex<File>);
+
+impl Receipts {
+    fn open(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).open(path).map_err(|e| {
+            let words = format!("the receipts '{}' cannot be written: {e}", path.display());
+            Error::from(e).with_detail(words)
+        })?;
+        Ok(Receipts(Mutex::new(file)))
+    }
+}
+
+impl Observer for Receipts {
+    fn ended(&self, _: &TransferItem, ended: Ended<'_>) {
+        if let Ended::Moved(receipt) = ended {
+            let line = format!("{}\n", receipt.to_json());
+            let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(e) = file.write_all(line.as_bytes()) {
+                eprintln!("warning: a receipt was not written: {e}");
+            }
+        }
+    }
+}
+
+/// Runs a batch with bar, journal and receipts, and tells how it went.
+pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> Result<()> {
+    let options = TransferOptions { details: cx.global.json, ..work.spec.options };
+    let batch = Batch::new(work.source, work.target, options, cx.places.decider());
+    if let Some(path) = &work.receipts {
+        batch.observe(Arc::new(Receipts::open(path)?));
+    }
+    let ticking = journal.as_ref().map(|kept| {
+        batch.keep_journal(Arc::clone(&kept.journal));
+        let (tracker, journal) = (Arc::clone(batch.tracker()), Arc::clone(&kept.journal));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                journal.progress(tally(&tracker.progress(), 0)).await;
+            }
+        })
+    });
+    let drawn = Drawn::new(batch.tracker(), !cx.global.quiet && !cx.global.json);
+    let running = Running::begin();
+    let mut stopped = false;
+    let report = {
+        let run = batch.run(work.spec.jobs);
+        tokio::pin!(run);
+        loop {
+            tokio::select! {
+                report = &mut run => break report,
+                _ = tokio::signal::ctrl_c(), if !stopped => {
+                    stopped = true;
+                    batch.cancel();
+                }
+            }
+        }
+    };
+    drop(running);
+    drop(drawn);
+    if let Some(ticking) = ticking {
+        ticking.abort();
+    }
+    let mut job = None;
+    if let Some(kept) = journal {
+        let failed = report.failures.len() as u64;
+        kept.journal.progress(tally(&batch.tracker().progress(), failed)).await;
+        if kept.journal.is_broken() && !cx.global.quiet {
+            eprintln!("warning: the journal could not be written to its end");
+        }
+        job = stopped.then(|| kept.id.clone());
+        kept.end(&report, stopped).await;
+    }
+    tell(cx, &report);
+    if let Some(id) = job
+        && !cx.global.quiet
+        && !cx.global.json
+    {
+        eprintln!("go on with: ferry resume {id}");
+    }
+    Ok(())
+}
+
+fn tally(p: &Progress, failed: u64) -> Tally {
+    Tally {
+        files_done: p.files_done,
+        files_total: p.files_total,
+        bytes_done: p.bytes_done,
+        bytes_total: p.bytes_total,
+        failed,
+    }
 }
 
 fn check_sides(kind: Kind, sources: &[Place], target: &Place) -> Result<()> {
@@ -155,9 +328,11 @@ fn groups(sources: Vec<Place>) -> Vec<(String, Vec<Place>)> {
     groups
 }
 
-fn options(a: &Transfer) -> TransferOptions {
+fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
     TransferOptions {
         overwrite: match a.overwrite {
+            OverwriteArg::Append => Overwrite::Append,
+            OverwriteArg::Resume => Overwrite::Continue,
             OverwriteArg::Always => Overwrite::Always,
             OverwriteArg::Ask => Overwrite::Ask,
             OverwriteArg::Newer => Overwrite::Newer,
@@ -167,9 +342,30 @@ fn options(a: &Transfer) -> TransferOptions {
         preserve_times: !a.no_times,
         preserve_modes: !a.no_modes,
         temporary_names: !a.no_temporary,
+        temporary_from: a.temporary_from,
+        directory_times: !a.no_directory_times,
+        permissions: a.permissions,
+        ignore_attribute_errors: a.ignore_attribute_errors,
+        exclude_hidden: a.exclude_hidden,
+        name_case: match a.name_case {
+            NameCaseArg::Keep => NameCase::Keep,
+            NameCaseArg::Upper => NameCase::Upper,
+            NameCaseArg::Lower => NameCase::Lower,
+            NameCaseArg::FirstUpper => NameCase::FirstUpper,
+            NameCaseArg::LowerShort => NameCase::LowerShort,
+        },
         recursive: a.recursive,
         parallel: usize::from(a.parallel),
+        limit: a.limit,
+        verify: match a.verify {
+            VerifyArg::Auto => Verify::Auto,
+            VerifyArg::Strict => Verify::Strict,
+            VerifyArg::Size => Verify::Size,
+            VerifyArg::None => Verify::None,
+        },
+        digest: a.digest,
         fail_fast: a.fail_fast,
+        reconnect: Duration::from_secs(reconnect),
         ..TransferOptions::default()
     }
 }
@@ -207,6 +403,7 @@ fn tell(cx: &mut Context, report: &TransferReport) {
             "done": report.done(),
             "skipped": report.skipped(),
             "failed": report.failures.len(),
+            "verified": report.counts.verified,
             "bytes": report.bytes(),
             "seconds": report.elapsed.as_secs_f64(),
             "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
@@ -225,6 +422,9 @@ fn tell(cx: &mut Context, report: &TransferReport) {
         )]
         let rate = (report.bytes() as f64 / report.elapsed.as_secs_f64().max(0.001)) as u64;
         let mut line = format!("{} files, {}, {}/s", report.done(), size(report.bytes()), size(rate));
+        if report.counts.verified > 0 {
+            line.push_str(&format!(", {} verified", report.counts.verified));
+        }
         if report.skipped() > 0 {
             line.push_str(&format!(", {} skipped", report.skipped()));
         }

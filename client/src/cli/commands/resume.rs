@@ -1,0 +1,80 @@
+//! `resume`: goes on with a job that was interrupted, as it was begun.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use session_core::error::{Error, ErrorKind, Result};
+
+use super::Context;
+use super::transfer::{Kept, Work, run};
+use crate::cli::args::{Global, Resume};
+use crate::cli::places::Place;
+use crate::jobs::{Jobs, Side, Standing};
+
+/// What is needed to log in again in the same way, and where receipts go. No secret.
+pub(super) fn extra(global: &Global, receipts: Option<&Path>) -> Value {
+    let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
+    let text = |p: PathBuf| p.into_os_string().into_string().ok();
+    json!({
+        "identity": global.identity.iter().map(absolute).filter_map(text).collect::<Vec<_>>(),
+        "host_key": global.host_key,
+        "certificate": global.certificate,
+        "known_hosts": global.known_hosts.as_ref().map(absolute).and_then(text),
+        "receipts": receipts.map(Path::to_path_buf).and_then(text),
+    })
+}
+
+/// What the user says now goes before what was said then.
+fn recall(global: &mut Global, extra: &Value) {
+    let texts = |name: &str| -> Vec<String> {
+        let all = extra.get(name).and_then(Value::as_array).into_iter().flatten();
+        all.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    if global.identity.is_empty() {
+        global.identity = texts("identity").into_iter().map(PathBuf::from).collect();
+    }
+    if global.host_key.is_empty() {
+        global.host_key = texts("host_key");
+    }
+    if global.certificate.is_empty() {
+        global.certificate = texts("certificate");
+    }
+    if global.known_hosts.is_none() {
+        global.known_hosts = extra.get("known_hosts").and_then(Value::as_str).map(PathBuf::from);
+    }
+}
+
+/// The one job that was interrupted.
+fn only(jobs: &Jobs) -> Result<String> {
+    let all = jobs.list()?;
+    let mut interrupted = all.into_iter().filter(|j| j.standing == Standing::Interrupted);
+    match (interrupted.next(), interrupted.next()) {
+        (Some(one), None) => Ok(one.id),
+        (None, _) => Err(Error::new(ErrorKind::NotFound).with_detail("no job was interrupted")),
+        (Some(_), Some(_)) => Err(Error::new(ErrorKind::InvalidArgument)
+            .with_detail("several jobs were interrupted")
+            .with_hint("name one of those that 'ferry jobs' lists")),
+    }
+}
+
+pub(super) async fn resume(cx: &mut Context, a: &Resume) -> Result<()> {
+    let jobs = Jobs::of_user()?;
+    let id = match &a.job {
+        Some(id) => id.clone(),
+        None => only(&jobs)?,
+    };
+    let (spec, journal) = jobs.take_up(&id)?;
+    recall(cx.places.global_mut(), &spec.extra);
+    let source = open(cx, &spec.source).await?;
+    let target = open(cx, &spec.target).await?;
+    let receipts = spec.extra.get("receipts").and_then(Value::as_str).map(PathBuf::from);
+    let kept = Kept { jobs, id, journal, taken_up: true };
+    run(cx, Work { source: source.fs, target: target.fs, spec, receipts }, Some(kept)).await
+}
+
+async fn open(cx: &mut Context, side: &Side) -> Result<Place> {
+    match side {
+        Side::Local => cx.places.open("/").await,
+        Side::Remote(url) => cx.places.open_remote((**url).clone()).await,
+    }
+}
