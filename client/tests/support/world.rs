@@ -67,7 +67,7 @@ impl Interceptor for Cutter {
 
     async fn before(&self, cx: &Cx<'_>, operation: Operation<'_>) -> Result<()> {
         let bytes = match operation {
-            Operation::Read(r) => r.len.min(32 << 10),
+            Operation::Read(r) => r.len,
             Operation::Write(w) => w.len,
             _ => 0,
         } as u64;
