@@ -31,7 +31,7 @@ pub mod layers;
 pub mod lease;
 pub mod lifecycle;
 pub mod metadata;
-#[cfg(feature = "net")]
+#[cfg(feature = "dial")]
 pub mod net;
 pub mod operation;
 pub mod path;

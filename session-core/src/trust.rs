@@ -60,10 +60,22 @@ impl HostKey {
         format!("SHA256:{}", base64::engine::general_purpose::STANDARD_NO_PAD.encode(self.sha256))
     }
 
-    /// WinSCP's form: `ssh-ed25519 256 …`.
+    /// OpenSSH's old form: `MD5:aa:bb:…`.
+    pub fn md5_fingerprint(&self) -> String {
+        format!("MD5:{}", colons(&self.md5))
+    }
+
+    /// WinSCP's form: `ssh-rsa 3072 …`, `ssh-ed25519 255 …` (PuTTY counts the bits of the curve's field).
     pub fn winscp_fingerprint(&self) -> String {
         let digest = base64::engine::general_purpose::STANDARD_NO_PAD.encode(self.sha256);
-        match self.bits {
+        let of_kind = match self.algorithm.as_str() {
+            "ssh-ed25519" => Some(255),
+            "ecdsa-sha2-nistp256" => Some(256),
+            "ecdsa-sha2-nistp384" => Some(384),
+            "ecdsa-sha2-nistp521" => Some(521),
+            _ => None,
+        };
+        match self.bits.or(of_kind) {
             Some(bits) => format!("{} {bits} {digest}", self.algorithm),
             None => format!("{} {digest}", self.algorithm),
         }

@@ -1,9 +1,16 @@
-//! What protocols share of sockets and TLS.
+//! What protocols share of sockets, proxies and TLS. `dial` and `proxy` need no TLS (feature `dial`).
 //!
 //! Deliberately absent: protocols, sessions, who is trusted (see [`crate::trust`]).
 
+#[cfg(feature = "net")]
 pub mod between;
+#[cfg(feature = "net")]
 pub mod client_tls;
+#[cfg(feature = "net")]
 mod der;
+pub mod dial;
+pub mod proxy;
+#[cfg(feature = "net")]
 pub mod proxy_header;
+#[cfg(feature = "net")]
 pub mod server_tls;
