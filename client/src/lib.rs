@@ -3,7 +3,7 @@
 //! What is opened is a guarded filesystem ([`connect::Connected`]); there is no local side: a transfer has a
 //! source and a target. The CLI `ferry` is [`cli`]; it uses nothing that a program could not use.
 //!
-//! Not here yet: WinSCP's whole `Session`, synchronisation, masks, scripts.
+//! [`session`] is WinSCP's `Session` over that, [`sync`] compares and synchronises trees, [`mask`] chooses files.
 
 pub mod batch;
 pub mod cli;
@@ -14,5 +14,6 @@ pub mod journal;
 pub mod mask;
 pub mod pooled;
 pub mod reconnect;
+pub mod session;
 pub mod sync;
 pub mod url;

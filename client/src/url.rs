@@ -185,7 +185,7 @@ fn is_pairs(text: &str) -> bool {
     text.split([':', '-']).all(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-fn split_port(host: &str, text: &str) -> Result<(String, Option<u16>)> {
+pub(crate) fn split_port(host: &str, text: &str) -> Result<(String, Option<u16>)> {
     let port = |p: &str| {
         p.parse::<u16>().ok().filter(|p| *p != 0).ok_or_else(|| bad(text, &format!("'{p}' is not a port")))
     };
@@ -237,7 +237,7 @@ fn decode(text: &str, whole: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn decode_text(text: &str, whole: &str) -> Result<String> {
+pub(crate) fn decode_text(text: &str, whole: &str) -> Result<String> {
     String::from_utf8(decode(text, whole)?).map_err(|_| bad(whole, "user, password and host are UTF-8"))
 }
 

@@ -1,0 +1,41 @@
+//! `Session`: what WinSCP's class of that name does, in process, concurrent and with typed errors.
+//!
+//! One [`Session`] is one login. Its calls run at once from any number of tasks; atomic calls return a
+//! `Result`, batch calls a result that lists every operation, and in `failures()` every failure once. Paths
+//! of the remote are relative to the login folder unless they begin with a slash. The table of WinSCP's
+//! members, with what differs and why, is [`members`].
+//!
+//! Below it are `connect`, `pooled` and `batch`, and nothing of theirs is done here a second time.
+//!
+//! Not here: synchronisation, commands on a second shell, sites by name.
+
+mod core;
+mod decide;
+mod entries;
+mod event;
+mod fingerprint;
+mod list;
+pub mod members;
+mod names;
+mod options;
+mod parse;
+pub mod raw;
+pub mod remote_path;
+mod remove;
+mod result;
+mod scan;
+mod source;
+mod stream;
+mod transfer;
+
+pub use self::core::Session;
+pub use self::event::{Event, Subscription, TransferProgress};
+pub use self::list::EnumerationOptions;
+pub use self::names::Wildcard;
+pub use self::options::{FtpMode, FtpSecure, Protocol, SessionOptions, SshHostKeyPolicy};
+pub use self::parse::parse_script_url;
+pub use self::result::{
+    FilePermissions, Matching, Outcome, RemoteDirectoryInfo, RemoteFileInfo, Removal, RemovalResult, Side,
+    Transfer, TransferResult,
+};
+pub use self::stream::RemoteReader;

@@ -1,0 +1,537 @@
+//! Raw site settings by WinSCP's names: one table that says for each what becomes of it.
+//!
+//! A setting is mapped to a typed option, applied as it is, accepted only with the values that mean what
+//! Ferry does anyway, or refused by name with the reason. None is ignored; a name that is not in the table
+//! is refused too. The values are checked when a setting is added, not when a session is opened.
+//!
+//! Not here: settings of the program WinSCP itself (`Interface\…`, `Logging\…`): see
+//! [`refuse_configuration`].
+
+use session_core::error::{Error, ErrorKind, Result};
+
+/// What values a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `0` or `1`.
+    Switch,
+    /// `0` (on), `1` (off), `2` (by itself).
+    Auto,
+    /// A whole number within these bounds.
+    Number(i64, i64),
+    /// Any text.
+    Text,
+}
+
+/// What becomes of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It is another name of this option of [`super::SessionOptions`].
+    Typed(&'static str),
+    /// The session does as it says.
+    Applied(&'static str),
+    /// These values are what Ferry does anyway; others are refused for the reason given.
+    Only(&'static [&'static str], &'static str),
+    /// It cannot apply here, for the reason given.
+    Refused(&'static str),
+    /// Ferry cannot do it yet.
+    NotYet(&'static str),
+}
+
+/// One raw setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// WinSCP's name.
+    pub name: &'static str,
+    /// To what it belongs.
+    pub group: &'static str,
+    /// What WinSCP takes where it is not given.
+    pub default: &'static str,
+    /// Which values it takes.
+    pub kind: Kind,
+    /// What becomes of it.
+    pub support: Support,
+}
+
+const fn s(
+    group: &'static str,
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    support: Support,
+) -> Setting {
+    Setting { name, group, default, kind, support }
+}
+
+use Kind::{Auto, Number, Switch, Text};
+use Support::{Applied, NotYet, Only, Refused, Typed};
+
+const GSSAPI: &str =
+    "logins by GSSAPI are not part of Ferry: passwords, keys, certificates and questions are";
+const OLD: &str = "dss, DES, arcfour, blowfish and SSH-1 are broken and not part of Ferry";
+const PUTTY: &str = "works around faults of servers that PuTTY's code has and Ferry's does not";
+const SHELL: &str = "settings of SCP's shell; SCP is not built yet";
+const DAV: &str = "WebDAV is not built yet";
+const S3: &str = "S3 is not built yet";
+const PROXY: &str = "proxies are not built yet";
+const TUNNEL: &str = "jump hosts are not built yet";
+const VMS: &str = "versions of VMS files are not part of Ferry";
+const CIPHERS: &str = "the order of algorithms is Ferry's own: only what is sound, the quickest first";
+
+/// Every setting of WinSCP's sites.
+pub const SETTINGS: &[Setting] = &[
+    s("connection", "HostName", "", Text, Typed("host_name")),
+    s("connection", "PortNumber", "0", Number(0, 65535), Typed("port_number")),
+    s("connection", "UserName", "", Text, Typed("user_name")),
+    s("connection", "Timeout", "15", Number(1, 6000), Typed("timeout")),
+    s("connection", "PingIntervalSecs", "30", Number(1, 3600), Only(&["30"], "the interval is fixed")),
+    s(
+        "connection",
+        "PingType",
+        "0",
+        Number(0, 2),
+        Only(&["0", "1"], "a silent server is asked by the protocol's own means, never by a dummy command"),
+    ),
+    s("connection", "AddressFamily", "0", Number(0, 2), NotYet("all addresses of a host are tried")),
+    s(
+        "connection",
+        "TcpNoDelay",
+        "0",
+        Switch,
+        Only(&["0", "1"], "small packets never wait, whatever it says"),
+    ),
+    s(
+        "connection",
+        "SendBuf",
+        "262144",
+        Number(0, i64::MAX),
+        Only(&["262144"], "the system sizes the buffers of sockets"),
+    ),
+    s("connection", "SourceAddress", "", Text, NotYet("the system chooses our address")),
+    s(
+        "connection",
+        "ProtocolFeatures",
+        "",
+        Text,
+        Only(&[""], "what a server can do is learnt from the server"),
+    ),
+    s(
+        "connection",
+        "SshSimple",
+        "1",
+        Switch,
+        Only(&["0", "1"], "several channels share a connection, whatever it says"),
+    ),
+    s("proxy", "ProxyMethod", "0", Number(0, 5), Only(&["0"], PROXY)),
+    s("proxy", "ProxyHost", "", Text, NotYet(PROXY)),
+    s("proxy", "ProxyPort", "80", Number(0, 65535), NotYet(PROXY)),
+    s("proxy", "ProxyUsername", "", Text, NotYet(PROXY)),
+    s("proxy", "ProxyPassword", "", Text, NotYet(PROXY)),
+    s(
+        "proxy",
+        "ProxyPasswordEnc",
+        "",
+        Text,
+        Refused("passwords that only WinSCP can unscramble cannot be read"),
+    ),
+    s("proxy", "ProxyTelnetCommand", "", Text, Refused("telnet proxies are not part of Ferry")),
+    s("proxy", "ProxyDNS", "2", Auto, NotYet(PROXY)),
+    s("proxy", "ProxyLocalhost", "0", Switch, NotYet(PROXY)),
+    s(
+        "proxy",
+        "FtpProxyLogonType",
+        "0",
+        Number(0, 8),
+        Only(&["0"], "proxies that speak FTP themselves are not part of Ferry"),
+    ),
+    s("tunnel", "Tunnel", "0", Switch, Only(&["0"], TUNNEL)),
+    s("tunnel", "TunnelHostName", "", Text, NotYet(TUNNEL)),
+    s("tunnel", "TunnelPortNumber", "22", Number(0, 65535), NotYet(TUNNEL)),
+    s("tunnel", "TunnelUserName", "", Text, NotYet(TUNNEL)),
+    s(
+        "tunnel",
+        "TunnelPassword",
+        "",
+        Text,
+        Refused("passwords that only WinSCP can unscramble cannot be read"),
+    ),
+    s("tunnel", "TunnelPasswordPlain", "", Text, NotYet(TUNNEL)),
+    s("tunnel", "TunnelPublicKeyFile", "", Text, NotYet(TUNNEL)),
+    s(
+        "tunnel",
+        "TunnelPassphrase",
+        "",
+        Text,
+        Refused("passwords that only WinSCP can unscramble cannot be read"),
+    ),
+    s("tunnel", "TunnelPassphrasePlain", "", Text, NotYet(TUNNEL)),
+    s(
+        "tunnel",
+        "TunnelLocalPortNumber",
+        "0",
+        Number(0, 65535),
+        Only(&["0"], "a jump needs no port of this machine"),
+    ),
+    s("tunnel", "TunnelHostKey", "", Text, NotYet(TUNNEL)),
+    s("SSH login", "TryAgent", "1", Switch, Only(&["1"], "the agent is asked where one runs")),
+    s(
+        "SSH login",
+        "AgentFwd",
+        "0",
+        Switch,
+        Only(&["0"], "the agent is never lent to a server that only moves files"),
+    ),
+    s(
+        "SSH login",
+        "AuthKI",
+        "1",
+        Switch,
+        Only(&["1"], "questions of the server are answered by the decider"),
+    ),
+    s(
+        "SSH login",
+        "AuthKIPassword",
+        "1",
+        Switch,
+        Only(&["1"], "a single hidden question is answered with the password"),
+    ),
+    s("SSH login", "AuthGSSAPI", "1", Switch, Only(&["0"], GSSAPI)),
+    s("SSH login", "AuthGSSAPIKEX", "0", Switch, Only(&["0"], GSSAPI)),
+    s("SSH login", "GSSAPIFwdTGT", "0", Switch, Only(&["0"], GSSAPI)),
+    s("SSH login", "GSSLibs", "", Text, Refused(GSSAPI)),
+    s("SSH login", "GSSCustom", "", Text, Refused(GSSAPI)),
+    s(
+        "SSH login",
+        "LogicalHostName",
+        "",
+        Text,
+        NotYet("host keys are looked up under the name that is connected to"),
+    ),
+    s("SSH login", "ChangeUsername", "0", Switch, Only(&["0"], "the user of a login stays the same")),
+    s("SSH login", "SshNoUserAuth", "0", Switch, Only(&["0"], "nobody is let in without a login")),
+    s("SSH login", "PublicKeyFile", "", Text, Typed("ssh_private_key_path")),
+    s("SSH login", "DetachedCertificate", "", Text, NotYet("client certificates are not built yet")),
+    s(
+        "SSH algorithms",
+        "Compression",
+        "0",
+        Switch,
+        Only(&["0"], "compression below encryption tells of the content"),
+    ),
+    s(
+        "SSH algorithms",
+        "Cipher",
+        "aes,chacha20,aesgcm,3des,WARN,des,blowfish,arcfour",
+        Text,
+        Refused(CIPHERS),
+    ),
+    s("SSH algorithms", "KEX", "", Text, Refused(CIPHERS)),
+    s("SSH algorithms", "HostKey", "", Text, Refused(CIPHERS)),
+    s(
+        "SSH algorithms",
+        "RekeyTime",
+        "60",
+        Number(0, 1440),
+        Only(&["60"], "keys are exchanged anew each hour"),
+    ),
+    s("SSH algorithms", "RekeyBytes", "1G", Text, Only(&["1G"], "keys are exchanged anew after each GiB")),
+    s("SSH algorithms", "SshProt", "3", Number(0, 3), Only(&["2", "3"], OLD)),
+    s("SFTP", "SftpServer", "", Text, Only(&[""], "the subsystem 'sftp' is asked for")),
+    s(
+        "SFTP",
+        "SFTPMaxVersion",
+        "-1",
+        Number(-1, 6),
+        Only(&["-1", "3"], "SFTP is spoken in version 3 with OpenSSH's extensions"),
+    ),
+    s(
+        "SFTP",
+        "SFTPMaxPacketSize",
+        "0",
+        Number(0, i64::MAX),
+        Only(&["0"], "the server's limits are asked for"),
+    ),
+    s(
+        "SFTP",
+        "SFTPDownloadQueue",
+        "32",
+        Number(1, 10000),
+        Only(&["32"], "the window grows with the delay of the line"),
+    ),
+    s(
+        "SFTP",
+        "SFTPUploadQueue",
+        "64",
+        Number(1, 10000),
+        Only(&["64"], "the window grows with the delay of the line"),
+    ),
+    s(
+        "SFTP",
+        "SFTPListingQueue",
+        "2",
+        Number(1, 10000),
+        Only(&["2"], "the window grows with the delay of the line"),
+    ),
+    s("SFTP", "SFTPRealPath", "2", Auto, Only(&["0", "2"], "the server is asked once, for the login folder")),
+    s(
+        "SFTP",
+        "UsePosixRename",
+        "0",
+        Switch,
+        Only(
+            &["0", "1"],
+            "a rename that replaces uses posix-rename wherever the server has it, one that does not never does",
+        ),
+    ),
+    s("SFTP", "SFTPSymlinkBug", "2", Auto, Only(&["2"], "the order of arguments is known of each server")),
+    s("SFTP", "SFTPSignedTSBug", "2", Auto, Only(&["2"], "times are unsigned, as the protocol says")),
+    s("SCP", "Shell", "", Text, NotYet(SHELL)),
+    s("SCP", "ReturnVar", "", Text, NotYet(SHELL)),
+    s("SCP", "ListingCommand", "ls -la", Text, NotYet(SHELL)),
+    s("SCP", "ClearAliases", "1", Switch, NotYet(SHELL)),
+    s("SCP", "UnsetNationalVars", "1", Switch, NotYet(SHELL)),
+    s("SCP", "IgnoreLsWarnings", "1", Switch, NotYet(SHELL)),
+    s("SCP", "SCPLsFullTime", "2", Auto, NotYet(SHELL)),
+    s("SCP", "Scp1Compatibility", "0", Switch, NotYet(SHELL)),
+    s("SCP", "LookupUserGroups2", "2", Auto, NotYet(SHELL)),
+    s("SCP", "ExitCode1IsError", "0", Switch, NotYet(SHELL)),
+    s("files", "Utf", "2", Auto, Only(&["0", "2"], "names are bytes; UTF-8 is what they are shown as")),
+    s("files", "EOLType", "0", Number(0, 1), Only(&["0"], "the server's lines end in LF")),
+    s(
+        "files",
+        "ResolveSymlinks",
+        "1",
+        Switch,
+        Only(&["1"], "'stat' answers what a link leads to, listings the link"),
+    ),
+    s(
+        "files",
+        "FollowDirectorySymlinks",
+        "0",
+        Switch,
+        Only(&["0"], "directories behind links are not entered: there may be a loop"),
+    ),
+    s(
+        "files",
+        "ConsiderDST",
+        "1",
+        Number(0, 2),
+        Only(&["0", "1", "2"], "times are points in time here; Windows' shifts do not arise"),
+    ),
+    s(
+        "files",
+        "TimeDifference",
+        "0",
+        Text,
+        Only(&["0"], "only FTP's listings hold local times; their offset is found by MDTM"),
+    ),
+    s(
+        "files",
+        "TimeDifferenceAuto",
+        "1",
+        Switch,
+        Only(&["1"], "the offset of FTP's listings is found by MDTM"),
+    ),
+    s("files", "DeleteToRecycleBin", "0", Switch, Applied("what is removed is moved to RecycleBinPath")),
+    s("files", "OverwrittenToRecycleBin", "0", Switch, Only(&["0"], "not built yet")),
+    s("files", "RecycleBinPath", "", Text, Applied("where removed entries go")),
+    s("files", "PostLoginCommands", "", Text, NotYet("there is no second shell yet")),
+    s(
+        "files",
+        "CacheDirectories",
+        "1",
+        Switch,
+        Only(&["0", "1"], "listings are never cached, so that none is stale"),
+    ),
+    s("files", "TrimVMSVersions", "0", Switch, Only(&["0"], VMS)),
+    s("files", "VMSAllRevisions", "0", Switch, Only(&["0"], VMS)),
+    s("files", "EncryptKey", "", Text, NotYet("encryption of files is not built yet")),
+    s("FTP", "FtpPasvMode", "1", Switch, Typed("ftp_mode")),
+    s(
+        "FTP",
+        "FtpForcePasvIp2",
+        "2",
+        Auto,
+        Only(&["2", "1"], "the server's address is taken, never one that it names"),
+    ),
+    s("FTP", "FtpUseMlsd", "2", Auto, Only(&["0", "2"], "MLSD is used where the server has it")),
+    s("FTP", "FtpAccount", "", Text, NotYet("ACCT is not sent yet")),
+    s("FTP", "FtpPingInterval", "30", Number(1, 3600), Only(&["30"], "the interval is fixed")),
+    s("FTP", "FtpPingType", "2", Number(0, 3), Only(&["1", "2"], "NOOP is sent, never a listing")),
+    s("FTP", "FtpTransferActiveImmediately2", "2", Auto, Only(&["2"], "the order follows the standard")),
+    s(
+        "FTP",
+        "FtpListAll",
+        "2",
+        Auto,
+        Only(&["2"], "hidden files are asked for where the server shows them so"),
+    ),
+    s("FTP", "FtpHost", "2", Auto, Only(&["1", "2"], "HOST is not sent yet")),
+    s("FTP", "FtpWorkFromCwd", "2", Auto, Only(&["1", "2"], "paths are absolute")),
+    s("FTP", "FtpAnyCodeForPwd", "0", Switch, Only(&["0"], "257 is what PWD answers")),
+    s("FTP", "Ftps", "0", Number(0, 3), Typed("ftp_secure")),
+    s(
+        "TLS",
+        "MinTlsVersion",
+        "12",
+        Number(10, 13),
+        Only(&["12"], "TLS 1.2 is the lowest; nothing higher can be asked for yet"),
+    ),
+    s("TLS", "MaxTlsVersion", "13", Number(10, 13), Only(&["13"], "TLS 1.3 is spoken where the server can")),
+    s(
+        "TLS",
+        "SslSessionReuse",
+        "1",
+        Switch,
+        Only(&["1"], "data connections resume the control connection's session"),
+    ),
+    s("TLS", "CompleteTlsShutdown", "2", Auto, Only(&["0", "2"], "TLS is ended in good order")),
+    s("TLS", "TlsCertificateFile", "", Text, Typed("tls_client_certificate_path")),
+    s("WebDAV", "WebDavLiberalEscaping", "0", Switch, NotYet(DAV)),
+    s("WebDAV", "WebDavAuthLegacy", "0", Switch, NotYet(DAV)),
+    s("WebDAV", "WebDavCrossDomainRedirects", "0", Switch, NotYet(DAV)),
+    s("WebDAV", "WebDavUnencryptedRedirects", "0", Switch, NotYet(DAV)),
+    s("S3", "S3DefaultRegion", "", Text, NotYet(S3)),
+    s("S3", "S3SessionToken", "", Text, NotYet(S3)),
+    s("S3", "S3RoleArn", "", Text, NotYet(S3)),
+    s("S3", "S3RoleSessionName", "", Text, NotYet(S3)),
+    s("S3", "S3Profile", "", Text, NotYet(S3)),
+    s("S3", "S3UrlStyle", "0", Number(0, 1), NotYet(S3)),
+    s("S3", "S3MaxKeys", "2", Auto, NotYet(S3)),
+    s("S3", "S3CredentialsEnv", "0", Switch, NotYet(S3)),
+    s("S3", "S3RequesterPays", "0", Switch, NotYet(S3)),
+];
+
+/// The switches of PuTTY's for faults of servers, one row for all: `BugRekey2`, `BugOldGex2`, …
+const BUGS: Setting = s("SSH algorithms", "Bug…", "2", Auto, Only(&["2"], PUTTY));
+
+/// Settings whose values are shown to nobody.
+const SECRETS: [&str; 7] = [
+    "ProxyPassword",
+    "TunnelPassword",
+    "TunnelPassphrase",
+    "EncryptKey",
+    "S3SessionToken",
+    "FtpAccount",
+    "Password",
+];
+
+/// The setting of this name, in any case.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    let known = SETTINGS.iter().find(|s| s.name.eq_ignore_ascii_case(name));
+    let is_bug = || {
+        let rest = name.get(..3).filter(|head| head.eq_ignore_ascii_case("bug")).and(name.get(3..));
+        rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+    };
+    known.or_else(|| is_bug().then_some(&BUGS))
+}
+
+/// All rows, for the documentation.
+pub fn rows() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain([&BUGS])
+}
+
+/// Whether the value of this setting is a secret.
+pub(super) fn is_secret(name: &str) -> bool {
+    SECRETS.iter().any(|s| name.get(..s.len()).is_some_and(|head| head.eq_ignore_ascii_case(s)))
+}
+
+/// Checks a setting. Errors: `Unsupported` with the reason for one that cannot apply, `InvalidArgument`
+/// for a name that is not known and for a value that is none of its kind.
+pub fn check(name: &str, value: &str) -> Result<&'static Setting> {
+    let setting = find(name).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidArgument).with_detail(format!("the raw setting '{name}' is not known"))
+    })?;
+    let fits = match setting.kind {
+        Kind::Switch => matches!(value, "0" | "1"),
+        Kind::Auto => matches!(value, "0" | "1" | "2"),
+        Kind::Number(least, most) => value.parse::<i64>().is_ok_and(|n| (least..=most).contains(&n)),
+        Kind::Text => true,
+    };
+    if !fits {
+        let wanted = match setting.kind {
+            Kind::Switch => "0 or 1".to_string(),
+            Kind::Auto => "0 (on), 1 (off) or 2 (by itself)".to_string(),
+            Kind::Number(least, i64::MAX) => format!("a number of at least {least}"),
+            Kind::Number(least, most) => format!("a number from {least} to {most}"),
+            Kind::Text => "a text".to_string(),
+        };
+        return Err(Error::new(ErrorKind::InvalidArgument)
+            .with_detail(format!("the raw setting '{name}' takes {wanted}")));
+    }
+    let refuse = |why: &str| {
+        Err(Error::new(ErrorKind::Unsupported)
+            .with_detail(format!("the raw setting '{name}' is not supported: {why}")))
+    };
+    match setting.support {
+        Support::Typed(_) | Support::Applied(_) => Ok(setting),
+        Support::Only(values, _) if values.contains(&value) => Ok(setting),
+        Support::Only(_, why) | Support::Refused(why) => refuse(why),
+        // What a site is not given is what it would be anyway.
+        Support::NotYet(_) if value == setting.default => Ok(setting),
+        Support::NotYet(why) => refuse(why),
+    }
+}
+
+/// Settings of the program, as `AddRawConfiguration` and `/rawconfig` give them (`Interface\…`,
+/// `Logging\…`): refused by name. Errors: always `Unsupported`, with the reason.
+pub fn refuse_configuration(name: &str) -> Error {
+    Error::new(ErrorKind::Unsupported)
+        .with_detail(format!(
+            "the configuration '{name}' is not supported: there is no program behind a session that could be configured, and no registry"
+        ))
+        .with_hint("what a site can be told is a raw setting of its options")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_takes_its_own_default_or_says_why_not() {
+        for setting in rows() {
+            let name = setting.name.replace('…', "X");
+            match check(&name, setting.default) {
+                Ok(_) => {}
+                Err(e) => {
+                    // WinSCP's default would be to try what Ferry does not have.
+                    let known = matches!(setting.support, Refused(_)) || name == "AuthGSSAPI";
+                    assert!(known, "{name}: {e}");
+                    assert_eq!(e.kind(), ErrorKind::Unsupported, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_found_in_any_case() {
+        let mut names: Vec<_> = SETTINGS.iter().map(|s| s.name.to_lowercase()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), SETTINGS.len());
+        assert_eq!(find("sftpmaxversion").unwrap().name, "SFTPMaxVersion");
+        assert_eq!(find("BugRekey2").unwrap().name, "Bug…");
+        assert!(find("Bug").is_none() && find("Nonsense").is_none());
+    }
+
+    #[test]
+    fn what_cannot_apply_is_refused_by_name() {
+        for (name, value, kind, word) in [
+            ("SFTPMaxVersion", "6", ErrorKind::Unsupported, "version 3"),
+            ("SFTPMaxVersion", "7", ErrorKind::InvalidArgument, "from -1 to 6"),
+            ("AuthGSSAPIKEX", "1", ErrorKind::Unsupported, "GSSAPI"),
+            ("GSSLibs", "x", ErrorKind::Unsupported, "GSSAPI"),
+            ("Compression", "yes", ErrorKind::InvalidArgument, "0 or 1"),
+            ("Tunnel", "1", ErrorKind::Unsupported, "jump hosts"),
+            ("Color", "1", ErrorKind::InvalidArgument, "not known"),
+            ("MinTlsVersion", "10", ErrorKind::Unsupported, "lowest"),
+            ("BugRekey2", "1", ErrorKind::Unsupported, "PuTTY"),
+            ("FtpProxyLogonType", "3", ErrorKind::Unsupported, "proxies"),
+        ] {
+            let e = check(name, value).map(|_| ()).unwrap_err();
+            assert_eq!(e.kind(), kind, "{name}: {e}");
+            assert!(e.to_string().contains(word) && e.to_string().contains(name), "{e}");
+        }
+        assert!(check("ConsiderDST", "0").is_ok());
+        assert!(refuse_configuration("Interface\\ConfirmOverwriting").to_string().contains("Interface"));
+    }
+}
