@@ -3,7 +3,8 @@
 //! What is opened is a guarded filesystem ([`connect::Connected`]); there is no local side: a transfer has a
 //! source and a target. The CLI `ferry` is [`cli`]; it uses nothing that a program could not use.
 //!
-//! [`session`] is WinSCP's `Session` over that, [`sync`] compares and synchronises trees, [`mask`] chooses files.
+//! [`session`] is WinSCP's `Session` over that, [`script`] its scripts; [`sync`] compares and synchronises trees,
+//! [`mask`] chooses files.
 
 pub mod batch;
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod journal;
 pub mod mask;
 pub mod pooled;
 pub mod reconnect;
+pub mod script;
 pub mod session;
 pub mod sync;
 pub mod url;

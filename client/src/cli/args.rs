@@ -106,6 +106,8 @@ pub(super) enum Command {
     Du(sync_args::Du),
     /// Set modification times; a file that is missing is made, empty
     Touch(sync_args::Touch),
+    /// Run a WinSCP script
+    Script(Script),
     /// Print what is generated from this definition
     #[command(hide = true)]
     Docs {
@@ -387,6 +389,29 @@ pub(super) struct Hash {
     /// Local paths or URLs
     #[arg(required = true, value_name = "PLACE")]
     pub(super) places: Vec<String>,
+}
+
+/// `script`.
+#[derive(Args)]
+pub(super) struct Script {
+    /// A command to run, after those of the file (may be given several times)
+    #[arg(short, long, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
+    /// What %1% stands for; given again, %2% and so on
+    #[arg(short, long, value_name = "TEXT")]
+    pub(super) parameter: Vec<String>,
+    /// The directory that a drive of the script stands for (may be given several times)
+    #[arg(long, value_name = "D:=DIR")]
+    pub(super) drive: Vec<String>,
+    /// Log what is done, by WinSCP's XML schema
+    #[arg(long, value_name = "FILE")]
+    pub(super) xmllog: Option<PathBuf>,
+    /// Give each command a group of its own in that log
+    #[arg(long, requires = "xmllog")]
+    pub(super) xmlgroups: bool,
+    /// The script; '-' for the standard input
+    #[arg(required_unless_present = "command", value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
 }
 
 fn octal(text: &str) -> Result<u32, String> {

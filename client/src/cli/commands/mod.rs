@@ -4,6 +4,7 @@ mod entries;
 mod jobs;
 mod list;
 mod resume;
+mod script;
 mod search;
 mod sync;
 pub(super) mod transfer;
@@ -35,6 +36,11 @@ impl Context {
             Some(earlier) if earlier == code => code,
             Some(_) => exit::FAILED,
         });
+    }
+
+    /// The command failed and has told why.
+    fn fail_with(&mut self, code: u8) {
+        self.failed = Some(code);
     }
 
     fn code(&self) -> ExitCode {
@@ -73,6 +79,7 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plan(a) => sync::plan(&mut cx, a).await,
         Command::Sync(a) => sync::sync(&mut cx, a).await,
         Command::Touch(a) => search::touch(&mut cx, a).await,
+        Command::Script(a) => script::script(&mut cx, a).await,
         Command::Docs { .. } => Err(ErrorKind::Internal.into()),
     };
     let code = cx.code();

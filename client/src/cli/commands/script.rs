@@ -1,0 +1,100 @@
+//! `script`: runs a script in WinSCP's language, with its XML log and its two exit codes.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use session_core::error::{Error, Result};
+use tokio::io::AsyncWriteExt as _;
+
+use super::Context;
+use crate::cli::args::Script;
+use crate::cli::exit;
+use crate::cli::render::Out;
+use crate::script::{Console, Drives, Runner, Settings, XmlLog, text};
+
+/// The terminal: output as it comes, errors on the error output.
+struct Terminal {
+    out: Out,
+    quiet: bool,
+}
+
+impl Console for Terminal {
+    fn line(&mut self, text: &str) {
+        if !self.quiet {
+            self.out.line(&session_core::path::display_bytes(text.as_bytes()));
+            self.out.flush();
+        }
+    }
+
+    fn error(&mut self, text: &str) {
+        self.out.flush();
+        let _ = writeln!(std::io::stderr(), "error: {text}");
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        self.out.raw(bytes);
+    }
+}
+
+/// The log on disk.
+struct Log(Option<tokio::fs::File>);
+
+impl Log {
+    async fn create(path: Option<&PathBuf>) -> Result<Self> {
+        let Some(path) = path else { return Ok(Log(None)) };
+        let file = tokio::fs::File::create(path).await;
+        file.map(|f| Log(Some(f))).map_err(|e| {
+            let words = format!("the log '{}' cannot be written: {e}", path.display());
+            Error::from(e).with_detail(words)
+        })
+    }
+
+    async fn write(&mut self, text: String) -> Result<()> {
+        if let Some(file) = &mut self.0 {
+            file.write_all(text.as_bytes()).await?;
+            file.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn script(cx: &mut Context, a: &Script) -> Result<()> {
+    let mut lines = Vec::new();
+    if let Some(file) = &a.file {
+        let path = if file.as_os_str() == "-" { PathBuf::from("/dev/stdin") } else { file.clone() };
+        let bytes = tokio::fs::read(&path).await.map_err(|e| {
+            let words = format!("the script '{}' cannot be read: {e}", file.display());
+            Error::from(e).with_detail(words)
+        })?;
+        lines = text::lines(&bytes)?;
+    }
+    lines.extend(a.command.iter().cloned());
+    let mut drives = Drives::new();
+    for drive in &a.drive {
+        drives.add(drive)?;
+    }
+    let settings = Settings {
+        decider: cx.places.decider(),
+        parameters: a.parameter.clone(),
+        drives,
+        known_hosts: cx.global.known_hosts.clone(),
+        directory: None,
+    };
+    let mut log = Log::create(a.xmllog.as_ref()).await?;
+    let mut console = Terminal { out: Out::new(), quiet: cx.global.quiet };
+    let xml = a.xmllog.as_ref().map(|_| XmlLog::new(a.xmlgroups));
+    let mut runner = Runner::new(&settings, &mut console, xml)?;
+    for line in &lines {
+        let goes_on = runner.line(line).await;
+        log.write(runner.take_log()).await?;
+        if !goes_on {
+            break;
+        }
+    }
+    let code = runner.end().await;
+    log.write(runner.take_log()).await?;
+    if code != 0 {
+        cx.fail_with(exit::FAILED);
+    }
+    Ok(())
+}

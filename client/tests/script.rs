@@ -1,0 +1,295 @@
+//! Scripts as people write them, against our own server, with their output, log and exit code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use client::script::{Console, Drives, NAMESPACE, Runner, Settings, XmlLog};
+use session_core::batch::Unattended;
+use session_core::fs::Follow;
+use session_core::metadata::Attributes;
+use support::{World, path};
+
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    errors: Vec<String>,
+    content: Vec<u8>,
+}
+
+impl Console for Said {
+    fn line(&mut self, text: &str) {
+        self.lines.push(text.into());
+    }
+
+    fn error(&mut self, text: &str) {
+        self.errors.push(text.into());
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        self.content.extend_from_slice(bytes);
+    }
+}
+
+struct Ran {
+    said: Said,
+    xml: String,
+    code: u8,
+}
+
+/// Runs a script of the corpus with drive D: at `dir`.
+async fn run(world: &World, name: &str, dir: &Path, parameters: &[&str]) -> Ran {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(name);
+    let text = std::fs::read_to_string(file).unwrap();
+    let text =
+        text.replace("HOSTKEY", &world.fingerprint).replace("HOST", &format!("127.0.0.1:{}", world.port));
+    let mut drives = Drives::new();
+    drives.add(&format!("D:={}", dir.display())).unwrap();
+    let settings = Settings {
+        decider: Arc::new(Unattended),
+        parameters: parameters.iter().map(|p| (*p).to_string()).collect(),
+        drives,
+        known_hosts: Some(dir.join("known_hosts")),
+        directory: Some(dir.to_path_buf()),
+    };
+    let mut said = Said::default();
+    let mut runner = Runner::new(&settings, &mut said, Some(XmlLog::new(true))).unwrap();
+    for line in text.lines() {
+        if !runner.line(line).await {
+            break;
+        }
+    }
+    let code = runner.end().await;
+    let xml = runner.take_log();
+    check(&xml);
+    Ran { said, xml, code }
+}
+
+/// The rules of the schema: well-formed, one root, elements where they belong, each operation with one
+/// result at its end.
+fn check(xml: &str) {
+    const OPERATIONS: [&str; 14] = [
+        "upload",
+        "download",
+        "touch",
+        "chmod",
+        "mkdir",
+        "rm",
+        "mv",
+        "cp",
+        "ls",
+        "stat",
+        "checksum",
+        "call",
+        "cwd",
+        "difference",
+    ];
+    let mut open: Vec<(String, bool)> = Vec::new();
+    let mut roots = 0;
+    for (n, line) in xml.lines().enumerate() {
+        let tag = line.trim();
+        let at = || format!("line {}: {tag}", n + 1);
+        if n == 0 {
+            assert_eq!(tag, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>");
+            continue;
+        }
+        let name = tag.trim_start_matches(['<', '/']).split([' ', '>']).next().unwrap().to_string();
+        let parent = open.last().map(|(p, _)| p.clone()).unwrap_or_default();
+        if tag.starts_with("</") {
+            let (opened, has_result) = open.pop().unwrap_or_else(|| panic!("{}", at()));
+            assert_eq!(opened, name, "{}", at());
+            if OPERATIONS.contains(&name.as_str()) {
+                assert!(has_result, "{}", at());
+            }
+            continue;
+        }
+        match name.as_str() {
+            "session" => {
+                roots += 1;
+                assert!(open.is_empty() && tag.contains(NAMESPACE) && tag.contains(" start=\""), "{}", at());
+            }
+            // A file's group is a value.
+            "group" if parent == "file" => {}
+            "group" => assert_eq!(parent, "session", "{}", at()),
+            "failure" => assert!(["session", "group"].contains(&parent.as_str()), "{}", at()),
+            "message" => assert!(["failure", "result"].contains(&parent.as_str()), "{}", at()),
+            "result" => {
+                assert!(OPERATIONS.contains(&parent.as_str()), "{}", at());
+                let (_, has_result) = open.last_mut().unwrap();
+                assert!(!*has_result, "{}", at());
+                *has_result = true;
+            }
+            "files" => assert_eq!(parent, "ls", "{}", at()),
+            "file" => assert!(["files", "stat"].contains(&parent.as_str()), "{}", at()),
+            // Inside `cwd` stands its value, of the same name.
+            "cwd" if parent == "cwd" => {}
+            "checksum" if parent == "checksum" => {}
+            name if OPERATIONS.contains(&name) => {
+                assert!(["session", "group"].contains(&parent.as_str()), "{}", at());
+            }
+            _ => assert!(tag.contains(" value=\"") && tag.ends_with(" />"), "{}", at()),
+        }
+        assert!(!open.last().is_some_and(|(_, has_result)| *has_result && name != "result"), "{}", at());
+        if !tag.ends_with("/>") && !tag.contains("</") {
+            open.push((name, false));
+        }
+    }
+    assert!(open.is_empty() && roots == 1, "{xml}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_with_dates_in_names_removes_what_it_fetched() {
+    let world = World::sftp().await;
+    for name in ["/logs/a.log", "/logs/b.log", "/logs/c.txt"] {
+        world.write(name, name).await;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("backup/archive")).unwrap();
+    let ran = run(&world, "backup.txt", dir.path(), &[]).await;
+    assert_eq!((ran.code, &ran.said.errors[..]), (0, &[][..]));
+    let year = &session_core::event::timestamp(SystemTime::now())[..4];
+    let kept = dir.path().join(format!("backup/archive/a-{year}.log"));
+    assert_eq!(std::fs::read(kept).unwrap(), b"/logs/a.log");
+    assert_eq!(world.tree().await, ["/logs/", "/logs/c.txt"]);
+    assert_eq!(ran.xml.matches("<download>").count(), 2);
+    assert_eq!(ran.xml.matches("<rm>").count(), 2);
+    assert!(!ran.xml.contains("secret"), "{}", ran.xml);
+    assert!(ran.xml.contains("<group name=\"lcd &quot;D:\\backup&quot;\""), "{}", ran.xml);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_of_a_site_is_logged_operation_by_operation() {
+    let world = World::sftp().await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("site/sub")).unwrap();
+    for name in ["site/index.html", "site/sub/x.css", "single.txt"] {
+        std::fs::write(dir.path().join(name), name).unwrap();
+    }
+    let ran = run(&world, "upload.txt", dir.path(), &["D:\\site"]).await;
+    assert_eq!((ran.code, &ran.said.errors[..]), (0, &[][..]), "{}", ran.xml);
+    let expected = ["/www/", "/www/index.html", "/www/renamed file.txt", "/www/sub/", "/www/sub/x.css"];
+    assert_eq!(world.tree().await, expected);
+    assert_eq!(ran.said.lines[0], "Sending D:\\site");
+    for part in [
+        "<filename value=\"/www/sub\" />",
+        "<destination value=\"/www/renamed file.txt\" />\n      <size value=\"10\" />\n      <result success=\"true\" />",
+        "<permissions value=\"rw-r-----\" />",
+        "<checksum value=\"4d0f4f0b",
+        "<cwd value=\"/\" />",
+    ] {
+        let part = part.replace("4d0f4f0b", &sha256_begin(b"single.txt"));
+        assert!(ran.xml.contains(&part), "{part}\n{}", ran.xml);
+    }
+    assert_eq!(ran.xml.matches("<upload>").count(), 3);
+}
+
+fn sha256_begin(data: &[u8]) -> String {
+    let mut hasher = session_core::digest::Hasher::new(session_core::fs::Algorithm::Sha256);
+    hasher.update(data);
+    session_core::digest::hex(&hasher.finish())[..8].to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_end_a_script_or_not_and_always_show_in_its_code() {
+    let world = World::sftp().await;
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run(&world, "failing.txt", dir.path(), &[]).await;
+    assert_eq!((ran.code, ran.said.errors.len()), (1, 3), "{:?}", ran.said.errors);
+    assert_eq!(world.tree().await, ["/moved/"]);
+    assert_eq!(ran.xml.matches("<result success=\"false\">").count(), 2, "{}", ran.xml);
+    assert_eq!(ran.xml.matches("<failure>").count(), 1);
+    assert_eq!(ran.xml.matches("no such file").count(), 2);
+    let ran = run(&world, "aborting.txt", dir.path(), &[]).await;
+    assert_eq!(ran.code, 1);
+    assert!(!world.has("/never").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_sessions_are_open_and_masks_may_have_to_fit() {
+    let world = World::sftp().await;
+    world.write("/deep/x", "x").await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("out")).unwrap();
+    std::fs::write(dir.path().join("single.txt"), "single").unwrap();
+    let ran = run(&world, "several.txt", dir.path(), &[]).await;
+    assert_eq!(ran.code, 1);
+    assert_eq!(ran.said.errors.len(), 1, "{:?}", ran.said.errors);
+    assert!(ran.said.errors[0].contains("'/*.nothing'"));
+    let at = |text: &str| ran.said.lines.iter().position(|l| l == text).unwrap_or_else(|| panic!("{text}"));
+    assert!(at("[2] second *") < at("/deep") && at("/deep") < at("/"));
+    assert_eq!(world.tree().await, [""; 0]);
+    assert_eq!(std::fs::read_dir(dir.path().join("out")).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_latest_file_and_content_to_the_output() {
+    let world = World::sftp().await;
+    for (name, seconds) in [("/d/old.bin", 1_000_000_000), ("/d/new.bin", 1_200_000_000)] {
+        world.write(name, name).await;
+        let time = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        world.store.set_attributes(&path(name), &Attributes::times(time, time), Follow::No).await.unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let latest = dir.path().join("latest");
+    std::fs::create_dir(&latest).unwrap();
+    let ran = run(&world, "latest.txt", dir.path(), &[]).await;
+    assert_eq!((ran.code, &ran.said.errors[..]), (0, &[][..]));
+    assert_eq!(std::fs::read(latest.join("kept.bin")).unwrap(), b"/d/old.bin");
+    assert!(latest.join("new.bin").exists() && !latest.join("old.bin").exists());
+    assert_eq!(ran.said.content, b"/d/new.bin");
+}
+
+#[test]
+fn the_command_has_two_exit_codes_and_writes_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script.txt");
+    let log = dir.path().join("log.xml");
+    let run = |args: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_ferry"))
+            .arg("script")
+            .args(args)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
+    };
+    std::fs::write(&script, "\u{feff}echo %1% and %2%\r\nlpwd\r\nhelp mkdir\r\n").unwrap();
+    let (code, out, err) = run(&["script.txt", "--parameter", "a", "--parameter", "b c"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("a and b c\n") && out.contains("makes a remote directory"), "{out}");
+    let (code, _, err) = run(&["--command", "lcd E:\\x", "--command", "echo no", "--xmllog", "log.xml"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("--drive E:=DIR"), "{err}");
+    let xml = std::fs::read_to_string(&log).unwrap();
+    check(&xml);
+    assert!(xml.contains("<failure>"), "{xml}");
+    let refused = [
+        "call ls",
+        "open",
+        "open s3://h",
+        "open -rawsettings Tunnel=1 -- sftp://h",
+        "mkdir x",
+        "nonsense",
+        "option color on",
+        "get -speed=10 x",
+    ];
+    for command in refused {
+        let (code, _, err) = run(&["--command", command]);
+        assert_eq!(code, 1, "{command}");
+        assert!(err.starts_with("error: "), "{command}: {err}");
+    }
+    assert_eq!(run(&["missing.txt"]).0, 5);
+    assert_eq!(run(&[]).0, 2);
+    assert_eq!(run(&["script.txt", "--drive", "nonsense"]).0, 2);
+}
