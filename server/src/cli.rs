@@ -1,6 +1,8 @@
 //! The command line of `ferryd`: one definition for parser, help, man page and completions.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
 
+mod hooks;
+
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::script::EVENTS;
+use session_core::script::{events_table, members_table};
 
 use crate::config::{
     self, Config, ENV_CONFIG, ENV_CONTROL, ENV_DATA, ENV_LOG, Fault, Listener, ListenerProtocol, LogFormat,
@@ -85,6 +87,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check and try out handlers of events
+    #[command(subcommand)]
+    Hooks(hooks::Hooks),
     /// Let the running server read its configuration anew
     Reload,
     /// Print what is generated from this program
@@ -107,6 +112,8 @@ enum DocsCommand {
     },
     /// The events of hooks, as a Markdown table
     Events,
+    /// What handlers can call, as Markdown tables
+    Members,
 }
 
 /// Parses the arguments of this process and runs them.
@@ -156,6 +163,7 @@ async fn run(cli: Cli) -> ExitCode {
             Ok(control) => commands::status(control, json).await,
             Err(e) => commands::failure(&e),
         },
+        Some(Command::Hooks(what)) => hooks::run(what, || config_file(&global)).await,
         Some(Command::Reload) => match control_of(&global) {
             Ok(control) => commands::reload(control).await,
             Err(e) => commands::failure(&e),
@@ -342,22 +350,9 @@ fn docs(what: &DocsCommand) -> ExitCode {
         DocsCommand::Completions { shell } => {
             clap_complete::generate(*shell, &mut command, "ferryd", &mut out);
         }
-        DocsCommand::Events => {
+        DocsCommand::Events | DocsCommand::Members => {
             drop(out);
-            let yes = |b: bool| if b { "yes" } else { "" };
-            println!("| Event | When | Awaited | Can be refused | `Session` | Path |");
-            println!("| --- | --- | --- | --- | --- | --- |");
-            for e in EVENTS {
-                println!(
-                    "| `{}` | {} | {} | {} | {} | {} |",
-                    e.name,
-                    e.when,
-                    yes(e.awaited),
-                    yes(e.veto),
-                    if e.session { "object" } else { "null" },
-                    yes(e.path)
-                );
-            }
+            print!("{}", if matches!(what, DocsCommand::Events) { events_table() } else { members_table() });
         }
     }
     ExitCode::SUCCESS

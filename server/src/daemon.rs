@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::registry::{PATIENCE, SessionRegistry};
-use session_core::script::{Engine, EngineLimits};
+use session_core::script::Engine;
 use session_core::session::{Actor, Ending, Session};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -79,7 +79,7 @@ impl Daemon {
         raise_descriptors();
         let owned = own(&config.data)?;
         let registry = SessionRegistry::new(config.limits.caps());
-        let engine = Engine::new(EngineLimits::default());
+        let engine = Engine::new(config.scripts.limits());
         let prepared = listen::prepare(&config)?;
         let mut bound = Vec::new();
         for listener in &config.listeners {

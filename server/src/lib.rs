@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod first_run;
+mod hooks;
 mod listen;
 pub mod log;
 pub mod site;

@@ -16,11 +16,12 @@ use session_core::intercept::Chain;
 use session_core::lifecycle::{Lifecycle, Verdict};
 use session_core::policy::Throttle;
 use session_core::registry::SessionRegistry;
-use session_core::script::{Binding, Engine, EngineLimits, Hooks, OnError};
+use session_core::script::{Engine, Hooks, Values};
 use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup};
 
 use crate::chain;
-use crate::config::{self, Config, User};
+use crate::config::{Config, User};
+use crate::hooks;
 use crate::log::Journal;
 use crate::stores::Stores;
 use crate::users::directory::Directory;
@@ -42,6 +43,8 @@ pub struct Prepared(Live);
 pub struct FerrySite {
     registry: Arc<SessionRegistry>,
     engine: Arc<Engine>,
+    /// What handlers share; outlives a reload.
+    values: Arc<Values>,
     journal: Arc<Journal>,
     live: RwLock<Arc<Live>>,
     stores: Arc<Stores>,
@@ -58,10 +61,12 @@ impl FerrySite {
         journal: Arc<Journal>,
     ) -> Result<Arc<Self>> {
         let stores = Arc::<Stores>::default();
-        let live = Live::new(config, &engine, &stores)?;
+        let values = Arc::<Values>::default();
+        let live = Live::new(config, &engine, &values, &stores)?;
         Ok(Arc::new(FerrySite {
             registry,
             engine,
+            values,
             journal,
             live: RwLock::new(Arc::new(live)),
             stores,
@@ -72,7 +77,7 @@ impl FerrySite {
     /// Makes ready what a configuration comes to, and changes nothing. Reads files and compiles scripts:
     /// blocks. Errors: those of users and handlers.
     pub fn prepare(&self, config: Config) -> Result<Prepared> {
-        Live::new(config, &self.engine, &self.stores).map(Prepared)
+        Live::new(config, &self.engine, &self.values, &self.stores).map(Prepared)
     }
 
     /// Puts it in force. Sessions of users that are gone or switched off are cut; the answer is how many.
@@ -118,31 +123,14 @@ impl FerrySite {
 
 /// Builds what a start would build of `config`, and throws it away. Errors: those of users and handlers.
 pub fn check(config: Config) -> Result<()> {
-    Live::new(config, &Engine::new(EngineLimits::default()), &Arc::default()).map(|_| ())
+    let engine = Engine::new(config.scripts.limits());
+    Live::new(config, &engine, &Arc::default(), &Arc::default()).map(|_| ())
 }
 
 impl Live {
-    fn new(config: Config, engine: &Arc<Engine>, stores: &Arc<Stores>) -> Result<Self> {
+    fn new(config: Config, engine: &Arc<Engine>, values: &Arc<Values>, stores: &Arc<Stores>) -> Result<Self> {
         let directory = Arc::new(Directory::new(&config)?);
-        let mut bindings = Vec::new();
-        for hook in &config.hooks {
-            let source = std::fs::read_to_string(&hook.file).map_err(|e| {
-                Error::from(e).with_detail(format!("the hook {} cannot be read", hook.file.display()))
-            })?;
-            bindings.push(Binding {
-                event: hook.event.clone(),
-                name: hook.file.display().to_string(),
-                source,
-                users: hook.users.clone(),
-                priority: hook.priority,
-                on_error: match hook.on_error {
-                    config::OnError::Block => OnError::Block,
-                    config::OnError::Pass => OnError::Pass,
-                },
-                time: hook.time,
-            });
-        }
-        let hooks = if bindings.is_empty() { None } else { Some(Hooks::new(Arc::clone(engine), bindings)?) };
+        let hooks = hooks::load(&config, engine, values)?;
         let throttles = config
             .users
             .iter()
@@ -197,12 +185,16 @@ impl Site for FerrySite {
         let account = identity.account();
         let user = live.user(&account.name).filter(|u| u.enabled).ok_or(ErrorKind::Unauthenticated)?;
         let files = self.stores.mount(&live.config, user, account, session).await?;
-        let chain = chain::of_user(chain::Parts {
+        let parts = |hooks| chain::Parts {
             read_only: user.read_only,
             rules: user.permissions.clone(),
             throttle: live.throttles.get(&user.name).cloned(),
-            hooks: live.hooks.clone(),
-        });
+            hooks,
+        };
+        let chain = chain::of_user(parts(live.hooks.clone()));
+        if live.hooks.is_some() {
+            session.lend_files(Arc::clone(&files), chain::of_user(parts(None)));
+        }
         session.guard(identity, files, chain)
     }
 }

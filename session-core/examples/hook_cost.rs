@@ -6,20 +6,12 @@ use std::time::{Duration, Instant};
 use session_core::error::Result;
 use session_core::intercept::{Chain, Interceptor};
 use session_core::lifecycle::Lifecycle;
-use session_core::script::{Binding, Engine, EngineLimits, Hooks, OnError};
+use session_core::script::{Binding, Engine, EngineLimits, Hooks};
 use session_core::session::{Protocol, Session, Setup};
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let binding = Binding {
-        event: "BeforeCommand".into(),
-        name: "empty.js".into(),
-        source: String::new(),
-        users: vec![],
-        priority: 0,
-        on_error: OnError::Block,
-        time: None,
-    };
+    let binding = Binding::new("BeforeCommand", "empty.js", "");
     let hooks = Hooks::new(Engine::new(EngineLimits::default()), vec![binding])?;
     let mut setup = Setup::new(Protocol::Local, "cost");
     setup.chain = Chain::new(vec![hooks as Arc<dyn Interceptor>]);

@@ -11,6 +11,7 @@
 //! Terminate has two steps. *Cut*: no operation begins, no publish takes effect, the transport is dead.
 //! *Quiet*: the calls in flight have ended. Deliberately absent: sockets, users, a list of sessions.
 
+mod hooked;
 mod names;
 mod snapshot;
 
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use self::hooked::HookFiles;
 pub use self::names::{Actor, Ending, Identity, Protocol, SessionId, State};
 pub use self::snapshot::{Snapshot, TransferSnapshot};
 use crate::auth::Account;
@@ -162,6 +164,8 @@ struct Mutable {
     last_status: u32,
     custom: Vec<String>,
     block_next: Option<Arc<str>>,
+    hook_files: Option<HookFiles>,
+    speed_limit: Option<Arc<crate::policy::Throttle>>,
     transfers: BTreeMap<u64, Weak<Transfer>>,
     next_transfer: u64,
 }
@@ -243,6 +247,8 @@ impl Session {
                 last_status: 0,
                 custom: Vec::new(),
                 block_next: None,
+                hook_files: None,
+                speed_limit: None,
                 transfers: BTreeMap::new(),
                 next_transfer: 0,
             }),
@@ -404,6 +410,7 @@ impl Session {
         if matches!(m.state, State::Ready(_)) {
             m.state = State::Greeted;
             m.auth_methods.clear();
+            m.hook_files = None;
             self.epoch.fetch_add(1, Ordering::SeqCst);
         }
     }

@@ -17,6 +17,7 @@ macro_rules! words {
 
 mod fault;
 mod ftp;
+mod hooks;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -36,6 +37,7 @@ use session_core::registry::Caps;
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
 pub use self::ftp::{CertificateFiles, Clients, Control, Data, Ftp, Minimum, Tls};
+pub use self::hooks::{Hook, Scripts};
 pub use self::values::{is_user_name, parse_duration, parse_network};
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
@@ -77,6 +79,8 @@ pub struct Config {
     pub users: Vec<User>,
     /// The handlers of events.
     pub hooks: Vec<Hook>,
+    /// What handlers share.
+    pub scripts: Scripts,
     /// The log.
     pub log: Log,
 }
@@ -96,6 +100,7 @@ impl Default for Config {
             fsync: Fsync::default(),
             users: Vec::new(),
             hooks: Vec::new(),
+            scripts: Scripts::default(),
             log: Log::default(),
         }
     }
@@ -434,27 +439,6 @@ impl User {
     }
 }
 
-/// A handler of an event.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Hook {
-    /// The event's name.
-    pub event: String,
-    /// The script.
-    pub file: PathBuf,
-    /// For whom; empty: for all.
-    #[serde(default)]
-    pub users: Vec<String>,
-    /// Lower runs earlier.
-    #[serde(default)]
-    pub priority: i32,
-    /// What its failure means.
-    #[serde(default)]
-    pub on_error: OnError,
-    /// Its own limit of time.
-    #[serde(default, deserialize_with = "values::some_duration")]
-    pub time: Option<Duration>,
-}
-
 /// The log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -478,14 +462,15 @@ impl Default for Log {
 const KEYS: &[&str] = &[
     "active", "address", "addresses", "anonymous", "ascii", "audit", "authorities", "banner",
     "certificate", "client_authorities", "client_certificates", "control", "custom", "data", "data_time",
-    "drain", "enabled", "event", "exit", "file", "foreign_data", "format", "fsync", "ftp", "groups",
-    "home", "hooks", "host_keys", "idle_time", "in_place", "keep", "keep_overwrites", "key", "keys",
-    "keys_file", "level", "limit", "limits", "listeners", "log", "login_time", "minimum", "minimum_rate",
-    "mode_z", "more", "name", "names", "off", "on_error", "parking", "passive_address",
-    "passive_addresses", "passive_ports", "passive_time", "password", "per_address", "per_user",
-    "permissions", "port", "principals", "priority", "protocol", "proxies", "read_only", "require",
-    "require_session_reuse", "sessions", "shared", "site", "speed_limit", "staging", "store",
-    "strict_tls_eof", "time", "tls", "tries", "unauthenticated", "users", "welcome",
+    "drain", "enabled", "event", "exit", "file", "folder", "foreign_data", "format", "fsync", "ftp",
+    "grant", "groups", "home", "hooks", "host_keys", "idle_time", "in_place", "keep", "keep_overwrites",
+    "key", "keys", "keys_file", "level", "limit", "limits", "listeners", "log", "login_time", "memory",
+    "minimum", "minimum_rate", "mode_z", "more", "name", "names", "networks", "off", "on_error", "output",
+    "parking", "passive_address", "passive_addresses", "passive_ports", "passive_time", "password",
+    "per_address", "per_user", "permissions", "port", "principals", "priority", "program_output",
+    "program_time", "programs", "protocol", "proxies", "read_only", "require", "require_session_reuse",
+    "scripts", "secrets", "sessions", "shared", "site", "speed_limit", "staging", "store",
+    "strict_tls_eof", "threads", "time", "tls", "tries", "unauthenticated", "users", "welcome",
 ];
 
 impl Config {
@@ -602,15 +587,7 @@ impl Config {
                 faults.push(source.fault_at(&[key("ftp"), key(name)], "this takes some time"));
             }
         }
-        for (i, hook) in self.hooks.iter().enumerate() {
-            if session_core::script::event(&hook.event).is_none() {
-                let at = [key("hooks"), Step::Index(i), key("event")];
-                let mut fault = source.fault_at(&at, format!("'{}' is not an event", hook.event));
-                let names: Vec<_> = session_core::script::EVENTS.iter().map(|e| e.name).collect();
-                fault.hint = nearest(&hook.event, &names).map(|n| format!("did you mean '{n}'?"));
-                faults.push(fault);
-            }
-        }
+        faults.extend(hooks::check(&self.hooks, &self.scripts, source));
         faults
     }
 
@@ -661,6 +638,7 @@ impl Config {
         for hook in &mut self.hooks {
             hook.file = base.join(&hook.file);
         }
+        self.scripts.complete(|path| base.join(path));
         self.log.audit = self.log.audit.take().map(|f| base.join(&f));
         self.data = data;
     }

@@ -1,22 +1,20 @@
 //! The pool of script threads: one invocation owns one runtime until it ends.
+//!
+//! Handlers that nobody waits for have at most three quarters of the threads, so that slow ones leave room
+//! for those that a client waits for.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rquickjs::context::EvalOptions;
-use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Persistent, Runtime};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::builtins::{self, Slot};
-use super::events::EventSpec;
-use crate::auth::Question;
+use super::invocation::Invocation;
+use super::modules::ScriptFolder;
+use super::worker::{Body, Handler, Worker};
 use crate::error::{Error, ErrorKind};
-use crate::path::VPath;
-use crate::session::Session;
 
 /// How long a script thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(60);
@@ -24,8 +22,8 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How long it looks around before it sleeps.
 const SPIN: Duration = Duration::from_micros(15);
 
-/// How many compiled handlers a thread keeps.
-const COMPILED: usize = 256;
+/// How long a check of one handler may take.
+const COMPILE: Duration = Duration::from_secs(10);
 
 /// What a script may use.
 #[derive(Clone, Debug)]
@@ -38,8 +36,8 @@ pub struct EngineLimits {
     pub memory: usize,
     /// Stack of one runtime, bytes.
     pub stack: usize,
-    /// Time of one invocation, waiting for a thread included.
-    pub time: Duration,
+    /// Time of one invocation, waiting for a thread included; `None`: what the event's table says.
+    pub time: Option<Duration>,
     /// Bytes of log of one invocation.
     pub output: usize,
 }
@@ -51,7 +49,7 @@ impl Default for EngineLimits {
             waiting: 1024,
             memory: 32 << 20,
             stack: 512 << 10,
-            time: Duration::from_secs(10),
+            time: None,
             output: 64 << 10,
         }
     }
@@ -84,53 +82,6 @@ impl fmt::Display for ScriptError {
     }
 }
 
-/// A handler, ready to be compiled by each thread that meets it.
-pub(super) struct Handler {
-    pub(super) id: u64,
-    pub(super) name: String,
-    pub(super) source: String,
-}
-
-/// One call of a handler: what it may see, and what it did.
-pub(super) struct Invocation {
-    pub(super) event: &'static EventSpec,
-    pub(super) session: Option<Arc<Session>>,
-    pub(super) path: Option<VPath>,
-    pub(super) target: Option<VPath>,
-    pub(super) deadline: Instant,
-    pub(super) output: usize,
-    pub(super) handler: String,
-    /// The caller went away, or the session was cut.
-    pub(super) abandoned: AtomicBool,
-    pub(super) logged: AtomicUsize,
-    pub(super) exited: AtomicBool,
-    pub(super) effects: Mutex<Effects>,
-}
-
-/// What a handler asked for.
-#[derive(Default, Debug)]
-pub(super) struct Effects {
-    pub(super) blocked: Option<String>,
-    pub(super) hidden: Vec<Vec<u8>>,
-    pub(super) questions: Vec<(usize, Question)>,
-    pub(super) authenticated: bool,
-}
-
-impl Invocation {
-    pub(super) fn effects(&self) -> MutexGuard<'_, Effects> {
-        self.effects.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the handler must stop now. The close of a connection outlives its cut.
-    pub(super) fn is_over(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
-            || Instant::now() >= self.deadline
-            || (self.event.awaited
-                && self.event.name != "OnConnectionClose"
-                && self.session.as_ref().is_some_and(|s| s.is_cut()))
-    }
-}
-
 struct Job {
     handler: Arc<Handler>,
     invocation: Arc<Invocation>,
@@ -141,6 +92,8 @@ struct Job {
 pub struct Engine {
     limits: EngineLimits,
     permits: Arc<Semaphore>,
+    /// Of handlers that nobody waits for.
+    background: Arc<Semaphore>,
     waiting: AtomicUsize,
     pool: Arc<Pool>,
     next_id: AtomicU64,
@@ -168,6 +121,7 @@ impl Engine {
     pub fn new(limits: EngineLimits) -> Arc<Self> {
         Arc::new(Engine {
             permits: Arc::new(Semaphore::new(limits.threads.max(1))),
+            background: Arc::new(Semaphore::new((limits.threads - limits.threads / 4).max(1))),
             waiting: AtomicUsize::new(0),
             pool: Arc::default(),
             next_id: AtomicU64::new(0),
@@ -180,23 +134,28 @@ impl Engine {
         &self.limits
     }
 
-    /// Checks that `source` compiles as a handler. Errors: `InvalidArgument` with file and line.
-    pub(super) fn compile(&self, name: &str, source: &str) -> Result<Arc<Handler>, Error> {
-        let handler = Arc::new(Handler {
-            id: self.next_id.fetch_add(1, Ordering::Relaxed),
-            name: name.to_string(),
-            source: source.to_string(),
-        });
+    /// Checks that `source` compiles as a handler; a module's imports are read from `folder` and linked.
+    /// Blocks. Errors: `InvalidArgument` with file and line.
+    pub(super) fn compile(
+        &self,
+        name: &str,
+        source: &str,
+        module: Option<(&str, ScriptFolder)>,
+    ) -> Result<Arc<Handler>, Error> {
         let checked = Worker::new(&self.limits).and_then(|w| {
-            let deadline = Instant::now() + self.limits.time;
-            lock(&w.slot.watch).replace((deadline, None));
-            w.context.with(|ctx| {
-                let checked = check_body(&ctx, &handler);
-                checked.and_then(|()| compile(&ctx, &handler).map(|_| ()))
+            w.until(Instant::now() + COMPILE);
+            Ok(match module {
+                Some((main, folder)) => {
+                    Body::Module { main: main.into(), sources: w.check_module(main, source, folder)? }
+                }
+                None => Body::Classic { source: source.into(), waits: w.check_classic(name, source)? },
             })
         });
         match checked {
-            Ok(()) => Ok(handler),
+            Ok(body) => {
+                let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+                Ok(Arc::new(Handler { id, name: name.into(), body }))
+            }
             Err(e) => {
                 let words = match e {
                     ScriptError::Threw(m) => m,
@@ -215,22 +174,7 @@ impl Engine {
         invocation: &Arc<Invocation>,
     ) -> Result<(), ScriptError> {
         let _abandon = Abandon(Arc::clone(invocation));
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.limits.waiting {
-                    self.waiting.fetch_sub(1, Ordering::SeqCst);
-                    return Err(ScriptError::Busy);
-                }
-                let left = invocation.deadline.saturating_duration_since(Instant::now());
-                let permit = tokio::time::timeout(left, Arc::clone(&self.permits).acquire_owned()).await;
-                self.waiting.fetch_sub(1, Ordering::SeqCst);
-                match permit {
-                    Ok(Ok(permit)) => permit,
-                    _ => return Err(ScriptError::TimedOut),
-                }
-            }
-        };
+        let permit = self.permit(invocation).await?;
         let (reply, answer) = oneshot::channel();
         let mut job = Job { handler: Arc::clone(handler), invocation: Arc::clone(invocation), reply };
         loop {
@@ -248,6 +192,27 @@ impl Engine {
         let result = answer.await;
         drop(permit);
         result.unwrap_or_else(|_| Err(ScriptError::Engine("the script thread ended".into())))
+    }
+
+    /// Leave to run one handler that nobody waits for, until dropped. Its time begins with it.
+    pub(super) async fn background(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.background).acquire_owned().await.ok()
+    }
+
+    async fn permit(&self, invocation: &Invocation) -> Result<OwnedSemaphorePermit, ScriptError> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.limits.waiting {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            return Err(ScriptError::Busy);
+        }
+        let _waits = Waits(&self.waiting);
+        let left = invocation.deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(ScriptError::TimedOut),
+        }
     }
 
     fn start(&self) -> Result<Thread, ScriptError> {
@@ -269,6 +234,15 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.pool.closed.store(true, Ordering::SeqCst);
         lock(&self.pool.idle).clear();
+    }
+}
+
+/// One who waits; counted until dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -333,136 +307,4 @@ fn next(jobs: &mpsc::Receiver<Job>) -> Result<Job, RecvTimeoutError> {
         std::hint::spin_loop();
     }
     jobs.recv_timeout(IDLE)
-}
-
-struct Worker {
-    compiled: HashMap<u64, Persistent<Function<'static>>>,
-    slot: Slot,
-    context: Context,
-    runtime: Runtime,
-}
-
-impl Worker {
-    fn new(limits: &EngineLimits) -> Result<Self, ScriptError> {
-        let engine = |e: rquickjs::Error| ScriptError::Engine(e.to_string());
-        let runtime = Runtime::new().map_err(engine)?;
-        runtime.set_memory_limit(limits.memory);
-        runtime.set_max_stack_size(limits.stack);
-        let slot = Slot::default();
-        let watch = Arc::clone(&slot.watch);
-        runtime.set_interrupt_handler(Some(Box::new(move || match &*lock(&watch) {
-            Some((deadline, invocation)) => {
-                Instant::now() >= *deadline || invocation.as_ref().is_some_and(|i| i.is_over())
-            }
-            None => false,
-        })));
-        let context = Context::full(&runtime).map_err(engine)?;
-        context.with(|ctx| builtins::install(&ctx, &slot).catch(&ctx).map_err(|e| describe(&e)))?;
-        Ok(Worker { compiled: HashMap::new(), slot, context, runtime })
-    }
-
-    fn call(&mut self, handler: &Arc<Handler>, invocation: &Arc<Invocation>) -> Result<(), ScriptError> {
-        if invocation.is_over() {
-            return Err(ScriptError::TimedOut);
-        }
-        self.slot.enter(invocation);
-        let result = self.enter(handler, invocation);
-        // Promises a handler left behind run now or never.
-        for _ in 0..1000 {
-            if result.is_err() || !matches!(self.runtime.execute_pending_job(), Ok(true)) {
-                break;
-            }
-        }
-        self.slot.leave();
-        match result {
-            Err(ScriptError::Threw(_)) if invocation.exited.load(Ordering::Relaxed) => Ok(()),
-            Err(ScriptError::Threw(_)) if invocation.is_over() => Err(ScriptError::TimedOut),
-            other => other,
-        }
-    }
-
-    fn enter(&mut self, handler: &Arc<Handler>, invocation: &Invocation) -> Result<(), ScriptError> {
-        let compiled = &mut self.compiled;
-        self.context.with(|ctx| {
-            if !compiled.contains_key(&handler.id) {
-                if compiled.len() >= COMPILED {
-                    compiled.clear();
-                }
-                compiled.insert(handler.id, compile(&ctx, handler)?);
-            }
-            let Some(function) = compiled.get(&handler.id).cloned() else {
-                return Err(ScriptError::Engine("the handler is gone".into()));
-            };
-            let call = || {
-                let function = function.restore(&ctx)?;
-                function.call::<_, ()>((invocation.session.is_some(),))
-            };
-            call().catch(&ctx).map_err(|e| describe(&e))
-        })
-    }
-}
-
-fn describe(e: &CaughtError<'_>) -> ScriptError {
-    match e {
-        CaughtError::Exception(x) => {
-            let message = x.message().unwrap_or_default();
-            let stack = x.stack().unwrap_or_default();
-            let text = format!("{message}\n{}", stack.trim_end()).trim_end().to_string();
-            if message.contains("out of memory")
-                || message.contains("stack overflow")
-                || message.contains("Maximum call stack")
-            {
-                ScriptError::Exhausted(message)
-            } else {
-                ScriptError::Threw(text)
-            }
-        }
-        CaughtError::Value(v) => {
-            let text = v.as_string().and_then(|s| s.to_string().ok());
-            match text {
-                Some(text) => ScriptError::Threw(text),
-                None if v.is_null() || v.is_undefined() => {
-                    // An allocation that failed before it could make an exception.
-                    ScriptError::Exhausted("out of memory".into())
-                }
-                None => ScriptError::Threw("a value that is no error".into()),
-            }
-        }
-        CaughtError::Error(e) => ScriptError::Engine(e.to_string()),
-    }
-}
-
-fn options(handler: &Handler) -> EvalOptions {
-    let mut options = EvalOptions::default();
-    options.strict = true;
-    options.filename = Some(handler.name.clone());
-    options
-}
-
-/// A body must be a whole body: what would close the function it is put into is an error.
-fn check_body(ctx: &Ctx<'_>, handler: &Handler) -> Result<(), ScriptError> {
-    let check = || {
-        let probe: Function = ctx.globals().get("__check")?;
-        probe.call::<_, ()>((handler.source.as_str(),))
-    };
-    // The probe's line numbers are not the file's; the real compilation reports first.
-    match check().catch(ctx) {
-        Ok(()) => Ok(()),
-        Err(_) => match compile(ctx, handler) {
-            Err(e) => Err(e),
-            Ok(_) => Err(ScriptError::Threw("the script is not the body of one function".into())),
-        },
-    }
-}
-
-/// The handler as a function of this context; its first line is the file's first line.
-fn compile(ctx: &Ctx<'_>, handler: &Handler) -> Result<Persistent<Function<'static>>, ScriptError> {
-    let source = builtins::wrap(&handler.source);
-    let make = || {
-        let function: Function = ctx.eval_with_options(source.as_str(), options(handler))?;
-        let enter: Function = ctx.globals().get("__enter")?;
-        let bound: Function = enter.call((function,))?;
-        Ok(Persistent::save(ctx, bound))
-    };
-    make().catch(ctx).map_err(|e| describe(&e))
 }

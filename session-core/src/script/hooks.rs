@@ -5,15 +5,21 @@
 //! queued with a frozen copy of its paths and runs in order, session by session.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::engine::{Effects, Engine, Handler, Invocation, ScriptError};
-use super::events::{EventSpec, event};
+use super::aliases::Aliases;
+use super::engine::{Engine, ScriptError};
+use super::events::{EVENTS, EventSpec, event};
+use super::grants::{Grant, Grants};
+use super::invocation::{Effects, Invocation, Subject};
+use super::modules::ScriptFolder;
+use super::services::Services;
+use super::worker::Handler;
 use crate::auth::{Credential, Question};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Direction, TransferEnd, TransferRecord};
@@ -21,7 +27,14 @@ use crate::intercept::{Cx, Interceptor};
 use crate::lifecycle::{ChannelKind, Lifecycle, Verdict};
 use crate::operation::{Operation, OperationKind, OperationSet, Outcome, Record};
 use crate::path::VPath;
-use crate::session::{Session, SessionId};
+use crate::session::{Actor, Session, SessionId};
+
+/// How long the end of a session waits for what it has queued.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// How long it waits for files that the session has open, and how often it looks.
+const LET_GO: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How many events that nobody waits for may be queued in one server.
 const QUEUED: usize = 10_000;
@@ -51,22 +64,108 @@ pub struct Binding {
     pub priority: i32,
     /// What a failure means.
     pub on_error: OnError,
-    /// Its own limit of time.
+    /// Its own limit of time; `None`: the engine's, or what the event's table says.
     pub time: Option<Duration>,
+    /// What it may do besides deciding.
+    pub grants: Grants,
+    /// Where it is a module: the scripts folder, and the file's path in it.
+    pub module: Option<(ScriptFolder, String)>,
 }
 
-struct Bound {
+impl Binding {
+    /// A server-wide binding of a classic script without grants.
+    pub fn new(event: impl Into<String>, name: impl Into<String>, source: impl Into<String>) -> Self {
+        Binding {
+            event: event.into(),
+            name: name.into(),
+            source: source.into(),
+            users: Vec::new(),
+            priority: 0,
+            on_error: OnError::default(),
+            time: None,
+            grants: Grants::NONE,
+            module: None,
+        }
+    }
+}
+
+pub(super) struct Bound {
+    pub(super) event: &'static EventSpec,
     handler: Arc<Handler>,
     users: Vec<String>,
     on_error: OnError,
     time: Duration,
+    grants: Grants,
 }
+
+impl Bound {
+    /// Compiles. Errors: `InvalidArgument` for an event that there is not or that nothing fires, and for
+    /// a script that does not compile, with file and line.
+    pub(super) fn new(engine: &Engine, b: Binding) -> Result<Self> {
+        let invalid = |words| Error::new(ErrorKind::InvalidArgument).with_detail(words);
+        let event = event(&b.event)
+            .ok_or_else(|| invalid(format!("'{}' is not an event", b.event)).with_hint(closest(&b.event)))?;
+        if let Some(why) = event.not_yet {
+            return Err(invalid(format!("'{}' never fires: {why}", event.name)));
+        }
+        let module = b.module.as_ref().map(|(folder, path)| (path.as_str(), folder.clone()));
+        let handler = engine.compile(&b.name, &b.source, module)?;
+        let time = b.time.or(engine.limits().time).unwrap_or(event.budget);
+        Ok(Bound { event, handler, users: b.users, on_error: b.on_error, time, grants: b.grants })
+    }
+
+    fn is_for(&self, user: &str) -> bool {
+        self.users.is_empty() || self.users.iter().any(|u| u == user)
+    }
+
+    pub(super) fn invocation(
+        &self,
+        engine: &Engine,
+        services: &Services,
+        session: Option<Arc<Session>>,
+        subject: Subject,
+    ) -> Invocation {
+        Invocation::new(
+            self.event,
+            session,
+            subject,
+            Instant::now() + self.time,
+            engine.limits().output,
+            Arc::clone(&self.handler.name),
+            self.grants,
+            services.clone(),
+        )
+    }
+
+    /// Runs the handler; what it logged of its own failure is without secrets.
+    pub(super) async fn run(
+        &self,
+        engine: &Engine,
+        invocation: Invocation,
+    ) -> (std::result::Result<(), ScriptError>, Effects) {
+        let invocation = Arc::new(invocation);
+        let result = engine.run(&self.handler, &invocation).await;
+        let result = result.map_err(|e| match e {
+            ScriptError::Threw(words) => ScriptError::Threw(invocation.without_secrets(&words)),
+            other => other,
+        });
+        let effects = std::mem::take(&mut *invocation.effects());
+        (result, effects)
+    }
+}
+
+/// Handlers by event, in the order in which they run.
+type Table = HashMap<&'static str, Vec<Arc<Bound>>>;
 
 /// The interceptor that runs handlers.
 pub struct Hooks {
     engine: Arc<Engine>,
-    bound: HashMap<&'static str, Vec<Arc<Bound>>>,
+    services: Services,
+    bound: Arc<Table>,
     interests: OperationSet,
+    /// Some handler may limit a session's speed.
+    paces: bool,
+    aliases: Aliases,
     queue: Arc<Queue>,
 }
 
@@ -81,8 +180,7 @@ struct Queue {
 struct After {
     event: &'static EventSpec,
     session: Arc<Session>,
-    path: Option<VPath>,
-    target: Option<VPath>,
+    subject: Subject,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,31 +188,43 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hooks {
-    /// Compiles and binds. Errors: `InvalidArgument` for an unknown event or a script that does not
-    /// compile, with file and line.
-    pub fn new(engine: Arc<Engine>, mut bindings: Vec<Binding>) -> Result<Arc<Self>> {
+    /// Compiles and binds, with no services. Errors: see [`Hooks::with`].
+    pub fn new(engine: Arc<Engine>, bindings: Vec<Binding>) -> Result<Arc<Self>> {
+        Self::with(engine, Services::default(), bindings)
+    }
+
+    /// Compiles and binds. Blocks. Errors: `InvalidArgument` for an event that there is not or that
+    /// nothing fires yet, or a script that does not compile, with file and line.
+    pub fn with(engine: Arc<Engine>, services: Services, mut bindings: Vec<Binding>) -> Result<Arc<Self>> {
         bindings.sort_by_key(|b| (b.users.is_empty(), b.priority));
-        let mut bound: HashMap<&'static str, Vec<Arc<Bound>>> = HashMap::new();
+        let mut bound = Table::new();
         for b in bindings {
-            let spec = event(&b.event).ok_or_else(|| {
-                Error::new(ErrorKind::InvalidArgument)
-                    .with_detail(format!("'{}' is not an event", b.event))
-                    .with_hint(closest(&b.event))
-            })?;
-            let handler = engine.compile(&b.name, &b.source)?;
-            let time = b.time.unwrap_or(engine.limits().time);
-            let b = Bound { handler, users: b.users, on_error: b.on_error, time };
-            bound.entry(spec.name).or_default().push(Arc::new(b));
+            let b = Bound::new(&engine, b)?;
+            bound.entry(b.event.name).or_default().push(Arc::new(b));
         }
-        let kinds: Vec<OperationKind> = OperationKind::ALL
-            .iter()
-            .copied()
-            .filter(|k| {
-                EVENTS_OF.iter().any(|(kind, names)| kind == k && names.iter().any(|n| bound.contains_key(n)))
-            })
-            .collect();
-        let interests = OperationSet::of(&kinds);
-        Ok(Arc::new(Hooks { engine, bound, interests, queue: Arc::default() }))
+        let is_bound = |kind: &OperationKind| {
+            EVENTS_OF.iter().any(|(k, names)| k == kind && names.iter().any(|n| bound.contains_key(n)))
+        };
+        let kinds: Vec<_> = OperationKind::ALL.iter().copied().filter(is_bound).collect();
+        let mut interests = OperationSet::of(&kinds);
+        let paces = bound.values().flatten().any(|b| b.grants.has(Grant::Speed));
+        if paces {
+            interests = interests.union(OperationSet::of(&[OperationKind::Read, OperationKind::Write]));
+        }
+        // An upload that was sent elsewhere is looked at under its old name.
+        if bound.contains_key("BeforeFileUpload") {
+            interests =
+                interests.union(OperationSet::of(&[OperationKind::SetAttributes, OperationKind::Stat]));
+        }
+        Ok(Arc::new(Hooks {
+            engine,
+            services,
+            bound: Arc::new(bound),
+            interests,
+            paces,
+            aliases: Aliases::default(),
+            queue: Arc::default(),
+        }))
     }
 
     /// Events that were dropped because too many were queued.
@@ -122,24 +232,17 @@ impl Hooks {
         self.queue.dropped.load(Ordering::Relaxed)
     }
 
-    fn handlers(&self, spec: &EventSpec, user: &str) -> Vec<Arc<Bound>> {
-        let all = self.bound.get(spec.name).map(Vec::as_slice).unwrap_or_default();
-        all.iter().filter(|b| b.users.is_empty() || b.users.iter().any(|u| u == user)).cloned().collect()
-    }
-
     /// Runs an awaited event; the error refuses what was asked.
     async fn ask(&self, name: &str, session: Option<&Arc<Session>>, what: Subject) -> Result<Effects> {
         let mut told = Effects::default();
-        let Some(spec) = event(name) else { return Ok(told) };
-        if !self.bound.contains_key(name) {
-            return Ok(told);
-        }
+        let Some(handlers) = self.bound.get(name) else { return Ok(told) };
         let user = session.map(|s| user_of(s)).unwrap_or_default();
-        for b in self.handlers(spec, &user) {
-            let (result, effects) = run(&self.engine, &b, spec, session.cloned(), &what).await;
+        for b in handlers.iter().filter(|b| b.is_for(&user)) {
+            let invocation = b.invocation(&self.engine, &self.services, session.cloned(), what.clone());
+            let (result, effects) = b.run(&self.engine, invocation).await;
             if let Err(e) = result {
-                failed(&b, spec, session, &e);
-                if spec.veto && b.on_error == OnError::Block {
+                failed(b, session, &e);
+                if b.event.veto.refuses() && b.on_error == OnError::Block {
                     return Err(Error::refused("refused: a rule of this server failed"));
                 }
                 continue;
@@ -150,16 +253,17 @@ impl Hooks {
             told.hidden.extend(effects.hidden);
             told.questions.extend(effects.questions);
             told.authenticated |= effects.authenticated;
+            told.redirected = effects.redirected.or(told.redirected);
+            told.software_id = effects.software_id.or(told.software_id);
         }
         Ok(told)
     }
 
     /// Queues an event that nobody waits for.
-    fn tell(&self, name: &str, session: &Arc<Session>, path: Option<&VPath>, target: Option<&VPath>) {
-        let Some(spec) = event(name) else { return };
-        if self.handlers(spec, &user_of(session)).is_empty() {
-            return;
-        }
+    fn tell(&self, name: &str, session: &Arc<Session>, subject: Subject) {
+        let Some(handlers) = self.bound.get(name) else { return };
+        let user = user_of(session);
+        let Some(first) = handlers.iter().find(|b| b.is_for(&user)) else { return };
         if self.queue.length.fetch_add(1, Ordering::SeqCst) >= QUEUED {
             self.queue.length.fetch_sub(1, Ordering::SeqCst);
             let n = self.queue.dropped.fetch_add(1, Ordering::Relaxed) + 1;
@@ -168,8 +272,7 @@ impl Hooks {
             }
             return;
         }
-        let after =
-            After { event: spec, session: Arc::clone(session), path: path.cloned(), target: target.cloned() };
+        let after = After { event: first.event, session: Arc::clone(session), subject };
         let mut sessions = lock(&self.queue.sessions);
         if let Some(queue) = sessions.get_mut(session.id()) {
             queue.push_back(after);
@@ -182,13 +285,21 @@ impl Hooks {
             self.queue.length.fetch_sub(1, Ordering::SeqCst);
             return;
         };
-        let (engine, queue, id) = (Arc::clone(&self.engine), Arc::clone(&self.queue), session.id().clone());
-        let bound: HashMap<_, _> = self.bound.iter().map(|(k, v)| (*k, v.clone())).collect();
-        runtime.spawn(drain(engine, bound, queue, id));
+        let (engine, services, bound) =
+            (Arc::clone(&self.engine), self.services.clone(), Arc::clone(&self.bound));
+        runtime.spawn(drain(engine, services, bound, Arc::clone(&self.queue), session.id().clone()));
     }
 
-    /// Waits until the queued events of a session have run, at most as long as one handler may take.
-    async fn settle(&self, id: &SessionId) {
+    /// Waits until a session has let go of its files and its queued events have run, but not for ever: its
+    /// close is the last that handlers hear of it.
+    async fn settle(&self, session: &Session) {
+        let let_go = async {
+            while !session.transfers().is_empty() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(LET_GO, let_go).await;
+        let id = session.id();
         let wait = async {
             loop {
                 let drained = self.queue.drained.notified();
@@ -200,17 +311,12 @@ impl Hooks {
                 drained.await;
             }
         };
-        let _ = tokio::time::timeout(self.engine.limits().time, wait).await;
+        let _ = tokio::time::timeout(SETTLE, wait).await;
     }
 }
 
 /// Runs what a session has queued, one after the other.
-async fn drain(
-    engine: Arc<Engine>,
-    bound: HashMap<&'static str, Vec<Arc<Bound>>>,
-    queue: Arc<Queue>,
-    id: SessionId,
-) {
+async fn drain(engine: Arc<Engine>, services: Services, bound: Arc<Table>, queue: Arc<Queue>, id: SessionId) {
     loop {
         let after = {
             let mut sessions = lock(&queue.sessions);
@@ -223,13 +329,13 @@ async fn drain(
             }
         };
         let user = user_of(&after.session);
-        let what = Subject { path: after.path, target: after.target };
-        for b in bound.get(after.event.name).into_iter().flatten() {
-            if b.users.is_empty() || b.users.iter().any(|u| *u == *user) {
-                let (result, _) = run(&engine, b, after.event, Some(Arc::clone(&after.session)), &what).await;
-                if let Err(e) = result {
-                    failed(b, after.event, Some(&after.session), &e);
-                }
+        for b in bound.get(after.event.name).into_iter().flatten().filter(|b| b.is_for(&user)) {
+            let _leave = engine.background().await;
+            let session = Some(Arc::clone(&after.session));
+            let invocation = b.invocation(&engine, &services, session, after.subject.clone());
+            let (result, _) = b.run(&engine, invocation).await;
+            if let Err(e) = result {
+                failed(b, Some(&after.session), &e);
             }
         }
         queue.length.fetch_sub(1, Ordering::SeqCst);
@@ -237,40 +343,9 @@ async fn drain(
     queue.drained.notify_waiters();
 }
 
-#[derive(Default)]
-struct Subject {
-    path: Option<VPath>,
-    target: Option<VPath>,
-}
-
-async fn run(
-    engine: &Engine,
-    b: &Bound,
-    spec: &'static EventSpec,
-    session: Option<Arc<Session>>,
-    what: &Subject,
-) -> (Result<(), ScriptError>, Effects) {
-    let invocation = Arc::new(Invocation {
-        event: spec,
-        session: if spec.session { session } else { None },
-        path: what.path.clone(),
-        target: what.target.clone(),
-        deadline: Instant::now() + b.time,
-        output: engine.limits().output,
-        handler: b.handler.name.clone(),
-        abandoned: AtomicBool::new(false),
-        logged: AtomicUsize::new(0),
-        exited: AtomicBool::new(false),
-        effects: Mutex::default(),
-    });
-    let result = engine.run(&b.handler, &invocation).await;
-    let effects = std::mem::take(&mut *invocation.effects());
-    (result, effects)
-}
-
-fn failed(b: &Bound, spec: &EventSpec, session: Option<&Arc<Session>>, e: &ScriptError) {
+fn failed(b: &Bound, session: Option<&Arc<Session>>, e: &ScriptError) {
     let session = session.map(|s| s.id().to_string()).unwrap_or_default();
-    tracing::error!(target: "hook", event = spec.name, handler = %b.handler.name, %session, "{e}");
+    tracing::error!(target: "hook", event = b.event.name, handler = %b.handler.name, %session, "{e}");
 }
 
 /// Who a handler's `users` are compared with: the account, or before login the name asked for.
@@ -281,15 +356,14 @@ fn user_of(session: &Session) -> Arc<str> {
 
 fn closest(name: &str) -> String {
     let lower = name.to_ascii_lowercase();
-    let by_case = super::events::EVENTS.iter().find(|e| e.name.eq_ignore_ascii_case(name));
-    let near = by_case.or_else(|| {
-        super::events::EVENTS.iter().min_by_key(|e| distance(&e.name.to_ascii_lowercase(), &lower))
-    });
+    let by_case = EVENTS.iter().find(|e| e.name.eq_ignore_ascii_case(name));
+    let near =
+        by_case.or_else(|| EVENTS.iter().min_by_key(|e| distance(&e.name.to_ascii_lowercase(), &lower)));
     near.map(|e| format!("did you mean '{}'?", e.name)).unwrap_or_default()
 }
 
 /// Levenshtein's distance, over bytes.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut corner = i;
@@ -363,18 +437,34 @@ impl Interceptor for Hooks {
     }
 
     fn rewrites(&self) -> bool {
-        // A listing is told which names to leave out.
-        self.bound.contains_key("OnDirList")
+        // A listing is told which names to leave out; some operations may be sent elsewhere.
+        EVENTS.iter().any(|e| {
+            (e.changes.contains(&"RemoveFromListDir") || e.changes.contains(&"RedirectTo"))
+                && self.bound.contains_key(e.name)
+        })
     }
 
-    async fn before(&self, cx: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
+    async fn before(&self, cx: &Cx<'_>, mut operation: Operation<'_>) -> Result<(), Error> {
+        if operation.kind().is_chunk() {
+            return match cx.session.speed_limit().filter(|_| self.paces) {
+                Some(throttle) => throttle.before(cx, operation).await,
+                None => Ok(()),
+            };
+        }
+        self.aliases.apply(cx.session.id(), &mut operation, Instant::now());
         let Some(name) = before_name(&operation) else { return Ok(()) };
         if !self.bound.contains_key(name) {
             return Ok(());
         }
-        let record = operation.to_record();
-        let what = Subject { path: Some(record.path().clone()), target: record.target().cloned() };
-        let told = self.ask(name, Some(cx.session), what).await?;
+        let told = self.ask(name, Some(cx.session), subject_of(&operation.to_record(), None)).await?;
+        if let Some(to) = told.redirected {
+            if let Operation::Open(open) = &operation
+                && open.options.write
+            {
+                self.aliases.add(cx.session.id(), open.path.clone(), to.clone(), Instant::now());
+            }
+            redirect(&mut operation, to);
+        }
         if let Operation::List(list) = operation {
             list.hide.extend(told.hidden.into_iter().map(Into::into));
         }
@@ -382,13 +472,20 @@ impl Interceptor for Hooks {
     }
 
     fn after(&self, cx: &Cx<'_>, record: &Record, outcome: &Outcome) {
+        if record.kind().is_chunk() {
+            if let Some(throttle) = cx.session.speed_limit().filter(|_| self.paces) {
+                throttle.after(cx, record, outcome);
+            }
+            return;
+        }
         let name = match &outcome.result {
             Ok(_) => after_name(record),
             Err(e) if e.kind() == ErrorKind::QuotaExceeded => Some("OnQuotaHit"),
             Err(_) => None,
         };
         if let Some(name) = name {
-            self.tell(name, cx.session, Some(record.path()), record.target());
+            let published = outcome.result.as_ref().ok().and_then(|d| d.metadata.as_ref()).map(|m| m.size);
+            self.tell(name, cx.session, subject_of(record, published));
         }
     }
 
@@ -400,7 +497,8 @@ impl Interceptor for Hooks {
             // Told by the commit itself.
             (Direction::Upload, TransferEnd::Done) => return,
         };
-        self.tell(name, session, Some(&transfer.path), None);
+        let path = Some(transfer.path.clone());
+        self.tell(name, session, Subject { path, size: Some(transfer.bytes), ..Subject::default() });
     }
 
     async fn decide(&self, session: Option<&Arc<Session>>, step: Lifecycle<'_>) -> Verdict {
@@ -428,14 +526,29 @@ impl Interceptor for Hooks {
             Lifecycle::Command { .. } => "BeforeCommand",
             Lifecycle::Close(_) => "OnConnectionClose",
         };
-        if let (Lifecycle::Close(_), Some(session)) = (&step, session) {
-            self.settle(session.id()).await;
+        if let (Lifecycle::Close(ending), Some(session)) = (&step, session) {
+            self.aliases.forget(session.id());
+            self.settle(session).await;
+            if ending.actor != Actor::Client {
+                // Nothing is left that could be refused.
+                let _ = self.ask("OnSessionTerminated", Some(session), Subject::default()).await;
+            }
         }
-        let told = match self.ask(name, session, Subject::default()).await {
+        let peer = match &step {
+            Lifecycle::Connect { peer, .. } => Some(peer.ip().to_canonical()),
+            _ => None,
+        };
+        let told = match self.ask(name, session, Subject { peer, ..Subject::default() }).await {
             Ok(told) => told,
             Err(e) => return Verdict::Refuse(e),
         };
         match step {
+            Lifecycle::SoftwareId { id } => {
+                if let Some(new) = told.software_id {
+                    *id = new;
+                }
+                Verdict::Pass
+            }
             Lifecycle::AuthQuestions { questions, .. } => {
                 place(questions, told.questions);
                 Verdict::Pass
@@ -443,6 +556,32 @@ impl Interceptor for Hooks {
             Lifecycle::AuthStep { .. } if told.authenticated => Verdict::Authenticated,
             _ => Verdict::Pass,
         }
+    }
+}
+
+fn subject_of(record: &Record, published: Option<u64>) -> Subject {
+    let size = match record {
+        Record::Commit(r) => Some(published.unwrap_or(r.size)),
+        Record::Abort(r) => Some(r.size),
+        Record::Park(r) => Some(r.size),
+        Record::Open(r) => r.options.size_hint,
+        _ => None,
+    };
+    Subject { path: Some(record.path().clone()), target: record.target().cloned(), size, peer: None }
+}
+
+/// Sends an operation elsewhere; of two paths, the target.
+fn redirect(operation: &mut Operation<'_>, to: VPath) {
+    match operation {
+        Operation::Copy(r) => r.to = to,
+        Operation::CreateDir(r) => r.path = to,
+        Operation::HardLink(r) => r.to = to,
+        Operation::List(r) => r.path = to,
+        Operation::Open(r) => r.path = to,
+        Operation::Rename(r) => r.to = to,
+        Operation::Symlink(r) => r.path = to,
+        // Their events do not offer it.
+        _ => {}
     }
 }
 

@@ -1,20 +1,35 @@
 //! Hooks in JavaScript: the engine, the built-ins that every handler gets, and the interceptor that runs
 //! handlers at their events.
 //!
-//! A handler is a classic script, compiled once for each worker as the body of a strict function, and
-//! called with `Session`, `Log`, `CtxRelPath`, `CtxRelTargetPath`, `ExtractExt`, `Sleep` and `Exit`.
-//! Intrinsics and globals are frozen: nothing survives a call. An invocation owns a runtime and its
-//! thread until it ends, so a handler that sleeps delays nobody else. Time, memory, stack, output and the
-//! number of threads are bounded; what goes over a bound ends the script, not the server, and in an
-//! awaited event refuses what was asked (fail closed) unless its binding says otherwise.
+//! A handler is a classic script, compiled once for each worker as the body of a strict function, or a
+//! module whose default export is called. Intrinsics and globals are frozen: nothing survives a call. An
+//! invocation owns a runtime and its thread until it ends, so a handler that sleeps delays nobody else.
+//! Time, memory, stack, output and the number of threads are bounded; what goes over a bound ends the
+//! script, not the server, and in an awaited event refuses what was asked (fail closed) unless its binding
+//! says otherwise. What reaches beyond the session needs a grant.
 //!
-//! Not here yet: modules and `import`, awaiting promises, capabilities (files, HTTP, mail, processes).
+//! Deliberately absent: mail, SQL, PGP, outbound file transfer, other sessions.
 
+mod aliases;
 mod builtins;
 mod engine;
 mod events;
+mod grants;
 mod hooks;
+mod invocation;
+mod members;
+mod modules;
+mod offline;
+mod services;
+mod values;
+mod worker;
 
 pub use engine::{Engine, EngineLimits, ScriptError};
-pub use events::{EVENTS, EventSpec, event};
+pub use events::{EVENTS, EventSpec, Paths, Present, Veto, event, table as events_table};
+pub use grants::{Grant, Grants};
 pub use hooks::{Binding, Hooks, OnError};
+pub use members::{Kind, MEMBERS, Member, Unknown, members_table, types, unknown_members};
+pub use modules::ScriptFolder;
+pub use offline::{Told, Trial, Try};
+pub use services::{Host, HostFunction, Secrets, Services};
+pub use values::{ValueLimits, Values};

@@ -1,0 +1,176 @@
+//! What `ferryd` gives its handlers: their files, secrets, and the functions of a host.
+//!
+//! Everything is read when the configuration is: a running server uses what it was started or reloaded
+//! with, and a file that is broken refuses the reload. Deliberately absent: the handlers' own objects,
+//! which are `session_core::script`.
+
+mod exec;
+mod http;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use session_core::auth::Secret;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::File;
+use session_core::script::{
+    Binding, Engine, Grants, Hooks, Host, HostFunction, OnError, ScriptFolder, Secrets, Services, Values,
+};
+
+use crate::config::{self, Config, Hook, Scripts};
+
+/// Variables of this prefix are secrets by the rest of their name, in small letters.
+const SECRET_VARIABLES: &str = "FERRYD_SECRET_";
+
+/// The functions of the host.
+pub(crate) struct ServerHost {
+    programs: exec::Programs,
+    http: http::Client,
+}
+
+impl ServerHost {
+    pub(crate) fn new(scripts: &Scripts) -> Self {
+        ServerHost {
+            programs: exec::Programs::new(scripts),
+            http: http::Client::new(scripts.networks.clone()),
+        }
+    }
+}
+
+#[async_trait]
+impl Host for ServerHost {
+    async fn call(
+        &self,
+        function: HostFunction,
+        arguments: Value,
+        input: Option<Arc<dyn File>>,
+    ) -> Result<Value> {
+        match function {
+            HostFunction::Exec => self.programs.run(&arguments, input).await,
+            HostFunction::Fetch => self.http.fetch(&arguments).await,
+            HostFunction::Report | HostFunction::Run => Err(Error::new(ErrorKind::Unsupported)
+                .with_detail("that is for test files: see `ferryd hooks test`")),
+        }
+    }
+}
+
+fn invalid(words: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidArgument).with_detail(words.into())
+}
+
+/// The handlers of a configuration, compiled; `None` where there are none. Blocks. Errors: those of
+/// reading and compiling them, by file.
+pub(crate) fn load(
+    config: &Config,
+    engine: &Arc<Engine>,
+    values: &Arc<Values>,
+) -> Result<Option<Arc<Hooks>>> {
+    if config.hooks.is_empty() {
+        return Ok(None);
+    }
+    let mut bindings = Vec::new();
+    for hook in &config.hooks {
+        bindings.push(binding(hook, &config.scripts)?);
+    }
+    let services = services(&config.scripts, values)?;
+    Hooks::with(Arc::clone(engine), services, bindings).map(Some)
+}
+
+/// What handlers reach. Errors: those of the secrets' file.
+pub(crate) fn services(scripts: &Scripts, values: &Arc<Values>) -> Result<Services> {
+    Ok(Services {
+        secrets: secrets(scripts.secrets.as_deref(), std::env::vars())?,
+        values: Arc::clone(values),
+        host: Some(Arc::new(ServerHost::new(scripts))),
+    })
+}
+
+/// A handler as the configuration binds it.
+pub(crate) fn binding(hook: &Hook, scripts: &Scripts) -> Result<Binding> {
+    let (source, module) = read(&hook.file, &scripts.folder)?;
+    Ok(Binding {
+        users: hook.users.clone(),
+        priority: hook.priority,
+        on_error: match hook.on_error {
+            config::OnError::Block => OnError::Block,
+            config::OnError::Pass => OnError::Pass,
+        },
+        time: hook.time,
+        grants: Grants::of(&hook.grant),
+        module,
+        ..Binding::new(hook.event.as_str(), hook.file.display().to_string(), source)
+    })
+}
+
+/// A script's text; of a module, also the folder and its place there. Errors: those of reading, and a
+/// module outside the folder.
+pub(crate) fn read(file: &Path, folder: &Path) -> Result<(String, Option<(ScriptFolder, String)>)> {
+    let unread = |e: Error| {
+        Error::new(e.kind()).with_detail(format!("the hook {} cannot be read: {e}", file.display()))
+    };
+    if file.extension().is_none_or(|e| e != "mjs") {
+        let text = std::fs::read_to_string(file).map_err(|e| unread(e.into()))?;
+        return Ok((text, None));
+    }
+    let place = file.strip_prefix(folder).ok().and_then(Path::to_str).ok_or_else(|| {
+        invalid(format!("the module {} is not in the scripts folder {}", file.display(), folder.display()))
+    })?;
+    let folder = ScriptFolder::open(folder).map_err(unread)?;
+    let text = folder.read(place).map_err(unread)?;
+    Ok((text, Some((folder, place.to_string()))))
+}
+
+fn secrets(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Secrets> {
+    let mut all = BTreeMap::new();
+    if let Some(file) = file {
+        let fault = |words: String| invalid(format!("the secrets in {}: {words}", file.display()));
+        let metadata = std::fs::metadata(file).map_err(|e| fault(e.to_string()))?;
+        if metadata.mode() & 0o077 != 0 {
+            return Err(fault("others may read or write them".into()).with_hint("chmod 600"));
+        }
+        let text = std::fs::read_to_string(file).map_err(|e| fault(e.to_string()))?;
+        // A parser's message quotes the text: only its place is told.
+        let parsed: BTreeMap<String, String> = toml::from_str(&text).map_err(|e| {
+            let line =
+                1 + text.get(..e.span().map_or(0, |s| s.start)).unwrap_or_default().matches('\n').count();
+            fault(format!("line {line} is not `name = \"secret\"`"))
+        })?;
+        all.extend(parsed.into_iter().map(|(name, secret)| (name, Secret::new(secret))));
+    }
+    for (name, secret) in variables {
+        if let Some(name) = name.strip_prefix(SECRET_VARIABLES).filter(|n| !n.is_empty()) {
+            all.insert(name.to_ascii_lowercase(), Secret::new(secret));
+        }
+    }
+    Ok(Secrets::new(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn secrets_come_from_a_private_file_and_from_variables() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secrets.toml");
+        std::fs::write(&file, "a = \"one\"\nb = \"two\"\n").unwrap();
+        let read = |mode| {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let variables = [("FERRYD_SECRET_B", "three"), ("FERRYD_SECRET_", "x"), ("PATH", "p")];
+            secrets(Some(&file), variables.into_iter().map(|(n, v)| (n.into(), v.into())))
+        };
+        assert!(read(0o644).unwrap_err().to_string().contains("others may read"));
+        let all = read(0o600).unwrap();
+        let get = |name| all.get(name).map(|s| s.expose().to_string());
+        assert_eq!((get("a").as_deref(), get("b").as_deref()), (Some("one"), Some("three")));
+        assert_eq!(format!("{all:?}"), "{\"a\", \"b\"}");
+        std::fs::write(&file, "a = \"one\"\nb = hunter2\n").unwrap();
+        let words = read(0o600).unwrap_err().to_string();
+        assert!(words.contains("line 2") && !words.contains("hunter2"), "{words}");
+    }
+}

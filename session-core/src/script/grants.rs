@@ -1,0 +1,77 @@
+//! What a handler may do besides looking at its session and deciding: nothing, unless its binding says so.
+
+/// A capability, by its word in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Grant {
+    /// Run the programs of the allow-list.
+    Exec,
+    /// Work on the user's files, with the user's permissions.
+    Files,
+    /// Make HTTP requests.
+    Http,
+    /// Read named secrets.
+    Secrets,
+    /// Limit the session's speed.
+    Speed,
+    /// Keep values that sessions share.
+    Store,
+}
+
+impl Grant {
+    /// Every one.
+    pub const ALL: &'static [Grant] =
+        &[Grant::Exec, Grant::Files, Grant::Http, Grant::Secrets, Grant::Speed, Grant::Store];
+
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Grant::Exec => "exec",
+            Grant::Files => "files",
+            Grant::Http => "http",
+            Grant::Secrets => "secrets",
+            Grant::Speed => "speed",
+            Grant::Store => "store",
+        }
+    }
+
+    /// What it is for, in words.
+    pub fn does(self) -> &'static str {
+        match self {
+            Grant::Exec => "run programs of the allow-list",
+            Grant::Files => "work on the user's files, with the user's permissions",
+            Grant::Http => "make HTTP requests",
+            Grant::Secrets => "read named secrets",
+            Grant::Speed => "limit the session's speed",
+            Grant::Store => "keep values that sessions share",
+        }
+    }
+
+    /// The grant called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|g| g.name() == name)
+    }
+}
+
+/// A set of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Grants(u8);
+
+impl Grants {
+    /// None.
+    pub const NONE: Grants = Grants(0);
+
+    /// These.
+    pub fn of(grants: &[Grant]) -> Self {
+        Grants(grants.iter().fold(0, |set, g| set | 1 << (*g as u8)))
+    }
+
+    /// All of them.
+    pub fn all() -> Self {
+        Self::of(Grant::ALL)
+    }
+
+    /// Whether `grant` is in it.
+    pub fn has(self, grant: Grant) -> bool {
+        self.0 & 1 << (grant as u8) != 0
+    }
+}

@@ -1,0 +1,180 @@
+//! `Invocation`: one call of a handler; what it may see, what it did, and when it must stop.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::events::EventSpec;
+use super::grants::{Grant, Grants};
+use super::services::Services;
+use crate::auth::{Question, Secret};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gate::SessionFs;
+use crate::path::VPath;
+use crate::session::{Actor, Ending, Session};
+
+/// How often a call that waits looks whether its invocation is over.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What an event is about, as it was when it fired.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Subject {
+    pub(super) path: Option<VPath>,
+    pub(super) target: Option<VPath>,
+    /// Bytes of content.
+    pub(super) size: Option<u64>,
+    /// The client, in events without a session.
+    pub(super) peer: Option<IpAddr>,
+}
+
+/// What a handler asked for.
+#[derive(Default, Debug)]
+pub(super) struct Effects {
+    pub(super) blocked: Option<String>,
+    pub(super) redirected: Option<VPath>,
+    pub(super) software_id: Option<String>,
+    pub(super) hidden: Vec<Vec<u8>>,
+    pub(super) questions: Vec<(usize, Question)>,
+    pub(super) authenticated: bool,
+    /// Lines of its log, where they are kept.
+    pub(super) lines: Vec<String>,
+}
+
+/// One call of a handler.
+pub(super) struct Invocation {
+    pub(super) event: &'static EventSpec,
+    pub(super) session: Option<Arc<Session>>,
+    pub(super) subject: Subject,
+    pub(super) deadline: Instant,
+    /// Bytes of log that it may write.
+    pub(super) output: usize,
+    pub(super) handler: Arc<str>,
+    pub(super) grants: Grants,
+    pub(super) services: Services,
+    /// Where its waits run; `None` outside a runtime.
+    pub(super) runtime: Option<Handle>,
+    /// Its lines are kept in its effects.
+    pub(super) keeps_lines: bool,
+    /// The caller went away.
+    pub(super) abandoned: AtomicBool,
+    pub(super) logged: AtomicUsize,
+    pub(super) exited: AtomicBool,
+    pub(super) effects: Mutex<Effects>,
+    /// Secrets that it has read.
+    read: Mutex<Vec<Secret>>,
+    files: OnceLock<Option<SessionFs>>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Invocation {
+    #[allow(clippy::too_many_arguments, reason = "each is a fact of its own, named by the fields")]
+    pub(super) fn new(
+        event: &'static EventSpec,
+        session: Option<Arc<Session>>,
+        subject: Subject,
+        deadline: Instant,
+        output: usize,
+        handler: Arc<str>,
+        grants: Grants,
+        services: Services,
+    ) -> Self {
+        Invocation {
+            event,
+            session: session.filter(|_| event.session()),
+            subject,
+            deadline,
+            output,
+            handler,
+            grants,
+            services,
+            runtime: Handle::try_current().ok(),
+            keeps_lines: false,
+            abandoned: AtomicBool::new(false),
+            logged: AtomicUsize::new(0),
+            exited: AtomicBool::new(false),
+            effects: Mutex::default(),
+            read: Mutex::default(),
+            files: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn effects(&self) -> MutexGuard<'_, Effects> {
+        lock(&self.effects)
+    }
+
+    /// Whether the handler must stop now. What tells of the end outlives the cut.
+    pub(super) fn is_over(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+            || Instant::now() >= self.deadline
+            || (self.event.awaited
+                && !matches!(self.event.name, "OnConnectionClose" | "OnSessionTerminated")
+                && self.session.as_ref().is_some_and(|s| s.is_cut()))
+    }
+
+    /// Errors: `Refused`, naming the grant.
+    pub(super) fn needs(&self, grant: Grant) -> Result<()> {
+        if self.grants.has(grant) {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "this handler may not {}: its binding needs grant = [\"{}\"]",
+            grant.does(),
+            grant.name()
+        )))
+    }
+
+    /// Waits for `work` on the script's own thread, no longer than the invocation lasts.
+    pub(super) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(runtime) = &self.runtime else {
+            return Err(Error::new(ErrorKind::Unsupported).with_detail("there is nothing that can wait here"));
+        };
+        let over = async {
+            while !self.is_over() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                result = work => result,
+                () = over => Err(Error::new(ErrorKind::TimedOut).with_detail("interrupted")),
+            }
+        })
+    }
+
+    /// The files of the session's user behind a gate of their own; `None` before there are any.
+    pub(super) fn files(&self) -> Option<SessionFs> {
+        self.files.get_or_init(|| self.session.as_ref()?.files_for_hooks()).clone()
+    }
+
+    /// It knows this secret now.
+    pub(super) fn was_read(&self, secret: Secret) {
+        let mut read = lock(&self.read);
+        if !read.contains(&secret) {
+            read.push(secret);
+        }
+    }
+
+    /// `text` without what must not be seen.
+    pub(super) fn without_secrets(&self, text: &str) -> String {
+        let mut text = text.to_string();
+        for secret in lock(&self.read).iter().filter(|s| !s.expose().is_empty()) {
+            text = text.replace(secret.expose(), "•••");
+        }
+        text
+    }
+}
+
+impl Drop for Invocation {
+    fn drop(&mut self) {
+        if let Some(Some(files)) = self.files.get() {
+            files.session().cut(Ending::new("the handler is done", Actor::Hook));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What handlers reach beyond their session: secrets, shared values, and what the host offers.
+//!
+//! The host (server, client, test runner) gives its functions through one trait, so the engine knows no
+//! process, no socket and no configuration file. A secret that was read in an invocation is taken out of
+//! everything that this invocation writes to the log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::grants::Grant;
+use super::values::Values;
+use crate::auth::Secret;
+use crate::error::Result;
+use crate::fs::File;
+
+/// A function of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostFunction {
+    /// Runs a program of the allow-list: `{ program, arguments, input, time }`.
+    Exec,
+    /// Makes an HTTP request: `{ url, method, headers, body }`.
+    Fetch,
+    /// Tells a test runner how a test ended: `{ name, error }`.
+    Report,
+    /// Runs a handler, for a test runner: `{ file, … }`.
+    Run,
+}
+
+impl HostFunction {
+    /// The grant that it needs; `None` where only a test runner has it.
+    pub fn grant(self) -> Option<Grant> {
+        match self {
+            HostFunction::Exec => Some(Grant::Exec),
+            HostFunction::Fetch => Some(Grant::Http),
+            HostFunction::Report | HostFunction::Run => None,
+        }
+    }
+}
+
+/// What the host offers.
+#[async_trait]
+pub trait Host: Send + Sync {
+    /// Calls a function; `input` is a file of the user that it may read instead of content that the script
+    /// gives. Errors are thrown in the script with their words. Dropped, it leaves nothing
+    /// running: the handler's time is over or its session was cut.
+    async fn call(
+        &self,
+        function: HostFunction,
+        arguments: Value,
+        input: Option<Arc<dyn File>>,
+    ) -> Result<Value>;
+}
+
+/// Secrets by name.
+#[derive(Clone, Default)]
+pub struct Secrets(Arc<BTreeMap<String, Secret>>);
+
+impl Secrets {
+    /// These.
+    pub fn new(secrets: BTreeMap<String, Secret>) -> Self {
+        Secrets(Arc::new(secrets))
+    }
+
+    /// The secret called `name`.
+    pub fn get(&self, name: &str) -> Option<&Secret> {
+        self.0.get(name)
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// All of it. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Services {
+    /// Secrets by name.
+    pub secrets: Secrets,
+    /// Values that sessions share; outlives a reload.
+    pub values: Arc<Values>,
+    /// What the host offers; `None` for nothing.
+    pub host: Option<Arc<dyn Host>>,
+}

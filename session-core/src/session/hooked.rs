@@ -1,0 +1,79 @@
+//! What hooks need of a session besides what others see: its commands, its cipher, its user's files.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Protocol, Session, Setup, lock};
+use crate::fs::Filesystem;
+use crate::gate::SessionFs;
+use crate::intercept::Chain;
+use crate::policy::Throttle;
+
+/// A user's files and the policies for them, for handlers.
+#[derive(Clone)]
+pub(super) struct HookFiles {
+    files: Arc<dyn Filesystem>,
+    policies: Arc<Chain>,
+}
+
+impl Session {
+    /// Lets handlers work on the user's files: `policies` without the handlers themselves, so that what a
+    /// handler does fires none. Ends with the login.
+    pub fn lend_files(&self, files: Arc<dyn Filesystem>, policies: Arc<Chain>) {
+        lock(&self.mutable).hook_files = Some(HookFiles { files, policies });
+    }
+
+    /// The user's files for one handler, behind a gate and a session of their own: what a handler moves is
+    /// not what the client moved, and an upload's handlers may work when the client has left. `None` while
+    /// nobody is logged in.
+    pub(crate) fn files_for_hooks(&self) -> Option<SessionFs> {
+        let identity = self.identity()?;
+        let lent = lock(&self.mutable).hook_files.clone()?;
+        let mut setup = Setup::new(Protocol::Local, self.site().to_string());
+        (setup.peer, setup.local) = (self.peer, self.local);
+        setup.clock = Arc::clone(&self.clock);
+        let own = Session::new(setup);
+        let identity = own.log_in(identity.account().as_ref().clone(), vec!["hook"]).ok()?;
+        own.guard(&identity, lent.files, lent.policies).ok()
+    }
+
+    /// At most so many bytes of content per second from now on, both directions together; 0 for no limit.
+    /// Where no handler may set one, it has no effect.
+    pub fn set_speed_limit(&self, bytes_per_second: u64) {
+        let limit = (bytes_per_second > 0).then(|| Arc::new(Throttle::new(bytes_per_second)));
+        lock(&self.mutable).speed_limit = limit;
+    }
+
+    pub(crate) fn speed_limit(&self) -> Option<Arc<Throttle>> {
+        lock(&self.mutable).speed_limit.clone()
+    }
+
+    /// Notes the name that was asked for, for a session that is made up.
+    pub fn ask_for(&self, user: &str) {
+        self.set_requested_user(user);
+    }
+
+    /// The command that runs now, as the client sent it, secrets masked; empty between commands.
+    pub fn current_command(&self) -> String {
+        lock(&self.mutable).current.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// The command before the last; empty if there is none.
+    pub fn previous_command(&self) -> String {
+        lock(&self.mutable).previous.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// When the last command began.
+    pub fn command_start_time(&self) -> Option<SystemTime> {
+        lock(&self.mutable).command_started
+    }
+
+    /// The version of TLS and the cipher; under SSH only the cipher. Empty where there is none.
+    pub fn encryption(&self) -> (String, String) {
+        let words = lock(&self.mutable).tls.clone().unwrap_or_default();
+        match words.split_once(' ') {
+            Some((version, cipher)) if version.starts_with("TLS") => (version.into(), cipher.into()),
+            _ => (String::new(), words.to_string()),
+        }
+    }
+}
