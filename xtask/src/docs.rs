@@ -26,9 +26,14 @@ struct Section {
 
 const SECTIONS: &[Section] = &[
     Section {
-        file: "docs/hooks.md",
+        file: "docs/hooks-events.md",
         marker: "events",
         cargo: &["run", "-q", "-p", "server", "--", "docs", "events"],
+    },
+    Section {
+        file: "docs/hooks.md",
+        marker: "members",
+        cargo: &["run", "-q", "-p", "server", "--", "docs", "members"],
     },
     Section {
         file: "docs/ferry.md",

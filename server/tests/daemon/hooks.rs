@@ -84,3 +84,72 @@ async fn handlers_of_a_user_run_before_those_of_all() {
     put(&s.login("alice").await, "/f", "").await.unwrap();
     s.logged(&["order own,all"]).await;
 }
+
+#[tokio::test]
+async fn a_scanner_reads_what_nobody_sees_yet() {
+    let scan = "const r = Exec('grep', ['-c', 'VIRUS'], { inputFile: CtxRelPath() });\n\
+        if (r.ExitCode === 0) Session.BlockOperation('infected: ' + r.Stdout.trim());\n\
+        else if (r.ExitCode !== 1) throw new Error(r.Stderr);";
+    let config = "[scripts.programs]\ngrep = \"/bin/grep\"\n".to_string()
+        + &user("alice")
+        + &hook("BeforeCommit", "s.js", "grant = [\"exec\", \"files\"]");
+    let s = Server::start(&config, &[("s.js", scan)]);
+    let a = s.login("alice").await;
+    put(&a, "/f", "clean").await.unwrap();
+    let e = put(&a, "/f", "a VIRUS").await.err().unwrap();
+    assert!(format!("{e:#}").contains("infected: 1"), "{e:#}");
+    assert_eq!(get(&a, "/f").await.unwrap(), "clean");
+}
+
+#[tokio::test]
+async fn what_follows_an_upload_is_done_though_the_client_has_left() {
+    let moved = "const r = GetCurrentVFS().Rename(CtxRelPath(), '/done'); if (!r.Ok()) throw new Error(r.ErrorMsg());\n\
+        Log('moved', CtxRelPath(), CtxSize());";
+    let config = user("alice") + &hook("AfterFileUpload", "m.js", "grant = [\"files\"]");
+    let s = Server::start(&config, &[("m.js", moved)]);
+    let a = s.login("alice").await;
+    put(&a, "/f", "content").await.unwrap();
+    a.session().cut(session_core::session::Ending::new("gone", session_core::session::Actor::Client));
+    s.logged(&["moved /f 7"]).await;
+    assert_eq!(std::fs::read_to_string(s.home("alice").join("done")).unwrap(), "content");
+}
+
+#[tokio::test]
+async fn a_reload_gives_new_sessions_new_handlers_and_a_broken_one_changes_nothing() {
+    let config = user("alice") + &hook("BeforeFileUpload", "h.js", "");
+    let s = Server::start(&config, &[("h.js", "Session.BlockOperation('first')")]);
+    let a = s.login("alice").await;
+    let refused =
+        async |c: &client::connect::Connected| format!("{:#}", put(c, "/f", "").await.err().unwrap());
+    assert!(refused(&a).await.contains("first"));
+    std::fs::write(s.data.join("h.js"), "let broken = ;").unwrap();
+    let (code, out, err) = s.ask(&["reload"]);
+    assert!(code != 0 && format!("{out}{err}").contains("h.js:1"), "{out}{err}");
+    assert!(refused(&s.login("alice").await).await.contains("first"));
+    std::fs::write(s.data.join("h.js"), "Session.BlockOperation('second')").unwrap();
+    assert_eq!(s.ask(&["reload"]).0, 0);
+    assert!(refused(&s.login("alice").await).await.contains("second"));
+    assert!(refused(&a).await.contains("first"));
+}
+
+#[tokio::test]
+async fn a_secret_reaches_a_handler_and_not_the_log() {
+    let source = "Log('the key is', GetSecret('key')); Session.AddCustomData(Hash('sha256', GetSecret('key')));\n\
+        Log('digest', Session.GetCustomData(0));";
+    let config = "[scripts]\nsecrets = \"secrets.toml\"\n".to_string()
+        + &user("alice")
+        + &hook("OnAuthSuccess", "k.js", "grant = [\"secrets\"]");
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(dir.path().join(name), private).unwrap();
+    };
+    write("secrets.toml", "key = \"abc\"\n");
+    write("k.js", source);
+    write("ferryd.toml", &format!("data = \".\"\n{config}"));
+    let s = Server::at(dir.path());
+    s.login("alice").await;
+    s.logged(&["digest ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]).await;
+    assert!(s.log().contains("the key is •••"), "{}", s.log());
+}

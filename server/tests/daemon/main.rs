@@ -11,6 +11,7 @@
 mod support;
 
 mod config;
+mod hook_tools;
 mod hooks;
 mod life;
 mod limits;
