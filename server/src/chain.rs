@@ -10,10 +10,11 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::intercept::{Chain, Cx, Interceptor};
 use session_core::lifecycle::{Lifecycle, Verdict};
 use session_core::operation::{Operation, OperationKind, OperationSet};
-use session_core::policy::{Permissions, ReadOnly, Rule, Throttle};
+use session_core::policy::{Filter, Filters, Permissions, ReadOnly, Rule, Throttle};
 use session_core::script::Hooks;
 use session_core::session::Session;
 
+use crate::protector::Guard;
 use crate::stores::Stores;
 
 /// What stands between a user and the files.
@@ -22,6 +23,8 @@ pub struct Parts {
     pub read_only: bool,
     /// What is allowed where; without a rule nothing is.
     pub rules: Vec<Rule>,
+    /// Names that are allowed where.
+    pub filters: Vec<Filter>,
     /// Shared by the user's sessions; `None` for no limit.
     pub throttle: Option<Arc<Throttle>>,
     /// The site's handlers.
@@ -35,6 +38,9 @@ pub fn of_user(parts: Parts) -> Arc<Chain> {
         links.push(Arc::new(ReadOnly));
     }
     links.push(Arc::new(Permissions::new(parts.rules)));
+    if !parts.filters.is_empty() {
+        links.push(Arc::new(Filters::new(parts.filters)));
+    }
     if let Some(throttle) = parts.throttle {
         links.push(throttle);
     }
@@ -44,9 +50,9 @@ pub fn of_user(parts: Parts) -> Arc<Chain> {
     Chain::new(links)
 }
 
-/// The chain of a connection's life: the handlers, then the tidying at its end.
-pub fn of_front(hooks: Option<&Arc<Hooks>>, stores: &Arc<Stores>) -> Arc<Chain> {
-    let mut links: Vec<Arc<dyn Interceptor>> = Vec::new();
+/// The chain of a connection's life: the protector, the handlers, then the tidying at its end.
+pub fn of_front(guard: Guard, hooks: Option<&Arc<Hooks>>, stores: &Arc<Stores>) -> Arc<Chain> {
+    let mut links: Vec<Arc<dyn Interceptor>> = vec![Arc::new(guard)];
     if let Some(hooks) = hooks {
         links.push(Arc::clone(hooks) as Arc<dyn Interceptor>);
     }

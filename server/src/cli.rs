@@ -19,7 +19,10 @@ use session_core::script::{events_table, members_table};
 use crate::config::{
     self, Config, ENV_CONFIG, ENV_CONTROL, ENV_DATA, ENV_LOG, Fault, Listener, ListenerProtocol, LogFormat,
 };
-use crate::control::commands::{self, EXIT_CODES};
+use crate::control::{
+    self,
+    commands::{self, EXIT_CODES},
+};
 use crate::daemon::{Daemon, Reload};
 use crate::first_run;
 use crate::log::{Journal, Logging};
@@ -81,6 +84,8 @@ enum Command {
     HashPassword,
     /// Live sessions
     Sessions(commands::Sessions),
+    /// The block list: who may not connect
+    Ban(control::Bans),
     /// What the running server says of itself
     Status {
         /// One JSON object
@@ -159,6 +164,10 @@ async fn run(cli: Cli) -> ExitCode {
             Ok(control) => commands::sessions(control, args).await,
             Err(e) => commands::failure(&e),
         },
+        Some(Command::Ban(args)) => match control_of(&global) {
+            Ok(control) => control::bans(control, args).await,
+            Err(e) => commands::failure(&e),
+        },
         Some(Command::Status { json }) => match control_of(&global) {
             Ok(control) => commands::status(control, json).await,
             Err(e) => commands::failure(&e),
@@ -218,6 +227,11 @@ fn load(global: &Global, run: &Run) -> Result<Config> {
         eprintln!("warning: {fault}");
     }
     if !run.listen.is_empty() {
+        if !config.sites.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidArgument)
+                .with_detail("--listen does not say which of the [[sites]] is meant")
+                .with_hint("name the addresses in the configuration"));
+        }
         let listener = |a: &SocketAddr| Listener { address: a.ip(), port: a.port(), ..Listener::default() };
         config.listeners = run.listen.iter().map(listener).collect();
     }

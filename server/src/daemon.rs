@@ -1,36 +1,43 @@
 //! The life of `ferryd`: listeners, control socket, signals, drain.
 //!
 //! A reload makes everything new before it changes anything; a fault leaves the old in force and says so.
-//! It replaces users, rules, hooks, limits, listeners, host keys, log level and audit file. Sessions live on
-//! with the rules that they began with, except those whose account is gone or switched off: they are cut.
+//! It replaces sites, users, rules, hooks, limits, listeners, host keys, log level and audit file. Sessions
+//! live on with the rules that they began with, except those whose account or site is gone or switched off:
+//! they are cut.
 //! A stop takes no new connection and no new file, waits for the transfers that run, at most the drain
 //! time, and then cuts. One daemon owns a data folder, by a lock file in it.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::reason::Reason;
 use session_core::registry::{PATIENCE, SessionRegistry};
 use session_core::script::Engine;
-use session_core::session::{Actor, Ending, Session};
+use session_core::session::{Actor, Ending, Session, system_clock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Listener, ListenerProtocol};
+use crate::config::{Config, Listener, ListenerProtocol, reaches};
 use crate::control::{ControlState, serve as serve_control};
-use crate::listen::{self, Bound, Identities, Servers};
+use crate::listen::{self, Bound, Identities, Names, Servers};
 use crate::log::{Journal, Logging, parse_level};
-use crate::site::FerrySite;
+use crate::protector::Protector;
+use crate::site::{Common, FerrySite};
 
 /// How often parked uploads are looked through.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// The time between two writings of the block list, at least.
+const BANS_WRITTEN: Duration = Duration::from_secs(1);
 
 /// How long a draining session with nothing to do is left, so that a client can rename what it sent.
 const GRACE: Duration = Duration::from_millis(500);
@@ -41,14 +48,71 @@ pub type Reload = Arc<dyn Fn() -> Result<Config> + Send + Sync>;
 /// What a reload replaces of the listeners.
 struct Serving {
     bound: Vec<Bound>,
-    identities: Identities,
+    /// By site.
+    identities: HashMap<String, Identities>,
     /// Stops the accepting with the options of this generation.
     generation: CancellationToken,
 }
 
+/// What is served.
+struct Served {
+    config: Arc<Config>,
+    /// In the order of the configuration; at least one.
+    sites: Vec<Arc<FerrySite>>,
+}
+
+impl Served {
+    fn site(&self, name: &str) -> Option<&Arc<FerrySite>> {
+        self.sites.iter().find(|s| s.config().site == name)
+    }
+}
+
+/// What was read of the sites, and is not in use.
+struct Read {
+    listening: Vec<(Config, listen::Prepared)>,
+}
+
+impl Read {
+    /// Blocks. Errors: those of keys and certificates, by name.
+    fn new(config: &Config) -> Result<Read> {
+        let all = config.each_site();
+        let mut listening = Vec::new();
+        for site in &all {
+            let others: Vec<&Config> =
+                all.iter().filter(|o| o.site != site.site && reaches(site, o)).collect();
+            listening.push((site.clone(), listen::prepare(site, &others)?));
+        }
+        Ok(Read { listening })
+    }
+
+    fn identities(&self) -> HashMap<String, Identities> {
+        self.listening.iter().map(|(c, p)| (c.site.clone(), p.identities.clone())).collect()
+    }
+
+    /// The servers of each site, which lead to the others by name. `sites` are in the order of the file.
+    fn servers(self, sites: &[Arc<FerrySite>]) -> Result<HashMap<String, Servers>> {
+        let mut servers = HashMap::new();
+        let site = |n: usize| sites.get(n).map(|s| Arc::clone(s) as Arc<dyn Site>);
+        let configs: Vec<Config> = self.listening.iter().map(|(c, _)| c.clone()).collect();
+        for (n, (config, prepared)) in self.listening.into_iter().enumerate() {
+            let mut names = config.one_of_several.then(Names::default);
+            if let Some(names) = &mut names {
+                for (at, other) in configs.iter().enumerate().filter(|(_, other)| reaches(&config, other)) {
+                    site(at).into_iter().for_each(|site| names.add(other, &site));
+                }
+            }
+            if let Some(site) = site(n) {
+                servers.insert(config.site, prepared.servers(&site, names)?);
+            }
+        }
+        Ok(servers)
+    }
+}
+
 /// A running server.
 pub struct Daemon {
-    site: Arc<FerrySite>,
+    common: Arc<Common>,
+    served: RwLock<Arc<Served>>,
     journal: Arc<Journal>,
     logging: Option<Arc<Logging>>,
     reload: Reload,
@@ -78,20 +142,29 @@ impl Daemon {
     ) -> Result<Arc<Self>> {
         raise_descriptors();
         let owned = own(&config.data)?;
-        let registry = SessionRegistry::new(config.limits.caps());
-        let engine = Engine::new(config.scripts.limits());
-        let prepared = listen::prepare(&config)?;
+        let bans = Some(config.data.join("bans.json"));
+        let protector = Protector::new(config.protector.clone(), bans, system_clock())?;
+        let common = Common::new(Engine::new(config.scripts.limits()), Arc::clone(&journal), protector);
+        let read = Read::new(&config)?;
         let mut bound = Vec::new();
-        for listener in &config.listeners {
-            bound.push(Bound::new(listener).await?);
+        for site in config.each_site() {
+            for listener in &site.listeners {
+                bound.push(Bound::new(&site.site, listener).await?);
+            }
         }
         let control = config.control.clone();
-        let site = FerrySite::new(config, registry, engine, Arc::clone(&journal))?;
+        let mut sites = Vec::new();
+        for site in config.each_site() {
+            sites.push(FerrySite::new(site, Arc::clone(&common))?);
+        }
         let shutdown = CancellationToken::new();
-        let identities = prepared.identities.clone();
-        let serving = Serving { bound, identities, generation: CancellationToken::new() };
+        let serving = Serving { bound, identities: read.identities(), generation: CancellationToken::new() };
+        let servers = read.servers(&sites)?;
+        limit(&common.registry, &config);
+        let stores = Arc::clone(&common.stores);
         let daemon = Arc::new(Daemon {
-            site,
+            common,
+            served: RwLock::new(Arc::new(Served { config: Arc::new(config), sites })),
             journal,
             logging,
             reload,
@@ -103,33 +176,34 @@ impl Daemon {
             _owned: owned,
         });
         daemon.open_control(control).await?;
-        let servers = prepared.servers(&daemon.site())?;
         daemon.listen(&mut lock(&daemon.serving), &servers)?;
-        let sweeping = Arc::clone(&daemon.site);
+        tokio::spawn(keep_bans(Arc::clone(&daemon.common.protector), shutdown.clone()));
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(SWEEP) => sweeping.stores().sweep(SystemTime::now()).await,
+                    () = tokio::time::sleep(SWEEP) => stores.sweep(SystemTime::now()).await,
                 }
             }
         });
         Ok(daemon)
     }
 
-    fn site(&self) -> Arc<dyn Site> {
-        Arc::clone(&self.site) as Arc<dyn Site>
+    fn served(&self) -> Arc<Served> {
+        Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Accepts on every bound socket with these servers, and no longer with the earlier ones.
-    fn listen(&self, serving: &mut Serving, servers: &Servers) -> Result<()> {
+    fn listen(&self, serving: &mut Serving, servers: &HashMap<String, Servers>) -> Result<()> {
         let mut sockets = Vec::new();
         for b in &serving.bound {
-            sockets.push((b.asked.protocol, b.listener()?));
+            if let Some(servers) = servers.get(&b.site) {
+                sockets.push((servers, b.asked.protocol, b.listener()?));
+            }
         }
         serving.generation.cancel();
         serving.generation = CancellationToken::new();
-        for (protocol, socket) in sockets {
+        for (servers, protocol, socket) in sockets {
             servers.serve(protocol, socket, serving.generation.clone());
         }
         Ok(())
@@ -139,7 +213,8 @@ impl Daemon {
         let status = Arc::downgrade(self);
         let reload = Arc::downgrade(self);
         let state = ControlState {
-            registry: Arc::clone(self.site.registry()),
+            registry: Arc::clone(&self.common.registry),
+            protector: Arc::clone(&self.common.protector),
             status: Arc::new(move || status.upgrade().map_or(Value::Null, |d| d.status())),
             reload: Arc::new(move || {
                 let daemon = reload.upgrade();
@@ -157,12 +232,14 @@ impl Daemon {
     fn listeners(&self) -> Vec<Value> {
         let serving = lock(&self.serving);
         let listener = |b: &Bound| {
+            let identities = serving.identities.get(&b.site);
             json!({
                 "protocol": b.asked.protocol.name(),
                 "address": b.address.to_string(),
                 "host": b.address.ip().to_string(),
                 "port": b.address.port(),
-                "fingerprints": serving.identities.of(b.asked.protocol),
+                "site": b.site,
+                "fingerprints": identities.map(|i| i.of(b.asked.protocol)).unwrap_or_default(),
             })
         };
         serving.bound.iter().map(listener).collect()
@@ -182,7 +259,7 @@ impl Daemon {
     pub fn first(&self, protocol: ListenerProtocol) -> Option<(SocketAddr, String)> {
         let serving = lock(&self.serving);
         let bound = serving.bound.iter().find(|b| b.asked.protocol == protocol)?;
-        Some((bound.address, serving.identities.of(protocol).first()?.clone()))
+        Some((bound.address, serving.identities.get(&bound.site)?.of(protocol).first()?.clone()))
     }
 
     /// Protocol and real address of each listener.
@@ -191,12 +268,21 @@ impl Daemon {
     }
 
     fn status(&self) -> Value {
-        let config = self.site.config();
-        let sessions = self.site.registry().list();
+        let served = self.served();
+        let config = &served.config;
+        let sessions = self.common.registry.list();
+        let site = |site: &Arc<FerrySite>| {
+            let of = site.config();
+            json!({
+                "name": of.site, "hosts": of.hosts, "users": of.users.len(), "hooks": of.hooks.len(),
+                "sessions": sessions.iter().filter(|s| *s.site() == *of.site).count(),
+            })
+        };
+        let sum = |what: fn(&Config) -> usize| served.sites.iter().map(|s| what(&s.config())).sum::<usize>();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
-            "site": config.site,
+            "sites": served.sites.iter().map(site).collect::<Vec<_>>(),
             "uptimeSeconds": self.started.elapsed().as_secs(),
             "listeners": self.listeners(),
             "control": self.control.display().to_string(),
@@ -204,10 +290,10 @@ impl Daemon {
             "sessions": sessions.len(),
             "loggedIn": sessions.iter().filter(|s| s.identity().is_some()).count(),
             "transfers": sessions.iter().map(|s| s.transfers().len()).sum::<usize>(),
-            "parkedUploads": self.site.stores().parked(),
+            "parkedUploads": self.common.stores.parked(),
             "auditDropped": self.journal.dropped(),
-            "users": config.users.len(),
-            "hooks": config.hooks.len(),
+            "users": sum(|c| c.users.len()),
+            "hooks": sum(|c| c.hooks.len()),
             "limits": {
                 "sessions": config.limits.sessions, "perAddress": config.limits.per_address,
                 "perUser": config.limits.per_user, "unauthenticated": config.limits.unauthenticated,
@@ -219,36 +305,70 @@ impl Daemon {
     /// sessions were ended, because their account is gone.
     pub async fn reload(&self) -> Result<Value> {
         let _one = self.reloading.lock().await;
-        let (again, site) = (Arc::clone(&self.reload), Arc::clone(&self.site));
-        let prepared = tokio::task::spawn_blocking(move || {
+        let (again, old, common) = (Arc::clone(&self.reload), self.served(), Arc::clone(&self.common));
+        let there = Arc::clone(&old);
+        let read = tokio::task::spawn_blocking(move || {
             let config = again()?;
             parse_level(&config.log.level)?;
-            let listening = listen::prepare(&config)?;
-            Ok::<_, Error>((config.clone(), listening, site.prepare(config)?))
+            let read = Read::new(&config)?;
+            let mut sites = Vec::new();
+            for site in config.each_site() {
+                sites.push(match there.site(&site.site) {
+                    Some(stays) => (Arc::clone(stays), Some(stays.prepare(site)?)),
+                    None => (FerrySite::new(site, Arc::clone(&common))?, None),
+                });
+            }
+            Ok::<_, Error>((config, read, sites))
         });
-        let (new, listening, prepared) = prepared.await.map_err(|_| Error::from(ErrorKind::Internal))??;
-        let kept = |asked: &Listener| lock(&self.serving).bound.iter().any(|b| b.asked == *asked);
+        let (new, read, prepared) = read.await.map_err(|_| Error::from(ErrorKind::Internal))??;
+        let new_sites = new.each_site();
+        let asked =
+            |of: &Config| of.listeners.iter().map(|l| (of.site.clone(), l.clone())).collect::<Vec<_>>();
+        let asked: Vec<_> = new_sites.iter().flat_map(asked).collect();
+        let there: Vec<_> =
+            lock(&self.serving).bound.iter().map(|b| (b.site.clone(), b.asked.clone())).collect();
+        let taken_over = assign(&there, &asked);
         let mut fresh = Vec::new();
-        for asked in new.listeners.iter().filter(|l| !kept(l)) {
-            fresh.push(Bound::new(asked).await?);
+        for ((site, listener), from) in asked.iter().zip(&taken_over) {
+            fresh.push(match from {
+                Some(_) => None,
+                None => Some(Bound::new(site, listener).await?),
+            });
         }
-        let identities = listening.identities.clone();
-        let servers = listening.servers(&self.site())?;
+        let identities = read.identities();
+        let servers = read.servers(&prepared.iter().map(|(s, _)| Arc::clone(s)).collect::<Vec<_>>())?;
         // The last step that can fail for a fault of the configuration; nothing has changed before it.
         self.journal.set_audit(new.log.audit.as_deref())?;
         if let Some(logging) = &self.logging {
             logging.set_level(&new.log.level)?;
         }
-        let mut changes = differences(&self.site.config(), &new);
-        let ended = self.site.replace(prepared);
+        let mut changes = differences(&old.config, &new);
+        limit(&self.common.registry, &new);
+        self.common.protector.set(new.protector.clone());
+        let mut ended = 0;
+        let mut sites = Vec::new();
+        for (site, prepared) in prepared {
+            ended += prepared.map_or(0, |p| site.replace(p));
+            sites.push(site);
+        }
+        let gone = old.sites.iter().filter(|s| !sites.iter().any(|n| Arc::ptr_eq(n, s)));
+        ended += gone.map(|s| s.abolish()).sum::<usize>();
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Served { config: Arc::new(new), sites });
         {
             let mut serving = lock(&self.serving);
-            let (stay, gone): (Vec<_>, Vec<_>) =
-                serving.bound.drain(..).partition(|b| new.listeners.contains(&b.asked));
-            changes.extend(gone.iter().map(|b| format!("no longer listening on {}", b.address)));
-            changes.extend(fresh.iter().map(|b| format!("listening on {}", b.address)));
-            serving.bound = stay;
-            serving.bound.append(&mut fresh);
+            let mut old: Vec<Option<Bound>> = serving.bound.drain(..).map(Some).collect();
+            for ((site, _), (from, made)) in asked.into_iter().zip(taken_over.into_iter().zip(fresh)) {
+                if let Some(b) = &made {
+                    changes.push(format!("listening on {}", b.address));
+                }
+                let stays = from.and_then(|i| old.get_mut(i)?.take());
+                serving.bound.extend(made.or(stays).map(|mut b| {
+                    b.site = site;
+                    b
+                }));
+            }
+            changes.extend(old.iter().flatten().map(|b| format!("no longer listening on {}", b.address)));
             if serving.identities != identities {
                 changes.push("other host keys or certificates".into());
                 serving.identities = identities;
@@ -272,8 +392,8 @@ impl Daemon {
                 () = stop.recv() => break,
             }
         }
-        tracing::info!(sessions = self.site.registry().len(), "stopping");
-        self.site.close();
+        tracing::info!(sessions = self.common.registry.len(), "stopping");
+        self.served().sites.iter().for_each(|s| s.close());
         lock(&self.serving).generation.cancel();
         lock(&self.serving).bound.clear();
         tokio::select! {
@@ -287,9 +407,9 @@ impl Daemon {
     /// Lets transfers finish, within the configured time; ends each session that has nothing left to do.
     async fn drain(&self) {
         let began = Instant::now();
-        let budget = self.site.config().limits.drain;
+        let budget = self.served().config.limits.drain;
         while began.elapsed() < budget {
-            let sessions = self.site.registry().list();
+            let sessions = self.common.registry.list();
             if sessions.is_empty() {
                 return;
             }
@@ -297,7 +417,7 @@ impl Daemon {
                 session.drain();
                 let idle = session.idle() >= GRACE || session.identity().is_none();
                 if idle && !is_busy(&session) {
-                    session.cut(Ending::new("the server stops", Actor::Server));
+                    session.cut(stopping());
                 }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -305,23 +425,74 @@ impl Daemon {
     }
 
     async fn end(&self) {
-        let sessions = self.site.registry().list();
+        let sessions = self.common.registry.list();
         let busy = sessions.iter().filter(|s| is_busy(s)).count();
         if busy > 0 {
             tracing::warn!(sessions = busy, "cut in the middle of what they did");
         }
-        let ends =
-            sessions.iter().map(|s| s.terminate(Ending::new("the server stops", Actor::Server), PATIENCE));
+        let ends = sessions.iter().map(|s| s.terminate(stopping(), PATIENCE));
         join_all(ends).await;
         self.shutdown.cancel();
+        if let Err(e) = self.common.protector.save() {
+            tracing::error!("{e:#}");
+        }
         // Closing events and their hooks, and the end of the control socket.
         tokio::time::sleep(Duration::from_millis(100)).await;
         self.journal.flush(Duration::from_millis(500));
     }
 }
 
+/// Which of the sockets that are there each wanted listener takes over, each socket once: one of the same
+/// site before one of another.
+fn assign(there: &[(String, Listener)], wanted: &[(String, Listener)]) -> Vec<Option<usize>> {
+    let mut taken = vec![None; wanted.len()];
+    for same_site in [true, false] {
+        for (n, (site, listener)) in wanted.iter().enumerate() {
+            let fits = |(i, (s, l)): &(usize, &(String, Listener))| {
+                l == listener && (!same_site || s == site) && !taken.contains(&Some(*i))
+            };
+            if taken.get(n) == Some(&None)
+                && let Some((i, _)) = there.iter().enumerate().find(fits)
+                && let Some(place) = taken.get_mut(n)
+            {
+                *place = Some(i);
+            }
+        }
+    }
+    taken
+}
+
+fn stopping() -> Ending {
+    Ending::new("the server stops", Actor::Server).because(Reason::Stopping)
+}
+
+/// The limits of the server, and of its sites.
+fn limit(registry: &SessionRegistry, config: &Config) {
+    registry.set_caps(config.limits.caps());
+    registry.set_history(config.history.bounds());
+    let several = config.each_site().into_iter().filter(|c| c.one_of_several);
+    registry.set_site_caps(several.map(|c| (c.site.as_str().into(), c.limits.caps())));
+}
+
 fn is_busy(session: &Session) -> bool {
     !session.transfers().is_empty() || session.leases().in_flight() > 0
+}
+
+/// Writes the block list soon after it changed by itself.
+async fn keep_bans(protector: Arc<Protector>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = protector.changed() => {}
+        }
+        let writes = Arc::clone(&protector);
+        let written = tokio::task::spawn_blocking(move || writes.save()).await;
+        if let Ok(Err(e)) = written {
+            tracing::error!("{e:#}");
+        }
+        // A flood of hits is not a flood of writing.
+        tokio::time::sleep(BANS_WRITTEN).await;
+    }
 }
 
 /// What a server listens to.
@@ -380,6 +551,36 @@ fn raise_descriptors() {
 /// What an operator wants to read of a reload, and what it cannot change.
 fn differences(old: &Config, new: &Config) -> Vec<String> {
     let mut out = Vec::new();
+    let (before, after) = (old.each_site(), new.each_site());
+    let of = |sites: &[Config], name: &str| sites.iter().find(|s| s.site == name).cloned();
+    for site in &after {
+        match of(&before, &site.site) {
+            None => out.push(format!("added site '{}'", site.site)),
+            Some(then) => {
+                let (said, several) = (out.len(), site.one_of_several);
+                differences_of_a_site(&then, site, &mut out);
+                for words in out.iter_mut().skip(said).filter(|_| several) {
+                    words.push_str(&format!(" of site '{}'", site.site));
+                }
+            }
+        }
+    }
+    let gone = before.iter().filter(|s| of(&after, &s.site).is_none());
+    out.extend(gone.map(|s| format!("removed site '{}'", s.site)));
+    if old.limits != new.limits {
+        out.push("other limits".into());
+    }
+    let mut later = |differs: bool, what: &str| {
+        if differs {
+            out.push(format!("not before the next start: {what}"));
+        }
+    };
+    later(old.data != new.data || old.control != new.control, "data folder and control socket");
+    later(old.log.format != new.log.format, "the format of the log");
+    out
+}
+
+fn differences_of_a_site(old: &Config, new: &Config, out: &mut Vec<String>) {
     let find = |config: &Config, name: &str| config.users.iter().find(|u| u.name == name).cloned();
     for user in &new.users {
         match find(old, &user.name) {
@@ -393,16 +594,25 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
     if old.hooks != new.hooks {
         out.push("other hooks".into());
     }
-    if old.limits != new.limits {
+    if new.one_of_several && old.limits != new.limits {
         out.push("other limits".into());
     }
-    let mut later = |differs: bool, what: &str| {
-        if differs {
-            out.push(format!("not before the next start: {what}"));
-        }
-    };
-    later(old.staging != new.staging || old.fsync != new.fsync, "staging and fsync of homes in use");
-    later(old.data != new.data || old.control != new.control, "data folder and control socket");
-    later(old.log.format != new.log.format, "the format of the log");
-    out
+    if old.staging != new.staging || old.fsync != new.fsync {
+        out.push("not before the next start: staging and fsync of homes in use".into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_taken_over_once_and_by_their_own_site_first() {
+        let of =
+            |site: &str, port| (site.to_string(), Listener { port, ..Listener::of(ListenerProtocol::Sftp) });
+        let there = [of("a", 0), of("b", 0), of("a", 22)];
+        assert_eq!(assign(&there, &[of("b", 0), of("a", 0)]), [Some(1), Some(0)]);
+        assert_eq!(assign(&there, &[of("b", 22), of("c", 0), of("a", 0)]), [Some(2), Some(1), Some(0)]);
+        assert_eq!(assign(&there, &[of("a", 0), of("a", 0), of("a", 0)]), [Some(0), Some(1), None]);
+    }
 }

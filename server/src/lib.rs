@@ -12,6 +12,7 @@ pub mod first_run;
 mod hooks;
 mod listen;
 pub mod log;
+pub mod protector;
 pub mod site;
 pub mod stores;
 pub mod users;

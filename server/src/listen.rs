@@ -5,10 +5,11 @@
 //!
 //! Deliberately absent: when things are made and replaced (`crate::daemon`).
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use proto_ftp::server::{FtpServer, FtpServerOptions};
+use proto_ftp::server::{FtpServer, FtpServerOptions, Hosts, Messages};
 use proto_sftp::ssh::hostkey::{HostKeyKind, HostKeys};
 use proto_sftp::ssh::listen::{SshServer, SshServerOptions};
 use session_core::auth::Site;
@@ -17,18 +18,20 @@ use session_core::net::server_tls::{self, ServerTls, ServerTlsOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Listener, ListenerProtocol};
+use crate::config::{Config, Listener, ListenerProtocol, speaks_ftp};
 
 /// A socket that is listened on, through every reload.
 pub(crate) struct Bound {
     pub(crate) asked: Listener,
+    /// Whose clients come here.
+    pub(crate) site: String,
     socket: std::net::TcpListener,
     pub(crate) address: SocketAddr,
 }
 
 impl Bound {
     /// Errors: the address is taken, or not ours.
-    pub(crate) async fn new(listener: &Listener) -> Result<Self> {
+    pub(crate) async fn new(site: &str, listener: &Listener) -> Result<Self> {
         let asked = SocketAddr::new(listener.address, listener.port);
         let at = |e: std::io::Error| {
             Error::from(e)
@@ -37,7 +40,7 @@ impl Bound {
         };
         let socket = TcpListener::bind(asked).await.and_then(TcpListener::into_std).map_err(at)?;
         let address = socket.local_addr().map_err(at)?;
-        Ok(Bound { asked: listener.clone(), socket, address })
+        Ok(Bound { asked: listener.clone(), site: site.to_string(), socket, address })
     }
 
     /// The socket once more, for another generation of servers.
@@ -74,7 +77,10 @@ pub(crate) struct Prepared {
 }
 
 /// Reads the keys and certificates that `config` names. Blocks. Errors: those of the files, by name.
-pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
+///
+/// `others` are the sites that may be found by name on the listeners of this one: their certificates are
+/// shown to whoever asks for their names.
+pub(crate) fn prepare(config: &Config, others: &[&Config]) -> Result<Prepared> {
     let keys = host_keys(config)?;
     let limits = &config.limits;
     let idle = Some(limits.idle_time).filter(|t| !t.is_zero());
@@ -85,9 +91,8 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
         ..SshServerOptions::new(keys.clone())
     };
     let mut identities = Identities { host_keys: fingerprints(&keys), certificates: Vec::new() };
-    let speaks_ftp = config.listeners.iter().any(|l| l.protocol != ListenerProtocol::Sftp);
-    let ftp = if speaks_ftp {
-        let tls = tls(config)?;
+    let ftp = if speaks_ftp(config) {
+        let tls = tls(config, others)?;
         identities.certificates.push(tls.fingerprint());
         let options = config.ftp.options();
         Some(FtpServerOptions {
@@ -104,16 +109,43 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
 }
 
 impl Prepared {
-    /// The servers, before a site. Errors: `InvalidArgument` for options that make no sense.
-    pub(crate) fn servers(self, site: &Arc<dyn Site>) -> Result<Servers> {
+    /// The servers, before a site; `names` leads to other sites. Errors: `InvalidArgument` for options that
+    /// make no sense.
+    pub(crate) fn servers(self, site: &Arc<dyn Site>, names: Option<Names>) -> Result<Servers> {
         let ssh = SshServer::new(self.ssh, Arc::clone(site))?;
         let (mut ftp, mut ftps) = (None, None);
         if let Some(options) = self.ftp {
+            let hosts = names.map(|n| Arc::new(n) as Arc<dyn Hosts>);
+            let options = FtpServerOptions { hosts, ..options };
             let implicit = FtpServerOptions { implicit_tls: true, ..options.clone() };
             ftp = Some(FtpServer::new(options, Arc::clone(site))?);
             ftps = Some(FtpServer::new(implicit, Arc::clone(site))?);
         }
         Ok(Servers { ssh, ftp, ftps })
+    }
+}
+
+/// The sites that clients of a listener find by name.
+#[derive(Default)]
+pub(crate) struct Names(HashMap<String, (Arc<dyn Site>, Arc<Messages>)>);
+
+impl Names {
+    /// Adds a site under all of its names.
+    pub(crate) fn add(&mut self, config: &Config, site: &Arc<dyn Site>) {
+        let messages = Arc::new(config.ftp.options().messages);
+        for name in config.hosts.iter().chain([&config.site]) {
+            self.0.insert(name.to_ascii_lowercase(), (Arc::clone(site), Arc::clone(&messages)));
+        }
+    }
+}
+
+impl Hosts for Names {
+    fn site(&self, name: &str) -> Option<Arc<dyn Site>> {
+        self.0.get(name).map(|(site, _)| Arc::clone(site))
+    }
+
+    fn messages(&self, name: &str) -> Option<Arc<Messages>> {
+        self.0.get(name).map(|(_, messages)| Arc::clone(messages))
     }
 }
 
@@ -150,7 +182,10 @@ fn fingerprints(keys: &HostKeys) -> Vec<String> {
 }
 
 fn host_keys(config: &Config) -> Result<HostKeys> {
-    let own = config.data.join("host_ed25519");
+    // A site without host keys has those of the server, whose folder is two above its own.
+    let above = if config.one_of_several { 2 } else { 0 };
+    let folder = config.data.ancestors().nth(above).unwrap_or(&config.data);
+    let own = folder.join("host_ed25519");
     let mut keys = HostKeys::new();
     for path in &config.host_keys {
         if *path == own {
@@ -166,10 +201,24 @@ fn host_keys(config: &Config) -> Result<HostKeys> {
     Ok(keys)
 }
 
-fn tls(config: &Config) -> Result<Arc<ServerTls>> {
+fn tls(config: &Config, others: &[&Config]) -> Result<Arc<ServerTls>> {
+    let mut certificates = certificates(config)?;
+    for other in others {
+        let theirs = self::certificates(other)?;
+        certificates.extend(theirs.into_iter().filter(|c| !certificates.contains(c)).collect::<Vec<_>>());
+    }
+    ServerTls::new(ServerTlsOptions {
+        certificates,
+        client_certificates: config.tls.clients(),
+        minimum: config.tls.minimum(),
+    })
+}
+
+fn certificates(config: &Config) -> Result<Vec<server_tls::CertificateFiles>> {
     let asked = &config.tls;
     let first = if asked.certificate.as_os_str().is_empty() {
         let mut names = asked.names.clone();
+        names.extend(config.hosts.iter().cloned());
         names.extend(["localhost", "127.0.0.1", "::1"].map(String::from));
         server_tls::self_signed(&config.data, &names)?
     } else {
@@ -179,9 +228,5 @@ fn tls(config: &Config) -> Result<Arc<ServerTls>> {
         .more
         .iter()
         .map(|m| server_tls::CertificateFiles { chain: m.certificate.clone(), key: m.key.clone() });
-    ServerTls::new(ServerTlsOptions {
-        certificates: std::iter::once(first).chain(more).collect(),
-        client_certificates: asked.clients(),
-        minimum: asked.minimum(),
-    })
+    Ok(std::iter::once(first).chain(more).collect())
 }

@@ -361,9 +361,11 @@ impl EventSink for SessionSink {
     fn emit(&self, event: Event) {
         let (session, address) = (&event.session, &self.address);
         match &event.what {
-            What::LoginFailed { user, method, reason } => {
-                let user = escape(user);
-                tracing::warn!(target: AUTH, %user, %address, %method, %session, ?reason, "login failed");
+            What::LoginFailed { user, method, reason, code } => {
+                let (user, sub_status) = (escape(user), code.number());
+                tracing::warn!(
+                    target: AUTH, %user, %address, %method, %session, ?reason, sub_status, "login failed"
+                );
             }
             What::LoggedIn { user, methods } => {
                 *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(user));
@@ -371,8 +373,8 @@ impl EventSink for SessionSink {
                 tracing::info!(target: AUTH, %user, %address, %methods, %session, "logged in");
             }
             What::Closed(ending) => {
-                let (reason, actor) = (&*ending.reason, &ending.actor);
-                tracing::info!(%address, %session, ?reason, %actor, "session closed");
+                let (reason, actor, sub_status) = (&*ending.reason, &ending.actor, ending.code.number());
+                tracing::info!(%address, %session, ?reason, %actor, sub_status, "session closed");
             }
             What::Connected => tracing::debug!(%address, %session, "connected"),
             What::Started { .. } | What::Ended { .. } | What::Transfer(_) => {}
@@ -405,6 +407,7 @@ mod tests {
     use session_core::auth::{
         Account, Authenticator, Check, Credential, Login, Method, Proof, Question, Secret, Step,
     };
+    use session_core::reason::Reason;
     use session_core::session::{Actor, Ending, Protocol, Session, Setup};
 
     fn session(journal: &Journal) -> Arc<Session> {
@@ -487,6 +490,7 @@ mod tests {
                     user: "root address=127.0.0.1\nlogin failed".into(),
                     method: "password",
                     reason: "no such\nuser".into(),
+                    code: Reason::WrongCredentials,
                 },
             });
         });
@@ -550,7 +554,12 @@ mod tests {
             s.log_in(Account::named(user), vec![]).unwrap();
             s.log_out();
         }
-        let what = What::LoginFailed { user: "carol".into(), method: "password", reason: "no".into() };
+        let what = What::LoginFailed {
+            user: "carol".into(),
+            method: "password",
+            reason: "no".into(),
+            code: Reason::default(),
+        };
         sink.emit(Event { sequence: 1, session: s.id().clone(), time: std::time::SystemTime::now(), what });
         s.close(Ending::new("done", Actor::Client)).await;
         journal.flush(Duration::from_secs(5));

@@ -1,5 +1,6 @@
 //! `FerrySite`: what protocol servers are given — sessions, logins and each user's filesystem.
 //!
+//! Several of them may stand beside each other in one server: they share what is in [`Common`].
 //! What a reload changes stands in one value, `Live`, that is exchanged as a whole: sessions that are
 //! there keep the chain they were guarded with, new ones get the new rules. The homes are `stores`' business.
 
@@ -15,14 +16,16 @@ use session_core::gate::SessionFs;
 use session_core::intercept::Chain;
 use session_core::lifecycle::{Lifecycle, Verdict};
 use session_core::policy::Throttle;
+use session_core::reason::Reason;
 use session_core::registry::SessionRegistry;
 use session_core::script::{Engine, Hooks, Values};
-use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup};
+use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup, system_clock};
 
 use crate::chain;
 use crate::config::{Config, User};
 use crate::hooks;
 use crate::log::Journal;
+use crate::protector::{Guard, Protector, Strike};
 use crate::stores::Stores;
 use crate::users::directory::Directory;
 
@@ -39,37 +42,46 @@ struct Live {
 /// A configuration made ready, not in force yet.
 pub struct Prepared(Live);
 
-/// The site that `ferryd` serves.
+/// What all sites of a server share.
+pub struct Common {
+    /// The live table.
+    pub registry: Arc<SessionRegistry>,
+    /// Runs the handlers.
+    pub engine: Arc<Engine>,
+    /// Where events go.
+    pub journal: Arc<Journal>,
+    /// Who may not connect.
+    pub protector: Arc<Protector>,
+    /// The open homes: a folder that two sites name is one home.
+    pub stores: Arc<Stores>,
+}
+
+impl Common {
+    /// With an empty table and no open homes.
+    pub fn new(engine: Arc<Engine>, journal: Arc<Journal>, protector: Arc<Protector>) -> Arc<Self> {
+        Arc::new(Common { registry: Arc::default(), engine, journal, protector, stores: Arc::default() })
+    }
+}
+
+/// A site that `ferryd` serves.
 pub struct FerrySite {
-    registry: Arc<SessionRegistry>,
-    engine: Arc<Engine>,
+    common: Arc<Common>,
     /// What handlers share; outlives a reload.
     values: Arc<Values>,
-    journal: Arc<Journal>,
     live: RwLock<Arc<Live>>,
-    stores: Arc<Stores>,
     /// Nobody is admitted any more.
     closed: AtomicBool,
 }
 
 impl FerrySite {
-    /// A site of this configuration. Errors: those of its users and handlers.
-    pub fn new(
-        config: Config,
-        registry: Arc<SessionRegistry>,
-        engine: Arc<Engine>,
-        journal: Arc<Journal>,
-    ) -> Result<Arc<Self>> {
-        let stores = Arc::<Stores>::default();
+    /// A site of this configuration, which is that of one site. Errors: those of its users and handlers.
+    pub fn new(config: Config, common: Arc<Common>) -> Result<Arc<Self>> {
         let values = Arc::<Values>::default();
-        let live = Live::new(config, &engine, &values, &stores)?;
+        let live = Live::new(config, &common, &values)?;
         Ok(Arc::new(FerrySite {
-            registry,
-            engine,
+            common,
             values,
-            journal,
             live: RwLock::new(Arc::new(live)),
-            stores,
             closed: AtomicBool::new(false),
         }))
     }
@@ -77,23 +89,37 @@ impl FerrySite {
     /// Makes ready what a configuration comes to, and changes nothing. Reads files and compiles scripts:
     /// blocks. Errors: those of users and handlers.
     pub fn prepare(&self, config: Config) -> Result<Prepared> {
-        Live::new(config, &self.engine, &self.values, &self.stores).map(Prepared)
+        Live::new(config, &self.common, &self.values).map(Prepared)
     }
 
     /// Puts it in force. Sessions of users that are gone or switched off are cut; the answer is how many.
     pub fn replace(&self, prepared: Prepared) -> usize {
         let live = Arc::new(prepared.0);
-        self.registry.set_caps(live.config.limits.caps());
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&live);
         let mut ended = 0;
-        for session in self.registry.list() {
+        for session in self.sessions() {
             let Some(identity) = session.identity() else { continue };
             let stays = live.user(&identity.account().name).is_some_and(|u| u.enabled);
-            if !stays && session.cut(Ending::new("the account was removed or switched off", Actor::Server)) {
+            if !stays && session.cut(gone()) {
                 ended += 1;
             }
         }
         ended
+    }
+
+    /// Its live sessions.
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        let name = self.name();
+        let mut all = self.common.registry.list();
+        all.retain(|s| s.site() == name);
+        all
+    }
+
+    /// Admits nobody any more, and ends whoever is there; the answer is how many.
+    pub fn abolish(&self) -> usize {
+        self.close();
+        let ending = Ending::new("the site is gone", Actor::Server).because(Reason::Reconfigured);
+        self.sessions().iter().filter(|s| s.cut(ending.clone())).count()
     }
 
     fn live(&self) -> Arc<Live> {
@@ -105,16 +131,6 @@ impl FerrySite {
         Arc::clone(&self.live().config)
     }
 
-    /// The live table.
-    pub fn registry(&self) -> &Arc<SessionRegistry> {
-        &self.registry
-    }
-
-    /// The open homes.
-    pub fn stores(&self) -> &Arc<Stores> {
-        &self.stores
-    }
-
     /// Admits nobody any more.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
@@ -123,21 +139,30 @@ impl FerrySite {
 
 /// Builds what a start would build of `config`, and throws it away. Errors: those of users and handlers.
 pub fn check(config: Config) -> Result<()> {
-    let engine = Engine::new(config.scripts.limits());
-    Live::new(config, &engine, &Arc::default(), &Arc::default()).map(|_| ())
+    let protector = Protector::new(config.protector.clone(), None, system_clock())?;
+    let common = Common::new(Engine::new(config.scripts.limits()), Arc::default(), protector);
+    config.each_site().into_iter().try_for_each(|site| Live::new(site, &common, &Arc::default()).map(|_| ()))
+}
+
+fn gone() -> Ending {
+    Ending::new("the account was removed or switched off", Actor::Server).because(Reason::AccountClosed)
 }
 
 impl Live {
-    fn new(config: Config, engine: &Arc<Engine>, values: &Arc<Values>, stores: &Arc<Stores>) -> Result<Self> {
+    fn new(config: Config, common: &Common, values: &Arc<Values>) -> Result<Self> {
         let directory = Arc::new(Directory::new(&config)?);
-        let hooks = hooks::load(&config, engine, values)?;
+        let hooks = hooks::load(&config, &common.engine, values)?;
         let throttles = config
             .users
             .iter()
             .filter(|u| u.speed_limit > 0)
             .map(|u| (u.name.clone(), Arc::new(Throttle::new(u.speed_limit))))
             .collect();
-        let front = chain::of_front(hooks.as_ref(), stores);
+        let front = chain::of_front(
+            Guard::new(Arc::clone(&common.protector), &common.registry),
+            hooks.as_ref(),
+            &common.stores,
+        );
         Ok(Live { config: Arc::new(config), directory, hooks, front, throttles })
     }
 
@@ -154,15 +179,16 @@ impl Site for FerrySite {
 
     async fn admit(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
         if self.closed.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Throttled).with_detail("the server is shutting down"));
+            return Err(closing());
         }
         let live = self.live();
         // Before any script runs: a flood must not reach the engine. `open` counts exactly.
-        let total = live.config.limits.sessions;
-        if total != 0 && self.registry.len() >= total {
-            return Err(
-                Error::new(ErrorKind::Throttled).with_detail("this server has as many sessions as it may")
-            );
+        self.common.protector.admit(peer.ip())?;
+        if let Err(e) = self.common.registry.has_room(&live.config.site, peer.ip()) {
+            if e.reason() == Reason::AddressLimit {
+                self.common.protector.strike(peer.ip(), Strike::Limit);
+            }
+            return Err(e);
         }
         if let Verdict::Refuse(e) = live.front.decide(None, Lifecycle::Connect { peer, local }).await {
             return Err(e);
@@ -172,8 +198,16 @@ impl Site for FerrySite {
         setup.local = Some(local);
         setup.chain = Arc::clone(&live.front);
         let address = peer.ip().to_canonical().to_string();
-        setup.sink = Some(self.journal.sink(address, protocol.name()));
-        self.registry.open(setup)
+        setup.sink = Some(self.common.journal.sink(address, protocol.name()));
+        self.common.registry.open(setup)
+    }
+
+    async fn welcome(&self, session: &Arc<Session>) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(closing());
+        }
+        let live = self.live();
+        session.move_to(live.config.site.as_str(), Arc::clone(&live.front))
     }
 
     fn authenticator(&self) -> Arc<dyn Authenticator> {
@@ -184,10 +218,11 @@ impl Site for FerrySite {
         let live = self.live();
         let account = identity.account();
         let user = live.user(&account.name).filter(|u| u.enabled).ok_or(ErrorKind::Unauthenticated)?;
-        let files = self.stores.mount(&live.config, user, account, session).await?;
+        let files = self.common.stores.mount(&live.config, user, account, session).await?;
         let parts = |hooks| chain::Parts {
             read_only: user.read_only,
             rules: user.permissions.clone(),
+            filters: user.filters.clone(),
             throttle: live.throttles.get(&user.name).cloned(),
             hooks,
         };
@@ -197,4 +232,8 @@ impl Site for FerrySite {
         }
         session.guard(identity, files, chain)
     }
+}
+
+fn closing() -> Error {
+    Error::new(ErrorKind::Throttled).with_detail("the server is shutting down").because(Reason::Stopping)
 }

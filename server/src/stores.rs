@@ -25,7 +25,8 @@ use crate::config::{Config, Store, User};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Folder(PathBuf),
-    Memory(String),
+    /// Of this site, of this user.
+    Memory(String, String),
 }
 
 struct Home {
@@ -58,7 +59,7 @@ impl Stores {
         session: &Session,
     ) -> Result<Arc<dyn Filesystem>> {
         let place = match user.store {
-            Store::Memory => Place::Memory(user.name.clone()),
+            Store::Memory => Place::Memory(config.site.clone(), user.name.clone()),
             Store::Local => {
                 let home = user.home.clone();
                 let made = tokio::task::spawn_blocking(move || make(home)).await;
@@ -69,7 +70,7 @@ impl Stores {
         let cell = Arc::clone(self.homes().entry(place.clone()).or_default());
         let home = cell.get_or_try_init(|| open(place, config)).await.map_err(|e| private(&e, user))?;
         Ok(match &home.area {
-            Some(area) => Arc::new(Staged::new(owner(account, session), Arc::clone(area))),
+            Some(area) => Arc::new(Staged::new(owner(config, account, session), Arc::clone(area))),
             None => Arc::clone(&home.store),
         })
     }
@@ -77,8 +78,8 @@ impl Stores {
     /// The session of a shared account is over: nobody can continue what it parked.
     pub fn forget(&self, session: &Session) {
         let Some(identity) = session.identity() else { return };
-        let owner = owner(identity.account(), session);
         if is_shared(identity.account()) {
+            let owner = Owner::session(session.id().as_str());
             for area in self.areas() {
                 area.forget(&owner);
             }
@@ -105,10 +106,12 @@ fn is_shared(account: &Account) -> bool {
     account.shared || account.anonymous
 }
 
-fn owner(account: &Account, session: &Session) -> Owner {
-    match is_shared(account) {
-        true => Owner::session(session.id().as_str()),
-        false => Owner::account(Arc::clone(&account.name)),
+/// Accounts of two sites are two, also where both use one folder.
+fn owner(config: &Config, account: &Account, session: &Session) -> Owner {
+    match (is_shared(account), config.one_of_several) {
+        (true, _) => Owner::session(session.id().as_str()),
+        (false, false) => Owner::account(Arc::clone(&account.name)),
+        (false, true) => Owner::account(format!("{}@{}", account.name, config.site)),
     }
 }
 
@@ -130,7 +133,7 @@ fn make(home: PathBuf) -> Result<PathBuf> {
 
 async fn open(place: Place, config: &Config) -> Result<Home> {
     let store: Arc<dyn Filesystem> = match place {
-        Place::Memory(_) => Arc::new(MemoryStore::new()),
+        Place::Memory(..) => Arc::new(MemoryStore::new()),
         Place::Folder(path) => {
             let options = LocalOptions { fsync: config.fsync.policy(), ..LocalOptions::default() };
             let opened = tokio::task::spawn_blocking(move || LocalStore::open(path, options)).await;

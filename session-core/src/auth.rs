@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::What;
 use crate::lifecycle::{Lifecycle, Verdict};
 use crate::path::VPath;
+use crate::reason::Reason;
 use crate::session::{Identity, Session};
 
 /// A secret string: never shown, wiped when dropped as far as the language allows.
@@ -197,6 +198,8 @@ pub struct Account {
     pub shared: bool,
     /// Its groups.
     pub groups: Vec<Arc<str>>,
+    /// How many sessions it may have at once, besides what its site says; 0 for no limit of its own.
+    pub max_sessions: usize,
     /// Where relative paths begin.
     pub home: VPath,
     /// Where its root lies on disk, for hooks and the log; never told to a client.
@@ -213,6 +216,7 @@ impl Account {
             anonymous: false,
             shared: false,
             groups: Vec::new(),
+            max_sessions: 0,
             home: VPath::root(),
             root: None,
             custom: BTreeMap::new(),
@@ -229,6 +233,9 @@ pub enum Proof {
     More(Vec<Method>),
     /// The proof is not good. The reason is for the log only.
     Rejected(Arc<str>),
+    /// The account may not log in now, whatever the proof; the client hears the same as for a proof that is
+    /// not good. The words are for the log only.
+    Barred(Reason, Arc<str>),
 }
 
 /// Who the users are.
@@ -360,7 +367,8 @@ impl Login {
         let mut proof = self.authenticator.verify(&self.session, user, credential, &self.passed).await;
         match verdict {
             Verdict::Refuse(e) => {
-                proof = Proof::Rejected(format!("refused by a hook: {}", e.peer_words()).into());
+                let words = format!("refused by a hook: {}", e.peer_words());
+                proof = Proof::Barred(Reason::Hook, words.into());
             }
             Verdict::Authenticated => {
                 proof = match self.authenticator.vouched(&self.session, user).await {
@@ -371,7 +379,7 @@ impl Login {
             Verdict::Pass => {}
         }
         if self.refused {
-            proof = Proof::Rejected("this user may not try".into());
+            proof = Proof::Barred(Reason::Hook, "this user may not try".into());
         }
         match proof {
             Proof::Complete(account) => {
@@ -382,7 +390,7 @@ impl Login {
                         self.session.decide(Lifecycle::AuthResult { user, method, success: true }).await;
                         Step::Accepted(identity)
                     }
-                    Err(e) => self.failed(user, method, e.peer_words()).await,
+                    Err(e) => self.failed(user, method, e.reason(), e.peer_words()).await,
                 }
             }
             Proof::More(next) => {
@@ -390,7 +398,8 @@ impl Login {
                 let next: Vec<_> = next.into_iter().filter(|m| !self.passed.contains(m)).collect();
                 Step::Partial(next)
             }
-            Proof::Rejected(reason) => self.failed(user, method, &reason).await,
+            Proof::Rejected(words) => self.failed(user, method, Reason::WrongCredentials, &words).await,
+            Proof::Barred(code, words) => self.failed(user, method, code, &words).await,
         }
     }
 
@@ -402,16 +411,18 @@ impl Login {
         if self.tries_left == 0 || self.session.is_cut() {
             return Step::Exhausted;
         }
-        self.failed(user, method, reason).await
+        self.failed(user, method, Reason::WrongCredentials, reason).await
     }
 
-    async fn failed(&mut self, user: &str, method: Method, reason: &str) -> Step {
+    async fn failed(&mut self, user: &str, method: Method, code: Reason, reason: &str) -> Step {
         self.tries_left = self.tries_left.saturating_sub(1);
-        self.session.note_error(&Error::new(ErrorKind::Unauthenticated).with_detail("login failed"));
+        let e = Error::new(ErrorKind::Unauthenticated).with_detail("login failed").because(code);
+        self.session.note_error(&e);
         self.session.emit(What::LoginFailed {
             user: user.into(),
             method: method.name(),
             reason: reason.into(),
+            code,
         });
         self.session.decide(Lifecycle::AuthResult { user, method, success: false }).await;
         if self.tries_left == 0 { Step::Exhausted } else { Step::Rejected(self.methods().await) }
@@ -432,6 +443,13 @@ pub trait Site: Send + Sync {
         peer: std::net::SocketAddr,
         local: std::net::SocketAddr,
     ) -> Result<Arc<Session>>;
+
+    /// A session that another site admitted comes here by name, before its login; see
+    /// [`Session::move_to`]. An error leaves it where it was.
+    async fn welcome(&self, session: &Arc<Session>) -> Result<()> {
+        let _ = session;
+        Ok(())
+    }
 
     /// Who the users are.
     fn authenticator(&self) -> Arc<dyn Authenticator>;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::operation::OperationKind;
 use crate::path::VPath;
+use crate::reason::Reason;
 
 /// The result of anything in the model.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -211,6 +212,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     retry: Option<Retry>,
+    reason: Option<Reason>,
     operation: Option<OperationKind>,
     path: Option<VPath>,
     detail: Option<Cow<'static, str>>,
@@ -226,6 +228,7 @@ impl Error {
         Error(Box::new(Inner {
             kind,
             retry: None,
+            reason: None,
             operation: None,
             path: None,
             detail: None,
@@ -285,6 +288,12 @@ impl Error {
         self
     }
 
+    /// Says more exactly why than the kind does.
+    pub fn because(mut self, reason: Reason) -> Self {
+        self.0.reason = Some(reason);
+        self
+    }
+
     /// Adds operation and virtual path. The innermost gate's word stands: a path that is there is kept.
     pub fn at(mut self, operation: OperationKind, path: Option<&VPath>) -> Self {
         self.0.operation.get_or_insert(operation);
@@ -313,6 +322,11 @@ impl Error {
     /// For handling.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Why, as a number for reports.
+    pub fn reason(&self) -> Reason {
+        self.0.reason.unwrap_or_else(|| Reason::of(self.0.kind))
     }
 
     /// What was being done.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, ErrorKind};
 use crate::operation::Record;
 use crate::path::VPath;
+use crate::reason::Reason;
 use crate::session::{Ending, SessionId};
 
 /// The number of an operation within its session, from 1.
@@ -89,6 +90,8 @@ pub enum What {
         method: &'static str,
         /// Why, in words for the log (never for the client).
         reason: Arc<str>,
+        /// Why, as a number.
+        code: Reason,
     },
     /// A login is complete.
     LoggedIn {
@@ -171,9 +174,10 @@ impl Event {
     pub fn to_json(&self) -> Value {
         let mut v = match &self.what {
             What::Connected => json!({ "event": "connected" }),
-            What::LoginFailed { user, method, reason } => {
-                json!({ "event": "login-failed", "user": &**user, "method": method, "reason": &**reason })
-            }
+            What::LoginFailed { user, method, reason, code } => json!({
+                "event": "login-failed", "user": &**user, "method": method, "reason": &**reason,
+                "sub_status": code.number(),
+            }),
             What::LoggedIn { user, methods } => {
                 json!({ "event": "logged-in", "user": &**user, "methods": methods })
             }
@@ -206,9 +210,10 @@ impl Event {
                 path_into(&mut v, "path", &t.path);
                 v
             }
-            What::Closed(ending) => {
-                json!({ "event": "closed", "reason": &*ending.reason, "actor": ending.actor.to_string() })
-            }
+            What::Closed(ending) => json!({
+                "event": "closed", "reason": &*ending.reason, "actor": ending.actor.to_string(),
+                "sub_status": ending.code.number(),
+            }),
         };
         set(&mut v, "session", self.session.as_str());
         set(&mut v, "sequence", self.sequence);

@@ -83,6 +83,12 @@ pub trait Interceptor: Send + Sync {
         let _ = (session, transfer);
     }
 
+    /// Something failed in the session: an operation, a login, a command. Asked of the interceptors that
+    /// stand before login, whoever is logged in. It must not wait.
+    fn failed(&self, session: &Session, error: &Error) {
+        let _ = (session, error);
+    }
+
     /// A step in the connection's life; awaited. `None` before there is a session.
     async fn decide(&self, session: Option<&Arc<Session>>, step: Lifecycle<'_>) -> Verdict {
         let _ = (session, step);

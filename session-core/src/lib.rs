@@ -25,6 +25,7 @@ pub mod event;
 pub mod fs;
 pub mod fs_ext;
 pub mod gate;
+pub mod history;
 pub mod intercept;
 pub mod layer;
 pub mod layers;
@@ -36,6 +37,7 @@ pub mod net;
 pub mod operation;
 pub mod path;
 pub mod policy;
+pub mod reason;
 pub mod registry;
 #[cfg(feature = "script")]
 pub mod script;

@@ -1,7 +1,8 @@
-//! `SessionRegistry`: the live table. The list is the truth at any instant.
+//! `SessionRegistry`: the live table, and for a while what was in it. The list is the truth at any instant.
 //!
 //! A session enters when it is opened and leaves in the moment it is cut, on every way out; limits are
-//! counted in the same table under the same lock, so they cannot drift from it. Not global: each server
+//! counted in the same table under the same lock, so they cannot drift from it. There are limits of the
+//! server and of each site; accounts of two sites are two, whatever their names. Not global: each server
 //! has its own.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::history::{Ended, History, HistoryBounds};
+use crate::reason::Reason;
 use crate::session::{Ending, Session, SessionId, Setup, Terminated};
 
 /// How long `terminate` waits for quiet.
@@ -22,23 +25,86 @@ pub struct Caps {
     pub total: usize,
     /// Of one client address.
     pub per_address: usize,
+    /// Of one network of clients; see [`network`].
+    pub per_network: usize,
     /// Of one account, logged in.
     pub per_user: usize,
     /// Not logged in yet.
     pub unauthenticated: usize,
 }
 
+/// The network that an address counts for: the 24 bits before it, of IPv6 the 64 that one customer has.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(a) => {
+            let [x, y, z, _] = a.octets();
+            IpAddr::from([x, y, z, 0])
+        }
+        IpAddr::V6(a) => {
+            let [x, y, z, w, ..] = a.segments();
+            IpAddr::from([x, y, z, w, 0, 0, 0, 0])
+        }
+    }
+}
+
+struct Entry {
+    session: Arc<Session>,
+    site: Arc<str>,
+    /// Who is logged in.
+    user: Option<Arc<str>>,
+}
+
 #[derive(Default)]
 struct Table {
-    sessions: BTreeMap<SessionId, Arc<Session>>,
-    users: HashMap<SessionId, Arc<str>>,
+    sessions: BTreeMap<SessionId, Entry>,
     caps: Caps,
+    sites: HashMap<Arc<str>, Caps>,
+}
+
+impl Table {
+    /// Whether one more fits among those of `site`, or of the server where that is `None`.
+    fn room(&self, site: Option<&str>, address: Option<IpAddr>) -> Result<()> {
+        let (caps, words) = match site {
+            None => (self.caps, "this server has as many sessions as it may"),
+            Some(site) => (
+                self.sites.get(site).copied().unwrap_or_default(),
+                "this site has as many sessions as it may",
+            ),
+        };
+        if caps == Caps::default() {
+            return Ok(());
+        }
+        let (mut all, mut waiting, mut near, mut around) = (0, 0, 0, 0);
+        for e in self.sessions.values().filter(|e| site.is_none_or(|s| *e.site == *s)) {
+            all += 1;
+            waiting += usize::from(e.user.is_none());
+            if let (Some(a), Some(b)) = (address, e.session.peer_address()) {
+                near += usize::from(a == b);
+                around += usize::from(caps.per_network != 0 && network(a) == network(b));
+            }
+        }
+        let full = |n: usize, cap: usize| cap != 0 && n >= cap;
+        if full(all, caps.total) {
+            return Err(too_many(words));
+        }
+        if full(waiting, caps.unauthenticated) {
+            return Err(too_many("too many connections are logging in"));
+        }
+        if full(near, caps.per_address) {
+            return Err(too_many("too many sessions from this address").because(Reason::AddressLimit));
+        }
+        if full(around, caps.per_network) {
+            return Err(too_many("too many sessions from this network").because(Reason::AddressLimit));
+        }
+        Ok(())
+    }
 }
 
 /// The live sessions of one server.
 #[derive(Default)]
 pub struct SessionRegistry {
     table: Mutex<Table>,
+    history: History,
 }
 
 impl SessionRegistry {
@@ -54,58 +120,107 @@ impl SessionRegistry {
         self.lock().caps = caps;
     }
 
+    /// Changes the limits of the sites, besides those of the server. A site that is not named has none.
+    pub fn set_site_caps(&self, sites: impl IntoIterator<Item = (Arc<str>, Caps)>) {
+        self.lock().sites = sites.into_iter().collect();
+    }
+
+    /// Changes how much is remembered of sessions that are over.
+    pub fn set_history(&self, bounds: HistoryBounds) {
+        self.history.set_bounds(bounds);
+    }
+
+    /// The sessions that are over, the last one first, as far as they are remembered.
+    pub fn ended(&self) -> Vec<Arc<Ended>> {
+        self.history.list()
+    }
+
+    /// The session of this id that is over, or the only one whose id begins with it.
+    pub fn find_ended(&self, id: &str) -> Option<Arc<Ended>> {
+        self.history.find(id)
+    }
+
+    pub(crate) fn remember(&self, session: &Session, ending: &Ending) {
+        self.history.add(Ended::new(session, ending));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a session from this address would fit now; [`SessionRegistry::open`] decides. Errors:
+    /// `Throttled`.
+    pub fn has_room(&self, site: &str, address: IpAddr) -> Result<()> {
+        let table = self.lock();
+        let address = Some(address.to_canonical());
+        table.room(None, address)?;
+        table.room(Some(site), address)
     }
 
     /// Opens a session and enters it. Errors: `Throttled` when a limit is reached.
     pub fn open(self: &Arc<Self>, setup: Setup) -> Result<Arc<Session>> {
         let address: Option<IpAddr> = setup.peer.map(|p| p.ip().to_canonical());
         let mut table = self.lock();
-        let full = |n: usize, cap: usize| cap != 0 && n >= cap;
-        let Caps { total, per_address, unauthenticated, .. } = table.caps;
-        if full(table.sessions.len(), total) {
-            return Err(too_many("this server has as many sessions as it may"));
-        }
-        if full(table.sessions.len() - table.users.len(), unauthenticated) {
-            return Err(too_many("too many connections are logging in"));
-        }
-        if per_address != 0
-            && let Some(a) = address
-        {
-            let n = table.sessions.values().filter(|s| s.peer_address() == Some(a)).count();
-            if n >= per_address {
-                return Err(too_many("too many sessions from this address"));
-            }
-        }
+        table.room(None, address)?;
+        table.room(Some(&setup.site), address)?;
+        let site = Arc::clone(&setup.site);
         let session = Session::registered(setup, Arc::downgrade(self));
-        table.sessions.insert(session.id().clone(), Arc::clone(&session));
+        let entry = Entry { session: Arc::clone(&session), site, user: None };
+        table.sessions.insert(session.id().clone(), entry);
         Ok(session)
     }
 
-    /// Counts a login. Errors: `Throttled` when the account has as many sessions as it may.
-    pub(crate) fn claim(&self, id: &SessionId, user: &Arc<str>) -> Result<()> {
+    /// Another site takes the session over. Errors: `Throttled` when it has as many as it may.
+    pub(crate) fn relocate(&self, id: &SessionId, site: &Arc<str>) -> Result<()> {
         let mut table = self.lock();
-        if !table.sessions.contains_key(id) {
-            return Err(Error::new(ErrorKind::Canceled).with_detail("the session has ended"));
+        let (here, address) = match table.sessions.get(id) {
+            Some(e) => (Arc::clone(&e.site), e.session.peer_address()),
+            None => return Err(Error::new(ErrorKind::Canceled).with_detail("the session has ended")),
+        };
+        if here == *site {
+            return Ok(());
         }
-        let n = table.users.values().filter(|u| *u == user).count();
-        if table.caps.per_user != 0 && n >= table.caps.per_user {
-            return Err(too_many("this account has as many sessions as it may"));
+        table.room(Some(site), address)?;
+        if let Some(e) = table.sessions.get_mut(id) {
+            e.site = Arc::clone(site);
         }
-        table.users.insert(id.clone(), Arc::clone(user));
         Ok(())
     }
 
-    pub(crate) fn remove(&self, id: &SessionId) {
+    /// Counts a login; `max` is the account's own limit, 0 for none. Errors: `Throttled` when the account
+    /// has as many sessions as it may.
+    pub(crate) fn claim(&self, id: &SessionId, user: &Arc<str>, max: usize) -> Result<()> {
         let mut table = self.lock();
-        table.sessions.remove(id);
-        table.users.remove(id);
+        let Some(site) = table.sessions.get(id).map(|e| Arc::clone(&e.site)) else {
+            return Err(Error::new(ErrorKind::Canceled).with_detail("the session has ended"));
+        };
+        let same =
+            |(key, e): &(&SessionId, &Entry)| *key != id && e.site == site && e.user.as_ref() == Some(user);
+        let n = table.sessions.iter().filter(same).count();
+        let of_site = table.sites.get(&site).map_or(0, |c| c.per_user);
+        if [table.caps.per_user, of_site, max].into_iter().any(|cap| cap != 0 && n >= cap) {
+            return Err(too_many("this account has as many sessions as it may"));
+        }
+        if let Some(e) = table.sessions.get_mut(id) {
+            e.user = Some(Arc::clone(user));
+        }
+        Ok(())
+    }
+
+    /// Nobody is logged in to the session any more.
+    pub(crate) fn release(&self, id: &SessionId) {
+        if let Some(e) = self.lock().sessions.get_mut(id) {
+            e.user = None;
+        }
+    }
+
+    pub(crate) fn remove(&self, id: &SessionId) {
+        self.lock().sessions.remove(id);
     }
 
     /// The live sessions, oldest first.
     pub fn list(&self) -> Vec<Arc<Session>> {
-        self.lock().sessions.values().cloned().collect()
+        self.lock().sessions.values().map(|e| Arc::clone(&e.session)).collect()
     }
 
     /// How many there are.
@@ -122,13 +237,13 @@ impl SessionRegistry {
     pub fn find(&self, id: &str) -> Option<Arc<Session>> {
         let table = self.lock();
         let key = SessionId::from(id);
-        if let Some(s) = table.sessions.get(&key) {
-            return Some(Arc::clone(s));
+        if let Some(e) = table.sessions.get(&key) {
+            return Some(Arc::clone(&e.session));
         }
         let mut matching =
             table.sessions.range(key..).take_while(|(k, _)| !id.is_empty() && k.as_str().starts_with(id));
         match (matching.next(), matching.next()) {
-            (Some((_, s)), None) => Some(Arc::clone(s)),
+            (Some((_, e)), None) => Some(Arc::clone(&e.session)),
             _ => None,
         }
     }
@@ -144,7 +259,7 @@ impl SessionRegistry {
 }
 
 fn too_many(words: &'static str) -> Error {
-    Error::new(ErrorKind::Throttled).with_detail(words)
+    Error::new(ErrorKind::Throttled).with_detail(words).because(Reason::ConnectionLimit)
 }
 
 #[cfg(test)]
@@ -208,8 +323,13 @@ mod tests {
 
     #[tokio::test]
     async fn limits_count_exactly_and_free_their_slots() {
-        let registry =
-            SessionRegistry::new(Caps { total: 3, per_address: 2, per_user: 1, unauthenticated: 2 });
+        let registry = SessionRegistry::new(Caps {
+            total: 3,
+            per_address: 2,
+            per_network: 0,
+            per_user: 1,
+            unauthenticated: 2,
+        });
         let a = registry.open(setup(1)).unwrap();
         let b = registry.open(setup(2)).unwrap();
         assert_eq!(registry.open(setup(3)).err().unwrap().kind(), ErrorKind::Throttled);
@@ -229,5 +349,79 @@ mod tests {
         assert!(registry.find("").is_none());
         let _b = registry.open(setup(1)).unwrap();
         assert!(registry.find(&a.id().as_str()[..2]).is_none());
+    }
+
+    #[tokio::test]
+    async fn accounts_of_two_sites_are_two() {
+        let registry = SessionRegistry::new(Caps { per_user: 1, ..Caps::default() });
+        let at = |site: &str| Setup { site: site.into(), ..setup(1) };
+        let (a, b) = (registry.open(at("a")).unwrap(), registry.open(at("b")).unwrap());
+        a.log_in(Account::named("u"), vec![]).unwrap();
+        b.log_in(Account::named("u"), vec![]).unwrap();
+        let c = registry.open(at("a")).unwrap();
+        let e = c.log_in(Account::named("u"), vec![]).err().unwrap();
+        assert_eq!((e.kind(), e.reason()), (ErrorKind::Throttled, Reason::ConnectionLimit));
+        // A login that is given back makes room, and a session does not stand in its own way.
+        a.log_out();
+        c.log_in(Account::named("u"), vec![]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_session_goes_to_another_site_only_where_there_is_room() {
+        let registry = SessionRegistry::new(Caps::default());
+        registry.set_site_caps([(Arc::from("b"), Caps { total: 1, ..Caps::default() })]);
+        let at = |site: &str| Setup { site: site.into(), ..setup(1) };
+        let (one, two) = (registry.open(at("a")).unwrap(), registry.open(at("a")).unwrap());
+        one.move_to("b", Arc::default()).unwrap();
+        one.move_to("b", Arc::default()).unwrap();
+        assert_eq!(two.move_to("b", Arc::default()).err().unwrap().kind(), ErrorKind::Throttled);
+        assert_eq!((&*one.site(), &*two.site()), ("b", "a"));
+        assert!(registry.open(at("b")).is_err());
+        one.move_to("a", Arc::default()).unwrap();
+        two.move_to("b", Arc::default()).unwrap();
+        two.log_in(Account::named("u"), vec![]).unwrap();
+        assert_eq!(two.move_to("a", Arc::default()).err().unwrap().kind(), ErrorKind::Refused);
+    }
+
+    #[test]
+    fn a_network_has_only_so_many() {
+        let registry = SessionRegistry::new(Caps { per_network: 2, ..Caps::default() });
+        let from = |a: &str| {
+            let mut setup = setup(1);
+            setup.peer = Some((a.parse::<IpAddr>().unwrap(), 1).into());
+            registry.open(setup)
+        };
+        let _kept = [from("192.0.2.1").unwrap(), from("::ffff:192.0.2.200").unwrap()];
+        assert!(from("192.0.2.9").is_err());
+        let _more =
+            [from("192.0.3.1").unwrap(), from("2001:db8::1").unwrap(), from("2001:db8::2:1").unwrap()];
+        assert!(from("2001:db8::3").is_err());
+        assert!(from("2001:db8:0:1::1").is_ok());
+    }
+
+    /// Two hundred logins at once, of which five may be: never more, and each slot comes back.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn an_accounts_own_limit_is_exact() {
+        let registry = SessionRegistry::new(Caps::default());
+        let mut tasks = Vec::new();
+        for port in 0..200 {
+            let session = registry.open(setup(port)).unwrap();
+            tasks.push(tokio::spawn(async move {
+                let account = Account { max_sessions: 5, ..Account::named("u") };
+                let inside = session.log_in(account, vec![]).is_ok();
+                (session, inside)
+            }));
+        }
+        let mut inside = Vec::new();
+        for task in tasks {
+            let (session, came_in) = task.await.unwrap();
+            if came_in { inside.push(session) } else { session.close(ending()).await }
+        }
+        assert_eq!(inside.len(), 5);
+        for session in inside {
+            session.close(ending()).await;
+        }
+        assert!(registry.is_empty());
+        assert_eq!(registry.ended().len(), 200);
     }
 }

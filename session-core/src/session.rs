@@ -36,6 +36,7 @@ use crate::intercept::Chain;
 use crate::lease::Leases;
 use crate::lifecycle::{Lifecycle, Verdict};
 use crate::path::{VPath, display_bytes};
+use crate::reason::Reason;
 use crate::registry::SessionRegistry;
 
 /// A clock, given from outside so that tests own the time.
@@ -151,6 +152,8 @@ impl fmt::Display for Command {
 
 struct Mutable {
     protocol: Protocol,
+    site: Arc<str>,
+    chain: Arc<Chain>,
     state: State,
     requested_user: Arc<str>,
     auth_methods: Vec<&'static str>,
@@ -160,7 +163,7 @@ struct Mutable {
     running: u32,
     previous: Option<Command>,
     command_started: Option<SystemTime>,
-    last_error: Option<(Arc<str>, SystemTime)>,
+    last_error: Option<(Arc<str>, SystemTime, Reason)>,
     last_status: u32,
     custom: Vec<String>,
     block_next: Option<Arc<str>>,
@@ -175,13 +178,11 @@ pub struct Session {
     id: SessionId,
     peer: Option<SocketAddr>,
     local: Option<SocketAddr>,
-    site: Arc<str>,
     started: SystemTime,
     started_at: Instant,
     stats: Stats,
     leases: Arc<Leases>,
     cancel: CancellationToken,
-    chain: Arc<Chain>,
     sink: Option<Arc<dyn EventSink>>,
     clock: Clock,
     sequence: Mutex<u64>,
@@ -216,13 +217,11 @@ impl Session {
             id: SessionId::generate(),
             peer: setup.peer,
             local: setup.local,
-            site: setup.site,
             started: (setup.clock)(),
             started_at: Instant::now(),
             stats: Stats::default(),
             leases: Leases::new(),
             cancel: CancellationToken::new(),
-            chain: setup.chain,
             sink: setup.sink,
             clock: setup.clock,
             sequence: Mutex::new(0),
@@ -234,6 +233,8 @@ impl Session {
             registry,
             mutable: Mutex::new(Mutable {
                 protocol: setup.protocol,
+                site: setup.site,
+                chain: setup.chain,
                 state: State::Connecting,
                 requested_user: "".into(),
                 auth_methods: Vec::new(),
@@ -289,9 +290,9 @@ impl Session {
         self.local
     }
 
-    /// The site's name.
-    pub fn site(&self) -> &Arc<str> {
-        &self.site
+    /// The name of the site that serves it now.
+    pub fn site(&self) -> Arc<str> {
+        Arc::clone(&lock(&self.mutable).site)
     }
 
     /// When it began.
@@ -310,8 +311,28 @@ impl Session {
     }
 
     /// The interceptors that stand before login.
-    pub fn chain(&self) -> &Arc<Chain> {
-        &self.chain
+    pub fn chain(&self) -> Arc<Chain> {
+        Arc::clone(&lock(&self.mutable).chain)
+    }
+
+    /// Another site takes the session over, with its own interceptors, before anybody is logged in (FTP's
+    /// `HOST`, `user@site`, a name in TLS). Errors: `Throttled` where that site has as many sessions as it
+    /// may, `Canceled` after the cut, `Refused` while somebody is logged in; then nothing has changed.
+    pub fn move_to(&self, site: impl Into<Arc<str>>, chain: Arc<Chain>) -> Result<()> {
+        let site = site.into();
+        let mut m = lock(&self.mutable);
+        match m.state {
+            State::Closed(..) => {
+                return Err(Error::new(ErrorKind::Canceled).with_detail("the session has ended"));
+            }
+            _ if m.state.identity().is_some() => return Err(Error::refused("somebody is logged in already")),
+            _ => {}
+        }
+        if let Some(registry) = self.registry.upgrade() {
+            registry.relocate(&self.id, &site)?;
+        }
+        (m.site, m.chain) = (site, chain);
+        Ok(())
     }
 
     /// Where it is in its life.
@@ -393,7 +414,7 @@ impl Session {
         }
         // Counted under this session's lock: the cut cannot come between the check and the claim.
         if let Some(registry) = self.registry.upgrade() {
-            registry.claim(&self.id, &user)?;
+            registry.claim(&self.id, &user, account.max_sessions)?;
         }
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         let identity = Identity { account: Arc::new(account), session: self.id.clone(), epoch };
@@ -412,6 +433,9 @@ impl Session {
             m.auth_methods.clear();
             m.hook_files = None;
             self.epoch.fetch_add(1, Ordering::SeqCst);
+            if let Some(registry) = self.registry.upgrade() {
+                registry.release(&self.id);
+            }
         }
     }
 
@@ -441,7 +465,7 @@ impl Session {
         {
             return Verdict::Refuse(e);
         }
-        self.chain.decide(Some(self), step.reborrow()).await
+        self.chain().decide(Some(self), step.reborrow()).await
     }
 
     /// A wire verb that is no operation: noted, and asked of the interceptors. Errors: `Refused`.
@@ -476,12 +500,22 @@ impl Session {
         self.stats.errors.fetch_add(1, Ordering::Relaxed);
         let words: Arc<str> = error.to_string().into();
         let now = self.now();
-        lock(&self.mutable).last_error = Some((words, now));
+        let chain = {
+            let mut m = lock(&self.mutable);
+            m.last_error = Some((words, now, error.reason()));
+            Arc::clone(&m.chain)
+        };
+        chain.links().iter().for_each(|link| link.failed(self, error));
     }
 
     /// The last error in words; empty until one happens.
     pub fn last_error(&self) -> Arc<str> {
         lock(&self.mutable).last_error.as_ref().map_or_else(|| "".into(), |e| Arc::clone(&e.0))
+    }
+
+    /// Why the last thing that failed did, as a number; `Done` until something does.
+    pub fn last_reason(&self) -> Reason {
+        lock(&self.mutable).last_error.as_ref().map_or(Reason::Done, |e| e.2)
     }
 
     /// When the last error happened.
@@ -687,7 +721,10 @@ impl Session {
             return;
         }
         let ending = self.ending().unwrap_or(ending);
-        self.chain.decide(Some(self), Lifecycle::Close(&ending)).await;
+        self.chain().decide(Some(self), Lifecycle::Close(&ending)).await;
+        if let Some(registry) = self.registry.upgrade() {
+            registry.remember(self, &ending);
+        }
         self.emit(What::Closed(ending));
     }
 }

@@ -441,9 +441,9 @@ impl Batch {
         let (source, target) = (self.source.session(), self.target.session());
         let receipt = Receipt {
             source: from.clone(),
-            source_site: Arc::clone(source.site()),
+            source_site: source.site(),
             target: to.clone(),
-            target_site: Arc::clone(target.site()),
+            target_site: target.site(),
             size: metadata.size,
             sent: tracked.sent(),
             digest: copied.digest,

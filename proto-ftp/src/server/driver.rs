@@ -20,6 +20,7 @@ use session_core::fs::File as _;
 use session_core::gate::SessionFs;
 use session_core::lifecycle::Lifecycle;
 use session_core::net::server_tls;
+use session_core::reason::Reason;
 use session_core::session::{Actor, Argument, Ending, Protocol, Running, Session};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -30,7 +31,7 @@ use super::control::Control;
 use super::data::{Data, Guard, Ports};
 use super::login::{Attempt, Entrance};
 use super::machine::{Call, Done, Fault, Machine, Output, Settings};
-use super::options::FtpServerOptions;
+use super::options::{FtpServerOptions, Messages};
 use super::transfer::{self, Moved, Opened, Upload};
 use super::words::expand;
 
@@ -102,15 +103,15 @@ impl Driver {
             && let Err(e) = self.start_tls(control).await
         {
             tracing::debug!(session = %self.session.id(), error = %e, "no TLS");
-            return Ending::new("the TLS handshake failed", Actor::Client);
+            return Ending::new("the TLS handshake failed", Actor::Client).because(Reason::HandshakeFailed);
         }
-        let mut banner = self.options.messages.banner.clone();
+        let mut banner = self.messages().banner.clone();
         self.session.decide(Lifecycle::SoftwareId { id: &mut banner }).await;
-        let words = expand(&banner, &self.session, &self.session.site().clone());
+        let words = expand(&banner, &self.session, &self.session.site());
         self.machine.greet(words);
         match self.serve(control).await {
             Ok(ending) => ending,
-            Err(_) => Ending::new("the client left", Actor::Client),
+            Err(_) => Ending::new("the client left", Actor::Client).because(Reason::ConnectionFailed),
         }
     }
 
@@ -150,13 +151,15 @@ impl Driver {
         self.data.expire();
         if self.session.is_draining() {
             let words = "the server is shutting down";
-            self.machine.close(421, words, Ending::new(words, Actor::Server));
+            let ending = Ending::new(words, Actor::Server).because(Reason::Stopping);
+            self.machine.close(421, words, ending);
         } else if let Some(idle) = self.options.idle
             && self.machine.is_logged_in()
             && self.session.idle() >= idle
         {
             let words = "idle for too long";
-            self.machine.close(421, words, Ending::new(words, Actor::Server));
+            let ending = Ending::new(words, Actor::Server).because(Reason::IdleTimeout);
+            self.machine.close(421, words, ending);
         }
     }
 
@@ -217,6 +220,11 @@ impl Driver {
         self.machine.tell(lines);
     }
 
+    /// What is said to people at the site where they are.
+    fn messages(&self) -> &Messages {
+        self.entrance.messages().unwrap_or(&self.options.messages)
+    }
+
     fn words(&self, message: &str) -> Vec<Bytes> {
         expand(message, &self.session, &self.entrance.site().name())
     }
@@ -238,19 +246,21 @@ impl Driver {
             }
             Call::Host(name) => {
                 let name = name.trim_start_matches('[').trim_end_matches(']');
-                if !self.entrance.go_to(name) {
-                    let e = Error::new(ErrorKind::NotFound).with_detail("no such host is served here");
+                if !self.entrance.go_to(name).await {
+                    let e = Error::new(ErrorKind::NotFound)
+                        .with_detail("no such host is served here")
+                        .because(Reason::UnknownHost);
                     return Err(Fault::with_code(504, e));
                 }
-                Ok(Done::Words(self.words(&self.options.messages.banner)))
+                Ok(Done::Words(self.words(&self.messages().banner)))
             }
-            Call::Leave => Ok(Done::Words(self.words(&self.options.messages.exit))),
+            Call::Leave => Ok(Done::Words(self.words(&self.messages().exit))),
             Call::LogOut => {
                 self.fs = None;
                 self.opened = None;
                 self.data.discard().await;
-                self.entrance.leave(self.options.tries);
-                Ok(Done::Words(self.words(&self.options.messages.banner)))
+                self.entrance.leave(self.options.tries).await;
+                Ok(Done::Words(self.words(&self.messages().banner)))
             }
             Call::Open(what) => {
                 self.data.check()?;
@@ -293,11 +303,11 @@ impl Driver {
         match self.entrance.mount(&identity).await {
             Ok(fs) => {
                 self.fs = Some(fs);
-                let words = self.words(&self.options.messages.welcome);
+                let words = self.words(&self.messages().welcome);
                 Ok(Done::LoggedIn { home: identity.account().home.clone(), words })
             }
             Err(e) => {
-                self.entrance.leave(self.options.tries);
+                self.entrance.leave(self.options.tries).await;
                 Err(Fault::with_code(530, e))
             }
         }
@@ -316,14 +326,15 @@ impl Driver {
             .map_err(|e| failed().with_source(e))?;
         // Whoever was logged in in the clear is not any more.
         self.fs = None;
-        self.entrance.leave(self.options.tries);
+        self.entrance.leave(self.options.tries).await;
         let connection = stream.get_ref().1;
-        if let Some(name) = connection.server_name() {
-            // A name that no site has is the certificate's problem, not ours.
-            self.entrance.go_to(name);
-        }
+        let name = connection.server_name().map(str::to_owned);
         self.session.set_protocol(Protocol::Ftps);
         self.session.set_tls(&server_tls::describe(connection));
+        if let Some(name) = name {
+            // A name that no site has is the certificate's problem, not ours.
+            self.entrance.go_to(&name).await;
+        }
         *control = Control::Tls(Box::new(stream));
         self.guard = Some(Guard {
             config: bond.later,

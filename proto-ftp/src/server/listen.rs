@@ -17,6 +17,7 @@ use futures_util::FutureExt as _;
 use session_core::auth::Site;
 use session_core::error::{Error, Result};
 use session_core::net::proxy_header;
+use session_core::reason::Reason;
 use session_core::session::{Actor, Ending, Protocol};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -118,7 +119,9 @@ impl FtpServer {
         let ended = || Ending::new("the session was ended", Actor::Server);
         let mut driver = match Driver::new(setting, &control) {
             Ok(driver) => driver,
-            Err(_) => return Ending::new("the client left", Actor::Client),
+            Err(_) => {
+                return Ending::new("the client left", Actor::Client).because(Reason::ConnectionFailed);
+            }
         };
         let login_by = tokio::time::Instant::now() + self.options.login_time;
         let (ending, ours) = {
@@ -139,7 +142,8 @@ impl FtpServer {
                     ending = &mut run => break (ending, false),
                     () = late => {
                         if session.identity().is_none() {
-                            break (Ending::new("the login took too long", Actor::Server), true);
+                            let ending = Ending::new("the login took too long", Actor::Server);
+                            break (ending.because(Reason::LoginTimeout), true);
                         }
                         by = None;
                     }

@@ -13,7 +13,7 @@ use session_core::session::{Identity, Session};
 use tokio::time::Instant;
 
 use super::machine::Done;
-use super::options::Hosts;
+use super::options::{Hosts, Messages};
 
 pub(super) struct Entrance {
     session: Arc<Session>,
@@ -21,6 +21,8 @@ pub(super) struct Entrance {
     site: Arc<dyn Site>,
     home: Arc<dyn Site>,
     hosts: Option<Arc<dyn Hosts>>,
+    /// What is said to people here, where it differs from what is said to all.
+    messages: Option<Arc<Messages>>,
     login: Option<Login>,
     user: String,
     question: Option<Question>,
@@ -50,6 +52,7 @@ impl Entrance {
             site,
             home,
             hosts,
+            messages: None,
             login: None,
             user: String::new(),
             question: None,
@@ -64,18 +67,23 @@ impl Entrance {
         &self.site
     }
 
-    fn host(&self, name: &str) -> Option<Arc<dyn Site>> {
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        self.hosts.as_ref()?.site(&name)
+    /// What is said to people where logins go now, if it differs from what is said to all.
+    pub(super) fn messages(&self) -> Option<&Messages> {
+        self.messages.as_deref()
     }
 
-    /// Goes to the site of this name; whether there is one.
-    pub(super) fn go_to(&mut self, name: &str) -> bool {
-        let Some(site) = self.host(name) else {
-            // Without other sites, ours has every name.
-            return self.hosts.is_none();
-        };
+    /// Goes to the site of this name; whether there is one that takes the session.
+    pub(super) async fn go_to(&mut self, name: &str) -> bool {
+        // Without other sites, ours has every name.
+        let Some(hosts) = self.hosts.clone() else { return true };
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let Some(site) = hosts.site(&name) else { return false };
+        if let Err(e) = site.welcome(&self.session).await {
+            self.session.note_error(&e);
+            return false;
+        }
         self.site = site;
+        self.messages = hosts.messages(&name);
         self.login = None;
         true
     }
@@ -83,16 +91,16 @@ impl Entrance {
     /// A name to log in with: `user`, `user@site` or `site|user`.
     pub(super) async fn user(&mut self, name: &str) {
         let mut user = name;
-        if let Some((host, rest)) = name.split_once('|')
-            && let Some(site) = self.host(host)
-        {
-            (user, self.site) = (rest, site);
-            self.login = None;
-        } else if let Some((rest, host)) = name.rsplit_once('@')
-            && let Some(site) = self.host(host)
-        {
-            (user, self.site) = (rest, site);
-            self.login = None;
+        if self.hosts.is_some() {
+            if let Some((host, rest)) = name.split_once('|')
+                && self.go_to(host).await
+            {
+                user = rest;
+            } else if let Some((rest, host)) = name.rsplit_once('@')
+                && self.go_to(host).await
+            {
+                user = rest;
+            }
         }
         self.user = user.to_owned();
         self.question = None;
@@ -157,13 +165,16 @@ impl Entrance {
         self.site.mount(&self.session, identity).await
     }
 
-    /// Nobody is logged in any more. `anew`: also forget the site and what was tried.
-    pub(super) fn leave(&mut self, tries: u32) {
+    /// Nobody is logged in any more, and the site is again that of the connection, if it still has room.
+    pub(super) async fn leave(&mut self, tries: u32) {
         if self.session.identity().is_some() {
             self.session.log_out();
             self.tries = tries;
         }
-        self.site = Arc::clone(&self.home);
+        if !Arc::ptr_eq(&self.site, &self.home) && self.home.welcome(&self.session).await.is_ok() {
+            self.site = Arc::clone(&self.home);
+            self.messages = None;
+        }
         self.login = None;
         self.question = None;
         self.user.clear();

@@ -19,6 +19,7 @@ use session_core::error::{Error, ErrorKind};
 use session_core::fs::Algorithm;
 use session_core::metadata::Attributes;
 use session_core::path::VPath;
+use session_core::reason::Reason;
 use session_core::session::{Actor, Argument, Ending};
 
 use super::options::{ControlPolicy, DataPolicy};
@@ -507,11 +508,17 @@ impl Machine {
     }
 
     fn nonsense(&mut self, words: &'static str) {
+        self.refuse_line(words, Reason::ProtocolBroken);
+    }
+
+    fn refuse_line(&mut self, words: &'static str, why: Reason) {
         self.reply(&Reply::new(500, words));
-        self.outputs.push_back(Output::Failed(Error::new(ErrorKind::PeerMisbehaved).with_detail(words)));
+        let e = Error::new(ErrorKind::PeerMisbehaved).with_detail(words).because(why);
+        self.outputs.push_back(Output::Failed(e));
         self.nonsense += 1;
         if self.nonsense >= NONSENSE && !self.state.logged_in {
-            self.close(421, "this is not FTP", Ending::new("the client does not speak FTP", Actor::Server));
+            let ending = Ending::new("the client does not speak FTP", Actor::Server);
+            self.close(421, "this is not FTP", ending.because(Reason::ProtocolBroken));
         }
     }
 
@@ -530,9 +537,9 @@ impl Machine {
             // A browser that was lured here must not get far.
             if !self.state.logged_in && matches!(word, "GET" | "POST" | "PUT" | "HEAD" | "CONNECT") {
                 let ending = Ending::new("the client does not speak FTP", Actor::Server);
-                return self.close(421, "this is not HTTP", ending);
+                return self.close(421, "this is not HTTP", ending.because(Reason::ProtocolBroken));
             }
-            return self.nonsense("this command is not known");
+            return self.refuse_line("this command is not known", Reason::CommandDenied);
         };
         let masked = matches!(row.verb, Verb::Pass | Verb::Acct) && !command.argument.is_empty();
         let shown = if masked { "***".into() } else { String::from_utf8_lossy(&command.argument) };
@@ -661,7 +668,7 @@ impl Machine {
                 self.close(
                     421,
                     "too many failed logins",
-                    Ending::new("too many failed logins", Actor::Server),
+                    Ending::new("too many failed logins", Actor::Server).because(Reason::TooManyTries),
                 );
             }
             (_, done) => {
@@ -678,7 +685,8 @@ impl Machine {
         if row.verb == Verb::Auth {
             // After 234 there is nothing to go back to.
             self.out.clear();
-            self.shut(Ending::new("the TLS handshake failed", Actor::Client));
+            let ending = Ending::new("the TLS handshake failed", Actor::Client);
+            self.shut(ending.because(Reason::HandshakeFailed));
         }
     }
 

@@ -110,10 +110,16 @@ impl Default for Messages {
 
 /// Other sites at the same address, by name: HOST (RFC 7151), `user@site`, `site|user`, or the name that a
 /// TLS client asks for. The connection was admitted by the site of the server; logins and files are those
-/// of the site found here.
+/// of the site found here, once it has welcomed the session.
 pub trait Hosts: Send + Sync {
     /// The site of this name (in lower case, without a final dot), if there is one.
     fn site(&self, name: &str) -> Option<Arc<dyn Site>>;
+
+    /// What is said to the clients of this site; `None` for what is said to all.
+    fn messages(&self, name: &str) -> Option<Arc<Messages>> {
+        let _ = name;
+        None
+    }
 }
 
 /// How a server of FTP behaves.

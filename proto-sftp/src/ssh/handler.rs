@@ -22,6 +22,7 @@ use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind};
 use session_core::gate::SessionFs;
 use session_core::lifecycle::{ChannelKind, Lifecycle, Verdict};
+use session_core::reason::Reason;
 use session_core::session::{Actor, Ending, Protocol, Session};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -75,11 +76,11 @@ impl Shared {
     }
 
     /// Asks the supervisor to end the connection. The first reason stands.
-    fn end(&self, reason: &'static str, actor: Actor) {
+    fn end(&self, reason: &'static str, code: Reason) {
         self.over
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert_with(|| Ending::new(reason, actor));
+            .get_or_insert_with(|| Ending::new(reason, Actor::Server).because(code));
         self.ended.notify_one();
     }
 
@@ -157,7 +158,7 @@ impl Connection {
         match outcome? {
             Outcome::Answer(auth) => Ok(auth),
             Outcome::Exhausted => {
-                self.shared.end("too many failed logins", Actor::Server);
+                self.shared.end("too many failed logins", Reason::TooManyTries);
                 Ok(Auth::reject())
             }
         }
@@ -248,7 +249,7 @@ async fn serve(shared: Arc<Shared>, service: Service, fs: SessionFs, open: Open,
     };
     let result = AssertUnwindSafe(run).catch_unwind().await;
     if fate.flooded.is_cancelled() {
-        shared.end("the client sends and takes nothing", Actor::Server);
+        shared.end("the client sends and takes nothing", Reason::ProtocolBroken);
         return;
     }
     let status = match result {
@@ -259,7 +260,7 @@ async fn serve(shared: Arc<Shared>, service: Service, fs: SessionFs, open: Open,
         }
         Err(_) => {
             tracing::error!(session = %shared.session.id(), "what served a channel panicked");
-            shared.end("internal error", Actor::Server);
+            shared.end("internal error", Reason::Internal);
             return;
         }
     };

@@ -19,6 +19,7 @@ use russh::{Disconnect, Limits, SshId};
 use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::lifecycle::Lifecycle;
+use session_core::reason::Reason;
 use session_core::session::{Actor, Ending, Protocol, Session};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -224,7 +225,7 @@ impl SshServer {
             .watched(self.watcher(session));
         let stall = stream.stall();
         let login_by = Instant::now() + self.options.login_time;
-        let too_slow = || Ending::new("the login took too long", Actor::Server);
+        let too_slow = || Ending::new("the login took too long", Actor::Server).because(Reason::LoginTimeout);
         let ended = || Ending::new("the session was ended", Actor::Server);
 
         let begin = async {
@@ -288,18 +289,18 @@ impl SshServer {
     /// Why a logged-in connection has to end now, if it has to.
     fn outlived(&self, shared: &Shared, stall: &Stall) -> Option<Ending> {
         let session = &shared.session;
-        let server = |words: &'static str| Some(Ending::new(words, Actor::Server));
+        let server = |words: &'static str, code| Some(Ending::new(words, Actor::Server).because(code));
         if session.is_draining() && shared.channels.load(Ordering::SeqCst) == 0 {
-            return server("the server is shutting down");
+            return server("the server is shutting down", Reason::Stopping);
         }
         if let Some(idle) = self.options.idle
             && session.idle() >= idle
             && session.leases().in_flight() == 0
         {
-            return server("idle for too long");
+            return server("idle for too long", Reason::IdleTimeout);
         }
         if self.patience().is_some_and(|p| stall.elapsed() >= p) {
-            return server("the client takes nothing");
+            return server("the client takes nothing", Reason::TooSlow);
         }
         None
     }
@@ -349,16 +350,21 @@ async fn farewell(handle: &Handle, running: &mut RunningSession<Connection>, end
 fn ending_of(fault: &Fault) -> Ending {
     use russh::Error as E;
     match fault {
-        Fault::Ours(e) => Ending::new(e.peer_words(), Actor::Server),
-        Fault::Ssh(E::KeepaliveTimeout) => Ending::new("the client does not answer", Actor::Server),
+        Fault::Ours(e) => Ending::new(e.peer_words(), Actor::Server).because(e.reason()),
+        Fault::Ssh(E::KeepaliveTimeout) => {
+            Ending::new("the client does not answer", Actor::Server).because(Reason::ConnectionFailed)
+        }
         Fault::Ssh(E::Disconnect | E::HUP | E::IO(_)) => {
-            Ending::new("the connection was lost", Actor::Client)
+            Ending::new("the connection was lost", Actor::Client).because(Reason::ConnectionFailed)
         }
         Fault::Ssh(E::Join(_)) => {
             tracing::error!("a connection of SSH panicked");
             Ending::new("internal error", Actor::Server)
         }
-        Fault::Ssh(e @ E::NoCommonAlgo { .. }) => Ending::new(e.to_string(), Actor::Client),
-        Fault::Ssh(e) => Ending::new(format!("the client broke the protocol: {e}"), Actor::Client),
+        Fault::Ssh(e @ E::NoCommonAlgo { .. }) => {
+            Ending::new(e.to_string(), Actor::Client).because(Reason::WeakCipher)
+        }
+        Fault::Ssh(e) => Ending::new(format!("the client broke the protocol: {e}"), Actor::Client)
+            .because(Reason::ProtocolBroken),
     }
 }

@@ -67,9 +67,21 @@ pub(super) fn steps(path: &serde_ignored::Path<'_>) -> Vec<Step> {
 pub(super) struct Source<'a> {
     pub(super) file: &'a Path,
     pub(super) text: &'a str,
+    /// Where the tables are that steps begin from.
+    pub(super) within: Vec<Step>,
 }
 
 impl Source<'_> {
+    /// The same text, with steps from this table on.
+    pub(super) fn below(&self, steps: &[Step]) -> Source<'_> {
+        Source { file: self.file, text: self.text, within: [&self.within, steps].concat() }
+    }
+
+    /// Whether the text has this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        find(self.text, &[&self.within[..], &[Step::Key(key.into())]].concat()).is_some()
+    }
+
     pub(super) fn fault(&self, span: Option<Range<usize>>, words: impl Into<String>) -> Fault {
         let place = span.map(|s| self.place(s.start));
         Fault { file: self.file.to_path_buf(), place, words: words.into(), hint: None }
@@ -84,7 +96,7 @@ impl Source<'_> {
 
     /// A fault at the key or element that `steps` lead to, or as near to it as they go.
     pub(super) fn fault_at(&self, steps: &[Step], words: impl Into<String>) -> Fault {
-        self.fault(find(self.text, steps), words)
+        self.fault(find(self.text, &[&self.within, steps].concat()), words)
     }
 }
 

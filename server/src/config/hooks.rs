@@ -94,6 +94,26 @@ impl Scripts {
         }
     }
 
+    /// Faults between values.
+    pub(super) fn check(&self, source: &Source<'_>) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let key = |k: &str| Step::Key(k.into());
+        for (name, zero) in [("threads", self.threads == 0), ("memory", self.memory < 1 << 20)] {
+            if zero {
+                let words =
+                    if name == "threads" { "no handler could run" } else { "a handler needs 1 MiB at least" };
+                faults.push(source.fault_at(&[key("scripts"), key(name)], words));
+            }
+        }
+        for (name, path) in &self.programs {
+            if !path.is_absolute() {
+                let at = [key("scripts"), key("programs"), key(name)];
+                faults.push(source.fault_at(&at, "a program is named by its whole path"));
+            }
+        }
+        faults
+    }
+
     /// Makes paths absolute.
     pub(super) fn complete(&mut self, join: impl Fn(&Path) -> PathBuf) {
         self.folder = join(&self.folder);
@@ -114,7 +134,7 @@ fn grants<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Grant>, D::Error> {
 }
 
 /// Faults between values.
-pub(super) fn check(hooks: &[Hook], scripts: &Scripts, source: &Source<'_>) -> Vec<Fault> {
+pub(super) fn check(hooks: &[Hook], source: &Source<'_>) -> Vec<Fault> {
     let mut faults = Vec::new();
     let key = |k: &str| Step::Key(k.into());
     for (i, hook) in hooks.iter().enumerate() {
@@ -131,19 +151,6 @@ pub(super) fn check(hooks: &[Hook], scripts: &Scripts, source: &Source<'_>) -> V
                     faults.push(source.fault_at(&at, format!("'{}' never fires: {why}", event.name)));
                 }
             }
-        }
-    }
-    for (name, zero) in [("threads", scripts.threads == 0), ("memory", scripts.memory < 1 << 20)] {
-        if zero {
-            let words =
-                if name == "threads" { "no handler could run" } else { "a handler needs 1 MiB at least" };
-            faults.push(source.fault_at(&[key("scripts"), key(name)], words));
-        }
-    }
-    for (name, path) in &scripts.programs {
-        if !path.is_absolute() {
-            let at = [key("scripts"), key("programs"), key(name)];
-            faults.push(source.fault_at(&at, "a program is named by its whole path"));
         }
     }
     faults

@@ -18,6 +18,8 @@ macro_rules! words {
 mod fault;
 mod ftp;
 mod hooks;
+mod protector;
+mod sites;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -31,13 +33,15 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use session_core::auth::Method;
 use session_core::path::VPath;
-use session_core::policy::{PermissionSet, Rule};
+use session_core::policy::{Filter, PermissionSet, Rule};
 use session_core::registry::Caps;
 
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
 pub use self::ftp::{CertificateFiles, Clients, Control, Data, Ftp, Minimum, Tls};
 pub use self::hooks::{Hook, Scripts};
+pub use self::protector::{Level, ProtectorSettings};
+pub use self::sites::{History, SiteTable, reaches, speaks_ftp};
 pub use self::values::{is_user_name, parse_duration, parse_network};
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
@@ -57,6 +61,12 @@ pub const ENV_LOG: &str = "FERRYD_LOG";
 pub struct Config {
     /// The site's name.
     pub site: String,
+    /// The names by which clients of FTP find it beside other sites: those of HOST, of TLS, of `user@name`.
+    #[serde(deserialize_with = "values::hosts")]
+    pub hosts: Vec<String>,
+    /// The sites, where there are several; then users, listeners and hooks stand in them, and the other
+    /// tables hold for those that have none of their own.
+    pub sites: Vec<SiteTable>,
     /// Where the server keeps what is its own.
     pub data: PathBuf,
     /// The control socket; never empty once loaded.
@@ -83,12 +93,21 @@ pub struct Config {
     pub scripts: Scripts,
     /// The log.
     pub log: Log,
+    /// What keeps misbehaving clients out.
+    pub protector: ProtectorSettings,
+    /// What is remembered of sessions that are over.
+    pub history: History,
+    /// Whether this is one site of several; never read from a file.
+    #[serde(skip)]
+    pub one_of_several: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Config {
             site: "ferry".into(),
+            hosts: Vec::new(),
+            sites: Vec::new(),
             data: "data".into(),
             control: PathBuf::new(),
             listeners: vec![Listener::default(), Listener::of(ListenerProtocol::Ftp)],
@@ -102,6 +121,9 @@ impl Default for Config {
             hooks: Vec::new(),
             scripts: Scripts::default(),
             log: Log::default(),
+            protector: ProtectorSettings::default(),
+            history: History::default(),
+            one_of_several: false,
         }
     }
 }
@@ -191,6 +213,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions of one client address.
     pub per_address: usize,
+    /// Sessions of one network: 24 bits of IPv4, 64 of IPv6.
+    pub per_network: usize,
     /// Sessions of one account.
     pub per_user: usize,
     /// Sessions not logged in.
@@ -213,6 +237,7 @@ impl Default for Limits {
         Limits {
             sessions: 1000,
             per_address: 100,
+            per_network: 0,
             per_user: 100,
             unauthenticated: 100,
             tries: 6,
@@ -229,6 +254,7 @@ impl Limits {
         Caps {
             total: self.sessions,
             per_address: self.per_address,
+            per_network: self.per_network,
             per_user: self.per_user,
             unauthenticated: self.unauthenticated,
         }
@@ -415,6 +441,9 @@ pub struct User {
     /// What it may do.
     #[serde(default = "full", deserialize_with = "values::permissions")]
     pub permissions: Vec<Rule>,
+    /// Names that it may use.
+    #[serde(default, deserialize_with = "values::filters")]
+    pub filters: Vec<Filter>,
     /// Free values for hooks.
     #[serde(default)]
     pub custom: BTreeMap<String, String>,
@@ -460,17 +489,19 @@ impl Default for Log {
 /// Every key, for suggestions.
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
-    "active", "address", "addresses", "anonymous", "ascii", "audit", "authorities", "banner",
-    "certificate", "client_authorities", "client_certificates", "control", "custom", "data", "data_time",
-    "drain", "enabled", "event", "exit", "file", "folder", "foreign_data", "format", "fsync", "ftp",
-    "grant", "groups", "home", "hooks", "host_keys", "idle_time", "in_place", "keep", "keep_overwrites",
-    "key", "keys", "keys_file", "level", "limit", "limits", "listeners", "log", "login_time", "memory",
-    "minimum", "minimum_rate", "mode_z", "more", "name", "names", "networks", "off", "on_error", "output",
-    "parking", "passive_address", "passive_addresses", "passive_ports", "passive_time", "password",
-    "per_address", "per_user", "permissions", "port", "principals", "priority", "program_output",
-    "program_time", "programs", "protocol", "proxies", "read_only", "require", "require_session_reuse",
-    "scripts", "secrets", "sessions", "shared", "site", "speed_limit", "staging", "store",
-    "strict_tls_eof", "threads", "time", "tls", "tries", "unauthenticated", "users", "welcome",
+    "active", "address", "addresses", "allow", "anonymous", "ascii", "audit", "authorities", "ban",
+    "banner", "certificate", "client_authorities", "client_certificates", "control", "count", "custom",
+    "data", "data_time", "deny", "drain", "enabled", "event", "exit", "file", "filters", "folder",
+    "foreign_data", "format", "fsync", "ftp", "grant", "groups", "growth", "hide", "history", "home",
+    "hooks", "host_keys", "hosts", "idle_time", "in_place", "keep", "keep_overwrites", "key", "keys",
+    "keys_file", "level", "limit", "limits", "listeners", "log", "login", "login_time", "memory", "minimum",
+    "minimum_rate", "mode_z", "more", "name", "names", "networks", "off", "offence", "on_error", "output",
+    "parking", "passive_address", "passive_addresses", "passive_ports", "passive_time", "password", "path",
+    "per_address", "per_network", "per_user", "permissions", "port", "principals", "priority",
+    "program_output", "program_time", "programs", "protector", "protocol", "proxies", "rate", "read_only",
+    "require", "require_session_reuse", "reset", "safe", "scripts", "secrets", "sessions", "shared", "site",
+    "sites", "speed_limit", "staging", "store", "strict_tls_eof", "strikes", "threads", "time", "tls",
+    "tries", "unauthenticated", "unknown_user", "users", "welcome", "window",
 ];
 
 impl Config {
@@ -505,7 +536,7 @@ impl Config {
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
-        let source = Source { file, text };
+        let source = Source { file, text, within: Vec::new() };
         let refuse = |e: toml::de::Error| vec![source.fault(e.span(), e.message())];
         let mut unknown: Vec<Vec<Step>> = Vec::new();
         let reader = toml::Deserializer::parse(text).map_err(refuse)?;
@@ -518,7 +549,7 @@ impl Config {
         config.take_environment(environment);
         config.complete(file.parent().unwrap_or(Path::new("/")));
         let mut told: Vec<_> = unknown.iter().map(|steps| unknown_key(&source, steps)).collect();
-        told.extend(config.check_hooks(&source));
+        told.extend(config.told_of_sites(&source));
         Ok((config, told))
     }
 
@@ -538,8 +569,8 @@ impl Config {
         told
     }
 
-    /// Faults between values.
-    fn check(&self, source: &Source<'_>) -> Vec<Fault> {
+    /// Faults between values of the tables that sites may leave out.
+    fn check_tables(&self, source: &Source<'_>) -> Vec<Fault> {
         let mut faults = Vec::new();
         let key = |k: &str| Step::Key(k.into());
         if self.limits.tries == 0 {
@@ -549,6 +580,30 @@ impl Config {
             let at = [key("limits"), key("login_time")];
             faults.push(source.fault_at(&at, "a login without time is none"));
         }
+        if self.tls.certificate.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
+            let words = "a certificate needs its key, and a key its certificate";
+            faults.push(source.fault_at(&[key("tls")], words));
+        }
+        let authorities = !self.tls.client_authorities.as_os_str().is_empty();
+        if self.tls.client_certificates != Clients::Off && !authorities {
+            let at = [key("tls"), key("client_certificates")];
+            faults.push(source.fault_at(&at, "whose certificates are taken is said by client_authorities"));
+        }
+        for (name, zero) in
+            [("data_time", self.ftp.data_time.is_zero()), ("passive_time", self.ftp.passive_time.is_zero())]
+        {
+            if zero {
+                faults.push(source.fault_at(&[key("ftp"), key(name)], "this takes some time"));
+            }
+        }
+        faults.extend(self.scripts.check(source));
+        faults
+    }
+
+    /// Faults between values of what a site has for itself.
+    fn check_own(&self, source: &Source<'_>) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let key = |k: &str| Step::Key(k.into());
         for (i, user) in self.users.iter().enumerate() {
             let mut wrong = |k: &str, words: String| {
                 faults.push(source.fault_at(&[key("users"), Step::Index(i), key(k)], words));
@@ -571,23 +626,7 @@ impl Config {
                 }
             }
         }
-        if self.tls.certificate.as_os_str().is_empty() != self.tls.key.as_os_str().is_empty() {
-            let words = "a certificate needs its key, and a key its certificate";
-            faults.push(source.fault_at(&[key("tls")], words));
-        }
-        let authorities = !self.tls.client_authorities.as_os_str().is_empty();
-        if self.tls.client_certificates != Clients::Off && !authorities {
-            let at = [key("tls"), key("client_certificates")];
-            faults.push(source.fault_at(&at, "whose certificates are taken is said by client_authorities"));
-        }
-        for (name, zero) in
-            [("data_time", self.ftp.data_time.is_zero()), ("passive_time", self.ftp.passive_time.is_zero())]
-        {
-            if zero {
-                faults.push(source.fault_at(&[key("ftp"), key(name)], "this takes some time"));
-            }
-        }
-        faults.extend(hooks::check(&self.hooks, &self.scripts, source));
+        faults.extend(hooks::check(&self.hooks, source));
         faults
     }
 
@@ -618,6 +657,16 @@ impl Config {
         if self.host_keys.is_empty() {
             self.host_keys.push(data.join("host_ed25519"));
         }
+        self.scripts.complete(|path| base.join(path));
+        self.log.audit = self.log.audit.take().map(|f| base.join(&f));
+        self.data = data;
+        self.complete_site(base.0);
+        self.complete_sites(base.0);
+    }
+
+    /// The same for what a site may have of its own; its data folder is absolute.
+    fn complete_site(&mut self, base: &Path) {
+        let base = Base(base);
         for key in &mut self.host_keys {
             *key = base.join(key);
         }
@@ -628,7 +677,7 @@ impl Config {
         }
         for user in &mut self.users {
             user.home = if user.home.as_os_str().is_empty() {
-                data.join("homes").join(&user.name)
+                self.data.join("homes").join(&user.name)
             } else {
                 // The name was found to be one plain segment: it cannot lead elsewhere.
                 base.join(Path::new(&user.home.to_string_lossy().replace("%u", &user.name)))
@@ -638,9 +687,6 @@ impl Config {
         for hook in &mut self.hooks {
             hook.file = base.join(&hook.file);
         }
-        self.scripts.complete(|path| base.join(path));
-        self.log.audit = self.log.audit.take().map(|f| base.join(&f));
-        self.data = data;
     }
 }
 

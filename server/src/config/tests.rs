@@ -31,8 +31,18 @@ fn the_sample_says_what_is_the_default() {
 /// What stands commented in the sample is right too, and every key of it is known.
 #[test]
 fn the_sample_without_its_comments_is_right() {
+    let (one, several) = sample().split_once("# Several sites").unwrap();
+    for line in several.lines().skip(3) {
+        let line = line.strip_prefix("# ").unwrap();
+        let key = line.split_once(" = ").map_or("name", |(key, _)| key);
+        assert!(KEYS.contains(&key), "{key} would not be suggested");
+    }
+    let text: String = several.lines().skip(3).map(|l| format!("{}\n", &l[2..])).collect();
+    let (config, faults) = parse(&text).unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!(config.each_site()[0].users[0].home, Path::new("/etc/ferry/data/sites/shop/homes/bob"));
     let mut text = String::new();
-    for line in sample().lines() {
+    for line in one.lines() {
         let bare = line.strip_prefix("# ").unwrap_or(line);
         let setting = bare.starts_with('[') || bare.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '));
         if setting {
@@ -109,6 +119,18 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("[[users]]\nname = \"a\"\nrequire = [\"password\"]", ":3:1", "has none"),
         ("[[users]]\nname = \"a\"\n[users.permissions]\n\"/\" = [\"lst\"]", ":3:1", "did you mean 'list'"),
         ("[[users]]\nname = \"a\"\n\n[[users]]\nname = \"a\"", ":5:1", "another user"),
+        ("[protector]\nstrikes = 0", ":2:1", "strikes"),
+        ("[[sites]]\nname = \".x\"", ":2:8", "site's name"),
+        ("[[sites]]\nname = \"x\"\nhosts = [\"a b\"]", ":3:9", "no name of a host"),
+        ("[[sites]]\nname = \"x\"\n[[sites]]\nname = \"X\"", ":4:1", "another site"),
+        ("[[sites]]\nname = \"x\"\n[[sites]]\nname = \"y\"\nhosts = [\"X\"]", ":5:10", "another site"),
+        ("[[sites]]\nname = \"x\"\n[[users]]\nname = \"a\"", ":3:3", "belongs into one of them"),
+        (
+            "[[sites]]\nname = \"x\"\n[[sites.users]]\nname = \"a\"\nrequire = [\"password\"]",
+            ":5:1",
+            "has none",
+        ),
+        ("[[sites]]\nname = \"x\"\n[sites.limits]\ntries = 0", ":4:1", "at least one"),
         ("[[hooks]]\nevent = \"BeforeFileUplaod\"\nfile = \"x\"", ":2:1", "did you mean 'BeforeFileUpload'"),
     ] {
         let told = refused(text);
@@ -181,4 +203,33 @@ fn a_file_that_is_missing_is_a_fault() {
     let file = dir.path().join("some.toml");
     std::fs::write(&file, sample()).unwrap();
     assert_eq!(Config::load(&file).unwrap().0.site, "ferry");
+}
+
+const TWO_LISTEN: &str = "[[sites]]\nname = \"x\"\n[[sites.listeners]]\nport = 22\n\
+                          [[sites]]\nname = \"y\"\n[[sites.listeners]]\nport = 22\n";
+
+#[test]
+fn sites_keep_apart_and_take_what_they_do_not_have_from_the_file() {
+    assert!(refused(TWO_LISTEN)[0].contains(":7:1: another site listens there"), "{:?}", refused(TWO_LISTEN));
+    let text = "[limits]\nper_user = 7\n[ftp]\nbanner = \"all\"\n\
+                [[sites]]\nname = \"a\"\n[[sites.listeners]]\nport = 1\n[[sites.users]]\nname = \"u\"\n\
+                [[sites]]\nname = \"b\"\n[sites.ftp]\nbanner = \"own\"\n[sites.tls]\ncertificate = \"c\"\nkey = \"k\"\n";
+    let (config, told) = parse(text).unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].to_string().starts_with("/etc/ferry/ferryd.toml:12:1: nobody can reach this site"),
+        "{}",
+        told[0]
+    );
+    let [a, b] = <[Config; 2]>::try_from(config.each_site()).unwrap();
+    assert_eq!((a.site.as_str(), a.limits.per_user, a.ftp.banner.as_str()), ("a", 7, "all"));
+    assert_eq!(b.ftp.banner, "own");
+    assert_eq!(a.users[0].home, Path::new("/etc/ferry/data/sites/a/homes/u"));
+    assert_eq!(b.tls.certificate, Path::new("/etc/ferry/c"));
+    assert_eq!(
+        (&a.host_keys, a.one_of_several),
+        (&vec![PathBuf::from("/etc/ferry/data/host_ed25519")], true)
+    );
+    let one = parse("[[users]]\nname = \"u\"").unwrap().0.each_site();
+    assert!(one.len() == 1 && !one[0].one_of_several && one[0].listeners.len() == 2);
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use session_core::auth::Method;
 use session_core::path::VPath;
-use session_core::policy::{Permission, PermissionSet, Rule};
+use session_core::policy::{Filter, Pattern, PermissionSet, Rule};
 
 use super::fault::nearest;
 use crate::users::keys::PublicKey;
@@ -37,6 +37,28 @@ pub(super) fn some_duration<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Du
 
 pub(super) fn user_name<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
     one(d, |s| if is_user_name(s) { Ok(s.to_string()) } else { Err(NAME_RULE.into()) })
+}
+
+pub(super) fn site_name<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    one(d, |s| {
+        // It becomes a folder, and a part of `user@site` and `site|user`.
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if (1..=64).contains(&s.len()) && !s.starts_with('.') && s.bytes().all(fits) {
+            return Ok(s.to_string());
+        }
+        Err("a site's name is 1 to 64 letters, digits and '.', '_', '-', and begins with no '.'".into())
+    })
+}
+
+/// Names of hosts, in lower case.
+pub(super) fn hosts<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    each(d, |s| {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if s.is_empty() || s.len() > 253 || s.ends_with('.') || !s.bytes().all(fits) {
+            return Err(format!("'{s}' is no name of a host"));
+        }
+        Ok(s.to_ascii_lowercase())
+    })
 }
 
 pub(super) fn networks<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<IpNet>, D::Error> {
@@ -80,11 +102,10 @@ pub(super) fn permissions<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Rule>, 
         };
         let mut allow = PermissionSet::NONE;
         for w in &words {
-            match Permission::parse(w) {
-                Some(p) => allow = allow.with(p),
-                None if w == "full" => allow = PermissionSet::full(),
+            match PermissionSet::parse(w) {
+                Some(more) => allow = allow.union(more),
                 None => {
-                    let known: Vec<_> = Permission::ALL.iter().map(|p| p.name()).chain(["full"]).collect();
+                    let known: Vec<_> = PermissionSet::words().collect();
                     let nearest = nearest(w, &known).map(|n| format!(" (did you mean '{n}'?)"));
                     let nearest = nearest.unwrap_or_default();
                     return Err(D::Error::custom(format!("'{w}' is not a permission{nearest}")));
@@ -97,6 +118,37 @@ pub(super) fn permissions<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Rule>, 
         rules.push(Rule { path, allow });
     }
     Ok(rules)
+}
+
+pub(super) fn filters<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Filter>, D::Error> {
+    #[derive(serde::Deserialize)]
+    struct Raw {
+        #[serde(default = "root")]
+        path: String,
+        #[serde(default)]
+        allow: Vec<String>,
+        #[serde(default)]
+        deny: Vec<String>,
+        #[serde(default)]
+        hide: bool,
+    }
+    fn root() -> String {
+        "/".into()
+    }
+    let patterns = |words: &[String]| -> Result<Vec<Pattern>, String> {
+        words.iter().map(|w| Pattern::parse(w).map_err(|e| format!("'{w}': {e}"))).collect()
+    };
+    let mut filters: Vec<Filter> = Vec::new();
+    for raw in Vec::<Raw>::deserialize(d)? {
+        let path = parse_path(&raw.path).map_err(D::Error::custom)?;
+        if filters.iter().any(|f| f.path == path) {
+            return Err(D::Error::custom(format!("'{path}' has two filters")));
+        }
+        let allow = patterns(&raw.allow).map_err(D::Error::custom)?;
+        let deny = patterns(&raw.deny).map_err(D::Error::custom)?;
+        filters.push(Filter { path, allow, deny, hide: raw.hide });
+    }
+    Ok(filters)
 }
 
 const NAME_RULE: &str = "a user's name is 1 to 64 letters, digits and '.', '_', '@', '-'; not '.' or '..'";

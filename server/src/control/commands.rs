@@ -26,9 +26,24 @@ pub struct Sessions {
     /// Only this user's
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Only from this address
+    /// Only from this address or network
     #[arg(long, value_name = "ADDRESS")]
     address: Option<String>,
+    /// Only over this protocol
+    #[arg(long, value_name = "NAME")]
+    protocol: Option<String>,
+    /// Only of this site
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// Only in this state: connecting, greeted, authenticating, ready, draining
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Only with a file in use there or below
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// Ordered by id, user, address, protocol, site, state, command, up, down, age or idle; -up the other way
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    order: Option<String>,
     /// One JSON object a line
     #[arg(long, global = true)]
     json: bool,
@@ -45,8 +60,36 @@ enum SessionsCommand {
         /// Its id, or the beginning of it
         id: String,
     },
+    /// Sessions that are over, the last one first: why they ended, and who ended them
+    History(History),
     /// End sessions, whatever they are doing
     Kill(Kill),
+}
+
+/// `ferryd sessions history`.
+#[derive(Args)]
+struct History {
+    /// Only this user's
+    #[arg(long, value_name = "NAME", id = "history-user")]
+    user: Option<String>,
+    /// Only from this address or network
+    #[arg(long, value_name = "ADDRESS", id = "history-address")]
+    address: Option<String>,
+    /// Only over this protocol
+    #[arg(long, value_name = "NAME", id = "history-protocol")]
+    protocol: Option<String>,
+    /// Only of this site
+    #[arg(long, value_name = "NAME", id = "history-site")]
+    site: Option<String>,
+    /// Only ended for this reason, by name or number
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+    /// Only ended by: admin, client, hook, server
+    #[arg(long, value_name = "ACTOR")]
+    actor: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    limit: usize,
 }
 
 /// `ferryd sessions kill`.
@@ -61,6 +104,9 @@ struct Selector {
     /// All sessions from this address
     #[arg(long, value_name = "ADDRESS", id = "kill-address")]
     address: Option<String>,
+    /// All sessions of this site
+    #[arg(long, value_name = "NAME", id = "kill-site")]
+    site: Option<String>,
 }
 
 #[derive(Args)]
@@ -111,7 +157,7 @@ fn pause(text: &str) -> std::result::Result<Duration, String> {
 }
 
 /// Writes to standard output. Answers whether somebody reads on.
-fn put(text: &str) -> Result<bool> {
+pub(super) fn put(text: &str) -> Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -132,6 +178,7 @@ pub async fn sessions(control: PathBuf, args: Sessions) -> ExitCode {
     let control = Control::new(control);
     let result = match &args.command {
         None => list(&control, &args).await,
+        Some(SessionsCommand::History(history)) => past(&control, history, args.json).await,
         Some(SessionsCommand::Show { id }) => show(&control, id, args.json).await,
         Some(SessionsCommand::Kill(kill)) => end(&control, kill, args.json).await,
     };
@@ -181,13 +228,68 @@ async fn interrupted(signal: &mut Option<Signal>) {
     }
 }
 
+fn query(filters: &[(&str, &Option<String>)]) -> String {
+    let set = filters.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+    set.map(|(key, value)| format!("{key}={}&", encode(value))).collect()
+}
+
+async fn past(control: &Control, asked: &History, json: bool) -> Result<()> {
+    let filters = query(&[
+        ("user", &asked.user),
+        ("address", &asked.address),
+        ("protocol", &asked.protocol),
+        ("site", &asked.site),
+        ("reason", &asked.reason),
+        ("actor", &asked.actor),
+    ]);
+    let answer = control.get(&format!("/v1/history?{filters}limit={}", asked.limit)).await?;
+    let sessions = answer.get("sessions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let view: String = match json {
+        true => sessions.iter().map(|s| format!("{s}\n")).collect(),
+        false => past_table(&sessions) + "\n",
+    };
+    put(&view).map(|_| ())
+}
+
+fn past_table(sessions: &[Value]) -> String {
+    let digits = short(sessions);
+    let mut t = Table::new();
+    t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    t.set_header([
+        "ID", "USER", "PROTOCOL", "ADDRESS", "SITE", "ENDED", "LASTED", "UP", "DOWN", "CODE", "BY", "REASON",
+    ]);
+    for s in sessions {
+        let number = |key: &str| s.get(key).and_then(Value::as_u64).unwrap_or(0);
+        t.add_row([
+            shown(s, "sessionId").chars().take(digits).collect(),
+            shown(s, "userName"),
+            shown(s, "protocol"),
+            shown(s, "clientIp"),
+            shown(s, "site"),
+            shown(s, "endedAt"),
+            span(s.get("ageSeconds").and_then(Value::as_f64).unwrap_or(0.0)),
+            size(number("bytesReceived")),
+            size(number("bytesSent")),
+            number("subStatus").to_string(),
+            shown(s, "actor"),
+            shown(s, "reason").chars().take(60).collect(),
+        ]);
+    }
+    let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
+    format!("{}\n\n{} sessions", lines.join("\n"), sessions.len())
+}
+
 async fn list(control: &Control, args: &Sessions) -> Result<()> {
     let mut path = "/v1/sessions?".to_string();
-    for (key, value) in [("user", &args.user), ("address", &args.address)] {
-        if let Some(value) = value {
-            path.push_str(&format!("{key}={}&", encode(value)));
-        }
-    }
+    path.push_str(&query(&[
+        ("user", &args.user),
+        ("address", &args.address),
+        ("protocol", &args.protocol),
+        ("site", &args.site),
+        ("state", &args.state),
+        ("path", &args.path),
+        ("order", &args.order),
+    ]));
     // A watch ends well by Ctrl-C, also while the server is asked; a plain list dies of it.
     let mut interrupt = args.watch.map(|_| signal(SignalKind::interrupt())).transpose()?;
     loop {
@@ -234,7 +336,7 @@ fn short(sessions: &[Value]) -> usize {
 const SHORTEST: usize = 12;
 
 /// A client's words as a terminal may have them.
-fn shown(s: &Value, key: &str) -> String {
+pub(super) fn shown(s: &Value, key: &str) -> String {
     display_bytes(text(s, key).as_bytes())
 }
 
@@ -340,11 +442,12 @@ async fn end(control: &Control, kill: &Kill, json: bool) -> Result<()> {
         None => Value::Null,
     };
     let selector = &kill.selector;
-    let path = match (&selector.id, &selector.user, &selector.address) {
-        (Some(id), _, _) => format!("/v1/sessions/{}/terminate", encode(id)),
-        (_, Some(user), _) => format!("/v1/sessions/terminate?user={}", encode(user)),
-        (_, _, Some(address)) => format!("/v1/sessions/terminate?address={}", encode(address)),
-        _ => return Err(Error::new(ErrorKind::InvalidArgument).with_detail("name what to end")),
+    let filters =
+        query(&[("user", &selector.user), ("address", &selector.address), ("site", &selector.site)]);
+    let path = match &selector.id {
+        Some(id) => format!("/v1/sessions/{}/terminate", encode(id)),
+        None if !filters.is_empty() => format!("/v1/sessions/terminate?{filters}"),
+        None => return Err(Error::new(ErrorKind::InvalidArgument).with_detail("name what to end")),
     };
     let answer = control.post(&path, &body).await?;
     let ended = answer.get("terminated").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -4,8 +4,11 @@
 //! to its owner alone (mode 0600): who may open it may do everything. The API is versioned by its path
 //! and later serves a web page as well.
 
+mod bans;
 pub mod client;
 pub mod commands;
+mod select;
 mod serve;
 
+pub use bans::{Bans, bans};
 pub use serve::{ControlState, serve};

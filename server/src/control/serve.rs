@@ -2,10 +2,14 @@
 //!
 //! ```text
 //! GET  /v1/status
-//! GET  /v1/sessions?user=&address=&protocol=
-//! GET  /v1/sessions/{id}
+//! GET  /v1/sessions?user=&address=&protocol=&site=&state=&path=&order=
+//! GET  /v1/sessions/{id}                         one that is over too, while it is remembered
+//! GET  /v1/history?user=&address=&protocol=&site=&path=&reason=&actor=&order=&limit=
 //! POST /v1/sessions/{id}/terminate               {"reason": "…"}
-//! POST /v1/sessions/terminate?user=|address=     {"reason": "…"}
+//! POST /v1/sessions/terminate?user=|address=|site=   {"reason": "…"}
+//! GET  /v1/bans
+//! POST /v1/bans/add                              {"network": "…", "time": "…", "reason": "…"}
+//! POST /v1/bans/remove                           {"network": "…"}
 //! POST /v1/reload
 //! ```
 //!
@@ -14,7 +18,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +36,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::bans;
+use super::select::{self, Selection};
+use crate::protector::Protector;
+
 /// The largest body, bytes.
 const MAX_BODY: usize = 64 << 10;
 
@@ -50,6 +57,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub struct ControlState {
     /// The live table.
     pub registry: Arc<SessionRegistry>,
+    /// The block list.
+    pub protector: Arc<Protector>,
     /// The answer to `/v1/status`.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Reads the configuration anew.
@@ -223,10 +232,11 @@ fn segments(path: &str) -> Vec<&str> {
 /// The one method of each path; none for a path that is not there.
 fn method_of(path: &str) -> Option<Method> {
     match segments(path).as_slice() {
-        ["v1", "reload"] | ["v1", "sessions", "terminate"] | ["v1", "sessions", _, "terminate"] => {
-            Some(Method::POST)
-        }
-        ["v1", "status" | "sessions"] | ["v1", "sessions", _] => Some(Method::GET),
+        ["v1", "bans", "add" | "remove"]
+        | ["v1", "reload"]
+        | ["v1", "sessions", "terminate"]
+        | ["v1", "sessions", _, "terminate"] => Some(Method::POST),
+        ["v1", "bans" | "history" | "status" | "sessions"] | ["v1", "sessions", _] => Some(Method::GET),
         _ => None,
     }
 }
@@ -236,22 +246,48 @@ async fn route(state: &ControlState, actor: &str, request: Request<Incoming>) ->
     let query = parse_query(request.uri().query().unwrap_or_default())?;
     match segments(&path).as_slice() {
         ["v1", "status"] => Ok((state.status)()),
+        ["v1", "bans"] => Ok(bans::show(&state.protector)),
+        ["v1", "bans", what @ ("add" | "remove")] => {
+            let what = (*what).to_string();
+            let body = body(request).await?;
+            bans::apply(&state.protector, &state.registry, &what, &body, actor).await
+        }
         ["v1", "reload"] => (state.reload)().await,
         ["v1", "sessions"] => {
-            let found = matching(state, &query, &["user", "address", "protocol"])?;
-            let sessions: Vec<_> = found.iter().map(|s| s.snapshot()).collect();
-            Ok(json!({ "sessions": sessions }))
+            let selection = Selection::parse(&query, select::LIVE)?;
+            let mut found: Vec<_> = state.registry.list().iter().map(|s| s.snapshot()).collect();
+            found.retain(|s| selection.matches(s));
+            selection.arrange(&mut found, |s| s);
+            Ok(json!({ "sessions": found }))
+        }
+        ["v1", "history"] => {
+            let selection = Selection::parse(&query, select::OVER)?;
+            let mut found = state.registry.ended();
+            found.retain(|e| selection.matches_ended(e));
+            selection.arrange(&mut found, |e| &e.session);
+            let found: Vec<_> = found.iter().map(|e| &**e).collect();
+            Ok(json!({ "sessions": found }))
         }
         ["v1", "sessions", "terminate"] => {
             if query.is_empty() {
-                return Err(Error::new(ErrorKind::InvalidArgument)
-                    .with_detail("name a user or an address: everybody at once is not ended by mistake"));
+                return Err(Error::new(ErrorKind::InvalidArgument).with_detail(
+                    "name a user, an address or a site: everybody at once is not ended by mistake",
+                ));
             }
+            let selection = Selection::parse(&query, select::END)?;
             let reason = reason(request).await?;
-            terminate(&matching(state, &query, &["user", "address"])?, &reason, actor).await
+            let mut found = state.registry.list();
+            found.retain(|s| selection.matches(&s.snapshot()));
+            terminate(&found, &reason, actor).await
         }
-        ["v1", "sessions", id] => serde_json::to_value(find(state, id)?.snapshot())
-            .map_err(|e| Error::new(ErrorKind::Internal).with_source(e)),
+        ["v1", "sessions", id] => {
+            let shown = match (state.registry.find(id), state.registry.find_ended(id)) {
+                (Some(live), _) => serde_json::to_value(live.snapshot()),
+                (None, Some(ended)) => serde_json::to_value(&*ended),
+                (None, None) => return Err(unknown(id)),
+            };
+            shown.map_err(|e| Error::new(ErrorKind::Internal).with_source(e))
+        }
         ["v1", "sessions", id, "terminate"] => {
             let session = find(state, id)?;
             terminate(&[session], &reason(request).await?, actor).await
@@ -261,34 +297,13 @@ async fn route(state: &ControlState, actor: &str, request: Request<Incoming>) ->
 }
 
 fn find(state: &ControlState, id: &str) -> Result<Arc<Session>> {
-    state.registry.find(id).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound)
-            .with_detail(format!("no live session '{id}'"))
-            .with_hint("'ferryd sessions' lists them; an id may be shortened as long as it is the only one")
-    })
+    state.registry.find(id).ok_or_else(|| unknown(id))
 }
 
-fn matching(state: &ControlState, query: &[(String, String)], known: &[&str]) -> Result<Vec<Arc<Session>>> {
-    if let Some((key, _)) = query.iter().find(|(k, _)| !known.contains(&k.as_str())) {
-        return Err(Error::new(ErrorKind::InvalidArgument).with_detail(format!("'{key}' is no filter")));
-    }
-    // Compared as addresses: an address has several spellings.
-    let mut address = None;
-    for (_, value) in query.iter().filter(|(k, _)| k == "address") {
-        let parsed: IpAddr = value.parse().map_err(|_| {
-            Error::new(ErrorKind::InvalidArgument).with_detail(format!("'{value}' is no IP address"))
-        })?;
-        if address.replace(parsed.to_canonical()).is_some() {
-            return Err(Error::new(ErrorKind::InvalidArgument).with_detail("name one address"));
-        }
-    }
-    let is = |s: &Session, key: &str, value: &str| match key {
-        "user" => *s.user_id() == *value,
-        "address" => s.peer_address() == address,
-        _ => s.protocol().name().eq_ignore_ascii_case(value),
-    };
-    let all = state.registry.list();
-    Ok(all.into_iter().filter(|s| query.iter().all(|(k, v)| is(s, k, v))).collect())
+fn unknown(id: &str) -> Error {
+    Error::new(ErrorKind::NotFound)
+        .with_detail(format!("no session '{id}'"))
+        .with_hint("'ferryd sessions' lists them; an id may be shortened as long as it is the only one")
 }
 
 /// Cuts all of them before it waits for any: a caller who hangs up leaves none of them alive.
@@ -308,6 +323,16 @@ async fn terminate(sessions: &[Arc<Session>], reason: &str, actor: &str) -> Resu
 
 /// The reason of a body; none is "ended by an administrator".
 async fn reason(request: Request<Incoming>) -> Result<String> {
+    let bad = |words: &'static str| Error::new(ErrorKind::InvalidArgument).with_detail(words);
+    match body(request).await?.get("reason") {
+        None => Ok("ended by an administrator".into()),
+        Some(Value::String(s)) if s.len() <= 1000 => Ok(s.clone()),
+        Some(_) => Err(bad("a reason is a string of at most 1000 bytes")),
+    }
+}
+
+/// A body of JSON; `null` for none.
+async fn body(request: Request<Incoming>) -> Result<Value> {
     let body = Limited::new(request.into_body(), MAX_BODY).collect();
     let body = tokio::time::timeout(REQUEST_TIME, body)
         .await
@@ -318,15 +343,10 @@ async fn reason(request: Request<Incoming>) -> Result<String> {
         })?
         .to_bytes();
     if body.is_empty() {
-        return Ok("ended by an administrator".into());
+        return Ok(Value::Null);
     }
-    let bad = |words: &'static str| Error::new(ErrorKind::InvalidArgument).with_detail(words);
-    let value: Value = serde_json::from_slice(&body).map_err(|_| bad("the body is not JSON"))?;
-    match value.get("reason") {
-        None => Ok("ended by an administrator".into()),
-        Some(Value::String(s)) if s.len() <= 1000 => Ok(s.clone()),
-        Some(_) => Err(bad("a reason is a string of at most 1000 bytes")),
-    }
+    serde_json::from_slice(&body)
+        .map_err(|_| Error::new(ErrorKind::InvalidArgument).with_detail("the body is not JSON"))
 }
 
 fn parse_query(query: &str) -> Result<Vec<(String, String)>> {
@@ -365,13 +385,17 @@ mod tests {
     use crate::control::client::Control;
     use session_core::auth::Account;
     use session_core::registry::Caps;
-    use session_core::session::{Protocol, Setup};
+    use session_core::session::{Protocol, Setup, system_clock};
 
     struct World {
         dir: tempfile::TempDir,
         registry: Arc<SessionRegistry>,
         control: Control,
         _stop: tokio_util::sync::DropGuard,
+    }
+
+    fn protector() -> Arc<Protector> {
+        Protector::new(crate::protector::Settings::default(), None, system_clock()).unwrap()
     }
 
     async fn world() -> World {
@@ -384,6 +408,7 @@ mod tests {
         }
         let state = ControlState {
             registry: Arc::clone(&registry),
+            protector: protector(),
             status: Arc::new(|| json!({ "ok": true })),
             reload: Arc::new(|| {
                 Box::pin(async { Err(Error::new(ErrorKind::InvalidArgument).with_detail("line 7")) })
@@ -450,6 +475,7 @@ mod tests {
         let w = world().await;
         let state = ControlState {
             registry: Arc::clone(&w.registry),
+            protector: protector(),
             status: Arc::new(|| Value::Null),
             reload: Arc::new(|| Box::pin(async { Ok(Value::Null) })),
         };
@@ -468,6 +494,7 @@ mod tests {
     fn idle_state(registry: &Arc<SessionRegistry>) -> ControlState {
         ControlState {
             registry: Arc::clone(registry),
+            protector: protector(),
             status: Arc::new(|| Value::Null),
             reload: Arc::new(|| Box::pin(async { Ok(Value::Null) })),
         }

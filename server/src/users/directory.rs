@@ -20,6 +20,7 @@ use session_core::auth::{
     Account, Authenticator, Check, Credential, Method, Proof, Question, Secret, SignedKey, UserCertificate,
 };
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::reason::Reason;
 use session_core::session::Session;
 use tokio::sync::Semaphore;
 
@@ -40,8 +41,12 @@ pub struct Directory {
     hashed: Arc<AtomicU64>,
 }
 
-/// Why a proof is not good; for the log only.
-type Reason = &'static str;
+/// Why a proof is not good, as a number and in words; for the log only.
+type Refusal = (Reason, &'static str);
+
+fn wrong(words: &'static str) -> Refusal {
+    (Reason::WrongCredentials, words)
+}
 
 impl Directory {
     /// The accounts of `config`, their key files read. Blocks. Errors: `InvalidArgument` for a key file that
@@ -94,20 +99,20 @@ impl Directory {
     }
 
     /// The account, if it may log in from there at all.
-    fn admitted(&self, user: &str, peer: Option<IpAddr>) -> Result<&Arc<User>, Reason> {
-        let user = self.accounts.get(user).ok_or("no such user")?;
+    fn admitted(&self, user: &str, peer: Option<IpAddr>) -> Result<&Arc<User>, Refusal> {
+        let user = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
         if !user.enabled {
-            return Err("the account is disabled");
+            return Err((Reason::AccountClosed, "the account is disabled"));
         }
         let allowed = |ip: IpAddr| user.addresses.iter().any(|net| net.contains(&ip));
         if !user.addresses.is_empty() && !peer.is_some_and(allowed) {
-            return Err("the account may not log in from this address");
+            return Err((Reason::AddressDenied, "the account may not log in from this address"));
         }
         Ok(user)
     }
 
     /// Always hashes once, whatever the name.
-    async fn password(&self, user: &str, password: &Secret) -> Result<(), Reason> {
+    async fn password(&self, user: &str, password: &Secret) -> Result<(), Refusal> {
         let account = self.accounts.get(user);
         let own = account.and_then(|a| a.password.as_ref());
         let hash = match own {
@@ -119,7 +124,7 @@ impl Directory {
         };
         let (Some(hash), Ok(permit)) = (hash.cloned(), Arc::clone(&self.hashing).acquire_owned().await)
         else {
-            return Err("passwords cannot be judged");
+            return Err(wrong("passwords cannot be judged"));
         };
         let (password, hashed) = (password.clone(), Arc::clone(&self.hashed));
         // The permit goes with the work: a login that is given up does not make room before it ends.
@@ -132,40 +137,40 @@ impl Directory {
         let good = judged.await.unwrap_or(false);
         match (account, own) {
             (Some(a), None) if a.takes_any_password() => Ok(()),
-            (_, None) => Err("the account has no password"),
+            (_, None) => Err(wrong("the account has no password")),
             (_, Some(_)) if good => Ok(()),
-            (_, Some(_)) => Err("wrong password"),
+            (_, Some(_)) => Err(wrong("wrong password")),
         }
     }
 
     /// Judges every answer, so that the time does not tell which one was wrong. Whether the password was
     /// among the questions.
-    async fn answers(&self, user: &str, answers: &[(Question, Secret)]) -> Result<bool, Reason> {
-        let mut result = if answers.is_empty() { Err("no answers") } else { Ok(()) };
+    async fn answers(&self, user: &str, answers: &[(Question, Secret)]) -> Result<bool, Refusal> {
+        let mut result = if answers.is_empty() { Err(wrong("no answers")) } else { Ok(()) };
         let mut password_asked = false;
         for (question, answer) in answers {
             let judged = match &question.check {
                 Check::Equals(wanted) if same(wanted.expose(), answer.expose()) => Ok(()),
-                Check::Equals(_) => Err("wrong answer"),
+                Check::Equals(_) => Err(wrong("wrong answer")),
                 Check::Password => {
                     password_asked = true;
                     self.password(user, answer).await
                 }
-                Check::Totp => Err("no one-time codes configured"),
+                Check::Totp => Err(wrong("no one-time codes configured")),
             };
             result = result.and(judged);
         }
         result.map(|()| password_asked)
     }
 
-    fn key(&self, user: &str, key: &SignedKey, peer: Option<IpAddr>) -> Result<(), Reason> {
-        let account = self.accounts.get(user).ok_or("no such user")?;
+    fn key(&self, user: &str, key: &SignedKey, peer: Option<IpAddr>) -> Result<(), Refusal> {
+        let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
         match &key.certificate {
             Some(certificate) => check_certificate(account, certificate, peer),
             None => {
-                let signed =
-                    PublicKey::parse(&key.openssh).map_err(|_| "the key is of a form that is not known")?;
-                if account.keys.contains(&signed) { Ok(()) } else { Err("not a key of this account") }
+                let signed = PublicKey::parse(&key.openssh)
+                    .map_err(|_| wrong("the key is of a form that is not known"))?;
+                if account.keys.contains(&signed) { Ok(()) } else { Err(wrong("not a key of this account")) }
             }
         }
     }
@@ -173,24 +178,29 @@ impl Directory {
 
 /// What OpenSSH's PROTOCOL.certkeys leaves to the account. The signature, the validity and the type were
 /// checked before.
-fn check_certificate(user: &User, certificate: &UserCertificate, peer: Option<IpAddr>) -> Result<(), Reason> {
+fn check_certificate(
+    user: &User,
+    certificate: &UserCertificate,
+    peer: Option<IpAddr>,
+) -> Result<(), Refusal> {
     let authority =
-        PublicKey::parse(&certificate.authority).map_err(|_| "the authority's key is not known")?;
+        PublicKey::parse(&certificate.authority).map_err(|_| wrong("the authority's key is not known"))?;
     if !user.authorities.contains(&authority) {
-        return Err("the certificate's authority is not trusted for this account");
+        return Err(wrong("the certificate's authority is not trusted for this account"));
     }
     if !certificate.unknown_critical.is_empty() {
-        return Err("the certificate is not valid, or has a critical option that is not known");
+        return Err(wrong("the certificate is not valid, or has a critical option that is not known"));
     }
     // An empty list is nobody, never everybody.
     if !certificate.principals.iter().any(|p| *p == user.name || user.principals.contains(p)) {
-        return Err("the certificate is for other principals");
+        return Err(wrong("the certificate is for other principals"));
     }
     if let Some(list) = &certificate.source_address {
         let networks: Result<Vec<_>, _> = list.split(',').map(|n| parse_network(n.trim())).collect();
-        let networks = networks.map_err(|_| "the certificate's source addresses are not understood")?;
+        let networks =
+            networks.map_err(|_| wrong("the certificate's source addresses are not understood"))?;
         if !peer.is_some_and(|ip| networks.iter().any(|n| n.contains(&ip))) {
-            return Err("the certificate may not be used from this address");
+            return Err(wrong("the certificate may not be used from this address"));
         }
     }
     Ok(())
@@ -271,13 +281,16 @@ impl Authenticator for Directory {
         // Judged before the account's state is looked at, so that the state does not show in the time.
         let judged = match credential {
             Credential::Answers(answers) => self.answers(user, answers).await,
-            Credential::Certificate(_) => Err("certificates of TLS belong to no account here".into()),
+            Credential::Certificate(_) => {
+                Err((Reason::WrongCredentials, "certificates of TLS belong to no account here"))
+            }
             Credential::Key(key) => self.key(user, key, peer).map(|()| false),
             Credential::Password(password) => self.password(user, password).await.map(|()| true),
         };
         match self.admitted(user, peer).and_then(|account| Ok((account, judged?))) {
             Ok((account, password_given)) => worth(account, credential.method(), password_given, passed),
-            Err(reason) => Proof::Rejected(reason.into()),
+            Err((Reason::WrongCredentials, words)) => Proof::Rejected(words.into()),
+            Err((code, words)) => Proof::Barred(code, words.into()),
         }
     }
 

@@ -8,13 +8,18 @@
 )]
 
 #[allow(unreachable_pub, reason = "shared by the modules of one test")]
+mod ftp;
+#[allow(unreachable_pub, reason = "shared by the modules of one test")]
 mod support;
 
+mod bans;
 mod config;
 mod hook_tools;
 mod hooks;
 mod life;
 mod limits;
+mod permissions;
 mod reload;
 mod rules;
 mod sessions;
+mod sites;

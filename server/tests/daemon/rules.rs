@@ -133,3 +133,31 @@ async fn sessions_of_a_user_and_tries_are_limited() {
     s.logged(&["too many failed logins"]).await;
     s.login("alice").await;
 }
+
+#[tokio::test]
+async fn names_are_filtered_on_every_protocol() {
+    let config = "listeners = [{ protocol = \"sftp\", port = 0 }, { protocol = \"ftp\", port = 0 }]\n\
+                  [ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n"
+        .to_string()
+        + &user("alice")
+        + "[[users.filters]]\ndeny = [\"*.exe\"]\n[[users.filters]]\npath = \"/in\"\ndeny = [\"secret*\"]\nhide = true\n";
+    let s = Server::configured(&config, &[]);
+    std::fs::create_dir_all(s.home("alice").join("in/secret")).unwrap();
+    for file in ["a.exe", "b.txt", "in/open", "in/secret.txt", "in/secret/x", "in/c.exe"] {
+        std::fs::write(s.home("alice").join(file), "x").unwrap();
+    }
+    for protocol in ["sftp", "ftp"] {
+        let options = s.options_at(protocol, s.port_of("ferry", protocol), "alice", PASSWORD);
+        let c = client::connect::open_url(options, Arc::new(Unattended)).await.unwrap();
+        assert_eq!(names(&c, "/").await.unwrap(), ["a.exe", "b.txt", "in"], "denied is seen");
+        assert_eq!(names(&c, "/in").await.unwrap(), ["c.exe", "open"], "hidden is not; {protocol}");
+        for bad in ["/a.exe", "/in/secret.txt", "/in/secret/x"] {
+            assert!(get(&c, bad).await.is_err(), "{bad} over {protocol}");
+        }
+        assert_eq!(get(&c, "/in/c.exe").await.unwrap(), "x");
+        assert!(put(&c, "/new.EXE", "x").await.is_err() && put(&c, "/in/secret2", "x").await.is_err());
+        assert!(c.fs().rename(&path("/b.txt"), &path("/b.exe"), Replace::No).await.is_err());
+        assert!(c.fs().remove_file(&path("/in/secret.txt")).await.is_err());
+        assert!(s.home("alice").join("in/secret.txt").exists() && s.home("alice").join("b.txt").exists());
+    }
+}

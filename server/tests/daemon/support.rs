@@ -58,6 +58,8 @@ pub struct Server {
     pub data: PathBuf,
     pub port: u16,
     pub fingerprint: String,
+    /// As the ready line has them.
+    listeners: Vec<Value>,
     /// The error stream so far.
     log: Arc<Mutex<String>>,
     _dir: Option<tempfile::TempDir>,
@@ -83,6 +85,11 @@ impl Server {
         let mut server = Server::with(dir.path(), flags);
         server._dir = Some(dir);
         server
+    }
+
+    /// Serves what is in `data`, listening where it says.
+    pub fn at_own(data: &Path) -> Server {
+        Server::with(data, &[])
     }
 
     /// Serves what is in `data`.
@@ -121,19 +128,36 @@ impl Server {
             data: data.to_path_buf(),
             port: u16::try_from(listener["port"].as_u64().unwrap()).unwrap(),
             fingerprint: listener["fingerprints"][0].as_str().unwrap().into(),
+            listeners: ready["listeners"].as_array().unwrap().clone(),
             log,
             _dir: None,
         }
     }
 
+    /// The port where this site serves this protocol.
+    pub fn port_of(&self, site: &str, protocol: &str) -> u16 {
+        let is = |l: &&Value| l["site"] == site && l["protocol"] == protocol;
+        u16::try_from(self.listeners.iter().find(is).unwrap()["port"].as_u64().unwrap()).unwrap()
+    }
+
+    fn fingerprint_at(&self, port: u16) -> String {
+        let at = self.listeners.iter().find(|l| l["port"] == port);
+        at.map_or_else(|| self.fingerprint.clone(), |l| l["fingerprints"][0].as_str().unwrap().into())
+    }
+
     pub fn options(&self, user: &str, password: &str) -> Options {
+        self.options_at("sftp", self.port, user, password)
+    }
+
+    /// At another port, `sftp` or `ftp` in the clear.
+    pub fn options_at(&self, scheme: &str, port: u16, user: &str, password: &str) -> Options {
         let url = Url {
-            scheme: "sftp".into(),
+            scheme: scheme.into(),
             user: Some(user.into()),
             password: None,
-            fingerprint: Some(self.fingerprint.clone()),
+            fingerprint: (scheme == "sftp").then(|| self.fingerprint_at(port)),
             host: "127.0.0.1".into(),
-            port: Some(self.port),
+            port: Some(port),
             path: b"/".to_vec(),
         };
         Options::from_url(&url).unwrap().password(Some(password.into()))

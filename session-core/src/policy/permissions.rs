@@ -2,7 +2,8 @@
 //!
 //! Each rule allows a set of permissions at its path and below; the most specific rule alone decides, and
 //! where there is none everything is refused. A rename, copy or hard link is asked at both ends, and so is
-//! whatever it replaces. Each path that a symbolic link led to needs `symlink` besides.
+//! whatever it replaces. Each path that a symbolic link led to needs `follow_symlinks` besides. Renaming and
+//! deleting are told apart by what stands there, changing of attributes by which they are.
 //!
 //! Chunks, syncs and the end of an upload are not asked again: the open was. Listings are not filtered.
 //! Absent: a put-only account cannot continue its own parked upload (the store shows it as a file, and a
@@ -21,16 +22,17 @@ use crate::operation::{Operation, OperationKind, OperationSet};
 use crate::path::VPath;
 
 macro_rules! permissions {
-    ($( $(#[$doc:meta])* $name:ident $code:literal $words:literal $bit:literal )*) => {
+    ($( $(#[$doc:meta])* $name:ident $code:literal $words:literal; )*) => {
         /// One thing that may be allowed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Permission { $( $(#[$doc])* $name = $bit, )* }
+        #[repr(u8)]
+        pub enum Permission { $( $(#[$doc])* $name, )* }
 
         impl Permission {
             /// Every permission.
             pub const ALL: &'static [Permission] = &[$(Permission::$name),*];
 
-            /// The name in configuration: `edit_metadata`.
+            /// The name in configuration: `rename_files`.
             pub fn name(self) -> &'static str { match self { $(Permission::$name => $code),* } }
 
             /// What is not allowed, in words.
@@ -41,35 +43,60 @@ macro_rules! permissions {
 
 permissions! {
     /// See what a directory holds.
-    List "list" "listing" 0
+    List "list" "listing";
     /// Read the content of files.
-    Get "get" "reading files" 1
+    Get "get" "reading files";
     /// Make new files.
-    Put "put" "making files" 2
+    Put "put" "making files";
     /// Change or replace files that exist.
-    Modify "modify" "changing existing files" 3
+    Modify "modify" "changing existing files";
     /// Make directories.
-    Make "make" "making directories" 4
-    /// Give another name.
-    Rename "rename" "renaming" 5
-    /// Remove files and directories.
-    Delete "delete" "deleting" 6
-    /// Set mode, owner, times, properties.
-    EditMetadata "edit_metadata" "changing attributes" 7
-    /// Make, read and follow symbolic links.
-    Symlink "symlink" "using symbolic links" 8
+    Make "make" "making directories";
+    /// Give files and links another name.
+    RenameFiles "rename_files" "renaming files";
+    /// Give directories another name.
+    RenameDirs "rename_dirs" "renaming directories";
+    /// Remove files and links.
+    DeleteFiles "delete_files" "deleting files";
+    /// Remove directories.
+    DeleteDirs "delete_dirs" "deleting directories";
+    /// Set modes.
+    Chmod "chmod" "changing modes";
+    /// Set owners and groups.
+    Chown "chown" "changing owners";
+    /// Set times.
+    Chtimes "chtimes" "changing times";
+    /// Set properties.
+    Properties "properties" "changing properties";
+    /// Make symbolic links.
+    CreateSymlinks "create_symlinks" "making symbolic links";
+    /// Read and follow symbolic links.
+    FollowSymlinks "follow_symlinks" "following symbolic links";
+    /// Copy within the server, also what may not be read or made.
+    Copy "copy" "copying";
 }
 
-impl Permission {
-    /// The permission called `name`.
-    pub fn parse(name: &str) -> Option<Self> {
-        Permission::ALL.iter().copied().find(|p| p.name() == name)
-    }
-}
+/// Words that allow several things, and other words for one. The first nine are ours and Syncplify's, the
+/// others SFTPGo's.
+const WORDS: &[(&str, &[Permission])] = {
+    use Permission as P;
+    &[
+        ("rename", &[P::RenameFiles, P::RenameDirs]),
+        ("delete", &[P::DeleteFiles, P::DeleteDirs]),
+        ("edit_metadata", &[P::Chmod, P::Chown, P::Chtimes, P::Properties]),
+        ("symlink", &[P::CreateSymlinks, P::FollowSymlinks]),
+        ("full", P::ALL),
+        ("*", P::ALL),
+        ("download", &[P::Get]),
+        ("upload", &[P::Put]),
+        ("overwrite", &[P::Modify]),
+        ("create_dirs", &[P::Make]),
+    ]
+};
 
 /// A set of permissions.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct PermissionSet(u16);
+pub struct PermissionSet(u32);
 
 impl PermissionSet {
     /// Nothing is allowed.
@@ -80,19 +107,38 @@ impl PermissionSet {
         Self::of(Permission::ALL)
     }
 
+    /// What a word of the configuration allows, in upper or lower case: the name of a permission, or a word
+    /// for several (`rename`, `full`).
+    pub fn parse(word: &str) -> Option<Self> {
+        let named =
+            Permission::ALL.iter().find(|p| p.name().eq_ignore_ascii_case(word)).map(|p| Self::of(&[*p]));
+        let several = || WORDS.iter().find(|(w, _)| w.eq_ignore_ascii_case(word)).map(|(_, p)| Self::of(p));
+        named.or_else(several)
+    }
+
+    /// Every word that [`PermissionSet::parse`] knows.
+    pub fn words() -> impl Iterator<Item = &'static str> {
+        Permission::ALL.iter().map(|p| p.name()).chain(WORDS.iter().map(|(w, _)| *w))
+    }
+
     /// These.
     pub fn of(permissions: &[Permission]) -> Self {
-        PermissionSet(permissions.iter().fold(0, |set, p| set | 1 << (*p as u16)))
+        PermissionSet(permissions.iter().fold(0, |set, p| set | 1 << (*p as u32)))
     }
 
     /// With `permission` too.
     pub fn with(self, permission: Permission) -> Self {
-        PermissionSet(self.0 | 1 << (permission as u16))
+        PermissionSet(self.0 | 1 << (permission as u32))
+    }
+
+    /// With all of these too.
+    pub fn union(self, other: Self) -> Self {
+        PermissionSet(self.0 | other.0)
     }
 
     /// Whether `permission` is in it.
     pub fn contains(self, permission: Permission) -> bool {
-        self.0 & (1 << (permission as u16)) != 0
+        self.0 & (1 << (permission as u32)) != 0
     }
 
     /// Whether nothing is in it.
@@ -198,12 +244,70 @@ impl Permissions {
 
     /// A second name must not allow what the first one refuses.
     fn need_no_gain(&self, from: &VPath, to: &VPath) -> Result<()> {
-        for p in [Permission::Get, Permission::Modify, Permission::EditMetadata] {
+        use Permission as P;
+        for p in [P::Get, P::Modify, P::Chmod, P::Chown, P::Chtimes, P::Properties] {
             if self.at(to).contains(p) {
                 self.need(from, p)?;
             }
         }
         Ok(())
+    }
+
+    /// What stands at `path` decides which of the two is needed.
+    async fn need_for_kind(
+        &self,
+        peek: Peek<'_>,
+        path: &VPath,
+        at: &VPath,
+        file: Permission,
+        dir: Permission,
+    ) -> Result<()> {
+        let here = self.at(at);
+        match (here.contains(file), here.contains(dir)) {
+            (true, true) => return Ok(()),
+            (false, false) => return Err(denied(file.words())),
+            _ => {}
+        }
+        match peek.stat(path).await {
+            Ok(m) if m.is_dir() => self.need(at, dir),
+            Ok(_) => self.need(at, file),
+            // Nothing there, or a link on the way, for which the chain is asked again.
+            Err(e) if e.kind() == ErrorKind::NotFound || e.as_link().is_some() => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Something that is made from another: by who may copy, or who could read and make it anyway.
+    async fn need_to_copy(&self, peek: Peek<'_>, from: &VPath, to: &VPath) -> Result<()> {
+        use Permission as P;
+        self.need_any(from, &[P::Copy, P::Get])?;
+        if self.at(to).contains(P::Get) {
+            // What may be read there must have been readable here.
+            self.need(from, P::Get)?;
+        }
+        let target = async {
+            if !self.at(to).contains(P::Copy) {
+                return self.need_to_put(peek, to).await;
+            }
+            self.need_to_replace(peek, to, Replace::Yes).await
+        };
+        target.await.map_err(|e| e.at(OperationKind::Copy, Some(to)))
+    }
+
+    fn need_to_set(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
+        use Permission as P;
+        let asked = [
+            (attributes.size.is_some(), P::Modify),
+            (attributes.mode.is_some(), P::Chmod),
+            (attributes.uid.is_some() || attributes.gid.is_some(), P::Chown),
+            (attributes.accessed.is_some() || attributes.modified.is_some(), P::Chtimes),
+            (!attributes.properties.is_empty(), P::Properties),
+        ];
+        if asked.iter().all(|(is, _)| !is) {
+            // An empty request is asked too: whether it succeeds tells that the entry exists.
+            return self.need_any(path, &[P::Chmod, P::Chown, P::Chtimes, P::Properties]);
+        }
+        asked.into_iter().filter(|(is, _)| *is).try_for_each(|(_, p)| self.need(path, p))
     }
 
     async fn check(&self, peek: Peek<'_>, operation: &Operation<'_>) -> Result<()> {
@@ -219,10 +323,7 @@ impl Permissions {
             | Operation::Write(_) => Ok(()),
             Operation::Canonicalize(r) => self.need_any(&r.path, P::ALL),
             Operation::Checksum(r) => self.need(&r.path, P::Get),
-            Operation::Copy(r) => {
-                self.need(&r.from, P::Get)?;
-                self.need_to_put(peek, &r.to).await.map_err(|e| at(e, &r.to))
-            }
+            Operation::Copy(r) => self.need_to_copy(peek, &r.from, &r.to).await,
             Operation::CreateDir(r) => self.need(&r.path, P::Make),
             Operation::HardLink(r) => {
                 self.need_no_gain(&r.from, &r.to)?;
@@ -239,33 +340,24 @@ impl Permissions {
                 }
                 Ok(())
             }
-            Operation::ReadLink(r) => self.need(&r.path, P::Symlink),
-            Operation::RemoveDir(r) => self.need(&r.path, P::Delete),
-            Operation::RemoveFile(r) => self.need(&r.path, P::Delete),
+            Operation::ReadLink(r) => self.need(&r.path, P::FollowSymlinks),
+            Operation::RemoveDir(r) => self.need(&r.path, P::DeleteDirs),
+            Operation::RemoveFile(r) => self.need(&r.path, P::DeleteFiles),
             Operation::Rename(r) => {
-                self.need(&r.from, P::Rename)?;
+                let (file, dir) = (P::RenameFiles, P::RenameDirs);
+                self.need_for_kind(peek, &r.from, &r.from, file, dir).await?;
                 self.need_no_rules_below(&r.from)?;
                 let target = async {
-                    self.need(&r.to, P::Rename)?;
+                    self.need_for_kind(peek, &r.from, &r.to, file, dir).await?;
                     self.need_no_rules_below(&r.to)?;
                     self.need_to_replace(peek, &r.to, r.replace).await
                 };
                 target.await.map_err(|e| at(e, &r.to))
             }
-            Operation::SetAttributes(r) => {
-                if r.attributes.size.is_some() {
-                    self.need(&r.path, P::Modify)?;
-                }
-                let rest = Attributes { size: None, ..r.attributes.clone() };
-                // An empty request is asked too: whether it succeeds tells that the entry exists.
-                if r.attributes.size.is_none() || !rest.is_empty() {
-                    self.need(&r.path, P::EditMetadata)?;
-                }
-                Ok(())
-            }
+            Operation::SetAttributes(r) => self.need_to_set(&r.path, &r.attributes),
             Operation::Space(r) => self.need_any(&r.path, P::ALL),
             Operation::Stat(r) => self.need_any(&r.path, &[P::List, P::Get]),
-            Operation::Symlink(r) => self.need(&r.path, P::Symlink),
+            Operation::Symlink(r) => self.need(&r.path, P::CreateSymlinks),
         }
     }
 }
@@ -283,9 +375,9 @@ impl Interceptor for Permissions {
     async fn before(&self, cx: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
         if cx.hop > 0 {
             let record = operation.to_record();
-            self.need(record.path(), Permission::Symlink)?;
+            self.need(record.path(), Permission::FollowSymlinks)?;
             if let Some(target) = record.target() {
-                self.need(target, Permission::Symlink)?;
+                self.need(target, Permission::FollowSymlinks)?;
             }
         }
         self.check(cx.peek, &operation).await

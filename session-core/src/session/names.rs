@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::auth::Account;
+use crate::reason::Reason;
 
 /// The id of a session: unique, sortable by start, the same in live view, log, events and hooks.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,16 +107,29 @@ impl fmt::Display for Actor {
 /// Why a session ended, and who did it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// The reason in words.
+    /// The reason in words; what the client is told.
     pub reason: Arc<str>,
+    /// The reason as a number.
+    pub code: Reason,
     /// Who.
     pub actor: Actor,
 }
 
 impl Ending {
-    /// An ending.
+    /// An ending. Its number follows from who it was; [`Ending::because`] says more.
     pub fn new(reason: impl Into<Arc<str>>, actor: Actor) -> Self {
-        Ending { reason: reason.into(), actor }
+        let code = match actor {
+            Actor::Admin(_) => Reason::Administrator,
+            Actor::Client => Reason::Done,
+            Actor::Hook => Reason::Hook,
+            Actor::Server => Reason::Internal,
+        };
+        Ending { reason: reason.into(), code, actor }
+    }
+
+    /// The same, with this number.
+    pub fn because(self, code: Reason) -> Self {
+        Ending { code, ..self }
     }
 }
 

@@ -62,7 +62,7 @@ async fn refusal(directory: &Directory, user: &str, credential: &Credential) -> 
             assert_eq!(&*account.name, user);
             String::new()
         }
-        Proof::Rejected(reason) => reason.to_string(),
+        Proof::Rejected(reason) | Proof::Barred(_, reason) => reason.to_string(),
         Proof::More(next) => format!("more: {next:?}"),
     }
 }

@@ -87,15 +87,17 @@ async fn every_operation_needs_what_the_table_says() {
                 continue;
             }
             OperationKind::Checksum => &[P::Get],
-            OperationKind::Copy => &[P::Get, P::Put],
+            OperationKind::Copy => &[],
             OperationKind::CreateDir => &[P::Make],
             OperationKind::HardLink => &[P::Get, P::Put],
             OperationKind::List => &[P::List],
             OperationKind::Open => &[P::Put],
-            OperationKind::ReadLink | OperationKind::Symlink => &[P::Symlink],
-            OperationKind::RemoveDir | OperationKind::RemoveFile => &[P::Delete],
-            OperationKind::Rename => &[P::Rename],
-            OperationKind::SetAttributes => &[P::EditMetadata],
+            OperationKind::ReadLink => &[P::FollowSymlinks],
+            OperationKind::Symlink => &[P::CreateSymlinks],
+            OperationKind::RemoveDir => &[P::DeleteDirs],
+            OperationKind::RemoveFile => &[P::DeleteFiles],
+            OperationKind::Rename => &[P::RenameFiles],
+            OperationKind::SetAttributes => &[P::Chmod],
             // Any one of several will do.
             OperationKind::Canonicalize | OperationKind::Space | OperationKind::Stat => &[],
         };
@@ -124,8 +126,8 @@ async fn stat_needs_list_or_get() {
 #[tokio::test]
 async fn writing_over_a_file_needs_modify_and_a_new_one_put() {
     let (_dir, store) = store();
-    let put = rules(&[("/", &[P::Put, P::Rename, P::Get])]);
-    let modify = rules(&[("/", &[P::Modify, P::Rename, P::Get])]);
+    let put = rules(&[("/", &[P::Put, P::RenameFiles, P::RenameDirs, P::Get])]);
+    let modify = rules(&[("/", &[P::Modify, P::RenameFiles, P::RenameDirs, P::Get])]);
     let open = |path: &str| Record::from(op::Open { path: p(path), options: OpenOptions::create() });
     assert!(ask(&put, &store, open("/new")).await.is_ok());
     assert!(ask(&put, &store, open("/old")).await.is_err());
@@ -145,10 +147,11 @@ async fn writing_over_a_file_needs_modify_and_a_new_one_put() {
 #[tokio::test]
 async fn the_most_specific_rule_alone_decides_and_both_ends_are_asked() {
     let (_dir, store) = store();
-    let permissions = rules(&[("/", P::ALL), ("/in", &[P::Put]), ("/in/sub", &[P::Get, P::Rename])]);
+    let permissions =
+        rules(&[("/", P::ALL), ("/in", &[P::Put]), ("/in/sub", &[P::Get, P::RenameFiles, P::RenameDirs])]);
     assert_eq!(permissions.at(&p("/in/x")), PermissionSet::of(&[P::Put]));
     assert_eq!(permissions.at(&p("/inside")), PermissionSet::full());
-    assert_eq!(permissions.at(&p("/in/sub/x")), PermissionSet::of(&[P::Get, P::Rename]));
+    assert_eq!(permissions.at(&p("/in/sub/x")), PermissionSet::of(&[P::Get, P::RenameFiles, P::RenameDirs]));
     let rename =
         |from: &str, to: &str| Record::from(op::Rename { from: p(from), to: p(to), replace: Replace::No });
     assert!(ask(&permissions, &store, rename("/a", "/b")).await.is_ok());
@@ -176,10 +179,10 @@ async fn through_the_gate_links_need_their_permission_where_they_lead() {
     let get = guard(rules(&[("/", &[P::Get])]));
     assert!(get.open(&p("/old"), &read).await.is_ok());
     assert_eq!(get.open(&p("/dir/link"), &read).await.err().unwrap().kind(), ErrorKind::Refused);
-    let both = guard(rules(&[("/", &[P::Get, P::Symlink])]));
+    let both = guard(rules(&[("/", &[P::Get, P::FollowSymlinks])]));
     assert!(both.open(&p("/dir/link"), &read).await.is_ok());
     // Writing through a link is judged where it ends.
-    let put = guard(rules(&[("/", &[P::Get, P::Symlink, P::Put])]));
+    let put = guard(rules(&[("/", &[P::Get, P::FollowSymlinks, P::Put])]));
     let write = OpenOptions { write: true, ..OpenOptions::default() };
     assert_eq!(put.open(&p("/dir/link"), &write).await.err().unwrap().kind(), ErrorKind::Refused);
 }
@@ -201,4 +204,58 @@ async fn a_read_only_account_reads_and_changes_nothing() {
     refused(fs.symlink(b"old", &p("/s")).await);
     refused(fs.hard_link(&p("/old"), &p("/h")).await);
     refused(fs.remove_dir(&p("/dir")).await);
+}
+
+#[tokio::test]
+async fn a_copy_is_made_by_who_may_copy_or_could_do_it_by_hand() {
+    let (_dir, store) = store();
+    let copy = |to: &str| Record::from(op::Copy { from: p("/old"), to: p(to), replace: Replace::Yes });
+    for (allowed, new, old) in [
+        (&[P::Copy][..], true, false),
+        (&[P::Copy, P::Modify], true, true),
+        (&[P::Get, P::Put], true, false),
+        (&[P::Get, P::Modify], false, true),
+        (&[P::Get], false, false),
+        (&[P::Put], false, false),
+    ] {
+        let rules = rules(&[("/", allowed)]);
+        assert_eq!(ask(&rules, &store, copy("/new")).await.is_ok(), new, "{allowed:?}");
+        assert_eq!(ask(&rules, &store, copy("/old")).await.is_ok(), old, "{allowed:?} over a file");
+    }
+    // Who may copy and not read does not read the copy either.
+    let rules = rules(&[("/", &[P::Copy]), ("/mine", P::ALL)]);
+    assert!(ask(&rules, &store, copy("/mine/x")).await.is_err());
+}
+
+#[tokio::test]
+async fn files_and_directories_are_told_apart() {
+    let (_dir, store) = store();
+    let rename = |from: &str| Record::from(op::Rename { from: p(from), to: p("/new"), replace: Replace::No });
+    for (allowed, file, dir) in
+        [(P::RenameFiles, true, false), (P::RenameDirs, false, true), (P::Modify, false, false)]
+    {
+        let rules = rules(&[("/", &[allowed])]);
+        assert_eq!(ask(&rules, &store, rename("/old")).await.is_ok(), file, "{allowed:?}");
+        assert_eq!(ask(&rules, &store, rename("/dir")).await.is_ok(), dir, "{allowed:?}");
+    }
+}
+
+#[test]
+fn words_of_other_servers_are_understood() {
+    for (word, set) in [
+        ("Edit_Metadata", &[P::Chmod, P::Chown, P::Chtimes, P::Properties][..]),
+        ("Symlink", &[P::CreateSymlinks, P::FollowSymlinks]),
+        ("rename", &[P::RenameFiles, P::RenameDirs]),
+        ("delete_dirs", &[P::DeleteDirs]),
+        ("download", &[P::Get]),
+        ("upload", &[P::Put]),
+        ("overwrite", &[P::Modify]),
+        ("create_dirs", &[P::Make]),
+        ("*", P::ALL),
+        ("full", P::ALL),
+    ] {
+        assert_eq!(PermissionSet::parse(word), Some(PermissionSet::of(set)), "{word}");
+    }
+    assert!(PermissionSet::words().all(|w| PermissionSet::parse(w).is_some()));
+    assert_eq!(PermissionSet::parse("lst"), None);
 }

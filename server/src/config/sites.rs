@@ -1,0 +1,231 @@
+//! `[[sites]]`: several sites in one server, each with what is its own.
+//!
+//! A file without `[[sites]]` is one site. With them, users, listeners and hooks stand in the sites; a table
+//! that a site does not have (`tls`, `ftp`, `limits`, `staging`, `fsync`, `host_keys`) is that of the file.
+//! The file's `limits` count for the whole server besides. What a site keeps is below `sites/NAME` in the
+//! data folder, so that sites share nothing that nobody told them to share.
+//!
+//! A site is found by the port of its listeners; over FTP also by name, on the listeners of a site that asks
+//! for no less protection ([`reaches`]). Deliberately absent: names over SSH, which has no word for them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use session_core::history::HistoryBounds;
+
+use super::fault::{Fault, Source, Step};
+use super::values;
+use super::{
+    Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Staging, Tls, User,
+};
+
+/// A site among several.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct SiteTable {
+    /// Its name.
+    #[serde(deserialize_with = "values::site_name")]
+    pub name: String,
+    /// The names by which clients of FTP find it, besides its own.
+    #[serde(default, deserialize_with = "values::hosts")]
+    pub hosts: Vec<String>,
+    /// Where its clients connect; none where it is found by name only.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
+    /// Its own host keys.
+    pub host_keys: Option<Vec<PathBuf>>,
+    /// Its own TLS.
+    pub tls: Option<Tls>,
+    /// How it serves FTP.
+    pub ftp: Option<Ftp>,
+    /// Its own limits; those of the file count for the server besides.
+    pub limits: Option<Limits>,
+    /// How its uploads appear.
+    pub staging: Option<Staging>,
+    /// When its content is forced to disk.
+    pub fsync: Option<Fsync>,
+    /// Its accounts.
+    #[serde(default)]
+    pub users: Vec<User>,
+    /// Its handlers of events.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
+}
+
+/// What is remembered of sessions that are over.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// At most so many.
+    pub count: usize,
+    /// For so long; zero for as long as there is room.
+    #[serde(deserialize_with = "values::duration")]
+    pub time: Duration,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let HistoryBounds { count, time } = HistoryBounds::default();
+        History { count, time }
+    }
+}
+
+impl History {
+    /// As the live table takes it.
+    pub fn bounds(&self) -> HistoryBounds {
+        HistoryBounds { count: self.count, time: self.time }
+    }
+}
+
+impl SiteTable {
+    /// The configuration of this site alone, with what `file` has for all.
+    fn config(&self, file: &Config) -> Config {
+        Config {
+            site: self.name.clone(),
+            hosts: self.hosts.clone(),
+            sites: Vec::new(),
+            one_of_several: true,
+            data: file.data.join("sites").join(&self.name),
+            control: file.control.clone(),
+            listeners: self.listeners.clone(),
+            host_keys: self.host_keys.clone().unwrap_or_else(|| file.host_keys.clone()),
+            tls: self.tls.clone().unwrap_or_else(|| file.tls.clone()),
+            ftp: self.ftp.clone().unwrap_or_else(|| file.ftp.clone()),
+            limits: self.limits.clone().unwrap_or_else(|| file.limits.clone()),
+            staging: self.staging.clone().unwrap_or_else(|| file.staging.clone()),
+            fsync: self.fsync.unwrap_or(file.fsync),
+            users: self.users.clone(),
+            hooks: self.hooks.clone(),
+            scripts: file.scripts.clone(),
+            log: file.log.clone(),
+            protector: file.protector.clone(),
+            history: file.history.clone(),
+        }
+    }
+
+    /// Takes over what was completed, for what it has of its own.
+    fn take(&mut self, config: Config) {
+        fn own<T>(to: &mut Option<T>, value: T) {
+            if to.is_some() {
+                *to = Some(value);
+            }
+        }
+        own(&mut self.host_keys, config.host_keys);
+        own(&mut self.tls, config.tls);
+        (self.users, self.hooks) = (config.users, config.hooks);
+    }
+}
+
+impl Config {
+    /// The configuration of each site. A file without `[[sites]]` is one.
+    pub fn each_site(&self) -> Vec<Config> {
+        if self.sites.is_empty() {
+            return vec![self.clone()];
+        }
+        self.sites.iter().map(|site| site.config(self)).collect()
+    }
+
+    pub(super) fn complete_sites(&mut self, base: &Path) {
+        let mut sites = std::mem::take(&mut self.sites);
+        for site in &mut sites {
+            let mut config = site.config(self);
+            config.complete_site(base);
+            site.take(config);
+        }
+        self.sites = sites;
+    }
+
+    /// Faults between values, of all sites.
+    pub(super) fn check(&self, source: &Source<'_>) -> Vec<Fault> {
+        let mut faults = self.check_tables(source);
+        faults.extend(self.protector.check(source));
+        if self.sites.is_empty() {
+            faults.extend(self.check_own(source));
+            return faults;
+        }
+        for key in ["hooks", "hosts", "listeners", "site", "users"].into_iter().filter(|k| source.has(k)) {
+            let words = format!("where there are [[sites]], '{key}' belongs into one of them");
+            faults.push(source.fault_at(&[Step::Key(key.into())], words));
+        }
+        for (i, site) in self.sites.iter().enumerate() {
+            let here = source.below(&steps_to(i));
+            // Tables that it does not have are defaults there, and without fault.
+            faults.extend(site.config(&Config::default()).check_tables(&here));
+            faults.extend(site.config(self).check_own(&here));
+            let earlier = || self.sites.iter().take(i);
+            let key = |k: &str| Step::Key(k.into());
+            if earlier().any(|s| s.name.eq_ignore_ascii_case(&site.name)) {
+                let words = format!("there is another site '{}'", site.name);
+                faults.push(here.fault_at(&[key("name")], words));
+            }
+            for (n, host) in site.hosts.iter().enumerate() {
+                if earlier().any(|s| s.hosts.contains(host) || s.name.eq_ignore_ascii_case(host)) {
+                    let words = format!("'{host}' is the name of another site already");
+                    faults.push(here.fault_at(&[key("hosts"), Step::Index(n)], words));
+                }
+            }
+            for (n, listener) in site.listeners.iter().enumerate().filter(|(_, l)| l.port != 0) {
+                let same = |l: &Listener| (l.address, l.port) == (listener.address, listener.port);
+                if earlier().any(|s| s.listeners.iter().any(same)) {
+                    let words = "another site listens there; a port has one site, others are found by name";
+                    faults.push(here.fault_at(&[key("listeners"), Step::Index(n)], words));
+                }
+            }
+        }
+        faults
+    }
+
+    /// What has no effect, of all sites.
+    pub(super) fn told_of_sites(&self, source: &Source<'_>) -> Vec<Fault> {
+        if self.sites.is_empty() {
+            return self.check_hooks(source);
+        }
+        let mut told = Vec::new();
+        let all = self.each_site();
+        for (i, site) in all.iter().enumerate() {
+            let here = source.below(&steps_to(i));
+            told.extend(site.check_hooks(&here));
+            if site.listeners.is_empty() && !all.iter().any(|door| speaks_ftp(door) && reaches(door, site)) {
+                let mut fault = here.fault_at(&[Step::Key("name".into())], "nobody can reach this site");
+                fault.hint = Some(
+                    "give it listeners, or another site listeners of ftp with the same protection".into(),
+                );
+                told.push(fault);
+            }
+        }
+        told
+    }
+}
+
+fn steps_to(site: usize) -> [Step; 2] {
+    [Step::Key("sites".into()), Step::Index(site)]
+}
+
+/// Whether anybody comes to this site over FTP.
+pub fn speaks_ftp(site: &Config) -> bool {
+    site.listeners.iter().any(|l| l.protocol != super::ListenerProtocol::Sftp)
+}
+
+/// Whether `to` may be found by name on the listeners of `door`: what protects a connection is decided by
+/// the listener before a name is known, so the door must ask for no less than the site behind it.
+pub fn reaches(door: &Config, to: &Config) -> bool {
+    let control = |c: &Config| match c.ftp.control {
+        Control::Allow => 0,
+        Control::RequireCredentials => 1,
+        Control::Require => 2,
+    };
+    let (d, t) = (&door.ftp, &to.ftp);
+    let (ours, theirs) = (&door.tls, &to.tls);
+    let certificates = theirs.client_certificates != Clients::Require
+        || (ours.client_certificates == Clients::Require
+            && ours.client_authorities == theirs.client_authorities);
+    door.site == to.site
+        || control(door) >= control(to)
+            && (t.data != Data::Require || d.data == Data::Require)
+            && (d.require_session_reuse || !t.require_session_reuse)
+            && (d.strict_tls_eof || !t.strict_tls_eof)
+            && (t.active || !d.active)
+            && (t.foreign_data || !d.foreign_data)
+            && (ours.minimum == Minimum::V13 || theirs.minimum == Minimum::V12)
+            && certificates
+}

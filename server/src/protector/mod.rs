@@ -1,0 +1,306 @@
+//! `Protector`: counts what misbehaving clients do, and keeps them out for a while.
+//!
+//! Each offence is a strike with a weight; as many as allowed within the window block the address (of IPv6,
+//! its /64) on every protocol and site. How strict it is, one level says: *permissive* strikes for failed
+//! logins, broken protocols and weak algorithms; *normal* for commands that are not known besides; *strict*
+//! for names of things that do not exist besides; *paranoid* for whatever makes no sense. A block grows each
+//! time its address comes back. Addresses on the safe list are never struck and never blocked. What is
+//! counted is bounded; who is logged in elsewhere from a blocked address stays.
+//!
+//! Asked before anything is read from a connection. Deliberately absent: blocking of accounts (a stranger
+//! could lock a user out), settings of single sites, strikes across a restart (blocks survive it).
+
+mod guard;
+mod list;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ipnet::IpNet;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::reason::Reason;
+use session_core::registry::network;
+use session_core::session::Clock;
+use tokio::sync::Notify;
+
+pub use self::guard::Guard;
+pub use self::list::Ban;
+use self::list::{BlockList, PROTECTOR, seconds};
+pub use crate::config::{Level, ProtectorSettings as Settings};
+
+/// Addresses whose strikes are counted at once; the one that was quiet longest makes room.
+const COUNTED: usize = 100_000;
+
+/// The longest that a block grows to.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+
+/// An offence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// Nothing in common with the client's algorithms.
+    Algorithms,
+    /// A command that is not known.
+    Command,
+    /// Something that makes no sense.
+    Deviation,
+    /// More connections than there may be.
+    Limit,
+    /// A login that failed.
+    Login,
+    /// Something that does not exist.
+    Missing,
+    /// A broken protocol.
+    Protocol,
+    /// A connection that went away before a login.
+    Reset,
+    /// A login as somebody who does not exist.
+    UnknownUser,
+}
+
+impl Strike {
+    /// The name in logs and events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strike::Algorithms => "algorithms",
+            Strike::Command => "command",
+            Strike::Deviation => "deviation",
+            Strike::Limit => "limit",
+            Strike::Login => "login",
+            Strike::Missing => "missing",
+            Strike::Protocol => "protocol",
+            Strike::Reset => "reset",
+            Strike::UnknownUser => "unknown-user",
+        }
+    }
+
+    /// What it weighs under these settings; 0 where it does not count.
+    fn weight(self, s: &Settings) -> u32 {
+        let from = |level: Level| if s.level >= level { s.offence } else { 0 };
+        match self {
+            Strike::Algorithms | Strike::Protocol => s.offence,
+            Strike::Command => from(Level::Normal),
+            Strike::Deviation => from(Level::Paranoid),
+            Strike::Limit => s.limit,
+            Strike::Login => s.login,
+            Strike::Missing => from(Level::Strict),
+            Strike::Reset => s.reset,
+            Strike::UnknownUser => s.unknown_user,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    /// When, and how heavy; the oldest first.
+    strikes: VecDeque<(SystemTime, u32)>,
+    /// Connections that may come now, in thousandths, and when that was.
+    tokens: Option<(u64, SystemTime)>,
+    last: Option<SystemTime>,
+}
+
+#[derive(Default)]
+struct State {
+    settings: Settings,
+    list: BlockList,
+    counts: HashMap<IpAddr, Count>,
+}
+
+/// The list, the counting and the file.
+pub struct Protector {
+    state: Mutex<State>,
+    file: Option<PathBuf>,
+    clock: Clock,
+    changed: Notify,
+}
+
+/// The address that strikes are counted for: of IPv6 its /64, which one host can use as it likes.
+fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
+        v6 @ IpAddr::V6(_) => network(v6),
+    }
+}
+
+/// The network that is blocked for an address.
+fn blocked(address: IpAddr) -> IpNet {
+    match counted(address) {
+        v4 @ IpAddr::V4(_) => IpNet::from(v4),
+        v6 @ IpAddr::V6(_) => IpNet::new(v6, 64).unwrap_or_else(|_| IpNet::from(v6)),
+    }
+}
+
+impl Protector {
+    /// With the list in `file`, if one is named. Blocks. Errors: those of the file.
+    pub fn new(settings: Settings, file: Option<PathBuf>, clock: Clock) -> Result<Arc<Self>> {
+        let list = file.as_deref().map(BlockList::load).transpose()?.unwrap_or_default();
+        let state = State { settings, list, counts: HashMap::new() };
+        Ok(Arc::new(Protector { state: Mutex::new(state), file, clock, changed: Notify::new() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other settings; what was counted stays.
+    pub fn set(&self, settings: Settings) {
+        self.lock().settings = settings;
+    }
+
+    /// Whether somebody at this address may connect. Errors: `Refused` while it is blocked, `Throttled` for
+    /// more connections in a minute than there may be.
+    pub fn admit(&self, address: IpAddr) -> Result<()> {
+        let now = (self.clock)();
+        let mut state = self.lock();
+        let State { settings, list, counts } = &mut *state;
+        if settings.is_safe(address) {
+            return Ok(());
+        }
+        if let Some(ban) = list.find(address, seconds(now)) {
+            ban.hits += 1;
+            if ban.by == PROTECTOR
+                && let Some(until) = ban.until
+            {
+                let more = settings.ban.as_secs().saturating_mul(u64::from(settings.growth)) / 100;
+                let longest = seconds(now).saturating_add(LONGEST.as_secs());
+                ban.until = Some(until.saturating_add(more).min(longest.max(until)));
+            }
+            let network = ban.network;
+            drop(state);
+            self.changed.notify_one();
+            tracing::debug!(%address, %network, "a blocked address came back");
+            return Err(Error::refused("connections from this address are not taken").because(Reason::Banned));
+        }
+        let rate = u64::from(settings.rate);
+        if rate != 0 {
+            make_room(counts);
+            let count = counts.entry(counted(address)).or_default();
+            let full = rate * 1000;
+            let (had, then) = count.tokens.unwrap_or((full, now));
+            let passed =
+                u64::try_from(now.duration_since(then).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+            let tokens = had.saturating_add(passed.saturating_mul(rate) / 60).min(full);
+            count.last = Some(now);
+            if tokens < 1000 {
+                // What was earned so far is kept by keeping the time.
+                count.tokens = Some((had, then));
+                drop(state);
+                self.strike(address, Strike::Limit);
+                return Err(Error::new(ErrorKind::Throttled)
+                    .with_detail("too many connections from this address in a minute")
+                    .because(Reason::RateLimit));
+            }
+            count.tokens = Some((tokens - 1000, now));
+        }
+        Ok(())
+    }
+
+    /// Counts an offence. The ban that it led to, if it did.
+    pub fn strike(&self, address: IpAddr, strike: Strike) -> Option<Ban> {
+        let now = (self.clock)();
+        let mut state = self.lock();
+        let State { settings, list, counts } = &mut *state;
+        let weight = strike.weight(settings);
+        if !settings.enabled || weight == 0 || settings.is_safe(address) {
+            return None;
+        }
+        make_room(counts);
+        let count = counts.entry(counted(address)).or_default();
+        count.last = Some(now);
+        count.strikes.push_back((now, weight));
+        let fresh = |then: SystemTime| now.duration_since(then).is_ok_and(|age| age < settings.window);
+        while count.strikes.front().is_some_and(|(then, _)| !fresh(*then)) {
+            count.strikes.pop_front();
+        }
+        let sum = count.strikes.iter().fold(0u32, |n, (_, w)| n.saturating_add(*w));
+        // As many as can matter: each weighs one at least.
+        while count.strikes.len() > settings.strikes as usize {
+            count.strikes.pop_front();
+        }
+        tracing::info!(%address, strike = strike.name(), weight, sum, of = settings.strikes, "strike");
+        if sum < settings.strikes {
+            return None;
+        }
+        counts.remove(&counted(address));
+        let since = seconds(now);
+        let until = (!settings.ban.is_zero()).then(|| since.saturating_add(settings.ban.as_secs()));
+        let reason = format!("{sum} strikes, the last one for: {}", strike.name());
+        let ban = Ban { network: blocked(address), since, until, reason, by: PROTECTOR.into(), hits: 0 };
+        list.put(ban.clone());
+        drop(state);
+        self.changed.notify_one();
+        tracing::warn!(%address, network = %ban.network, reason = ban.reason, "an address was blocked");
+        Some(ban)
+    }
+
+    /// Blocks a network, until it is removed or for a time, and writes the list. Blocks the thread. Errors:
+    /// those of the disk.
+    pub fn add(&self, network: IpNet, time: Option<Duration>, reason: String, by: String) -> Result<Ban> {
+        let since = seconds((self.clock)());
+        let until = time.map(|t| since.saturating_add(t.as_secs().max(1)));
+        let ban = Ban { network: network.trunc(), since, until, reason, by, hits: 0 };
+        self.lock().list.put(ban.clone());
+        self.save()?;
+        Ok(ban)
+    }
+
+    /// Takes a ban away, and what was counted for its addresses, and writes the list. Blocks the thread.
+    /// Errors: `NotFound`, those of the disk.
+    pub fn remove(&self, network: &IpNet) -> Result<Ban> {
+        let mut state = self.lock();
+        let ban = state.list.remove(network).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound)
+                .with_detail(format!("{network} is not on the block list"))
+                .with_hint("'ferryd ban list' shows the networks as they were entered")
+        })?;
+        state.counts.retain(|a, _| !ban.network.contains(a));
+        drop(state);
+        self.save()?;
+        Ok(ban)
+    }
+
+    /// The bans in force, by network.
+    pub fn bans(&self) -> Vec<Ban> {
+        let now = seconds((self.clock)());
+        let mut state = self.lock();
+        if state.list.tidy(now) {
+            self.changed.notify_one();
+        }
+        state.list.all()
+    }
+
+    /// Whether this address is blocked; does not count as a hit.
+    pub fn is_banned(&self, address: IpAddr) -> bool {
+        let now = seconds((self.clock)());
+        let mut state = self.lock();
+        !state.settings.is_safe(address) && state.list.find(address, now).is_some()
+    }
+
+    /// Waits until the list changed by itself.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Writes the list to its file. Blocks. Errors: those of the disk.
+    pub fn save(&self) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        // Written under the lock: of two writers the later one has the later list.
+        self.lock().list.save(file)
+    }
+}
+
+/// Keeps the counting bounded.
+fn make_room(counts: &mut HashMap<IpAddr, Count>) {
+    if counts.len() >= COUNTED {
+        // Half of them at once, so that a flood does not search for each.
+        let mut times: Vec<_> = counts.values().filter_map(|c| c.last).collect();
+        times.sort_unstable();
+        let middle = times.get(times.len() / 2).copied();
+        counts.retain(|_, c| c.last > middle);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Counting, blocking, growth, bounds; the clock is the test's.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+use super::*;
+
+/// A protector and its clock, seconds.
+fn world(settings: Settings) -> (Arc<Protector>, Arc<AtomicU64>) {
+    let now = Arc::new(AtomicU64::new(1_000_000));
+    let theirs = Arc::clone(&now);
+    let clock: Clock = Arc::new(move || UNIX_EPOCH + Duration::from_secs(theirs.load(Ordering::SeqCst)));
+    (Protector::new(settings, None, clock).unwrap(), now)
+}
+
+fn strict() -> Settings {
+    Settings { strikes: 5, safe: vec!["10.0.0.0/8".parse().unwrap()], ..Settings::default() }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn reason(r: Result<()>) -> Option<Reason> {
+    r.err().map(|e| e.reason())
+}
+
+#[test]
+fn enough_strikes_within_the_window_block_the_address() {
+    let (p, now) = world(strict());
+    let bad = ip("192.0.2.1");
+    for _ in 0..4 {
+        assert!(p.strike(bad, Strike::Login).is_none());
+    }
+    // The first four are too old by now.
+    now.fetch_add(30 * 60, Ordering::SeqCst);
+    for n in 0..5 {
+        assert_eq!(p.strike(bad, Strike::Login).is_some(), n == 4);
+    }
+    assert_eq!(reason(p.admit(bad)), Some(Reason::Banned));
+    assert_eq!(reason(p.admit(ip("::ffff:192.0.2.1"))), Some(Reason::Banned));
+    assert_eq!(reason(p.admit(ip("192.0.2.2"))), None);
+}
+
+#[test]
+fn a_name_that_nobody_has_weighs_more() {
+    let (p, _) = world(strict());
+    assert!(p.strike(ip("192.0.2.1"), Strike::UnknownUser).is_none());
+    assert!(p.strike(ip("192.0.2.1"), Strike::UnknownUser).is_none());
+    assert!(p.strike(ip("192.0.2.1"), Strike::UnknownUser).is_some());
+}
+
+#[test]
+fn a_block_ends_and_grows_each_time_its_address_comes_back() {
+    let (p, now) = world(strict());
+    let bad = ip("192.0.2.1");
+    (0..5).for_each(|_| drop(p.strike(bad, Strike::Login)));
+    now.fetch_add(29 * 60, Ordering::SeqCst);
+    assert!(p.admit(bad).is_err());
+    now.fetch_add(2 * 60, Ordering::SeqCst);
+    assert!(p.is_banned(bad), "half of it longer, for it came back once");
+    now.fetch_add(13 * 60, Ordering::SeqCst);
+    assert!(p.is_banned(bad));
+    now.fetch_add(60, Ordering::SeqCst);
+    assert!(p.admit(bad).is_ok());
+    assert!(p.bans().is_empty());
+    // However often it comes, not for ever.
+    (0..5).for_each(|_| drop(p.strike(bad, Strike::Login)));
+    (0..10_000).for_each(|_| drop(p.admit(bad)));
+    now.fetch_add(30 * 86_400 + 1, Ordering::SeqCst);
+    assert!(p.admit(bad).is_ok());
+}
+
+#[test]
+fn of_ipv6_the_64_bits_before_an_address_count_together() {
+    let (p, _) = world(strict());
+    for n in 0..5 {
+        p.strike(ip(&format!("2001:db8::{n}:1")), Strike::Login);
+    }
+    assert_eq!(p.bans()[0].network.to_string(), "2001:db8::/64");
+    assert!(p.admit(ip("2001:db8::beef")).is_err());
+    assert!(p.admit(ip("2001:db8:0:1::1")).is_ok());
+}
+
+#[test]
+fn who_is_safe_is_neither_struck_nor_blocked() {
+    let (p, _) = world(strict());
+    (0..100).for_each(|_| assert!(p.strike(ip("10.1.2.3"), Strike::Protocol).is_none()));
+    p.add("10.0.0.0/8".parse().unwrap(), None, String::new(), "admin".into()).unwrap();
+    assert!(p.admit(ip("10.1.2.3")).is_ok());
+}
+
+/// Which offences count at which level; the first column is the offence.
+#[test]
+fn the_levels_take_in_each_other() {
+    use Level::{Normal, Paranoid, Permissive, Strict};
+    for (strike, from) in [
+        (Strike::Algorithms, Some(Permissive)),
+        (Strike::Login, Some(Permissive)),
+        (Strike::Protocol, Some(Permissive)),
+        (Strike::Command, Some(Normal)),
+        (Strike::Missing, Some(Strict)),
+        (Strike::Deviation, Some(Paranoid)),
+        (Strike::Reset, None),
+    ] {
+        for level in [Permissive, Normal, Strict, Paranoid] {
+            let (p, _) = world(Settings { level, ..strict() });
+            let blocked = (0..5).any(|_| p.strike(ip("192.0.2.1"), strike).is_some());
+            assert_eq!(blocked, from.is_some_and(|from| level >= from), "{strike:?} at {level:?}");
+        }
+    }
+    let (p, _) = world(Settings { reset: 5, ..strict() });
+    assert!(p.strike(ip("192.0.2.1"), Strike::Reset).is_some());
+    let (off, _) = world(Settings { enabled: false, ..strict() });
+    assert!((0..50).all(|_| off.strike(ip("192.0.2.1"), Strike::Login).is_none()));
+}
+
+#[test]
+fn only_so_many_connections_in_a_minute() {
+    let (p, now) = world(Settings { rate: 6, strikes: 30, ..strict() });
+    let one = ip("192.0.2.1");
+    (0..6).for_each(|_| p.admit(one).unwrap());
+    assert_eq!(reason(p.admit(one)), Some(Reason::RateLimit));
+    assert!(p.admit(ip("192.0.2.2")).is_ok());
+    now.fetch_add(9, Ordering::SeqCst);
+    assert!(p.admit(one).is_err(), "one comes back every ten seconds");
+    now.fetch_add(1, Ordering::SeqCst);
+    assert!(p.admit(one).is_ok());
+    assert!(p.admit(one).is_err());
+    // Who does not stop is blocked: that weighs three each time.
+    (0..10).for_each(|_| drop(p.admit(one)));
+    assert_eq!(reason(p.admit(one)), Some(Reason::Banned));
+}
+
+#[test]
+fn a_ban_of_an_administrator_stays_until_it_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bans.json");
+    let clock = session_core::session::system_clock();
+    let p = Protector::new(strict(), Some(file.clone()), Arc::clone(&clock)).unwrap();
+    let net = "192.0.2.77/24".parse().unwrap();
+    p.add(net, None, "spam".into(), "admin uid 0".into()).unwrap();
+    p.add("198.51.100.1/32".parse().unwrap(), Some(Duration::from_secs(3600)), String::new(), "a".into())
+        .unwrap();
+    let again = Protector::new(strict(), Some(file), clock).unwrap();
+    assert_eq!(again.bans(), p.bans());
+    assert!(again.admit(ip("192.0.2.200")).is_err() && again.admit(ip("198.51.100.1")).is_err());
+    again.remove(&net).unwrap();
+    assert!(again.admit(ip("192.0.2.200")).is_ok());
+    assert_eq!(again.remove(&net).err().unwrap().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn what_is_counted_is_bounded() {
+    let (p, now) = world(strict());
+    for n in 0..150_000u32 {
+        p.strike(IpAddr::from(n.to_be_bytes().map(|b| b ^ 0xc0)), Strike::Login);
+        now.fetch_add(u64::from(n % 50 == 0), Ordering::SeqCst);
+    }
+    assert!(p.lock().counts.len() <= COUNTED);
+}
