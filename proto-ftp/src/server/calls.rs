@@ -32,7 +32,11 @@ pub(super) async fn carry_out(fs: &SessionFs, call: Call) -> Result<Done> {
         Call::Copy { from, to } => copy(fs, &from, &to).await.map(|()| Done::Ok),
         Call::CreateDir(path) => fs.create_dir(&path, &Attributes::none()).await.map(|()| Done::Ok),
         Call::Digest { path, algorithm, range } => digest(fs, &path, algorithm, range).await,
-        Call::Exists(path) => fs.stat(&path, Follow::No).await.map(|_| Done::Ok),
+        Call::Exists(path) => match fs.stat(&path, Follow::No).await {
+            // Who may rename and not look is answered when the name is given, as over other protocols.
+            Err(e) if !matches!(e.kind(), ErrorKind::Refused | ErrorKind::PermissionDenied) => Err(e),
+            _ => Ok(Done::Ok),
+        },
         Call::Facts { path, facts } => entry(fs, &path, facts).await,
         Call::Modified(path) => match regular(fs, &path).await?.modified {
             Some(time) => Ok(Done::Time(time)),
