@@ -27,6 +27,7 @@ use crate::daemon::{Daemon, Reload};
 use crate::first_run;
 use crate::log::{Journal, Logging};
 use crate::users::password;
+use crate::users::totp::{Enrolment, recovery_hash};
 
 /// A file server whose sessions you see, script and end. Without a command it serves; on the first start it
 /// makes everything it needs.
@@ -82,6 +83,14 @@ enum Command {
     Config,
     /// Make the hash of a password, for the configuration
     HashPassword,
+    /// Make one-time codes for a user, for the configuration
+    Totp {
+        /// The user
+        user: String,
+        /// The site, as an authenticator app shows it
+        #[arg(long, value_name = "NAME", default_value = "ferry")]
+        site: String,
+    },
     /// Live sessions
     Sessions(commands::Sessions),
     /// The block list: who may not connect
@@ -160,6 +169,7 @@ async fn run(cli: Cli) -> ExitCode {
             Err(e) => commands::failure(&e),
         },
         Some(Command::HashPassword) => done(hash_password()),
+        Some(Command::Totp { user, site }) => done(totp(&user, &site)),
         Some(Command::Sessions(args)) => match control_of(&global) {
             Ok(control) => commands::sessions(control, args).await,
             Err(e) => commands::failure(&e),
@@ -349,6 +359,20 @@ fn hash_password() -> Result<()> {
     }
     let hash = password::hash(&Secret::new(text));
     println!("{}", hash.map_err(|words| Error::new(ErrorKind::InvalidArgument).with_detail(words))?);
+    Ok(())
+}
+
+fn totp(user: &str, site: &str) -> Result<()> {
+    let made = Enrolment::make()?;
+    println!("# Into the table of '{user}':");
+    println!("totp = \"{}\"", made.secret);
+    let hashes: Vec<_> = made.recovery.iter().map(|code| recovery_hash(code)).collect();
+    println!("recovery = {hashes:?}");
+    println!("# For the user alone:");
+    println!("# {}", made.url(site, user));
+    for code in &made.recovery {
+        println!("# {code}");
+    }
     Ok(())
 }
 

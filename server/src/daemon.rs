@@ -33,7 +33,7 @@ use crate::log::{Journal, Logging, parse_level};
 use crate::protector::Protector;
 use crate::site::{Common, FerrySite};
 
-/// How often parked uploads are looked through.
+/// How often parked uploads are looked through, and accounts for whether their time is over.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// The time between two writings of the block list, at least.
@@ -177,12 +177,19 @@ impl Daemon {
         });
         daemon.open_control(control).await?;
         daemon.listen(&mut lock(&daemon.serving), &servers)?;
+        let sites = Arc::downgrade(&daemon);
         tokio::spawn(keep_bans(Arc::clone(&daemon.common.protector), shutdown.clone()));
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(SWEEP) => stores.sweep(SystemTime::now()).await,
+                    () = tokio::time::sleep(SWEEP) => {
+                        let now = SystemTime::now();
+                        sites.upgrade().into_iter().flat_map(|d| d.served().sites.clone()).for_each(|s| {
+                            s.enforce(now);
+                        });
+                        stores.sweep(now).await;
+                    }
                 }
             }
         });

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use session_core::auth::{Authenticator, Site};
@@ -27,7 +28,8 @@ use crate::hooks;
 use crate::log::Journal;
 use crate::protector::{Guard, Protector, Strike};
 use crate::stores::Stores;
-use crate::users::directory::Directory;
+use crate::users::directory::{Directory, bars};
+use crate::users::totp::Spent;
 
 /// What a reload exchanges.
 struct Live {
@@ -54,12 +56,26 @@ pub struct Common {
     pub protector: Arc<Protector>,
     /// The open homes: a folder that two sites name is one home.
     pub stores: Arc<Stores>,
+    /// One-time codes that were used, by site.
+    spent: Mutex<HashMap<String, Arc<Spent>>>,
 }
 
 impl Common {
     /// With an empty table and no open homes.
     pub fn new(engine: Arc<Engine>, journal: Arc<Journal>, protector: Arc<Protector>) -> Arc<Self> {
-        Arc::new(Common { registry: Arc::default(), engine, journal, protector, stores: Arc::default() })
+        let (registry, stores, spent) = (Arc::default(), Arc::default(), Mutex::default());
+        Arc::new(Common { registry, engine, journal, protector, stores, spent })
+    }
+
+    /// Those of one site, through every reload. Blocks. Errors: those of its file.
+    fn spent(&self, config: &Config) -> Result<Arc<Spent>> {
+        let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = all.get(&config.site) {
+            return Ok(Arc::clone(there));
+        }
+        let spent = Arc::new(Spent::load(&config.data.join("spent_codes"))?);
+        all.insert(config.site.clone(), Arc::clone(&spent));
+        Ok(spent)
     }
 }
 
@@ -102,6 +118,20 @@ impl FerrySite {
             let stays = live.user(&identity.account().name).is_some_and(|u| u.enabled);
             if !stays && session.cut(gone()) {
                 ended += 1;
+            }
+        }
+        ended + self.enforce(SystemTime::now())
+    }
+
+    /// Cuts the sessions of accounts whose time is over; the answer is how many.
+    pub fn enforce(&self, now: SystemTime) -> usize {
+        let live = self.live();
+        let mut ended = 0;
+        for session in self.sessions() {
+            let Some(identity) = session.identity() else { continue };
+            let user = live.user(&identity.account().name);
+            if let Some((code, words)) = user.and_then(|u| bars(u, session.protocol(), now)) {
+                ended += usize::from(session.cut(Ending::new(words, Actor::Server).because(code)));
             }
         }
         ended
@@ -150,7 +180,7 @@ fn gone() -> Ending {
 
 impl Live {
     fn new(config: Config, common: &Common, values: &Arc<Values>) -> Result<Self> {
-        let directory = Arc::new(Directory::new(&config)?);
+        let directory = Arc::new(Directory::with(&config, common.spent(&config)?)?);
         let hooks = hooks::load(&config, &common.engine, values)?;
         let throttles = config
             .users

@@ -177,6 +177,17 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// Whether it proves the password and nothing else, be it by questions.
+    pub fn is_password_only(&self) -> bool {
+        match self {
+            Credential::Answers(answers) => {
+                !answers.is_empty() && answers.iter().all(|(q, _)| q.check == Check::Password)
+            }
+            Credential::Password(_) => true,
+            _ => false,
+        }
+    }
+
     /// Its method.
     pub fn method(&self) -> Method {
         match self {
@@ -246,6 +257,12 @@ pub trait Authenticator: Send + Sync {
 
     /// The questions to begin with; empty refuses interactive login.
     async fn questions(&self, session: &Arc<Session>, user: &str) -> Vec<Question>;
+
+    /// The questions to go on with, when factors were passed before.
+    async fn more_questions(&self, session: &Arc<Session>, user: &str, passed: &[Method]) -> Vec<Question> {
+        let _ = passed;
+        self.questions(session, user).await
+    }
 
     /// Judges one proof, with the methods passed before. Takes the same time and gives the same words
     /// for a user that does not exist.
@@ -350,7 +367,11 @@ impl Login {
     /// The questions of an interactive attempt: the account's own, shaped by hooks.
     pub async fn questions(&mut self, user: &str) -> Vec<Question> {
         self.begin(user).await;
-        let mut questions = self.authenticator.questions(&self.session, user).await;
+        let (authenticator, session) = (&self.authenticator, &self.session);
+        let mut questions = match self.passed.is_empty() {
+            true => authenticator.questions(session, user).await,
+            false => authenticator.more_questions(session, user, &self.passed).await,
+        };
         self.session.decide(Lifecycle::AuthQuestions { user, questions: &mut questions }).await;
         questions
     }
@@ -394,7 +415,8 @@ impl Login {
                 }
             }
             Proof::More(next) => {
-                self.passed.push(method);
+                // Questions about the password alone are that factor, and others may follow.
+                self.passed.push(if credential.is_password_only() { Method::Password } else { method });
                 let next: Vec<_> = next.into_iter().filter(|m| !self.passed.contains(m)).collect();
                 Step::Partial(next)
             }

@@ -3,6 +3,7 @@
 //! Places come from the parsed document, by the path of keys, so that a fault found after parsing (two
 //! users of one name) has its line too.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,16 @@ impl Source<'_> {
         find(self.text, &[&self.within[..], &[Step::Key(key.into())]].concat()).is_some()
     }
 
+    /// The keys of each table of an array of tables, in order.
+    pub(super) fn keys_of_each(&self, array: &str) -> Vec<HashSet<String>> {
+        let Ok(document) = DeTable::parse(self.text) else { return Vec::new() };
+        let steps = [&self.within[..], &[Step::Key(array.into())]].concat();
+        let Some((_, DeValue::Array(tables))) = walk(document.get_ref(), &steps) else { return Vec::new() };
+        let keys = |table: &DeTable<'_>| table.keys().map(|k| k.get_ref().to_string()).collect();
+        let keys = |t: &Spanned<DeValue<'_>>| t.get_ref().as_table().map(keys).unwrap_or_default();
+        tables.iter().map(keys).collect()
+    }
+
     pub(super) fn fault(&self, span: Option<Range<usize>>, words: impl Into<String>) -> Fault {
         let place = span.map(|s| self.place(s.start));
         Fault { file: self.file.to_path_buf(), place, words: words.into(), hint: None }
@@ -101,17 +112,21 @@ impl Source<'_> {
 }
 
 fn find(text: &str, steps: &[Step]) -> Option<Range<usize>> {
-    let table = DeTable::parse(text).ok()?;
+    let document = DeTable::parse(text).ok()?;
+    walk(document.get_ref(), steps).map(|(span, _)| span)
+}
+
+fn walk<'a, 'i>(table: &'a DeTable<'i>, steps: &[Step]) -> Option<(Range<usize>, &'a DeValue<'i>)> {
     let mut found = None;
     let mut here: Option<&DeValue<'_>> = None;
     for step in steps {
         let (span, next) = match (step, here) {
-            (Step::Key(k), None) => entry(table.get_ref(), k),
+            (Step::Key(k), None) => entry(table, k),
             (Step::Key(k), Some(DeValue::Table(t))) => entry(t, k),
             (Step::Index(i), Some(DeValue::Array(a))) => a.get(*i).map(|v| (v.span(), v.get_ref())),
             _ => None,
         }?;
-        found = Some(span);
+        found = Some((span, next));
         here = Some(next);
     }
     found

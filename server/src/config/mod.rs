@@ -17,6 +17,7 @@ macro_rules! words {
 
 mod fault;
 mod ftp;
+mod groups;
 mod hooks;
 mod protector;
 mod sites;
@@ -27,7 +28,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -35,16 +36,20 @@ use session_core::auth::Method;
 use session_core::path::VPath;
 use session_core::policy::{Filter, PermissionSet, Rule};
 use session_core::registry::Caps;
+use session_core::session::Protocol;
 
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
 pub use self::ftp::{CertificateFiles, Clients, Control, Data, Ftp, Minimum, Tls};
+pub use self::groups::Group;
 pub use self::hooks::{Hook, Scripts};
 pub use self::protector::{Level, ProtectorSettings};
 pub use self::sites::{History, SiteTable, reaches, speaks_ftp};
 pub use self::values::{is_user_name, parse_duration, parse_network};
+use crate::users::hours::Window;
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
+use crate::users::totp::TotpKey;
 
 /// Which file is read, where no option says so.
 pub const ENV_CONFIG: &str = "FERRYD_CONFIG";
@@ -85,6 +90,8 @@ pub struct Config {
     pub staging: Staging,
     /// When content is forced to disk.
     pub fsync: Fsync,
+    /// What several accounts have in common.
+    pub groups: Vec<Group>,
     /// The accounts.
     pub users: Vec<User>,
     /// The handlers of events.
@@ -117,6 +124,7 @@ impl Default for Config {
             limits: Limits::default(),
             staging: Staging::default(),
             fsync: Fsync::default(),
+            groups: Vec::new(),
             users: Vec::new(),
             hooks: Vec::new(),
             scripts: Scripts::default(),
@@ -423,6 +431,27 @@ pub struct User {
     /// Whether it may log in.
     #[serde(default = "yes")]
     pub enabled: bool,
+    /// The secret of its one-time codes, which are a factor of their own then.
+    #[serde(default, deserialize_with = "values::totp")]
+    pub totp: Option<TotpKey>,
+    /// Hashes of codes that are good once each, in place of one by the clock.
+    #[serde(default, deserialize_with = "values::recovery")]
+    pub recovery: Vec<String>,
+    /// Until when it may be used.
+    #[serde(default, deserialize_with = "values::moment")]
+    pub expires: Option<SystemTime>,
+    /// At what times of the week; empty: at any.
+    #[serde(default, deserialize_with = "values::hours")]
+    pub hours: Vec<Window>,
+    /// Over which protocols; empty: over any.
+    #[serde(default, deserialize_with = "values::protocols")]
+    pub protocols: Vec<Protocol>,
+    /// Its sessions at once, besides the limits of the site; 0 for no limit.
+    #[serde(default)]
+    pub sessions: usize,
+    /// Where relative paths begin.
+    #[serde(default = "root")]
+    pub start: String,
     /// Its groups.
     #[serde(default)]
     pub groups: Vec<String>,
@@ -453,11 +482,20 @@ fn yes() -> bool {
     true
 }
 
+fn root() -> String {
+    "/".into()
+}
+
 fn full() -> Vec<Rule> {
     vec![Rule { path: VPath::root(), allow: PermissionSet::full() }]
 }
 
 impl User {
+    /// Where its relative paths begin.
+    pub fn start(&self) -> VPath {
+        groups::start_of(self).unwrap_or_else(|_| VPath::root())
+    }
+
     /// Whether any password will do: an anonymous account with nothing to prove.
     pub fn takes_any_password(&self) -> bool {
         self.anonymous
@@ -491,17 +529,18 @@ impl Default for Log {
 const KEYS: &[&str] = &[
     "active", "address", "addresses", "allow", "anonymous", "ascii", "audit", "authorities", "ban",
     "banner", "certificate", "client_authorities", "client_certificates", "control", "count", "custom",
-    "data", "data_time", "deny", "drain", "enabled", "event", "exit", "file", "filters", "folder",
-    "foreign_data", "format", "fsync", "ftp", "grant", "groups", "growth", "hide", "history", "home",
-    "hooks", "host_keys", "hosts", "idle_time", "in_place", "keep", "keep_overwrites", "key", "keys",
-    "keys_file", "level", "limit", "limits", "listeners", "log", "login", "login_time", "memory", "minimum",
-    "minimum_rate", "mode_z", "more", "name", "names", "networks", "off", "offence", "on_error", "output",
-    "parking", "passive_address", "passive_addresses", "passive_ports", "passive_time", "password", "path",
-    "per_address", "per_network", "per_user", "permissions", "port", "principals", "priority",
-    "program_output", "program_time", "programs", "protector", "protocol", "proxies", "rate", "read_only",
-    "require", "require_session_reuse", "reset", "safe", "scripts", "secrets", "sessions", "shared", "site",
-    "sites", "speed_limit", "staging", "store", "strict_tls_eof", "strikes", "threads", "time", "tls",
-    "tries", "unauthenticated", "unknown_user", "users", "welcome", "window",
+    "data", "data_time", "deny", "drain", "enabled", "event", "exit", "expires", "file", "filters",
+    "folder", "foreign_data", "format", "fsync", "ftp", "grant", "groups", "growth", "hide", "history",
+    "home", "hooks", "host_keys", "hosts", "hours", "idle_time", "in_place", "keep", "keep_overwrites",
+    "key", "keys", "keys_file", "level", "limit", "limits", "listeners", "log", "login", "login_time",
+    "memory", "minimum", "minimum_rate", "mode_z", "more", "name", "names", "networks", "off", "offence",
+    "on_error", "output", "parking", "passive_address", "passive_addresses", "passive_ports",
+    "passive_time", "password", "path", "per_address", "per_network", "per_user", "permissions", "port",
+    "principals", "priority", "program_output", "program_time", "programs", "protector", "protocol",
+    "protocols", "proxies", "rate", "read_only", "recovery", "require", "require_session_reuse", "reset",
+    "safe", "scripts", "secrets", "sessions", "shared", "site", "sites", "speed_limit", "staging", "start",
+    "store", "strict_tls_eof", "strikes", "threads", "time", "tls", "totp", "tries", "unauthenticated",
+    "unknown_user", "users", "welcome", "window",
 ];
 
 impl Config {
@@ -542,7 +581,8 @@ impl Config {
         let reader = toml::Deserializer::parse(text).map_err(refuse)?;
         let mut config: Config =
             serde_ignored::deserialize(reader, |path| unknown.push(steps(&path))).map_err(refuse)?;
-        let wrong = config.check(&source);
+        let mut wrong = config.inherit(&source);
+        wrong.extend(config.check(&source));
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -609,8 +649,14 @@ impl Config {
                 faults.push(source.fault_at(&[key("users"), Step::Index(i), key(k)], words));
             };
             let name = &user.name;
+            if let Err(words) = groups::start_of(user) {
+                wrong("start", words);
+            }
             if self.users.iter().take(i).any(|u| u.name == *name) {
                 wrong("name", format!("there is another user '{name}'"));
+            }
+            if user.totp.is_none() && !user.recovery.is_empty() {
+                wrong("recovery", format!("'{name}' has no one-time codes that these could stand for"));
             }
             for (n, method) in user.require.iter().enumerate() {
                 let has_key =
@@ -620,6 +666,10 @@ impl Config {
                 }
                 if *method == Method::PublicKey && !has_key {
                     wrong("require", format!("'{name}' must show a key and has none"));
+                }
+                let codes = user.totp.is_some() && !user.require.contains(&Method::Interactive);
+                if codes && n == 0 {
+                    wrong("require", format!("the codes of '{name}' need keyboard-interactive here"));
                 }
                 if *method == Method::Password && user.password.is_none() && !user.takes_any_password() {
                     wrong("require", format!("'{name}' must give a password and has none"));
@@ -680,7 +730,7 @@ impl Config {
                 self.data.join("homes").join(&user.name)
             } else {
                 // The name was found to be one plain segment: it cannot lead elsewhere.
-                base.join(Path::new(&user.home.to_string_lossy().replace("%u", &user.name)))
+                base.join(Path::new(&groups::with_name(&user.home.to_string_lossy(), &user.name)))
             };
             user.keys_file = user.keys_file.take().map(|f| base.join(&f));
         }

@@ -19,6 +19,7 @@ use super::values;
 use super::{
     Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Staging, Tls, User,
 };
+use super::{Group, groups};
 
 /// A site among several.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -44,6 +45,9 @@ pub struct SiteTable {
     pub staging: Option<Staging>,
     /// When its content is forced to disk.
     pub fsync: Option<Fsync>,
+    /// What several of its accounts have in common.
+    #[serde(default)]
+    pub groups: Vec<Group>,
     /// Its accounts.
     #[serde(default)]
     pub users: Vec<User>,
@@ -86,7 +90,6 @@ impl SiteTable {
             sites: Vec::new(),
             one_of_several: true,
             data: file.data.join("sites").join(&self.name),
-            control: file.control.clone(),
             listeners: self.listeners.clone(),
             host_keys: self.host_keys.clone().unwrap_or_else(|| file.host_keys.clone()),
             tls: self.tls.clone().unwrap_or_else(|| file.tls.clone()),
@@ -94,12 +97,11 @@ impl SiteTable {
             limits: self.limits.clone().unwrap_or_else(|| file.limits.clone()),
             staging: self.staging.clone().unwrap_or_else(|| file.staging.clone()),
             fsync: self.fsync.unwrap_or(file.fsync),
+            groups: self.groups.clone(),
             users: self.users.clone(),
             hooks: self.hooks.clone(),
-            scripts: file.scripts.clone(),
-            log: file.log.clone(),
-            protector: file.protector.clone(),
-            history: file.history.clone(),
+            // What the whole server has.
+            ..file.clone()
         }
     }
 
@@ -135,6 +137,15 @@ impl Config {
         self.sites = sites;
     }
 
+    /// Gives every account what its groups have. The faults of that.
+    pub(super) fn inherit(&mut self, source: &Source<'_>) -> Vec<Fault> {
+        let mut faults = groups::inherit(&self.groups, &mut self.users, source);
+        for (i, site) in self.sites.iter_mut().enumerate() {
+            faults.extend(groups::inherit(&site.groups, &mut site.users, &source.below(&steps_to(i))));
+        }
+        faults
+    }
+
     /// Faults between values, of all sites.
     pub(super) fn check(&self, source: &Source<'_>) -> Vec<Fault> {
         let mut faults = self.check_tables(source);
@@ -143,7 +154,9 @@ impl Config {
             faults.extend(self.check_own(source));
             return faults;
         }
-        for key in ["hooks", "hosts", "listeners", "site", "users"].into_iter().filter(|k| source.has(k)) {
+        for key in
+            ["groups", "hooks", "hosts", "listeners", "site", "users"].into_iter().filter(|k| source.has(k))
+        {
             let words = format!("where there are [[sites]], '{key}' belongs into one of them");
             faults.push(source.fault_at(&[Step::Key(key.into())], words));
         }

@@ -233,3 +233,41 @@ fn sites_keep_apart_and_take_what_they_do_not_have_from_the_file() {
     let one = parse("[[users]]\nname = \"u\"").unwrap().0.each_site();
     assert!(one.len() == 1 && !one[0].one_of_several && one[0].listeners.len() == 2);
 }
+
+#[test]
+fn users_have_what_their_groups_have_and_their_own_stands() {
+    let text = "[[groups]]\nname = \"staff\"\nhome = \"h/%username%\"\nread_only = true\nstart = \"/in/%u\"\n\
+                sessions = 3\n[groups.permissions]\n\"/\" = [\"list\"]\n\
+                [[groups]]\nname = \"night\"\nhours = [\"22:00-06:00\"]\nsessions = 9\n\
+                [[users]]\nname = \"a\"\ngroups = [\"staff\", \"night\"]\n\
+                [[users]]\nname = \"b\"\ngroups = [\"night\", \"staff\"]\nread_only = false\nhours = []\n\
+                [[users]]\nname = \"c\"\n";
+    let (config, told) = parse(text).unwrap();
+    assert!(told.is_empty(), "{told:?}");
+    let [a, b, c] = <[User; 3]>::try_from(config.users).unwrap();
+    assert_eq!((a.home.as_path(), a.start().to_string()), (Path::new("/etc/ferry/h/a"), "/in/a".to_string()));
+    assert!(a.read_only && a.hours.len() == 1 && a.sessions == 3);
+    assert_eq!(a.permissions[0].allow, PermissionSet::of(&[session_core::policy::Permission::List]));
+    assert!(!b.read_only && b.hours.is_empty(), "what a user says stands, also where it is the default");
+    assert_eq!((b.sessions, c.sessions), (9, 0));
+    assert_eq!((c.permissions, c.start), (full(), "/".to_string()));
+    for (text, words) in [
+        (
+            "[[groups]]\nname = \"x\"\n[[users]]\nname = \"a\"\ngroups = [\"y\"]",
+            ":5:11: there is no group 'y'",
+        ),
+        ("[[groups]]\nname = \"x\"\n[[groups]]\nname = \"x\"", ":4:1: there is another group"),
+        ("[[users]]\nname = \"a\"\nstart = \"../x\"", ":3:1: '../x' is no virtual path"),
+        ("[[users]]\nname = \"a\"\nrecovery = [\"x\"]", ":3:12: this is no hash"),
+        ("[[users]]\nname = \"a\"\nhours = [\"noon\"]", ":3:9: 'noon' is no time"),
+        ("[[users]]\nname = \"a\"\nprotocols = [\"gopher\"]", ":3:13: 'gopher' is no protocol"),
+        ("[[users]]\nname = \"a\"\nexpires = 12:00:00", ":3:11: "),
+        ("[[users]]\nname = \"a\"\ntotp = \"x\"", ":3:8: this is no secret"),
+    ] {
+        let told = refused(text);
+        assert!(told[0].contains(words), "{text}\n{}", told[0]);
+    }
+    let sites = "[[sites]]\nname = \"s\"\n[[sites.listeners]]\nport = 1\n[[sites.groups]]\nname = \"g\"\nsessions = 2\n\
+                 [[sites.users]]\nname = \"u\"\ngroups = [\"g\"]\n";
+    assert_eq!(parse(sites).unwrap().0.each_site()[0].users[0].sessions, 2);
+}

@@ -4,17 +4,20 @@
 //! the line to them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use session_core::auth::Method;
 use session_core::path::VPath;
 use session_core::policy::{Filter, Pattern, PermissionSet, Rule};
+use session_core::session::Protocol;
 
 use super::fault::nearest;
+use crate::users::hours;
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
+use crate::users::totp::{TotpKey, is_recovery_hash};
 
 fn each<'de, D: Deserializer<'de>, T>(
     d: D,
@@ -120,6 +123,52 @@ pub(super) fn permissions<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Rule>, 
     Ok(rules)
 }
 
+pub(super) fn totp<'de, D: Deserializer<'de>>(d: D) -> Result<Option<TotpKey>, D::Error> {
+    one(d, TotpKey::parse).map(Some)
+}
+
+pub(super) fn recovery<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    each(d, |s| match is_recovery_hash(s) {
+        true => Ok(s.to_string()),
+        false => Err("this is no hash of a recovery code: 'ferryd totp' makes them".into()),
+    })
+}
+
+pub(super) fn moment<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SystemTime>, D::Error> {
+    let value = toml::value::Datetime::deserialize(d)?;
+    hours::moment(&value).map(Some).map_err(D::Error::custom)
+}
+
+pub(super) fn hours<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<hours::Window>, D::Error> {
+    each(d, hours::Window::parse)
+}
+
+pub(super) fn protocols<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Protocol>, D::Error> {
+    const SERVED: [Protocol; 3] = [Protocol::Ftp, Protocol::Ftps, Protocol::Sftp];
+    each(d, |s| {
+        let found = SERVED.into_iter().find(|p| p.name().eq_ignore_ascii_case(s));
+        found.ok_or_else(|| format!("'{s}' is no protocol that is served: ftp, ftps or sftp"))
+    })
+}
+
+/// The same values where a key may be left out.
+macro_rules! some {
+    ($( $name:ident $of:path => $value:ty; )*) => { $(
+        pub(super) fn $name<'de, D: Deserializer<'de>>(d: D) -> Result<Option<$value>, D::Error> {
+            $of(d).map(Some)
+        }
+    )* };
+}
+
+some! {
+    some_filters filters => Vec<Filter>;
+    some_hours hours => Vec<hours::Window>;
+    some_methods methods => Vec<Method>;
+    some_networks networks => Vec<IpNet>;
+    some_permissions permissions => Vec<Rule>;
+    some_protocols protocols => Vec<Protocol>;
+}
+
 pub(super) fn filters<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Filter>, D::Error> {
     #[derive(serde::Deserialize)]
     struct Raw {
@@ -201,7 +250,7 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
         .map_err(|_| format!("'{text}' is no network: write 10.0.0.0/8, 2001:db8::/32 or an address"))
 }
 
-fn parse_path(text: &str) -> Result<VPath, String> {
+pub(super) fn parse_path(text: &str) -> Result<VPath, String> {
     if !text.starts_with('/') || text.split('/').any(|s| s == ".." || s == ".") {
         return Err(format!("'{text}' is no virtual path: it begins with '/' and holds no '.' or '..'"));
     }

@@ -6,7 +6,11 @@
 //! in that order only; without, any one will do. An interactive login proves a password, so it stands for
 //! that factor; one in which hooks ask other questions only counts where `require` names it.
 //!
-//! Absent: one-time codes; reloading (a site makes a new directory).
+//! Who has one-time codes is asked for one once another factor was good, and never sooner: nothing tells
+//! strangers who has them. FTP has one question (ACCT), so its clients may also write the code behind the
+//! password; for that, every password that ends in six digits is judged once more without them.
+//!
+//! Absent: reloading (a site makes a new directory; what codes were used is handed on).
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -14,6 +18,7 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use session_core::auth::{
@@ -21,11 +26,12 @@ use session_core::auth::{
 };
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::reason::Reason;
-use session_core::session::Session;
+use session_core::session::{Protocol, Session};
 use tokio::sync::Semaphore;
 
 use super::keys::PublicKey;
 use super::password::{self, PasswordHash};
+use super::totp::Spent;
 use crate::config::{Config, Store, User, parse_network};
 
 /// How many passwords are hashed at a time, at most: each needs its memory and a processor.
@@ -37,6 +43,7 @@ pub struct Directory {
     /// What names without a password are judged by, never accepted: the costs are those of real ones.
     decoys: Vec<PasswordHash>,
     picks: RandomState,
+    spent: Arc<Spent>,
     hashing: Arc<Semaphore>,
     hashed: Arc<AtomicU64>,
 }
@@ -52,6 +59,11 @@ impl Directory {
     /// The accounts of `config`, their key files read. Blocks. Errors: `InvalidArgument` for a key file that
     /// is missing or not understood, with file and line.
     pub fn new(config: &Config) -> Result<Directory> {
+        Directory::with(config, Arc::default())
+    }
+
+    /// The same, with the one-time codes that were used before.
+    pub fn with(config: &Config, spent: Arc<Spent>) -> Result<Directory> {
         let mut accounts = HashMap::new();
         for user in &config.users {
             let mut user = user.clone();
@@ -76,6 +88,7 @@ impl Directory {
             accounts,
             decoys,
             picks: RandomState::new(),
+            spent,
             hashing: Arc::new(Semaphore::new(cores.min(HASHERS))),
             hashed: Arc::default(),
         })
@@ -99,10 +112,14 @@ impl Directory {
     }
 
     /// The account, if it may log in from there at all.
-    fn admitted(&self, user: &str, peer: Option<IpAddr>) -> Result<&Arc<User>, Refusal> {
+    fn admitted(&self, user: &str, session: &Session) -> Result<&Arc<User>, Refusal> {
+        let peer = session.peer_address();
         let user = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
         if !user.enabled {
             return Err((Reason::AccountClosed, "the account is disabled"));
+        }
+        if let Some(refusal) = bars(user, session.protocol(), session.now()) {
+            return Err(refusal);
         }
         let allowed = |ip: IpAddr| user.addresses.iter().any(|net| net.contains(&ip));
         if !user.addresses.is_empty() && !peer.is_some_and(allowed) {
@@ -143,24 +160,71 @@ impl Directory {
         }
     }
 
-    /// Judges every answer, so that the time does not tell which one was wrong. Whether the password was
-    /// among the questions.
-    async fn answers(&self, user: &str, answers: &[(Question, Secret)]) -> Result<bool, Refusal> {
+    /// Judges every answer, so that the time does not tell which one was wrong; a one-time code last, and
+    /// only if everything else was good, so that nothing else wastes it.
+    async fn answers(
+        &self,
+        user: &str,
+        answers: &[(Question, Secret)],
+        now: SystemTime,
+    ) -> Result<Given, Refusal> {
         let mut result = if answers.is_empty() { Err(wrong("no answers")) } else { Ok(()) };
-        let mut password_asked = false;
+        let mut given = Given::default();
+        let mut codes = Vec::new();
         for (question, answer) in answers {
             let judged = match &question.check {
                 Check::Equals(wanted) if same(wanted.expose(), answer.expose()) => Ok(()),
                 Check::Equals(_) => Err(wrong("wrong answer")),
                 Check::Password => {
-                    password_asked = true;
+                    given.password = true;
                     self.password(user, answer).await
                 }
-                Check::Totp => Err(wrong("no one-time codes configured")),
+                Check::Totp => {
+                    given.code = true;
+                    codes.push(answer);
+                    Ok(())
+                }
             };
             result = result.and(judged);
         }
-        result.map(|()| password_asked)
+        result?;
+        for code in codes {
+            self.code(user, code, now).await?;
+        }
+        Ok(given)
+    }
+
+    async fn code(&self, user: &str, answer: &Secret, now: SystemTime) -> Result<(), Refusal> {
+        let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
+        let key = account.totp.clone().ok_or_else(|| wrong("no one-time codes configured"))?;
+        let (spent, account, answer) = (Arc::clone(&self.spent), Arc::clone(account), answer.clone());
+        let judged = tokio::task::spawn_blocking(move || {
+            spent.take(&account.name, &key, &account.recovery, &answer, now)
+        });
+        judged.await.unwrap_or(Err("one-time codes cannot be judged")).map_err(wrong)
+    }
+
+    /// A password; over FTP perhaps with a code behind it. The second judging depends on what was typed only,
+    /// not on who exists or has codes.
+    async fn password_and_code(
+        &self,
+        session: &Session,
+        user: &str,
+        password: &Secret,
+    ) -> Result<Given, Refusal> {
+        let judged = self.password(user, password).await;
+        let ftp = matches!(session.protocol(), Protocol::Ftp | Protocol::Ftps);
+        let at = password.expose().len().checked_sub(6);
+        let parts = at.and_then(|at| password.expose().split_at_checked(at));
+        let digits = |(_, code): &(&str, &str)| code.bytes().all(|b| b.is_ascii_digit());
+        match (judged, parts.filter(digits).filter(|_| ftp)) {
+            (Err(_), Some((rest, code))) => {
+                self.password(user, &Secret::new(rest)).await?;
+                self.code(user, &Secret::new(code), session.now()).await?;
+                Ok(Given { password: true, code: true })
+            }
+            (judged, _) => judged.map(|()| Given { password: true, code: false }),
+        }
     }
 
     fn key(&self, user: &str, key: &SignedKey, peer: Option<IpAddr>) -> Result<(), Refusal> {
@@ -206,8 +270,51 @@ fn check_certificate(
     Ok(())
 }
 
+/// What a proof held.
+#[derive(Clone, Copy, Default)]
+struct Given {
+    password: bool,
+    code: bool,
+}
+
+/// Why a good account may not be used now, if it may not.
+pub fn bars(user: &User, protocol: Protocol, now: SystemTime) -> Option<(Reason, &'static str)> {
+    if user.expires.is_some_and(|end| now >= end) {
+        return Some((Reason::AccountClosed, "the account has expired"));
+    }
+    if !user.protocols.is_empty() && !user.protocols.contains(&protocol) {
+        return Some((Reason::ProtocolDenied, "the account may not use this protocol"));
+    }
+    if !user.hours.is_empty() && !user.hours.iter().any(|w| w.contains(now)) {
+        return Some((Reason::OutsideHours, "the account may not be used at this time"));
+    }
+    None
+}
+
 /// What a good proof is worth: everything, a part, or nothing because another was due.
-fn worth(user: &User, method: Method, password_given: bool, passed: &[Method]) -> Proof {
+fn worth(user: &User, method: Method, given: Given, passed: &[Method]) -> Proof {
+    let password_given = given.password;
+    let code_due = user.totp.is_some();
+    let both = [Method::Password, Method::Interactive];
+    if code_due && given.password && given.code && passed.is_empty() {
+        // At one time what is else asked in turn.
+        if user.require.is_empty() || user.require == both {
+            return Proof::Complete(account_of(user));
+        }
+    }
+    if code_due && user.require.is_empty() {
+        return match (passed.is_empty(), given.code) {
+            (true, false) if method != Method::Interactive || password_given => {
+                Proof::More(vec![Method::Interactive])
+            }
+            (false, true) => Proof::Complete(account_of(user)),
+            (true, _) => Proof::Rejected("another factor comes before the one-time code".into()),
+            (false, false) => Proof::Rejected("a one-time code is due".into()),
+        };
+    }
+    if code_due && method == Method::Interactive && !password_given && !given.code {
+        return Proof::Rejected("a one-time code is due".into());
+    }
     if user.require.is_empty() {
         return match method {
             Method::Interactive if !password_given => {
@@ -222,8 +329,11 @@ fn worth(user: &User, method: Method, password_given: bool, passed: &[Method]) -
     let fits = match due.next() {
         None => false,
         Some(wanted) => {
-            wanted == method
-                || (method == Method::Interactive && password_given && stands_for_password(wanted))
+            let asked_password = method == Method::Interactive && password_given;
+            let alone = code_due && wanted == Method::Password && !given.code;
+            // Where codes are due, questions about the password are not the code.
+            (wanted == method && !(code_due && asked_password && !given.code))
+                || (asked_password && (stands_for_password(wanted) || alone))
         }
     };
     if !fits {
@@ -240,6 +350,8 @@ fn account_of(user: &User) -> Account {
     Account {
         anonymous: user.anonymous,
         shared: user.shared,
+        max_sessions: user.sessions,
+        home: user.start(),
         groups: user.groups.iter().map(|g| g.as_str().into()).collect(),
         root: match user.store {
             Store::Local => Some(user.home.as_path().into()),
@@ -270,6 +382,14 @@ impl Authenticator for Directory {
         vec![Question { prompt: "Password: ".into(), echo: false, check: Check::Password }]
     }
 
+    async fn more_questions(&self, session: &Arc<Session>, user: &str, passed: &[Method]) -> Vec<Question> {
+        let has_codes = self.accounts.get(user).is_some_and(|u| u.totp.is_some());
+        if passed.is_empty() || !has_codes {
+            return self.questions(session, user).await;
+        }
+        vec![Question { prompt: "One-time code: ".into(), echo: true, check: Check::Totp }]
+    }
+
     async fn verify(
         &self,
         session: &Arc<Session>,
@@ -280,22 +400,22 @@ impl Authenticator for Directory {
         let peer = session.peer_address();
         // Judged before the account's state is looked at, so that the state does not show in the time.
         let judged = match credential {
-            Credential::Answers(answers) => self.answers(user, answers).await,
+            Credential::Answers(answers) => self.answers(user, answers, session.now()).await,
             Credential::Certificate(_) => {
                 Err((Reason::WrongCredentials, "certificates of TLS belong to no account here"))
             }
-            Credential::Key(key) => self.key(user, key, peer).map(|()| false),
-            Credential::Password(password) => self.password(user, password).await.map(|()| true),
+            Credential::Key(key) => self.key(user, key, peer).map(|()| Given::default()),
+            Credential::Password(password) => self.password_and_code(session, user, password).await,
         };
-        match self.admitted(user, peer).and_then(|account| Ok((account, judged?))) {
-            Ok((account, password_given)) => worth(account, credential.method(), password_given, passed),
+        match self.admitted(user, session).and_then(|account| Ok((account, judged?))) {
+            Ok((account, given)) => worth(account, credential.method(), given, passed),
             Err((Reason::WrongCredentials, words)) => Proof::Rejected(words.into()),
             Err((code, words)) => Proof::Barred(code, words.into()),
         }
     }
 
     async fn vouched(&self, session: &Arc<Session>, user: &str) -> Option<Account> {
-        self.admitted(user, session.peer_address()).ok().map(|user| account_of(user))
+        self.admitted(user, session).ok().map(|user| account_of(user))
     }
 }
 

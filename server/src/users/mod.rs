@@ -1,6 +1,8 @@
 //! Who may log in: password hashes, public keys, and the directory of accounts.
 pub mod directory;
+pub mod hours;
 pub mod keys;
 pub mod password;
 
 pub use directory::Directory;
+pub mod totp;

@@ -100,3 +100,67 @@ async fn names_of_what_does_not_exist_strike_at_the_strict_level_on_every_protoc
     until("the session to end", || s.sessions().is_empty()).await;
     assert!(s.ask(&["ban", "list", "--json"]).1.contains("missing"));
 }
+
+/// Attack 13: who does not exist, who is switched off, barred or wrong hears the same; the log tells them
+/// apart. (That the time is the same is shown by the number of hashes, in the directory's own tests.)
+#[tokio::test]
+async fn every_refused_login_has_the_same_words() {
+    let config = config("enabled = false")
+        + &user("off")
+        + "enabled = false\n"
+        + &user("far")
+        + "addresses = [\"192.0.2.0/24\"]\n"
+        + &user("late")
+        + "expires = 2001-01-01\n";
+    let s = Server::configured(&config, &[]);
+    let mut words = Vec::new();
+    for (name, password) in
+        [("nobody", PASSWORD), ("off", PASSWORD), ("far", PASSWORD), ("late", PASSWORD), ("alice", "wrong")]
+    {
+        let (mut ftp, _) = Ftp::connect(s.port_of("ferry", "ftp"));
+        words.push((ftp.ask(&format!("USER {name}")), ftp.ask(&format!("PASS {password}"))));
+    }
+    assert!(words[0].0.starts_with("331") && words[0].1.starts_with("530"), "{words:?}");
+    assert!(words.iter().all(|w| w.1 == words[0].1), "{words:?}");
+    for (name, sub_status) in [("nobody", 111), ("off", 106), ("far", 4), ("late", 106), ("alice", 35)] {
+        assert_eq!(
+            s.logged(&["login failed", &format!("\"{name}\"")]).await["sub_status"],
+            sub_status,
+            "{name}"
+        );
+    }
+}
+
+/// The history tells how sessions ended, by whom, and what they moved; which way is which is the server's
+/// view: received is what the client sent.
+#[tokio::test]
+async fn the_history_tells_why_and_how_much() {
+    let s = Server::configured(&config(""), &[]);
+    let a = s.login("alice").await;
+    put(&a, "/f", &"x".repeat(1000)).await.unwrap();
+    assert_eq!(get(&a, "/f").await.unwrap().len(), 1000);
+    put(&a, "/g", "yy").await.unwrap();
+    a.close().await;
+    let b = s.login("alice").await;
+    let id = s.sessions()[0]["sessionId"].as_str().unwrap().to_string();
+    assert_eq!(s.ask(&["sessions", "kill", &id, "--reason", "enough"]).0, 0);
+    drop(b);
+    let past = || {
+        let (code, out, err) = s.ask(&["sessions", "history", "--user", "alice", "--json"]);
+        assert_eq!(code, 0, "{err}");
+        out.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()).collect::<Vec<_>>()
+    };
+    until("both to be over", || past().len() == 2).await;
+    let [killed, left] = <[serde_json::Value; 2]>::try_from(past()).unwrap();
+    assert_eq!((left["bytesReceived"].as_u64(), left["bytesSent"].as_u64()), (Some(1002), Some(1000)));
+    assert_eq!((&left["subStatus"], &left["actor"]), (&0.into(), &"client".into()), "{left}");
+    assert_eq!((&killed["subStatus"], &killed["reason"]), (&52.into(), &"enough".into()));
+    assert!(killed["actor"].as_str().unwrap().starts_with("admin uid "));
+    let (code, out, _) = s.ask(&["sessions", "show", &id]);
+    assert!(code == 0 && out.contains("administrator") && out.contains("enough"), "{out}");
+    let (code, out, _) = s.ask(&["sessions", "history", "--actor", "client"]);
+    assert!(code == 0 && out.ends_with("1 sessions\n"), "{out}");
+    assert_eq!(s.ask(&["sessions", "history", "--reason", "nonsense"]).0, 2);
+    assert_eq!(s.ask(&["sessions", "--order", "weight"]).0, 2);
+    assert_eq!(s.ask(&["sessions", "--order", "-up", "--state", "ready", "--address", "127.0.0.0/8"]).0, 0);
+}

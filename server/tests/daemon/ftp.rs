@@ -12,9 +12,9 @@ use rustls::pki_types::pem::PemObject;
 use crate::support::PASSWORD;
 
 /// Read and write.
-pub trait Stream: Read + Write {}
+pub trait Stream: Read + Write + Send {}
 
-impl<S: Read + Write> Stream for S {}
+impl<S: Read + Write + Send> Stream for S {}
 
 /// A control connection.
 pub struct Ftp {

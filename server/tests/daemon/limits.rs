@@ -82,3 +82,68 @@ async fn a_login_has_only_so_much_time() {
     assert!(began.elapsed() < Duration::from_secs(5));
     until("the reason to be in the log", || s.log().contains("the login took too long")).await;
 }
+
+/// Attack 16: many logins at once over two protocols; never more than the account may have, and each place
+/// comes back.
+#[tokio::test]
+async fn an_accounts_sessions_are_counted_exactly_over_all_protocols() {
+    let config = "listeners = [{ protocol = \"sftp\", port = 0 }, { protocol = \"ftp\", port = 0 }]\n\
+                  [ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n"
+        .to_string()
+        + &user("alice")
+        + "sessions = 5\n";
+    let s = std::sync::Arc::new(Server::configured(&config, &[]));
+    let port = s.port_of("ferry", "ftp");
+    for _ in 0..2 {
+        let over_ftp: Vec<_> = (0..20)
+            .map(|_| {
+                tokio::task::spawn_blocking(move || {
+                    let (mut ftp, _) = crate::ftp::Ftp::connect(port);
+                    ftp.log_in("alice").starts_with("230").then_some(ftp)
+                })
+            })
+            .collect();
+        let over_sftp: Vec<_> = (0..4)
+            .map(|_| {
+                let s = std::sync::Arc::clone(&s);
+                tokio::spawn(async move { s.try_login("alice", PASSWORD).await.ok() })
+            })
+            .collect();
+        let (mut ftp, mut sftp) = (Vec::new(), Vec::new());
+        for login in over_ftp {
+            ftp.extend(login.await.unwrap());
+        }
+        for login in over_sftp {
+            sftp.extend(login.await.unwrap());
+        }
+        assert_eq!(ftp.len() + sftp.len(), 5);
+        let inside = s.sessions().iter().filter(|s| s["state"] == "ready").count();
+        assert_eq!(inside, 5);
+        for c in sftp {
+            c.close().await;
+        }
+        drop(ftp);
+        until("every place to be free", || s.sessions().is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_network_and_a_site_have_only_so_many_sessions() {
+    let s = Server::start(&format!("[limits]\nper_network = 2\n{}", user("alice")), &[]);
+    let (_one, _two) = (silent(&s), silent(&s));
+    let mut third = TcpStream::connect(("127.0.0.1", s.port)).unwrap();
+    assert!(said(&mut third).contains("network"));
+    let sites = format!(
+        "[[sites]]\nname = \"a\"\nlisteners = [{{ port = 0 }}]\n[sites.limits]\nsessions = 1\n{}\
+         [[sites]]\nname = \"b\"\nlisteners = [{{ port = 0 }}]\n",
+        user("alice").replace("[[users]]", "[[sites.users]]")
+    );
+    let s = Server::configured(&sites, &[]);
+    let _inside = silent(&s);
+    let mut second = TcpStream::connect(("127.0.0.1", s.port)).unwrap();
+    assert!(said(&mut second).contains("this site has as many sessions as it may"));
+    let mut other = TcpStream::connect(("127.0.0.1", s.port_of("b", "sftp"))).unwrap();
+    let mut begin = [0; 4];
+    other.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"SSH-", "another site has its own limits");
+}

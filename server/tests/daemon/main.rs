@@ -13,6 +13,7 @@ mod ftp;
 mod support;
 
 mod bans;
+mod codes;
 mod config;
 mod hook_tools;
 mod hooks;

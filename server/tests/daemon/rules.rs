@@ -161,3 +161,50 @@ async fn names_are_filtered_on_every_protocol() {
         assert!(s.home("alice").join("in/secret.txt").exists() && s.home("alice").join("b.txt").exists());
     }
 }
+
+#[tokio::test]
+async fn an_account_has_its_time_its_protocols_and_its_beginning() {
+    let today = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 60;
+    // An hour that is not now, whenever that is.
+    let then = format!("{:02}:00-{:02}:59", (today / 60 + 12) % 24, (today / 60 + 12) % 24);
+    let config = "listeners = [{ protocol = \"sftp\", port = 0 }, { protocol = \"ftp\", port = 0 }]\n\
+                  [ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n"
+        .to_string()
+        + &user("old")
+        + "expires = 2001-01-01\n"
+        + &user("night")
+        + &format!("hours = [\"{then}\"]\n")
+        + &user("secure")
+        + "protocols = [\"sftp\", \"ftps\"]\n"
+        + &user("deep")
+        + "start = \"/in/%u\"\nsessions = 2\n";
+    let s = Server::configured(&config, &[]);
+    for (name, sub_status) in [("old", 106), ("night", 107)] {
+        let e = s.try_login(name, PASSWORD).await.err().unwrap();
+        assert_eq!(e.kind(), ErrorKind::Unauthenticated, "{name}: the same as a wrong password");
+        assert_eq!(s.logged(&["login failed", name]).await["sub_status"], sub_status);
+    }
+    s.login("secure").await;
+    let port = s.port_of("ferry", "ftp");
+    assert!(crate::ftp::Ftp::connect(port).0.log_in("secure").starts_with("530"));
+    std::fs::create_dir_all(s.home("deep").join("in/deep")).unwrap();
+    std::fs::write(s.home("deep").join("in/deep/f"), "x").unwrap();
+    let (mut one, mut two) = (crate::ftp::Ftp::connect(port).0, crate::ftp::Ftp::connect(port).0);
+    assert!(one.log_in("deep").starts_with("230") && two.log_in("deep").starts_with("230"));
+    assert!(one.ask("PWD").contains("\"/in/deep\"") && one.ask("MDTM f").starts_with("213"));
+    assert!(s.try_login("deep", PASSWORD).await.is_err(), "two sessions at once");
+    assert!(one.ask("QUIT").starts_with("221"));
+    until("a place to be free", || s.sessions().iter().filter(|s| s["userName"] == "deep").count() < 2).await;
+    s.login("deep").await;
+}
+
+#[tokio::test]
+async fn a_session_ends_when_its_accounts_time_is_over() {
+    let s = Server::start(&user("alice"), &[]);
+    let a = s.login("alice").await;
+    let config = format!("data = \".\"\n{}expires = 2001-01-01\n", user("alice"));
+    std::fs::write(s.data.join("ferryd.toml"), config).unwrap();
+    assert_eq!(s.ask(&["reload"]).0, 0);
+    assert!(put(&a, "/f", "x").await.is_err());
+    assert_eq!(s.logged(&["session closed", "expired"]).await["sub_status"], 106);
+}

@@ -1,0 +1,126 @@
+//! `[[groups]]`: what several accounts have in common.
+//!
+//! A key that an account's table does not have is that of its groups, the first one that has it; a key that
+//! it has stands, also if it says what is the default. A table (`permissions`, `filters`, `custom`) is taken
+//! as a whole. In `home` and `start`, `%u` and `%username%` are the account's name, wherever they stand.
+//!
+//! Deliberately absent: groups in groups, secrets of groups (passwords, keys, codes).
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use session_core::auth::Method;
+use session_core::path::VPath;
+use session_core::policy::{Filter, Rule};
+use session_core::session::Protocol;
+
+use super::fault::{Fault, Source, Step, nearest};
+use super::{Store, User, values};
+use crate::users::hours::Window;
+
+/// What the accounts of a group have where they say nothing else.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[allow(missing_docs, reason = "the fields are those of `User`")]
+pub struct Group {
+    /// Its name, as accounts name it.
+    #[serde(deserialize_with = "values::user_name")]
+    pub name: String,
+    pub home: Option<PathBuf>,
+    pub store: Option<Store>,
+    #[serde(default, deserialize_with = "values::some_networks")]
+    pub addresses: Option<Vec<IpNet>>,
+    #[serde(default, deserialize_with = "values::some_methods")]
+    pub require: Option<Vec<Method>>,
+    pub enabled: Option<bool>,
+    pub shared: Option<bool>,
+    pub read_only: Option<bool>,
+    pub speed_limit: Option<u64>,
+    #[serde(default, deserialize_with = "values::some_permissions")]
+    pub permissions: Option<Vec<Rule>>,
+    #[serde(default, deserialize_with = "values::some_filters")]
+    pub filters: Option<Vec<Filter>>,
+    #[serde(default, deserialize_with = "values::moment")]
+    pub expires: Option<SystemTime>,
+    #[serde(default, deserialize_with = "values::some_hours")]
+    pub hours: Option<Vec<Window>>,
+    #[serde(default, deserialize_with = "values::some_protocols")]
+    pub protocols: Option<Vec<Protocol>>,
+    pub sessions: Option<usize>,
+    pub start: Option<String>,
+    pub custom: Option<BTreeMap<String, String>>,
+}
+
+impl Group {
+    /// Gives `user` what it does not have: `has` are the keys of its table and those given before.
+    fn give(&self, user: &mut User, has: &mut HashSet<String>) {
+        fn one<T: Clone>(has: &mut HashSet<String>, key: &str, from: &Option<T>, to: &mut T) {
+            if let Some(value) = from
+                && has.insert(key.into())
+            {
+                *to = value.clone();
+            }
+        }
+        one(has, "home", &self.home, &mut user.home);
+        one(has, "store", &self.store, &mut user.store);
+        one(has, "addresses", &self.addresses, &mut user.addresses);
+        one(has, "require", &self.require, &mut user.require);
+        one(has, "enabled", &self.enabled, &mut user.enabled);
+        one(has, "shared", &self.shared, &mut user.shared);
+        one(has, "read_only", &self.read_only, &mut user.read_only);
+        one(has, "speed_limit", &self.speed_limit, &mut user.speed_limit);
+        one(has, "permissions", &self.permissions, &mut user.permissions);
+        one(has, "filters", &self.filters, &mut user.filters);
+        one(has, "expires", &self.expires.map(Some), &mut user.expires);
+        one(has, "hours", &self.hours, &mut user.hours);
+        one(has, "protocols", &self.protocols, &mut user.protocols);
+        one(has, "sessions", &self.sessions, &mut user.sessions);
+        one(has, "start", &self.start, &mut user.start);
+        one(has, "custom", &self.custom, &mut user.custom);
+    }
+}
+
+/// Gives every user what its groups have. The faults: names of groups that come twice or are not there.
+pub(super) fn inherit(groups: &[Group], users: &mut [User], source: &Source<'_>) -> Vec<Fault> {
+    let key = |k: &str| Step::Key(k.into());
+    let mut faults = Vec::new();
+    for (i, group) in groups.iter().enumerate() {
+        if groups.iter().take(i).any(|g| g.name == group.name) {
+            let at = [key("groups"), Step::Index(i), key("name")];
+            faults.push(source.fault_at(&at, format!("there is another group '{}'", group.name)));
+        }
+    }
+    // Names of groups meant something to hooks only, before there were groups.
+    if groups.is_empty() {
+        return faults;
+    }
+    let known: Vec<_> = groups.iter().map(|g| g.name.as_str()).collect();
+    let mut tables = source.keys_of_each("users").into_iter();
+    for (i, user) in users.iter_mut().enumerate() {
+        let mut has = tables.next().unwrap_or_default();
+        for (n, name) in user.groups.clone().iter().enumerate() {
+            match groups.iter().find(|g| g.name == *name) {
+                Some(group) => group.give(user, &mut has),
+                None => {
+                    let at = [key("users"), Step::Index(i), key("groups"), Step::Index(n)];
+                    let mut fault = source.fault_at(&at, format!("there is no group '{name}'"));
+                    fault.hint = nearest(name, &known).map(|n| format!("did you mean '{n}'?"));
+                    faults.push(fault);
+                }
+            }
+        }
+    }
+    faults
+}
+
+/// Where a user begins: `start` with the user's name in it. The name is one plain segment.
+pub(super) fn start_of(user: &User) -> Result<VPath, String> {
+    values::parse_path(&with_name(&user.start, &user.name))
+}
+
+/// A template with the name of a user, which was found to be one plain segment.
+pub(super) fn with_name(template: &str, name: &str) -> String {
+    template.replace("%username%", name).replace("%u", name)
+}
