@@ -10,4 +10,5 @@ pub mod listing;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod status;
+pub mod text;
 pub mod wire;

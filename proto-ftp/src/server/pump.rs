@@ -27,6 +27,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::data::DataStream;
 use super::machine::Fault;
+use crate::text::{FromWire, ToWire};
 
 /// The first piece of a file: most files are no larger.
 const FIRST: usize = 32 * 1024;
@@ -146,37 +147,25 @@ fn may_hand_on() -> bool {
 
 /// Changes what is sent: line ends first, then compression.
 pub(super) struct Outlet {
-    ascii: bool,
-    after_cr: bool,
+    text: Option<ToWire>,
     deflate: Option<Box<Compress>>,
 }
 
 impl Outlet {
     pub(super) fn new(ascii: bool, level: Option<u32>) -> Self {
         let deflate = level.map(|l| Box::new(Compress::new(Compression::new(l), true)));
-        Outlet { ascii, after_cr: false, deflate }
+        Outlet { text: ascii.then(ToWire::default), deflate }
     }
 
     fn changes_nothing(&self) -> bool {
-        !self.ascii && self.deflate.is_none()
-    }
-
-    /// LF becomes CR LF; one that has its CR keeps it.
-    fn line_ends(&mut self, piece: &[u8]) -> BytesMut {
-        let mut out = BytesMut::with_capacity(piece.len() + piece.len() / 16 + 16);
-        for &b in piece {
-            if b == b'\n' && !self.after_cr {
-                out.extend_from_slice(b"\r\n");
-            } else {
-                out.extend_from_slice(&[b]);
-            }
-            self.after_cr = b == b'\r';
-        }
-        out
+        self.text.is_none() && self.deflate.is_none()
     }
 
     async fn change(&mut self, piece: BytesMut, last: bool) -> Result<BytesMut, Fault> {
-        let piece = if self.ascii { self.line_ends(&piece) } else { piece };
+        let piece = match &mut self.text {
+            Some(text) => text.change(&piece),
+            None => piece,
+        };
         let Some(mut deflate) = self.deflate.take() else { return Ok(piece) };
         // Compressing takes its time: not on a runtime thread.
         let work = tokio::task::spawn_blocking(move || {
@@ -272,8 +261,7 @@ pub(super) async fn send_file(
 
 /// Changes what arrives: compression first, then line ends.
 pub(super) struct Inlet {
-    ascii: bool,
-    held_cr: bool,
+    text: Option<FromWire>,
     inflate: Option<Box<Decompress>>,
     over: bool,
 }
@@ -281,23 +269,15 @@ pub(super) struct Inlet {
 impl Inlet {
     pub(super) fn new(ascii: bool, compressed: bool) -> Self {
         let inflate = compressed.then(|| Box::new(Decompress::new(true)));
-        Inlet { ascii, held_cr: false, inflate, over: false }
+        Inlet { text: ascii.then(FromWire::default), inflate, over: false }
     }
 
-    /// CR LF becomes LF; a CR alone stays.
-    fn line_ends(&mut self, piece: &[u8]) -> BytesMut {
-        let mut out = BytesMut::with_capacity(piece.len() + 1);
-        for &b in piece {
-            if std::mem::take(&mut self.held_cr) && b != b'\n' {
-                out.extend_from_slice(b"\r");
-            }
-            if b == b'\r' {
-                self.held_cr = true;
-            } else {
-                out.extend_from_slice(&[b]);
-            }
-        }
-        out
+    /// Line ends as they are here.
+    fn line_ends(&mut self, piece: Bytes) -> Bytes {
+        let Some(text) = &mut self.text else { return piece };
+        let mut out = BytesMut::new();
+        text.change(&piece, &mut out);
+        out.freeze()
     }
 
     /// What the end of input still holds.
@@ -306,7 +286,8 @@ impl Inlet {
             let words = "the compressed data ended too early";
             return Err(Fault::with_code(426, Error::new(ErrorKind::Corrupt).with_detail(words)));
         }
-        Ok(if std::mem::take(&mut self.held_cr) { b"\r"[..].into() } else { BytesMut::new() })
+        let held = self.text.as_mut().is_some_and(FromWire::end);
+        Ok(if held { b"\r"[..].into() } else { BytesMut::new() })
     }
 }
 
@@ -438,15 +419,15 @@ async fn begin_write(
             if used == 0 && out.is_empty() && !inlet.over && !rest.is_empty() {
                 return Err(corrupt());
             }
-            let out = if inlet.ascii { inlet.line_ends(&out) } else { out.as_slice().into() };
+            let out = inlet.line_ends(out.into());
             let len = out.len() as u64;
-            file.write_at(*at, out.freeze()).await?;
+            file.write_at(*at, out).await?;
             *at += len;
         }
         inlet.inflate = Some(inflate);
         return Ok(());
     }
-    let piece = if inlet.ascii { inlet.line_ends(&piece).freeze() } else { piece };
+    let piece = inlet.line_ends(piece);
     if piece.is_empty() {
         return Ok(());
     }
@@ -458,40 +439,4 @@ async fn begin_write(
         None => *writing = Some(work),
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn line_ends_do_not_depend_on_pieces(
-            bytes in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'a')], 0..60),
-            cut in 0usize..60,
-        ) {
-            let cut = cut.min(bytes.len());
-            let (a, b) = bytes.split_at(cut);
-            let mut whole = Outlet::new(true, None);
-            let mut parts = Outlet::new(true, None);
-            let expected = whole.line_ends(&bytes);
-            let got = [parts.line_ends(a), parts.line_ends(b)].concat();
-            prop_assert_eq!(&got[..], &expected[..]);
-            let mut whole = Inlet::new(true, false);
-            let mut parts = Inlet::new(true, false);
-            let expected = [whole.line_ends(&bytes), whole.end().unwrap()].concat();
-            let got = [parts.line_ends(a), parts.line_ends(b), parts.end().unwrap()].concat();
-            prop_assert_eq!(got, expected);
-        }
-
-        #[test]
-        fn text_survives_both_ways(text in "[a-z\n]{0,60}") {
-            let wire = Outlet::new(true, None).line_ends(text.as_bytes());
-            let mut inlet = Inlet::new(true, false);
-            let back = [inlet.line_ends(&wire), inlet.end().unwrap()].concat();
-            prop_assert_eq!(back, text.as_bytes());
-        }
-    }
 }
