@@ -5,13 +5,12 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use proto_ftp::client::{DataMode, FtpConnectOptions, FtpRemote, Security, connect, copy_between};
-use proto_ftp::server::FtpServerOptions;
+use proto_ftp::client::{DataMode, FtpRemote, Security, connect, copy_between};
+use proto_ftp::server::{ControlPolicy, DataPolicy, FtpServerOptions};
 use session_core::auth::Secret;
 use session_core::batch::{Answer, Decider, Query, Unattended};
 use session_core::conformance::{self, Subject};
@@ -22,41 +21,8 @@ use session_core::metadata::Attributes;
 use session_core::net::client_tls::TlsVersion;
 use session_core::session::{Actor, Ending};
 use session_core::trust::{CertificateFingerprint, TrustDecision};
+use support::pair::*;
 use support::*;
-
-/// Answers as told, and remembers what was asked.
-struct Told(Answer, Mutex<Vec<Query>>);
-
-impl Told {
-    fn new(answer: Answer) -> Arc<Self> {
-        Arc::new(Told(answer, Mutex::default()))
-    }
-}
-
-#[async_trait]
-impl Decider for Told {
-    async fn decide(&self, query: Query) -> Answer {
-        self.1.lock().unwrap().push(query);
-        self.0.clone()
-    }
-}
-
-fn to(server: &Running, security: Security) -> FtpConnectOptions {
-    let mut options = FtpConnectOptions::new("127.0.0.1", server.address.port(), "demo");
-    options.password = Some(Secret::new("demo"));
-    options.security = security;
-    options.timeout = Duration::from_secs(5);
-    options
-}
-
-async fn enter(server: &Running, security: Security) -> FtpRemote {
-    enter_with(to(server, security)).await
-}
-
-async fn enter_with(options: FtpConnectOptions) -> FtpRemote {
-    let yes = Told::new(Answer::Trust(TrustDecision::Accept));
-    connect(options, yes).await.unwrap_or_else(|e| panic!("{e:#}"))
-}
 
 /// Two files that are open at a time: two connections.
 async fn two_files(
@@ -64,10 +30,6 @@ async fn two_files(
 ) -> (session_core::error::Result<Arc<dyn File>>, session_core::error::Result<Arc<dyn File>>) {
     let (a, b, options) = (p("/a"), p("/b"), OpenOptions::create());
     tokio::join!(remote.open(&a, &options), remote.open(&b, &options))
-}
-
-fn secured() -> FtpServerOptions {
-    FtpServerOptions { tls: Some(tls()), ..options() }
 }
 
 fn implicit() -> FtpServerOptions {
@@ -82,6 +44,7 @@ async fn suite(remote: FtpRemote) {
     // What ends is the data, which publishes.
     subject.profile.close_only = false;
     subject.profile.knows_files = false;
+    subject.profile.link_times = false;
     let report = conformance::run_all(&subject).await;
     // An exclusive creation is a look and then a STOR: of several at once more than one may win.
     let known = ["concurrency::one_exclusive_creation_wins"];
@@ -320,6 +283,18 @@ async fn active_mode_works_where_it_is_allowed_and_says_so_where_not() {
     let remote = enter_with(active.clone()).await;
     let e = remote.write_all(&p("/f"), Bytes::from_static(b"x")).await.unwrap_err();
     assert!(e.hint().is_some_and(|h| h.contains("passive")), "{e:#}");
+    for security in [Security::Plain, Security::Explicit] {
+        let (control_policy, data_policy) = (ControlPolicy::Allow, DataPolicy::Allow);
+        let options = FtpServerOptions { active: true, control_policy, data_policy, ..secured() };
+        let server = start(options).await;
+        let mut active = to(&server, security);
+        active.mode = DataMode::Active;
+        let remote = enter_with(active).await;
+        let content = Bytes::from(vec![7; 300_000]);
+        remote.write_all(&p("/f"), content.clone()).await.unwrap();
+        assert_eq!(remote.read_to_vec(&p("/f"), 1 << 20).await.unwrap(), content);
+        assert_eq!(remote.list_all(&p("/")).await.unwrap().len(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,4 +345,174 @@ async fn two_servers_copy_between_themselves_where_both_allow_it() {
     let secure = enter(&secure, Security::Explicit).await;
     let e = copy_between(&source, &p("/f"), &secure, &p("/h")).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_copy_between_themselves_under_tls_and_know_each_other() {
+    let allowing = || FtpServerOptions { active: true, foreign_data: true, ..secured() };
+    let (here, there) = (start(allowing()).await, start(allowing()).await);
+    for version in [TlsVersion::V12, TlsVersion::V13] {
+        let entered = |server: &Running| {
+            let mut options = to(server, Security::Explicit);
+            (options.tls.minimum, options.tls.maximum) = (version, version);
+            enter_with(options)
+        };
+        let (source, target) = (entered(&here).await, entered(&there).await);
+        let content = Bytes::from(vec![5; 2_000_000]);
+        source.write_all(&p("/f"), content.clone()).await.unwrap();
+        let wire = || source.session().stats().wire_in.load(std::sync::atomic::Ordering::Relaxed);
+        let before = wire();
+        for _ in 0..2 {
+            let copied = copy_between(&source, &p("/f"), &target, &p("/g")).await;
+            assert_eq!(copied.unwrap_or_else(|e| panic!("{e:#}")).size, content.len() as u64);
+        }
+        assert!(wire() - before < 20_000, "the content came by here");
+        // Both connections are ordinary ones again, and the other way works as well.
+        assert_eq!(target.read_to_vec(&p("/g"), 4 << 20).await.unwrap(), content);
+        copy_between(&target, &p("/g"), &source, &p("/back")).await.unwrap();
+        assert_eq!(source.read_to_vec(&p("/back"), 4 << 20).await.unwrap(), content);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_do_not_take_part_in_copies_are_not_made_to() {
+    let allowing = || FtpServerOptions { active: true, foreign_data: true, ..secured() };
+    let (here, there) = (start(allowing()).await, start(secured()).await);
+    let (source, target) = (enter(&here, Security::Explicit).await, enter(&there, Security::Explicit).await);
+    source.write_all(&p("/f"), Bytes::from_static(b"content")).await.unwrap();
+    for (from, to) in [(&source, &target), (&target, &source)] {
+        let e = copy_between(from, &p("/f"), to, &p("/g")).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{e:#}");
+    }
+    assert!(!target.exists(&p("/g")).await.unwrap());
+}
+
+/// Copies of eight files at a time within one server, as `cp` makes them.
+async fn copies_within(connections: usize) {
+    let server = start(options()).await;
+    let mut options = to(&server, Security::Plain);
+    options.connections = connections;
+    let remote = enter_with(options).await;
+    let content: Vec<u8> = (0..700_000_u32).map(|n| (n * 13 + n / 251) as u8).collect();
+    let work: Vec<_> = (0..8)
+        .map(|n| {
+            let (remote, content) = (remote.clone(), content.clone());
+            tokio::spawn(async move {
+                let (from, to) = (p(&format!("/from-{n}")), p(&format!("/to-{n}")));
+                remote.write_all(&from, Bytes::from(content.clone())).await.unwrap();
+                let source = remote.open(&from, &OpenOptions::read()).await.unwrap();
+                let target = remote.open(&to, &OpenOptions::create()).await.unwrap();
+                let mut at = 0;
+                loop {
+                    let piece = source.read_into(at, 100_000, BytesMut::new()).await;
+                    let piece = piece.unwrap_or_else(|e| panic!("{e:#}"));
+                    if piece.is_empty() {
+                        break;
+                    }
+                    let n = piece.len() as u64;
+                    target.write_at(at, piece.freeze()).await.unwrap();
+                    at += n;
+                }
+                target.commit(&CommitOptions::default()).await.unwrap();
+                assert!(remote.read_to_vec(&to, 1 << 20).await.unwrap() == content, "{n}");
+            })
+        })
+        .collect();
+    for done in work {
+        done.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_within_a_server_do_not_wait_for_themselves() {
+    for connections in [2, 3, 8] {
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, copies_within(connections)).await.expect("copies wait for themselves");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_is_under_way_gives_its_connection_up() {
+    let server = start(options()).await;
+    for n in 0..2500 {
+        server.site.store.write_all(&p(&format!("/file-{n:04}")), Bytes::new()).await.unwrap();
+    }
+    let mut options = to(&server, Security::Plain);
+    options.connections = 1;
+    let remote = enter_with(options).await;
+    let mut pages = remote.list(&p("/"), &Default::default()).await.unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    while let Some(page) = pages.next_page().await.unwrap() {
+        // The only connection there is.
+        assert!(remote.stat(&p("/file-0001"), Follow::Yes).await.is_ok());
+        names.extend(page.into_iter().map(|e| e.name));
+    }
+    assert_eq!(names.len(), 2500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_was_cut_off_is_continued_where_it_ended() {
+    let server = start(secured()).await;
+    let content: Vec<u8> = (0..1_000_000_u32).map(|n| (n * 31 + n / 255) as u8).collect();
+    let half = 400_000;
+    for overlap in [0, 1000] {
+        let remote = enter(&server, Security::Explicit).await;
+        let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+        file.write_at(0, Bytes::copy_from_slice(&content[..half])).await.unwrap();
+        file.park().await.unwrap();
+        let arrived = loop {
+            match remote.stat(&p("/f"), Follow::Yes).await {
+                Ok(m) if m.size > overlap as u64 && server.site.area.parked().len() == 1 => {
+                    break m.size as usize;
+                }
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        let file = remote.open(&p("/f"), &OpenOptions { write: true, ..Default::default() }).await.unwrap();
+        let from = arrived - overlap;
+        for (n, piece) in content[from..].chunks(150_000).enumerate() {
+            file.write_at((from + n * 150_000) as u64, Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        let size = Some(content.len() as u64);
+        file.commit(&CommitOptions { expected_size: size, ..Default::default() }).await.unwrap();
+        assert!(remote.read_to_vec(&p("/f"), 2 << 20).await.unwrap() == content, "{overlap}");
+        // Published, to all.
+        assert!(server.site.store.read_to_vec(&p("/f"), 2 << 20).await.unwrap() == content);
+        remote.remove_file(&p("/f")).await.unwrap();
+        remote.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_lacked_nothing_but_its_end_is_published() {
+    let server = start(options()).await;
+    let remote = enter(&server, Security::Plain).await;
+    let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+    file.write_at(0, Bytes::from_static(b"all of it")).await.unwrap();
+    file.park().await.unwrap();
+    while remote.stat(&p("/f"), Follow::Yes).await.map_or(0, |m| m.size) < 9
+        || server.site.area.parked().is_empty()
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let file = remote.open(&p("/f"), &OpenOptions::update()).await.unwrap();
+    assert_eq!(file.commit(&CommitOptions::default()).await.unwrap().size, 9);
+    assert_eq!(server.site.store.read_to_vec(&p("/f"), 100).await.unwrap(), b"all of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_has_each_sides_own_line_ends() {
+    let server = start(options()).await;
+    let mut options = to(&server, Security::Plain);
+    options.ascii = vec!["*.txt".into()];
+    let remote = enter_with(options).await;
+    let text = b"a line of text\nand another\n\n".repeat(10_000);
+    remote.write_all(&p("/a.txt"), Bytes::from(text.clone())).await.unwrap();
+    assert!(server.site.store.read_to_vec(&p("/a.txt"), 1 << 20).await.unwrap() == text);
+    assert!(remote.read_to_vec(&p("/a.txt"), 1 << 20).await.unwrap() == text);
+    // In the middle, out of order, and with its connection gone in between.
+    let file = remote.open(&p("/a.txt"), &OpenOptions::read()).await.unwrap();
+    for at in [100_000, 50, 200_000] {
+        assert_eq!(file.read_into(at as u64, 40, BytesMut::new()).await.unwrap(), text[at..at + 40]);
+    }
 }

@@ -37,11 +37,21 @@ struct Ways {
     first: &'static str,
     /// The data port is never opened to anybody.
     no_data: bool,
+    /// The greeting; empty: `220 scripted`.
+    greeting: &'static str,
+    /// Replies to commands that begin like that, before all others.
+    says: &'static [(&'static str, &'static str)],
+    /// What RETR sends, from REST on, in place of as many `x` as `sends` says.
+    content: &'static [u8],
+    /// In pieces of this many bytes; 0: in one.
+    piece: usize,
 }
 
 struct Server {
     address: std::net::SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
+    /// What was uploaded last.
+    stored: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Server {
@@ -49,21 +59,34 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heard: Arc<Mutex<Vec<String>>> = Arc::default();
-        let notes = Arc::clone(&heard);
+        let stored: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let (notes, kept) = (Arc::clone(&heard), Arc::clone(&stored));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, ways.clone(), Arc::clone(&notes)));
+                tokio::spawn(serve(stream, ways.clone(), Arc::clone(&notes), Arc::clone(&kept)));
             }
         });
-        Server { address, heard }
+        Server { address, heard, stored }
     }
 
     async fn remote(&self) -> Result<FtpRemote> {
+        self.remote_with(|_| {}).await
+    }
+
+    async fn remote_with(&self, change: impl FnOnce(&mut FtpConnectOptions)) -> Result<FtpRemote> {
         let mut options = FtpConnectOptions::new("127.0.0.1", self.address.port(), "u");
         options.password = Some(Secret::new("p"));
         options.security = Security::Plain;
         options.timeout = Duration::from_secs(2);
+        change(&mut options);
         connect(options, Arc::new(Unattended)).await
+    }
+
+    /// The commands that matter for a transfer, in order.
+    fn transfers(&self) -> Vec<String> {
+        let told = ["REST", "STOR", "APPE", "RETR", "DELE", "TYPE"];
+        let heard = self.heard.lock().unwrap();
+        heard.iter().filter(|l| told.iter().any(|t| l.starts_with(t))).skip(1).cloned().collect()
     }
 
     fn heard(&self, verb: &str) -> usize {
@@ -78,14 +101,36 @@ async fn say(write: &mut OwnedWriteHalf, text: String) -> Option<()> {
     write.write_all(text.as_bytes()).await.ok()
 }
 
-async fn serve(stream: TcpStream, ways: Ways, heard: Arc<Mutex<Vec<String>>>) -> Option<()> {
+/// The address in PORT or EPRT.
+fn told_address(verb: &str, argument: &str) -> Option<std::net::SocketAddr> {
+    if verb == "EPRT" {
+        let parts: Vec<_> = argument.split('|').collect();
+        return format!("{}:{}", parts.get(2)?, parts.get(3)?).parse().ok();
+    }
+    let n: Vec<u16> = argument.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?;
+    format!("{}.{}.{}.{}:{}", n[0], n[1], n[2], n[3], n[4] * 256 + n[5]).parse().ok()
+}
+
+async fn serve(
+    stream: TcpStream,
+    ways: Ways,
+    heard: Arc<Mutex<Vec<String>>>,
+    stored: Arc<Mutex<Vec<u8>>>,
+) -> Option<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     let mut port: Option<TcpListener> = None;
-    write.write_all(b"220 scripted\r\n").await.ok()?;
+    let mut active = None;
+    let mut rest = 0;
+    let greeting = if ways.greeting.is_empty() { "220 scripted" } else { ways.greeting };
+    say(&mut write, format!("{greeting}\r\n")).await?;
     while let Some(line) = lines.next_line().await.ok()? {
         heard.lock().unwrap().push(line.clone());
         let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
+        if let Some((_, reply)) = ways.says.iter().find(|(head, _)| line.starts_with(head)) {
+            say(&mut write, format!("{reply}\r\n")).await?;
+            continue;
+        }
         match verb {
             "USER" => say(&mut write, "331 password\r\n".into()).await?,
             "PASS" => say(&mut write, "230 in\r\n".into()).await?,
@@ -106,24 +151,49 @@ async fn serve(stream: TcpStream, ways: Ways, heard: Arc<Mutex<Vec<String>>>) ->
                     say(&mut write, format!("227 (10,1,2,3,{},{})\r\n", n >> 8, n & 255)).await?;
                 }
             }
-            "RETR" | "LIST" | "MLSD" | "STOR" => {
+            "PORT" | "EPRT" => {
+                active = told_address(verb, argument);
+                say(&mut write, "200 noted\r\n".into()).await?;
+            }
+            "RETR" | "LIST" | "MLSD" | "STOR" | "APPE" => {
                 if !ways.first.is_empty() {
                     say(&mut write, format!("{}\r\n", ways.first)).await?;
                     continue;
                 }
-                let Some(listener) = port.take() else {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    say(&mut write, "425 no data connection\r\n".into()).await?;
-                    continue;
+                let mut data = match (active.take(), port.take()) {
+                    (Some(address), _) => TcpStream::connect(address).await.ok()?,
+                    (None, Some(listener)) => listener.accept().await.ok()?.0,
+                    (None, None) => {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        say(&mut write, "425 no data connection\r\n".into()).await?;
+                        continue;
+                    }
                 };
-                let mut data = listener.accept().await.ok()?.0;
                 say(&mut write, "150 here it comes\r\n".into()).await?;
-                if verb == "STOR" {
+                if matches!(verb, "STOR" | "APPE") {
                     let mut sink = vec![0; ways.sends];
                     if ways.sends > 0 {
                         let _ = data.read_exact(&mut sink).await;
                     } else {
-                        let _ = data.read_to_end(&mut sink).await;
+                        let told = tokio::select! {
+                            _ = data.read_to_end(&mut sink) => None,
+                            line = lines.next_line() => line.ok()?,
+                        };
+                        if let Some(line) = told {
+                            assert_eq!(line, "ABOR");
+                            say(&mut write, "426 as you wish\r\n226 aborted\r\n".into()).await?;
+                            continue;
+                        }
+                    }
+                    *stored.lock().unwrap() = sink;
+                } else if verb == "RETR" && !ways.content.is_empty() {
+                    data.set_nodelay(true).unwrap();
+                    let content = &ways.content[std::mem::take(&mut rest)..];
+                    for piece in
+                        content.chunks(if ways.piece == 0 { content.len().max(1) } else { ways.piece })
+                    {
+                        let _ = data.write_all(piece).await;
+                        tokio::task::yield_now().await;
                     }
                 } else if verb == "RETR" {
                     let _ = data.write_all(&vec![b'x'; ways.sends]).await;
@@ -144,7 +214,10 @@ async fn serve(stream: TcpStream, ways: Ways, heard: Arc<Mutex<Vec<String>>>) ->
             "MDTM" if !ways.mdtm.is_empty() => say(&mut write, format!("213 {}\r\n", ways.mdtm)).await?,
             "CWD" if argument.contains("missing") => say(&mut write, "550 no\r\n".into()).await?,
             "TYPE" | "CWD" | "NOOP" | "OPTS" => say(&mut write, "200 ok\r\n".into()).await?,
-            "REST" => say(&mut write, "350 go on\r\n".into()).await?,
+            "REST" => {
+                rest = argument.parse().unwrap();
+                say(&mut write, "350 go on\r\n".into()).await?;
+            }
             "QUIT" => {
                 say(&mut write, "221 bye\r\n".into()).await?;
                 return None;
@@ -313,4 +386,321 @@ async fn a_listing_that_was_cut_short_is_an_error() {
             assert_ne!(e.retry(), Retry::Never, "{e:#}");
         }
     }
+}
+
+/// Opened for writing, without truncation.
+fn going_on() -> OpenOptions {
+    OpenOptions { write: true, ..OpenOptions::default() }
+}
+
+const DONE: Ways = Ways {
+    no_epsv: false,
+    features: " REST STREAM\r\n",
+    listing: "",
+    mdtm: "",
+    sends: 0,
+    resets: false,
+    last: "226 done",
+    first: "",
+    no_data: false,
+    greeting: "",
+    says: &[],
+    content: b"",
+    piece: 0,
+};
+
+/// The scripted server says that every file has `SIZE` bytes.
+#[tokio::test]
+async fn an_upload_is_continued_at_the_end_by_appe_and_before_it_by_rest() {
+    let size = SIZE as u64;
+    for (from, expected) in [
+        (size, vec!["APPE /f"]),
+        (size - 10, vec!["REST 99990", "STOR /f"]),
+        // What begins at the beginning needs no REST.
+        (0, vec!["STOR /f"]),
+    ] {
+        let server = Server::start(Ways { features: " REST STREAM\r\n SIZE\r\n", ..DONE }).await;
+        let remote = server.remote().await.unwrap();
+        assert!(remote.capabilities().continue_write && !remote.capabilities().random_write);
+        let file = remote.open(&p("/f"), &going_on()).await.unwrap();
+        let mut at = from;
+        // In pieces, up to the old end and then beyond it.
+        let step = ((size + 20 - from) / 4).max(5);
+        while at < size + 20 {
+            let n = step.min(size + 20 - at);
+            file.write_at(at, Bytes::from(vec![1; n as usize])).await.unwrap();
+            at += n;
+        }
+        // The size that it tells afterwards is the old one still: that is noticed, and nothing else is wrong.
+        let e = file.commit(&CommitOptions::default()).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Corrupt, "{e:#}");
+        assert_eq!(server.transfers(), expected);
+        assert_eq!(server.stored.lock().unwrap().len() as u64, size + 20 - from);
+    }
+}
+
+#[tokio::test]
+async fn jumps_that_cannot_be_served_say_so_and_send_nothing() {
+    let size = SIZE as u64;
+    let refused = |e: Error| {
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{e:#}");
+        assert!(e.hint().is_some(), "{e:#}");
+    };
+    // It does not know REST.
+    let server = Server::start(Ways { features: " SIZE\r\n", ..DONE }).await;
+    let remote = server.remote().await.unwrap();
+    let file = remote.open(&p("/f"), &going_on()).await.unwrap();
+    refused(file.write_at(size - 1, Bytes::from_static(b"x")).await.unwrap_err());
+    // It does; what lies behind the last byte could not be kept.
+    let server = Server::start(DONE).await;
+    let remote = server.remote().await.unwrap();
+    let file = remote.open(&p("/f"), &going_on()).await.unwrap();
+    file.write_at(size - 10, Bytes::from_static(b"12345")).await.unwrap();
+    refused(file.commit(&CommitOptions::default()).await.unwrap_err());
+    assert!(server.transfers().is_empty(), "{:?}", server.transfers());
+    // Text has no offsets.
+    let server = Server::start(DONE).await;
+    let remote = server.remote_with(|o| o.ascii = vec!["*.txt".into()]).await.unwrap();
+    let file = remote.open(&p("/f.txt"), &going_on()).await.unwrap();
+    for offset in [size - 1, size] {
+        refused(file.write_at(offset, Bytes::from_static(b"x")).await.unwrap_err());
+    }
+    file.park().await.unwrap();
+    assert!(server.transfers().is_empty(), "{:?}", server.transfers());
+}
+
+#[tokio::test]
+async fn a_restart_that_is_refused_leaves_the_file_alone() {
+    const NO: &[(&str, &str)] = &[("REST", "502 not here"), ("STOR", "550 not like that")];
+    let server = Server::start(Ways { says: NO, ..DONE }).await;
+    let remote = server.remote().await.unwrap();
+    let file = remote.open(&p("/f"), &going_on()).await.unwrap();
+    assert!(file.write_at(SIZE as u64 - 1, Bytes::from_static(b"xy")).await.is_err());
+    assert!(server.stored.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn text_gets_the_line_ends_of_this_side_wherever_the_pieces_end() {
+    const WIRE: &[u8] = b"one\r\ntwo\rthree\r\r\n\nfour\r";
+    const HERE: &[u8] = b"one\ntwo\rthree\r\n\nfour\r";
+    for piece in 1..6 {
+        let server = Server::start(Ways { content: WIRE, piece, ..DONE }).await;
+        let remote = server.remote_with(|o| o.ascii = vec!["*.txt".into()]).await.unwrap();
+        // What SIZE says (another number altogether) does not matter.
+        let hint = OpenOptions { size_hint: Some(SIZE as u64), ..OpenOptions::read() };
+        let file = remote.open(&p("/a.txt"), &hint).await.unwrap();
+        let mut all = BytesMut::new();
+        loop {
+            let had = all.len();
+            all = file.read_into(had as u64, 3, all).await.unwrap();
+            assert!(all.len() - had <= 3);
+            if all.len() == had {
+                break;
+            }
+        }
+        assert_eq!(all, HERE, "in pieces of {piece}");
+        assert_eq!(server.transfers(), ["TYPE A", "RETR /a.txt"]);
+        // A jump back reads it from its beginning: there is no restart in text.
+        let got = file.read_into(4, 5, BytesMut::new()).await.unwrap();
+        assert_eq!(got, HERE[4..9]);
+        assert_eq!(server.heard("REST"), 0);
+        // Others are left as they are.
+        let file = remote.open(&p("/a.bin"), &hint).await.unwrap();
+        assert_eq!(file.read_into(0, 100, BytesMut::new()).await.unwrap().first(), Some(&b'o'));
+    }
+}
+
+#[tokio::test]
+async fn text_is_uploaded_with_the_line_ends_of_the_wire() {
+    let server = Server::start(Ways { features: " SIZE\r\n", ..DONE }).await;
+    let remote = server.remote_with(|o| o.ascii = vec!["*.txt".into()]).await.unwrap();
+    let file = remote.open(&p("/a.txt"), &OpenOptions::create()).await.unwrap();
+    let mut at = 0;
+    for piece in [&b"one\ntwo\r"[..], b"\nthree\r", b"four\n"] {
+        file.write_at(at, Bytes::from_static(piece)).await.unwrap();
+        at += piece.len() as u64;
+    }
+    // The size that the server tells counts other line ends, and is no fault.
+    let options = CommitOptions { expected_size: Some(at), ..CommitOptions::default() };
+    assert_eq!(file.commit(&options).await.unwrap().size, at);
+    assert_eq!(*server.stored.lock().unwrap(), b"one\r\ntwo\r\nthree\rfour\r\n");
+}
+
+const LINKS: &str = "total 2\r\n\
+    lrwxrwxrwx 1 u g 9 Mar 05 2001 l -> ../a b;c\r\n\
+    lrwxrwxrwx 1 u g 9 Mar 05 2001 x -> y -> z\r\n\
+    -rw-r--r-- 1 u g 7 Mar 05 2001 f\r\n";
+
+#[tokio::test]
+async fn a_link_is_read_from_whatever_shows_it() {
+    // An old server: its listing does.
+    let server = Server::start(Ways { listing: LINKS, ..DONE }).await;
+    let remote = server.remote().await.unwrap();
+    assert!(!remote.capabilities().symlinks);
+    assert_eq!(remote.read_link(&p("/d/l")).await.unwrap(), "../a b;c");
+    // Which arrow is meant tells the name that was asked for.
+    assert_eq!(remote.read_link(&p("/d/x")).await.unwrap(), "y -> z");
+    assert_eq!(remote.read_link(&p("/d/x -> y")).await.unwrap(), "z");
+    assert_eq!(remote.read_link(&p("/d/f")).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(server.heard("CWD /d"), 4);
+    // What it leads to is what SIZE speaks of.
+    assert_eq!(remote.stat(&p("/d/l"), Follow::Yes).await.unwrap().size, SIZE as u64);
+    // A newer one: its facts do; what no fact can hold is in the listing.
+    const SHORT: &[(&str, &str)] = &[
+        ("MLST /d/s", "250-it\r\n type=OS.unix=slink:/etc/passwd;modify=20200101000000; /d/s\r\n250 E"),
+        ("MLST /d/l", "250-it\r\n type=OS.unix=slink:; /d/l\r\n250 E"),
+        ("MLST /d/f", "250-it\r\n type=file;size=7; /d/f\r\n250 E"),
+        ("MLST", "550 no such file"),
+    ];
+    let ways = Ways { features: " MLST type*;size*;\r\n", says: SHORT, listing: LINKS, ..DONE };
+    let server = Server::start(ways).await;
+    let remote = server.remote().await.unwrap();
+    assert_eq!(remote.read_link(&p("/d/s")).await.unwrap(), "/etc/passwd");
+    assert_eq!(server.heard("LIST"), 0);
+    assert_eq!(remote.read_link(&p("/d/l")).await.unwrap(), "../a b;c");
+    assert!(remote.stat(&p("/d/s"), Follow::No).await.unwrap().is_symlink());
+    assert_eq!(remote.stat(&p("/d/s"), Follow::Yes).await.unwrap().size, SIZE as u64);
+    assert_eq!(remote.read_link(&p("/d/f")).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(remote.read_link(&p("/d/none")).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// An upload that is broken off: does the client clean up behind it?
+async fn aborted(ways: Ways) -> usize {
+    let server = Server::start(ways).await;
+    let remote = server.remote().await.unwrap();
+    let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+    file.write_at(0, Bytes::from(vec![1; 10])).await.unwrap();
+    file.abort().await.unwrap();
+    server.heard("DELE /f")
+}
+
+#[tokio::test]
+async fn only_a_server_that_promises_it_is_left_to_clean_up_by_itself() {
+    assert_eq!(aborted(DONE).await, 1);
+    assert_eq!(aborted(Ways { features: " FERRY\r\n", ..DONE }).await, 0);
+    // A name in the prose of a banner promises nothing.
+    const SYST: &[(&str, &str)] = &[("SYST", "215 UNIX Type: L8 (Ferry)")];
+    assert_eq!(aborted(Ways { greeting: "220 Ferry Lines welcome you", says: SYST, ..DONE }).await, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_lies_about_its_name_gets_no_further_with_it() {
+    // It says that uploads are whole although they are not: sizes are looked at all the same.
+    let server = Server::start(Ways { features: " FERRY\r\n SIZE\r\n", ..DONE }).await;
+    let remote = server.remote().await.unwrap();
+    let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+    file.write_at(0, Bytes::from_static(b"short")).await.unwrap();
+    assert_eq!(file.commit(&CommitOptions::default()).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    // And downloads that end early stay errors.
+    let ways = Ways { features: " FERRY\r\n", sends: 10, last: "426 broken", ..DONE };
+    let remote = Server::start(ways).await.remote().await.unwrap();
+    assert!(read_all(&remote, Some(10)).await.is_err());
+}
+
+#[tokio::test]
+async fn compression_is_used_where_it_was_agreed_on() {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&b"again and again ".repeat(1000)).unwrap();
+    let content: &'static [u8] = Box::leak(encoder.finish().unwrap().into_boxed_slice());
+    let ways =
+        Ways { features: " MODE Z\r\n SIZE\r\n", content, piece: 7, says: &[("MODE Z", "200 ok")], ..DONE };
+    let server = Server::start(ways.clone()).await;
+    let remote = server.remote_with(|o| o.compress = true).await.unwrap();
+    assert_eq!(read_all(&remote, None).await.unwrap(), 16_000);
+    let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+    file.write_at(0, Bytes::from(vec![b'y'; SIZE])).await.unwrap();
+    file.commit(&CommitOptions::default()).await.unwrap();
+    let sent = server.stored.lock().unwrap().clone();
+    let mut whole = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::ZlibDecoder::new(&sent[..]), &mut whole).unwrap();
+    assert!(whole == vec![b'y'; SIZE] && sent.len() < 1000, "{} bytes", sent.len());
+    // It was offered and then refused: everything goes as it is.
+    let ways = Ways { says: &[("MODE Z", "504 no")], content: b"plain", ..ways };
+    let server = Server::start(ways).await;
+    let remote = server.remote_with(|o| o.compress = true).await.unwrap();
+    assert_eq!(read_all(&remote, None).await.unwrap(), 5);
+    // Not asked for, not used.
+    let server = Server::start(Ways { features: " MODE Z\r\n", ..DONE }).await;
+    server.remote().await.unwrap();
+    assert_eq!(server.heard("MODE"), 0);
+    // Data that ends before its end does.
+    let cut: &'static [u8] = &content[..content.len() - 3];
+    let ways = Ways { features: " MODE Z\r\n", content: cut, says: &[("MODE Z", "200 ok")], ..DONE };
+    let remote = Server::start(ways).await.remote_with(|o| o.compress = true).await.unwrap();
+    assert!(read_all(&remote, None).await.is_err());
+}
+
+#[tokio::test]
+async fn digests_are_asked_for_in_the_words_that_the_server_knows() {
+    use session_core::fs::Algorithm;
+    const BY_HASH: &[(&str, &str)] = &[
+        ("OPTS HASH SHA-1", "200 SHA-1"),
+        ("RANG 3 6", "350 ok"),
+        ("HASH", "213 SHA-1 3-6 a9993e364706816aba3e25717850c26c9cd0d89d /f"),
+    ];
+    let ways = Ways { features: " HASH SHA-256*;SHA-1\r\n RANG STREAM\r\n", says: BY_HASH, ..DONE };
+    let server = Server::start(ways).await;
+    let remote = server.remote().await.unwrap();
+    assert!(remote.capabilities().checksums);
+    let got = remote.checksum(&p("/f"), Algorithm::Sha1, 3..7).await.unwrap();
+    assert_eq!((got.len(), got[0], got[19]), (20, 0xa9, 0x9d));
+    assert_eq!((server.heard("OPTS HASH"), server.heard("RANG"), server.heard("HASH /f")), (1, 1, 1));
+    let e = remote.checksum(&p("/f"), Algorithm::Md5, 0..7).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    // An older way; parts cannot be asked for.
+    const BY_X: &[(&str, &str)] = &[("XCRC", "250 352441C2"), ("XMD5", "250 no digest")];
+    let server = Server::start(Ways { features: " XCRC\r\n XMD5\r\n", says: BY_X, ..DONE }).await;
+    let remote = server.remote().await.unwrap();
+    let got = remote.checksum(&p("/f"), Algorithm::Crc32, 0..u64::MAX).await.unwrap();
+    assert_eq!(got[..], [0x35, 0x24, 0x41, 0xc2]);
+    let e = remote.checksum(&p("/f"), Algorithm::Crc32, 1..5).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    let e = remote.checksum(&p("/f"), Algorithm::Md5, 0..u64::MAX).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PeerMisbehaved);
+}
+
+#[tokio::test]
+async fn active_mode_moves_data_both_ways_by_eprt_or_port() {
+    use proto_ftp::client::DataMode;
+    for (says, old) in [(&[][..], false), (&[("EPRT", "500 what?")][..], true)] {
+        let server = Server::start(Ways { content: b"content", says, ..DONE }).await;
+        let remote = server.remote_with(|o| o.mode = DataMode::Active).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(read_all(&remote, None).await.unwrap(), 7);
+        }
+        let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+        file.write_at(0, Bytes::from_static(b"sent")).await.unwrap();
+        let _ = file.commit(&CommitOptions::default()).await;
+        assert_eq!(*server.stored.lock().unwrap(), b"sent");
+        // Which word it knows is found out once.
+        assert_eq!((server.heard("EPRT"), server.heard("PORT")), if old { (1, 3) } else { (3, 0) });
+        assert_eq!(server.heard("EPSV") + server.heard("PASV"), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_virtual_host_is_named_before_the_user() {
+    let named = |o: &mut FtpConnectOptions| o.host_name = Some("files.example.org".into());
+    for (reply, works) in [
+        ("220 files.example.org", true),
+        // Servers that do not know the verb have one host only.
+        ("500 what?", true),
+        ("502 not here", true),
+        ("504 no such host", false),
+        ("550 no", false),
+    ] {
+        let says: &'static [(&str, &str)] = Box::leak(Box::new([("HOST", reply)]));
+        let server = Server::start(Ways { says, ..DONE }).await;
+        let entered = server.remote_with(named).await;
+        assert_eq!(entered.is_ok(), works, "{reply}");
+        let heard = server.heard.lock().unwrap().clone();
+        assert_eq!(heard[0], "HOST files.example.org");
+        assert_eq!(heard.iter().any(|l| l.starts_with("USER")), works, "{reply}");
+    }
+    // A name that would be two lines never leaves.
+    let server = Server::start(DONE).await;
+    let e = server.remote_with(|o| o.host_name = Some("a\r\nDELE /f".into())).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+    assert!(server.heard.lock().unwrap().is_empty());
 }

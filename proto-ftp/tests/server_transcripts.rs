@@ -26,6 +26,7 @@ fn settings(words: &str) -> Settings {
             "credentials" => (s.tls, s.control) = (true, ControlPolicy::RequireCredentials),
             "data-allow" => s.data = DataPolicy::Allow,
             "active" => s.active = true,
+            "foreign" => s.foreign = true,
             "implicit" => (s.tls, s.implicit, s.data) = (true, true, DataPolicy::Require),
             word => panic!("no setting {word}"),
         }
@@ -82,6 +83,10 @@ fn transfer(t: &Transfer) -> String {
     };
     for (flag, word) in [(t.ascii, " ascii"), (t.level.is_some(), " deflate"), (t.private, " private")] {
         out.push_str(if flag { word } else { "" });
+    }
+    if let Some(f) = t.foreign {
+        out.push_str(if f.begins { " begins" } else { " waits" });
+        out.push_str(f.peer.map_or("", |_| " pinned"));
     }
     out
 }

@@ -15,7 +15,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::FutureExt as _;
 use rustls::ProtocolVersion;
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::net::client_tls::{Refused, TlsLogin, words_of};
+use session_core::net::client_tls::{Refused, TlsLogin, server_fingerprint, words_of};
 use session_core::session::Session;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Instant;
@@ -46,6 +46,14 @@ impl Wire {
     pub(super) fn tls_words(&self) -> Option<String> {
         match self {
             Wire::Tls(stream) => Some(words_of(stream.get_ref().1)),
+            _ => None,
+        }
+    }
+
+    /// The SHA-256 of the server's certificate, in hexadecimal digits.
+    pub(super) fn fingerprint(&self) -> Option<String> {
+        match self {
+            Wire::Tls(stream) => server_fingerprint(stream.get_ref().1),
             _ => None,
         }
     }

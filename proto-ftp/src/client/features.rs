@@ -1,6 +1,7 @@
 //! What a server can do: FEAT (RFC 2389), SITE HELP, and who it is by its own words.
 //!
-//! A server is recognised only where its way of working makes a difference that it does not tell.
+//! A server is recognised only where its way of working makes a difference that it does not tell. Ours says
+//! FERRY in FEAT, and is believed by that alone: a banner is anybody's prose.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,8 @@ use crate::wire::reply::Reply;
 /// Servers with habits of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerKind {
-    /// Our own: stages uploads, answers pipelined commands in order at any time.
+    /// Our own (FERRY in FEAT): what is broken off publishes nothing; pipelined commands are answered in
+    /// order at any time; SITE SYMLINK takes quotes.
     Ferry,
     /// Microsoft's: replaces nothing by renaming.
     Iis,
@@ -51,7 +53,7 @@ impl Facts {
         let system = if syst.code == 215 { words(syst) } else { String::new() };
         let features = if feat.code == 211 { features(feat) } else { BTreeMap::new() };
         let site = if (200..300).contains(&site.code) { words_of_site(site) } else { BTreeSet::new() };
-        let kind = kind(&greeting, &system, &site);
+        let kind = kind(&greeting, &system, &features, &site);
         let path = quoted(pwd);
         let absolute = path.as_ref().is_none_or(|p| p.first() == Some(&b'/'));
         let home =
@@ -111,6 +113,11 @@ impl Facts {
         missing.then_some(all)
     }
 
+    /// Whether an upload that is broken off publishes nothing: what was there before is not ours to remove.
+    pub fn stages(&self) -> bool {
+        self.kind == ServerKind::Ferry
+    }
+
     /// Whether commands may be sent while a transfer runs: they wait for its end.
     pub fn queues(&self) -> bool {
         matches!(self.kind, ServerKind::Ferry | ServerKind::Vsftpd)
@@ -160,9 +167,14 @@ fn words_of_site(reply: &Reply) -> BTreeSet<String> {
         .collect()
 }
 
-fn kind(greeting: &str, system: &str, site: &BTreeSet<String>) -> ServerKind {
+fn kind(
+    greeting: &str,
+    system: &str,
+    features: &BTreeMap<String, String>,
+    site: &BTreeSet<String>,
+) -> ServerKind {
     let both = format!("{greeting}\n{system}").to_ascii_lowercase();
-    if both.contains("ferry") {
+    if features.contains_key("FERRY") {
         ServerKind::Ferry
     } else if both.contains("vsftpd")
         || *site == BTreeSet::from(["CHMOD", "HELP", "UMASK"].map(str::to_owned))
@@ -240,5 +252,15 @@ mod tests {
         assert_eq!(f.facts_to_ask(), None);
         assert_eq!(facts(&["F"], " CHMOD UMASK HELP").kind, ServerKind::Vsftpd);
         assert!(facts(&["F"], "the commands are CHMOD SYMLINK").has_site("SYMLINK"));
+    }
+
+    #[test]
+    fn our_server_is_known_by_what_it_says_in_feat_alone() {
+        assert_eq!(facts(&["F", " ferry", "End"], "").kind, ServerKind::Ferry);
+        let none = Reply::new(502, "no");
+        let greeting = Reply::new(220, "Ferry Lines, timetables and more");
+        let syst = Reply::new(215, "UNIX Type: L8 Ferry");
+        let other = Facts::learn(&greeting, &none, &syst, &none, &Reply::new(257, "\"/\""));
+        assert_eq!(other.kind, ServerKind::Other);
     }
 }

@@ -1,10 +1,11 @@
 //! Listings: MLSD in pages while it arrives, LIST where there is nothing better.
 //!
 //! A listing is complete or it ends in an error: the end is told only after the server's final reply. LIST
-//! is kept until then, since its times need the server's zone, which one MDTM tells.
+//! is kept until then, since its times need the server's zone, which one MDTM tells. MLSD is kept too as soon
+//! as somebody else needs its connection.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -16,8 +17,11 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Follow, Listing, ListingOf, Pages};
 use session_core::metadata::{DirEntry, FileType};
 use session_core::path::VPath;
+use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::machine::Command;
+use super::pool::Yields;
 use super::refine::as_kind;
 use super::remote::Remote;
 use super::transfer::{Ask, Transfer};
@@ -30,6 +34,8 @@ const PAGE: usize = 1000;
 const PIECE: usize = 64 * 1024;
 /// The longest line of MLSD.
 const MAX_LINE: usize = 64 * 1024;
+/// The most that is kept of an MLSD, bytes.
+const MAX_KEPT: usize = 256 << 20;
 /// The most that a LIST may hold.
 const MAX_ENTRIES: usize = 10_000_000;
 /// Zones are multiples of a quarter of an hour.
@@ -56,17 +62,93 @@ pub(super) async fn open(remote: &Arc<Remote>, dir: &VPath) -> Result<Listing> {
 async fn facts(remote: &Arc<Remote>, dir: &VPath) -> Result<Listing> {
     let ask = Ask::new(Command::with("MLSD", remote.wire_path(dir)?));
     let transfer = Transfer::open(&remote.pool, &ask).await?;
-    Ok(Box::new(Facts {
-        remote: Arc::clone(remote),
-        transfer: Some(transfer),
-        buf: BytesMut::new(),
-        skipped: 0,
-    }))
+    let source = Arc::new(Source(Mutex::new(Rest::Stream(Box::new(transfer)))));
+    let weak: Weak<Source> = Arc::downgrade(&source);
+    remote.pool.register(weak);
+    Ok(Box::new(Facts { remote: Arc::clone(remote), source, ended: false, buf: BytesMut::new(), skipped: 0 }))
+}
+
+/// Where the rest of a listing comes from.
+enum Rest {
+    /// The data connection.
+    Stream(Box<Transfer>),
+    /// Memory: somebody needed the connection.
+    Kept(AbortOnDropHandle<Result<BytesMut>>),
+    /// A call has it, or had it and was given up.
+    Taken,
+}
+
+struct Source(Mutex<Rest>);
+
+impl Source {
+    /// More of the listing; `false` at its end.
+    async fn read(&self, buf: &mut BytesMut) -> Result<bool> {
+        let mut from = self.0.lock().await;
+        match &mut *from {
+            Rest::Stream(_) => {
+                let Rest::Stream(mut transfer) = std::mem::replace(&mut *from, Rest::Taken) else {
+                    return Err(Error::new(ErrorKind::Internal));
+                };
+                if transfer.read(buf, PIECE).await? == 0 {
+                    transfer.finish().await?;
+                    return Ok(false);
+                }
+                *from = Rest::Stream(transfer);
+                Ok(true)
+            }
+            Rest::Kept(reading) => {
+                let rest = reading.await;
+                *from = Rest::Taken;
+                buf.unsplit(rest.map_err(|e| Error::new(ErrorKind::Internal).with_source(e))??);
+                Ok(false)
+            }
+            Rest::Taken => {
+                Err(Error::new(ErrorKind::Canceled).with_detail("an earlier call did not come to its end"))
+            }
+        }
+    }
+}
+
+impl Yields for Source {
+    fn give_up(&self) -> bool {
+        let Ok(mut from) = self.0.try_lock() else { return false };
+        match std::mem::replace(&mut *from, Rest::Taken) {
+            Rest::Stream(transfer) => {
+                *from = Rest::Kept(AbortOnDropHandle::new(tokio::spawn(keep(transfer))));
+                true
+            }
+            other => {
+                *from = other;
+                false
+            }
+        }
+    }
+
+    fn is_at_work(&self) -> bool {
+        false
+    }
+}
+
+/// All that is still to come.
+async fn keep(mut transfer: Box<Transfer>) -> Result<BytesMut> {
+    let mut all = BytesMut::new();
+    while transfer.read(&mut all, PIECE).await? > 0 {
+        if all.len() > MAX_KEPT {
+            return Err(too_large());
+        }
+    }
+    transfer.finish().await?;
+    Ok(all)
+}
+
+fn too_large() -> Error {
+    Error::new(ErrorKind::TooLarge).with_detail("the listing is larger than what can be kept of it")
 }
 
 struct Facts {
     remote: Arc<Remote>,
-    transfer: Option<Transfer>,
+    source: Arc<Source>,
+    ended: bool,
     buf: BytesMut,
     skipped: u64,
 }
@@ -117,21 +199,23 @@ impl Pages for Facts {
     async fn next_page(&mut self) -> Result<Option<Vec<DirEntry>>> {
         let mut page = Vec::new();
         loop {
-            let ended = self.transfer.is_none();
-            self.take(&mut page, ended);
-            if page.len() >= PAGE || (ended && !page.is_empty()) {
+            self.take(&mut page, self.ended);
+            if page.len() >= PAGE || (self.ended && !page.is_empty()) {
+                if self.remote.pool.is_wanted() {
+                    self.source.give_up();
+                }
                 return Ok(Some(page));
             }
-            let Some(mut transfer) = self.transfer.take() else { return Ok(None) };
+            if self.ended {
+                return Ok(None);
+            }
             if self.buf.len() > MAX_LINE {
                 return Err(
                     Error::new(ErrorKind::PeerMisbehaved).with_detail("a line of the listing has no end")
                 );
             }
-            if transfer.read(&mut self.buf, PIECE).await? > 0 {
-                self.transfer = Some(transfer);
-            } else {
-                transfer.finish().await?;
+            if !self.source.read(&mut self.buf).await? {
+                self.ended = true;
                 warn(self.skipped);
             }
         }
@@ -145,6 +229,29 @@ fn warn(skipped: u64) {
 }
 
 async fn list(remote: &Arc<Remote>, dir: &VPath) -> Result<Listing> {
+    let Some((entries, skipped)) = lines(remote, dir).await? else {
+        return Ok(Box::new(ListingOf::new(Vec::new())));
+    };
+    warn(skipped);
+    let offset = zone(remote, dir, &entries).await;
+    let entries = entries.into_iter().map(|l| finished(remote, l, offset)).collect();
+    Ok(Box::new(ListingOf::new(entries)))
+}
+
+/// What LIST shows of a link: `name -> target`. `None` where it shows no such link.
+pub(super) async fn link(remote: &Remote, path: &VPath) -> Result<Option<Bytes>> {
+    let Some(parent) = path.parent() else { return Ok(None) };
+    let Some((entries, _)) = lines(remote, &parent).await? else { return Ok(None) };
+    // An arrow may be part of the name: only what stands behind the whole name is the target.
+    let wire = remote.wire_path(path)?;
+    let cut = wire.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
+    let head = [wire.get(cut..).unwrap_or_default(), b" -> "].concat();
+    let shown = entries.iter().filter_map(|l| l.link.as_ref());
+    Ok(shown.filter_map(|l| l.strip_prefix(&head[..]).map(|t| l.slice_ref(t))).next())
+}
+
+/// The lines of LIST; `None` where the server says that there is nothing to list.
+async fn lines(remote: &Remote, dir: &VPath) -> Result<Option<(VecDeque<Listed>, u64)>> {
     let facts = remote.facts();
     // A path as LIST's argument would be read as a pattern, or as options: the server goes there instead.
     let path = remote.wire_path(dir)?;
@@ -164,14 +271,10 @@ async fn list(remote: &Arc<Remote>, dir: &VPath) -> Result<Listing> {
             Transfer::open(&remote.pool, &plain).await
         }
         // An empty directory is no error, though some say so.
-        Err(e) if e.wire().is_some_and(is_empty) => return Ok(Box::new(ListingOf::new(Vec::new()))),
+        Err(e) if e.wire().is_some_and(is_empty) => return Ok(None),
         begun => begun,
     }?;
-    let (entries, skipped) = read(remote, transfer).await?;
-    warn(skipped);
-    let offset = zone(remote, dir, &entries).await;
-    let entries = entries.into_iter().map(|l| finished(remote, l, offset)).collect();
-    Ok(Box::new(ListingOf::new(entries)))
+    read(remote, transfer).await.map(Some)
 }
 
 fn is_empty(wire: &session_core::error::WireReply) -> bool {
@@ -179,7 +282,7 @@ fn is_empty(wire: &session_core::error::WireReply) -> bool {
     matches!(wire.code, 450 | 550) && (text.contains("no files") || text.contains("no members"))
 }
 
-async fn read(remote: &Arc<Remote>, mut transfer: Transfer) -> Result<(VecDeque<Listed>, u64)> {
+async fn read(remote: &Remote, mut transfer: Transfer) -> Result<(VecDeque<Listed>, u64)> {
     let now = Timestamp::try_from(remote.pool.dialer.session.now()).unwrap_or_default();
     let offset = remote.pool.dialer.learned(|l| l.time_offset).unwrap_or(0);
     let zone = Offset::from_seconds(-offset).unwrap_or(Offset::UTC);
@@ -201,8 +304,7 @@ async fn read(remote: &Arc<Remote>, mut transfer: Transfer) -> Result<(VecDeque<
             break;
         }
         if entries.len() > MAX_ENTRIES || buf.len() > MAX_LINE {
-            return Err(Error::new(ErrorKind::TooLarge)
-                .with_detail("the listing is larger than what can be kept of it"));
+            return Err(too_large());
         }
     }
     transfer.finish().await?;

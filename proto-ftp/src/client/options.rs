@@ -90,8 +90,12 @@ pub struct FtpConnectOptions {
     pub compress: bool,
     /// Names on the wire.
     pub encoding: Encoding,
-    /// Names of files that are sent as text (TYPE A), with `*` and `?`; local ends of line are LF.
+    /// Names of files that are sent as text (TYPE A), with `*` and `?`; local ends of line are LF. The sizes
+    /// that the server tells of them count its own line ends.
     pub ascii: Vec<String>,
+    /// Two servers that cannot make sure of each other may copy between themselves under TLS: what they send
+    /// is encrypted, and nobody knows for whom.
+    pub unverified_copies: bool,
     /// The session that counts and cuts; one is made where none is given. Cutting it ends all sockets at
     /// once.
     pub session: Option<Arc<Session>>,
@@ -130,6 +134,7 @@ impl FtpConnectOptions {
             compress: false,
             encoding: Encoding::default(),
             ascii: Vec::new(),
+            unverified_copies: false,
             session: None,
         }
     }

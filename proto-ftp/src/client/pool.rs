@@ -2,17 +2,22 @@
 //!
 //! One connection carries one transfer at a time, so whoever works leases one. A lease that is dropped while
 //! the server still owes answers is settled in the background before anybody else gets it. A server that
-//! takes fewer connections than the bound lowers it. When all are out, a reader that is between two reads
-//! gives its own up.
+//! takes fewer connections than the bound lowers it.
+//!
+//! Whoever copies within one server waits with a writer for a reader, so nobody may keep the last connection
+//! while others wait: readers and listings give theirs up between two calls ([`Yields`]) and go on later,
+//! and writers, which cannot, never have all of them ([`Turn`]). While readers are at work, writers leave
+//! them up to half, so that copies go at their pace instead of taking turns.
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::control::Control;
 use super::login::Dialer;
@@ -24,10 +29,19 @@ const SPARE: Duration = Duration::from_secs(120);
 /// After this long without use it is looked whether a connection still stands.
 const DOUBT: Duration = Duration::from_secs(1);
 
-/// What gives its connection up when others need one.
+/// How long a reader counts as being at work after its last call.
+pub(super) const AT_WORK: Duration = Duration::from_secs(10);
+/// How often a waiting writer looks whether readers still work and data still moves.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What gives its connection up when others need one. Who has used one and is done for now looks at
+/// [`Pool::is_wanted`] afterwards: nobody asks twice.
 pub(super) trait Yields: Send + Sync {
     /// Gives it up if it is not in use this moment; `false` if there was nothing to give.
     fn give_up(&self) -> bool;
+
+    /// Whether it will want a connection soon.
+    fn is_at_work(&self) -> bool;
 }
 
 pub(super) struct Pool {
@@ -35,7 +49,19 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Control>>,
     /// One permit for each connection in use.
     slots: Arc<Semaphore>,
+    /// How many connections there may be.
+    most: AtomicUsize,
     open: AtomicUsize,
+    /// Those that are writing.
+    writers: AtomicUsize,
+    /// A writer has ended.
+    turned: Notify,
+    /// Who writes next: first come, first served.
+    line: tokio::sync::Mutex<()>,
+    /// Those that wait for a connection.
+    waiting: AtomicUsize,
+    /// Grows with every piece of data that moves, and with every use that ends.
+    pub(super) moved: AtomicU64,
     yields: Mutex<Vec<Weak<dyn Yields>>>,
     closed: AtomicBool,
 }
@@ -51,7 +77,13 @@ impl Pool {
             dialer,
             idle: Mutex::default(),
             slots: Arc::new(Semaphore::new(most)),
+            most: AtomicUsize::new(most),
             open: AtomicUsize::new(0),
+            writers: AtomicUsize::new(0),
+            turned: Notify::new(),
+            line: tokio::sync::Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            moved: AtomicU64::new(0),
             yields: Mutex::default(),
             closed: AtomicBool::new(false),
         })
@@ -62,7 +94,7 @@ impl Pool {
         let permit = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| self.ended())?;
         let control = self.dialer.open(Some(decider)).await?;
         self.open.fetch_add(1, Ordering::AcqRel);
-        drop(Lease { control: Some(control), permit: Some(permit), pool: Arc::clone(self), fresh: true });
+        drop(self.lent(control, permit, true));
         Ok(())
     }
 
@@ -113,10 +145,7 @@ impl Pool {
             }
             let permit = match Arc::clone(&self.slots).try_acquire_owned() {
                 Ok(permit) => permit,
-                Err(_) => {
-                    self.ask_to_yield();
-                    self.wait_for_slot().await?
-                }
+                Err(_) => self.wait_for_slot().await?,
             };
             if let Some(control) = self.take_idle() {
                 return Ok(self.lent(control, permit, false));
@@ -129,6 +158,7 @@ impl Pool {
                 Err(e) if self.open.load(Ordering::Acquire) > 0 && is_full(&e) => {
                     tracing::debug!(error = %e, "the server takes no more connections: going on with fewer");
                     permit.forget();
+                    self.most.fetch_sub(1, Ordering::AcqRel);
                 }
                 Err(e) => return Err(e),
             }
@@ -136,21 +166,73 @@ impl Pool {
     }
 
     fn lent(self: &Arc<Self>, control: Control, permit: OwnedSemaphorePermit, fresh: bool) -> Lease {
-        Lease { control: Some(control), permit: Some(permit), pool: Arc::clone(self), fresh }
+        Lease { control: Some(control), permit: Some(permit), pool: Arc::clone(self), fresh, turn: None }
+    }
+
+    /// Whether somebody waits for a connection.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 
     async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit> {
-        let waiting = Arc::clone(&self.slots).acquire_owned();
-        tokio::select! {
-            biased;
-            () = self.dialer.cut.cancelled() => Err(self.ended()),
-            got = tokio::time::timeout(self.dialer.options.timeout * 3, waiting) => match got {
-                Ok(permit) => permit.map_err(|_| self.ended()),
-                Err(_) => Err(Error::new(ErrorKind::Throttled)
+        // First this: who misses the question sees that somebody waits.
+        let _waiting = Waiting::new(&self.waiting);
+        self.ask_to_yield();
+        self.wait(Arc::clone(&self.slots).acquire_owned()).await?.map_err(|_| self.ended())
+    }
+
+    /// Waits as long as something moves on some connection. Errors: `Throttled` once nothing does.
+    async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let seen = self.moved.load(Ordering::Relaxed);
+            tokio::select! {
+                biased;
+                () = self.dialer.cut.cancelled() => return Err(self.ended()),
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep(self.dialer.options.timeout * 3) => {}
+            }
+            if self.moved.load(Ordering::Relaxed) == seen {
+                return Err(Error::new(ErrorKind::Throttled)
                     .with_detail("all connections are in use by unfinished transfers")
-                    .with_hint("allow more connections")),
+                    .with_hint("allow more connections"));
             }
         }
+    }
+
+    /// How many may write: all but one, and fewer while readers are at work. Not so where nothing moves:
+    /// somebody may hold several files open and write them in turn.
+    fn writers_allowed(&self, stalled: bool) -> usize {
+        let most = self.most.load(Ordering::Acquire);
+        if stalled {
+            return most.saturating_sub(1).max(1);
+        }
+        let readers = lock(&self.yields).iter().filter_map(Weak::upgrade).filter(|r| r.is_at_work()).count();
+        most.saturating_sub(readers.clamp(1, (most / 2).max(1))).max(1)
+    }
+
+    /// The right to write, which comes before the connection to write with.
+    pub(super) async fn turn(self: &Arc<Self>) -> Result<Turn> {
+        let turn = async {
+            let _first = self.line.lock().await;
+            let mut moved = self.moved.load(Ordering::Relaxed);
+            let mut stalled = false;
+            loop {
+                let turned = self.turned.notified();
+                let allowed = self.writers_allowed(stalled);
+                let taken = self
+                    .writers
+                    .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < allowed).then_some(n + 1));
+                if taken.is_ok() {
+                    return Turn(Arc::clone(self));
+                }
+                if tokio::time::timeout(LOOK, turned).await.is_err() {
+                    let before = std::mem::replace(&mut moved, self.moved.load(Ordering::Relaxed));
+                    stalled = moved == before;
+                }
+            }
+        };
+        self.wait(turn).await
     }
 
     /// Asks idle connections whether they are there, and closes what was not used for long. Runs until the
@@ -198,6 +280,32 @@ fn is_full(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Throttled | ErrorKind::Unauthenticated | ErrorKind::Disconnected)
 }
 
+/// Somebody waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The right to write.
+pub(super) struct Turn(Arc<Pool>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.writers.fetch_sub(1, Ordering::AcqRel);
+        self.0.turned.notify_one();
+    }
+}
+
 /// A connection that is somebody's for now.
 pub(super) struct Lease {
     control: Option<Control>,
@@ -205,6 +313,8 @@ pub(super) struct Lease {
     pool: Arc<Pool>,
     /// It was opened for this lease.
     pub(super) fresh: bool,
+    /// Given back after the connection.
+    pub(super) turn: Option<Turn>,
 }
 
 impl Lease {
@@ -265,6 +375,7 @@ impl Drop for Lease {
 
 /// First the connection, then the right to take one: whoever waits for it finds it.
 fn give_back(pool: &Arc<Pool>, control: Control, permit: OwnedSemaphorePermit) {
+    pool.moved.fetch_add(1, Ordering::Relaxed);
     let mut idle = lock(&pool.idle);
     if !pool.closed.load(Ordering::Acquire) {
         idle.push(control);

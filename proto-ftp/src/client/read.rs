@@ -4,6 +4,9 @@
 //! order of their offsets. A step forward reads over what lies between if it is small; any other jump costs
 //! one REST and RETR. Between two reads the connection is given up if somebody else needs it.
 //!
+//! Text (TYPE A) has the line ends of this side, and offsets count its bytes: it has no restart, so a jump
+//! reads it from its beginning.
+//!
 //! The end of the file is told only after the server's final reply: a transfer that was cut short is an
 //! error, never a short file.
 
@@ -18,22 +21,61 @@ use session_core::fs::{CommitOptions, File, Follow};
 use session_core::metadata::Metadata;
 use session_core::path::VPath;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::machine::Command;
-use super::pool::Yields;
+use super::pool::{AT_WORK, Yields};
 use super::remote::Remote;
 use super::transfer::{Ask, Transfer};
+use crate::text::FromWire;
 
 /// A gap up to this is read over.
 const SKIP: u64 = 512 * 1024;
 /// A read gives back what it has once it has this much.
 const ENOUGH: usize = 256 * 1024;
+/// Text is read in pieces of this size.
+const PIECE: usize = 64 * 1024;
 const UNKNOWN: u64 = u64::MAX;
 
 /// The stream that is open, and where it stands.
 struct Active {
     transfer: Transfer,
     at: u64,
+    text: Option<Text>,
+}
+
+/// What changes line ends on the way.
+#[derive(Default)]
+struct Text {
+    ends: FromWire,
+    /// What is changed already and nobody has asked for yet.
+    ready: BytesMut,
+}
+
+impl Active {
+    /// Appends up to `len` bytes of content; 0 at the end.
+    async fn next(&mut self, buf: &mut BytesMut, len: usize) -> Result<usize> {
+        let n = match &mut self.text {
+            None => self.transfer.read(buf, len).await?,
+            Some(text) => {
+                while text.ready.is_empty() {
+                    let mut raw = BytesMut::new();
+                    if self.transfer.read(&mut raw, PIECE).await? == 0 {
+                        if text.ends.end() {
+                            text.ready.extend_from_slice(b"\r");
+                        }
+                        break;
+                    }
+                    text.ends.change(&raw, &mut text.ready);
+                }
+                let n = len.min(text.ready.len());
+                buf.extend_from_slice(&text.ready.split_to(n));
+                n
+            }
+        };
+        self.at += n as u64;
+        Ok(n)
+    }
 }
 
 pub(super) struct ReadFile {
@@ -47,6 +89,8 @@ pub(super) struct ReadFile {
     calls: Mutex<BTreeMap<u64, usize>>,
     moved: Notify,
     end: AtomicU64,
+    /// When it was opened, or read last.
+    touched: Mutex<Instant>,
 }
 
 /// A call under way.
@@ -85,6 +129,7 @@ impl ReadFile {
             calls: Mutex::default(),
             moved: Notify::new(),
             end: AtomicU64::new(UNKNOWN),
+            touched: Mutex::new(Instant::now()),
         });
         let weak: Weak<ReadFile> = Arc::downgrade(&file);
         file.remote.pool.register(weak);
@@ -96,14 +141,11 @@ impl ReadFile {
     }
 
     async fn start(&self, offset: u64) -> Result<Active> {
-        if self.text && offset > 0 {
-            return Err(Error::new(ErrorKind::Unsupported)
-                .with_detail("a file that is sent as text can only be read from its beginning"));
-        }
+        let from = if self.text { 0 } else { offset };
         let command = Command::with("RETR", self.remote.wire_path(&self.path)?);
-        let ask = Ask { from: offset, text: self.text, ..Ask::new(command) };
+        let ask = Ask { from, text: self.text, ..Ask::new(command) };
         let transfer = Transfer::open(&self.remote.pool, &ask).await?;
-        Ok(Active { transfer, at: offset })
+        Ok(Active { transfer, at: from, text: self.text.then(Text::default) })
     }
 
     /// Whether a call under way reads what lies between `at` and `offset`.
@@ -141,6 +183,10 @@ impl ReadFile {
                 self.end.store(end, Ordering::Release);
             } else {
                 *stream = Some(active);
+                drop(stream);
+                if self.remote.pool.is_wanted() {
+                    self.give_up();
+                }
             }
             return Ok(());
         }
@@ -151,20 +197,17 @@ impl ReadFile {
         while active.at < offset {
             let mut skipped = BytesMut::new();
             let most = usize::try_from(offset - active.at).unwrap_or(usize::MAX).min(64 * 1024);
-            let n = active.transfer.read(&mut skipped, most).await?;
-            if n == 0 {
+            if active.next(&mut skipped, most).await? == 0 {
                 return Ok(true);
             }
-            active.at += n as u64;
         }
         let mut got = 0;
         while got < len.min(ENOUGH) {
-            let n = active.transfer.read(buf, len - got).await?;
+            let n = active.next(buf, len - got).await?;
             if n == 0 {
                 return Ok(true);
             }
             got += n;
-            active.at += n as u64;
         }
         Ok(false)
     }
@@ -173,14 +216,8 @@ impl ReadFile {
     /// frees the connection. A file that has grown goes on.
     async fn is_all(&self, active: &mut Active) -> Result<bool> {
         let mut more = BytesMut::new();
-        match active.transfer.read(&mut more, 1).await? {
-            0 => Ok(true),
-            n => {
-                // The byte cannot be put back; the stream stands behind it and a read before it restarts.
-                active.at += n as u64;
-                Ok(false)
-            }
-        }
+        // A byte cannot be put back: the stream stands behind it and a read before it restarts.
+        Ok(active.next(&mut more, 1).await? == 0)
     }
 }
 
@@ -190,6 +227,11 @@ impl Yields for ReadFile {
             Ok(mut stream) => stream.take().is_some(),
             Err(_) => false,
         }
+    }
+
+    fn is_at_work(&self) -> bool {
+        let lately = self.touched.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < AT_WORK;
+        lately && self.end.load(Ordering::Acquire) == UNKNOWN
     }
 }
 
@@ -201,6 +243,7 @@ impl File for ReadFile {
         }
         *self.calls().entry(offset).or_default() += 1;
         let _call = Call(self, offset);
+        *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         match self.read(offset, len, &mut buf).await {
             Ok(()) => Ok(buf),
             // Servers refuse to begin behind the end.

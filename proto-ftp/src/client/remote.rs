@@ -6,7 +6,7 @@
 //! it (existence), and `precise_errors` is off. `Replace::No` is a look before the rename, which is not
 //! one step; nothing in FTP is.
 //!
-//! Deliberately absent: random writes, owners, properties, locks, reading links.
+//! Deliberately absent: random writes, owners, properties, locks.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -147,21 +147,6 @@ impl FtpRemote {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Makes a symbolic link, where SITE has SYMLINK. Not part of [`Filesystem`], since FTP cannot read
-    /// links back. Errors: `Unsupported`, `InvalidArgument` for spaces, which the verb cannot carry.
-    pub async fn make_symlink(&self, target: &[u8], at: &VPath) -> Result<()> {
-        if !self.0.facts.has_site("SYMLINK") {
-            return Err(Error::unsupported(OperationKind::Symlink));
-        }
-        let path = self.0.wire_path(at)?;
-        if target.contains(&b' ') || path.contains(&b' ') {
-            return Err(
-                Error::new(ErrorKind::InvalidArgument).with_detail("SITE SYMLINK cannot carry spaces")
-            );
-        }
-        self.0.done(&Command::with("SITE", [&b"SYMLINK "[..], target, b" ", &path].concat())).await
-    }
-
     /// Says good-bye on every connection and ends the session. Transfers under way are cut.
     pub async fn close(&self) {
         self.0.pool.close().await;
@@ -190,6 +175,19 @@ pub(super) fn settable(remote: &Remote, a: &Attributes) -> Result<()> {
         // The time of access only comes along.
         || (a.accessed.is_some() && a.modified.is_none());
     if cannot { Err(Error::unsupported(OperationKind::SetAttributes)) } else { Ok(()) }
+}
+
+/// In quotes, quotes within doubled.
+fn in_quotes(text: &[u8]) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    for &b in text {
+        out.push(b);
+        if b == b'"' {
+            out.push(b);
+        }
+    }
+    out.push(b'"');
+    out
 }
 
 /// `*` and `?` in a name, letters of either case.
@@ -445,6 +443,7 @@ impl Remote {
             append: true,
             set_times: f.has("MFMT") || f.kind == ServerKind::Vsftpd || f.has_site("UTIME"),
             set_mode: f.has_site("CHMOD"),
+            symlinks: f.has_site("SYMLINK"),
             empty_dirs: true,
             case_sensitive: f.kind != ServerKind::Iis,
             server_copy: f.has_site("CPFR") && f.has_site("CPTO"),
@@ -605,6 +604,56 @@ impl Filesystem for FtpRemote {
                 .with_source(e)),
             _ => Err(e),
         }
+    }
+
+    async fn symlink(&self, target: &[u8], at: &VPath) -> Result<()> {
+        if !self.0.facts.has_site("SYMLINK") {
+            return Err(Error::unsupported(OperationKind::Symlink));
+        }
+        let bad = |words: &'static str| Error::new(ErrorKind::InvalidArgument).with_detail(words);
+        if target.is_empty() || target.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+            return Err(bad("FTP has no way to say what this link would hold"));
+        }
+        let path = self.0.wire_path(at)?;
+        let words = if self.0.facts.kind == ServerKind::Ferry {
+            [&b"SYMLINK "[..], &in_quotes(target), b" ", &in_quotes(&path)].concat()
+        } else if target.contains(&b' ') || path.contains(&b' ') {
+            return Err(bad("this server's SITE SYMLINK cannot carry spaces"));
+        } else {
+            [&b"SYMLINK "[..], target, b" ", &path].concat()
+        };
+        self.0.done(&Command::with("SITE", words)).await
+    }
+
+    async fn read_link(&self, path: &VPath) -> Result<Bytes> {
+        let remote = &self.0;
+        let mut is_link = None;
+        if remote.facts.lists_facts() {
+            let reply = remote.call(Command::with("MLST", remote.wire_path(path)?), true).await?;
+            if reply.code == 250
+                && let Some(line) = reply.lines.get(1)
+            {
+                if let Some(target) = facts_parser::link_target(line) {
+                    return Ok(remote.name_from_wire(target));
+                }
+                is_link = facts_parser::metadata(line).map(|m| m.is_symlink());
+            } else if !is_unknown(&reply) {
+                return Err(error_of(&reply));
+            }
+        }
+        // Most servers of Unix show it in the listing of its directory, whatever they say to MLST.
+        let known = is_link == Some(false) && remote.facts.kind == ServerKind::Ferry;
+        if !known && let Some(target) = list::link(remote, path).await? {
+            return Ok(remote.name_from_wire(target));
+        }
+        if is_link == Some(true) {
+            return Err(Error::unsupported(OperationKind::ReadLink)
+                .with_detail("the server does not show what the link holds"));
+        }
+        remote.look(path, Follow::No).await?;
+        let kind =
+            if remote.capabilities().symlinks { ErrorKind::InvalidArgument } else { ErrorKind::Unsupported };
+        Err(Error::new(kind).with_detail("the server shows no link there"))
     }
 
     async fn copy(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {

@@ -6,6 +6,7 @@
 //! Dropping a transfer hangs its data connection up and leaves the control connection to be settled.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -67,19 +68,26 @@ impl Transfer {
     /// Begins one on a connection of the pool. An idle connection may have ended unnoticed, or have used up
     /// the TLS sessions that the server wants resumed: then once more on another one; nothing was moved yet.
     pub(super) async fn open(pool: &std::sync::Arc<Pool>, ask: &Ask) -> Result<Transfer> {
+        let turn = if ask.uploads { Some(pool.turn().await?) } else { None };
         let lease = Self::lease(pool).await?;
         let fresh = lease.fresh;
-        let e = match Self::begin(lease, ask).await {
-            Err(e) => e,
-            begun => return begun,
-        };
+        let mut begun = Self::begin(lease, ask).await;
+        if let Err(e) = &begun
+            && Self::is_worth_another(pool, e, fresh)
+        {
+            begun = Self::begin(Self::lease(pool).await?, ask).await;
+        }
+        let mut transfer = begun?;
+        transfer.lease.turn = turn;
+        Ok(transfer)
+    }
+
+    /// Whether it was the connection's fault.
+    fn is_worth_another(pool: &Pool, e: &Error, fresh: bool) -> bool {
         let code = e.wire().map(|w| w.code);
         let stale = !fresh && e.kind() == ErrorKind::Disconnected && matches!(code, None | Some(421));
         let unresumed = code == Some(522) && pool.dialer.learned(|l| l.only_tls12);
-        if stale || unresumed {
-            return Self::begin(Self::lease(pool).await?, ask).await;
-        }
-        Err(e)
+        stale || unresumed
     }
 
     /// A connection with something left to be resumed: servers that want that would refuse the others.
@@ -213,7 +221,10 @@ impl Transfer {
     /// success.
     pub(super) async fn read(&mut self, buf: &mut BytesMut, len: usize) -> Result<usize> {
         match self.data.read(buf, len).await {
-            Ok(n) => Ok(n),
+            Ok(n) => {
+                self.lease.pool().moved.fetch_add(1, Ordering::Relaxed);
+                Ok(n)
+            }
             Err(e) => Err(self.broken(e).await),
         }
     }
@@ -221,7 +232,10 @@ impl Transfer {
     /// Sends all of `data`.
     pub(super) async fn write(&mut self, data: &[u8]) -> Result<()> {
         match self.data.write(data).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.lease.pool().moved.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
             Err(e) => Err(self.broken(e).await),
         }
     }

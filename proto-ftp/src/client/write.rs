@@ -1,7 +1,9 @@
 //! A file that is being written: a STOR or APPE stays open behind it.
 //!
 //! Bytes go in order. A call ahead of its turn waits a moment for those before it; a gap or a step back is
-//! `Unsupported`. An existing file that is not truncated can only grow: the first byte goes to its end.
+//! `Unsupported`. An existing file that is not truncated is continued: at its end (APPE), or from a little
+//! before it (REST and STOR). What overlaps is held until it reaches the end, so that the old content is
+//! changed only by writes that go beyond it, and no server is left to choose what becomes of a tail.
 //!
 //! `commit` is the end of data, the server's final word, times and mode, and a look at the size: all of it,
 //! or an error. `park` and a drop hang the control connection up first, so that a server that can tell
@@ -20,21 +22,25 @@ use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use tokio::sync::{Mutex, Notify};
 
-use super::features::ServerKind;
 use super::machine::Command;
-use super::pool::Lease;
+use super::pool::{Lease, Yields as _};
 use super::read::ReadFile;
 use super::refine::error_of;
 use super::remote::{Remote, settable};
 use super::transfer::{Ask, Transfer, ask_ahead};
+use crate::text::ToWire;
 use crate::wire::reply::Reply;
 
 /// How long a write ahead of its turn waits for the one before it.
 const TURN: Duration = Duration::from_secs(2);
+/// How far before its end a file may be continued, bytes.
+const OVERLAP: usize = 1 << 20;
 
 enum State {
     /// Nothing was sent; the file stands as it was.
     Untouched,
+    /// Nothing was sent; these bytes, of which the first goes to the offset, lie before the old end.
+    Held(u64, BytesMut),
     /// Data flows.
     Open(Box<Transfer>),
     /// A write was given up half way: what arrived is not known.
@@ -47,6 +53,8 @@ struct Inner {
     state: State,
     /// Where the next byte goes; of a file opened for appending, counted from its first byte.
     at: u64,
+    /// Line ends on the way out, for text.
+    text: ToWire,
     /// Bytes that were there before.
     base: u64,
     owed: Attributes,
@@ -74,8 +82,10 @@ impl WriteFile {
         let mut base = 0;
         let empties = options.truncate && !options.exclusive;
         if !empties {
-            match remote.look(path, Follow::Yes).await {
-                Ok(m) if m.is_dir() => return Err(Error::new(ErrorKind::IsADirectory)),
+            // An exclusive creation must not go through a link, wherever that leads.
+            let follow = if options.exclusive { Follow::No } else { Follow::Yes };
+            match remote.look(path, follow).await {
+                Ok(m) if m.is_dir() && !options.exclusive => return Err(Error::new(ErrorKind::IsADirectory)),
                 Ok(_) if options.exclusive => return Err(Error::new(ErrorKind::AlreadyExists)),
                 Ok(m) => {
                     existed = Some(true);
@@ -101,13 +111,20 @@ impl WriteFile {
             path: path.clone(),
             options: options.clone(),
             existed,
-            inner: Mutex::new(Inner { state: State::Untouched, at: 0, base, owed, failed: false }),
+            inner: Mutex::new(Inner {
+                state: State::Untouched,
+                at: 0,
+                text: ToWire::default(),
+                base,
+                owed,
+                failed: false,
+            }),
             moved: Notify::new(),
             reads,
             remote,
         };
         if anew {
-            let transfer = file.begin("STOR").await?;
+            let transfer = file.begin("STOR", 0).await?;
             let mut inner = file.inner.lock().await;
             // Attributes are those of a new file: what was there keeps its own.
             if transfer.probed().is_some_and(|r| r.code < 300) {
@@ -121,12 +138,16 @@ impl WriteFile {
         Ok(file)
     }
 
-    async fn begin(&self, verb: &'static str) -> Result<Box<Transfer>> {
+    async fn begin(&self, verb: &'static str, from: u64) -> Result<Box<Transfer>> {
+        if let Some(reads) = &self.reads {
+            // Its stream would only be in the way.
+            reads.give_up();
+        }
         let command = Command::with(verb, self.remote.wire_path(&self.path)?);
         let asks = verb == "STOR" && self.existed.is_none() && !self.options.attributes.is_empty();
         let look = if self.remote.facts().lists_facts() { "MLST" } else { "SIZE" };
         let probe = if asks { Some(Command::with(look, self.remote.wire_path(&self.path)?)) } else { None };
-        let ask = Ask { text: self.text, probe, uploads: true, ..Ask::new(command) };
+        let ask = Ask { from, text: self.text, probe, uploads: true, ..Ask::new(command) };
         match Transfer::open(&self.remote.pool, &ask).await {
             Err(e) => Err(self.remote.why_not_stored(&self.path, e).await),
             begun => begun.map(Box::new),
@@ -148,6 +169,11 @@ impl WriteFile {
             if data.is_empty() {
                 return Ok(());
             }
+            if matches!(inner.state, State::Untouched) && !self.options.append && offset < inner.base {
+                self.may_go_back(offset, inner.base)?;
+                inner.state = State::Held(offset, BytesMut::new());
+                inner.at = offset;
+            }
             if offset != inner.at && !self.options.append {
                 let at = inner.at;
                 drop(inner);
@@ -162,13 +188,34 @@ impl WriteFile {
                 }
                 continue;
             }
+            let end = inner.at + data.len() as u64;
+            let base = inner.base;
+            if let State::Held(_, held) = &mut inner.state
+                && end < base
+            {
+                held.extend_from_slice(data);
+                inner.at = end;
+                drop(inner);
+                self.moved.notify_waiters();
+                return Ok(());
+            }
             // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
             let mut transfer = match std::mem::replace(&mut inner.state, State::Broken) {
                 State::Open(transfer) => transfer,
-                State::Untouched => match self.begin("APPE").await {
+                State::Untouched => match self.resume_at_end().await {
                     Ok(transfer) => transfer,
                     Err(e) => {
                         inner.state = State::Untouched;
+                        return Err(e);
+                    }
+                },
+                State::Held(from, held) => match self.begin("STOR", from).await {
+                    Ok(mut transfer) => {
+                        transfer.write(&held).await?;
+                        transfer
+                    }
+                    Err(e) => {
+                        inner.state = State::Held(from, held);
                         return Err(e);
                     }
                 },
@@ -177,15 +224,44 @@ impl WriteFile {
                     return Err(Error::new(ErrorKind::Closed));
                 }
             };
-            let mut converted = BytesMut::new();
-            let wire = if self.text { to_crlf(data, &mut converted) } else { data };
-            transfer.write(wire).await?;
-            inner.at += data.len() as u64;
+            if self.text {
+                let wire = inner.text.change(data);
+                transfer.write(&wire).await?;
+            } else {
+                transfer.write(data).await?;
+            }
+            inner.at = end;
             inner.state = State::Open(transfer);
             drop(inner);
             self.moved.notify_waiters();
             return Ok(());
         }
+    }
+
+    /// Whether a file can be continued that far before its end.
+    fn may_go_back(&self, offset: u64, end: u64) -> Result<()> {
+        let hint = "continue it at its end, or write it anew";
+        let facts = self.remote.facts();
+        if self.text {
+            return Err(text_has_no_offsets());
+        }
+        if end - offset > OVERLAP as u64 {
+            return Err(not_in_order("a file is continued where it ends").with_hint(hint));
+        }
+        // From the very beginning it is a STOR like any other.
+        if offset > 0 && !facts.value("REST").to_ascii_uppercase().contains("STREAM") {
+            return Err(not_in_order("this server continues a file only where it ends").with_hint(hint));
+        }
+        Ok(())
+    }
+
+    /// Goes on where the file ends.
+    async fn resume_at_end(&self) -> Result<Box<Transfer>> {
+        // How long the text is on this side nobody knows, so nobody can know what is missing.
+        if self.text && !self.options.append {
+            return Err(text_has_no_offsets());
+        }
+        self.begin("APPE", 0).await
     }
 
     /// The end of data, and all that follows it.
@@ -196,7 +272,13 @@ impl WriteFile {
         let transfer = match state {
             State::Open(transfer) => transfer,
             // Nothing is added, but what a server kept of an earlier upload is published.
-            State::Untouched if self.options.create => self.begin("APPE").await?,
+            State::Untouched if self.options.create || self.remote.facts().stages() => {
+                self.begin("APPE", 0).await?
+            }
+            State::Held(..) => {
+                return Err(not_in_order("what lies behind the last byte cannot be kept")
+                    .with_hint("write at least to where the file ended before"));
+            }
             State::Untouched => {
                 expect(inner.base, options.expected_size)?;
                 if !attributes.is_empty() {
@@ -249,18 +331,26 @@ impl WriteFile {
         metadata.modified = attributes.modified;
         metadata.mode = attributes.mode;
         if let Some(token) = look {
-            let reply = lease.answer(token).await?;
+            let mut reply = lease.answer(token).await?;
+            if seen(&reply).is_some_and(|m| m.is_symlink()) {
+                // It went through a link, of which SIZE tells where it leads.
+                reply = lease.call(&Command::with("SIZE", self.remote.wire_path(&self.path)?)).await?;
+            }
             if let Some(seen) = seen(&reply) {
                 // Others may append too.
                 let grew = self.options.append && seen.size > size;
                 if !self.text && !grew {
                     expect(seen.size, Some(size))?;
                 }
-                metadata = if facts.lists_facts() { seen } else { Metadata { size: seen.size, ..metadata } };
+                metadata = if reply.code == 250 { seen } else { Metadata { size: seen.size, ..metadata } };
             } else if !matches!(reply.code, 550 | 500 | 502 | 504) {
                 return Err(error_of(&reply));
             }
             // Where a user may put and not look, the server's final word stands.
+        }
+        if self.text {
+            // Of text everybody counts the bytes of his own line ends.
+            metadata.size = size;
         }
         match refused {
             Some(e) => Err(e),
@@ -273,7 +363,7 @@ impl WriteFile {
         let (last, lease) = transfer.abort().await;
         let published = last.as_ref().is_some_and(|r| r.code < 300);
         // A server that stages has kept the old content, which is not ours to remove.
-        let stages = self.remote.facts().kind == ServerKind::Ferry;
+        let stages = self.remote.facts().stages();
         let ours =
             self.options.exclusive || self.existed == Some(false) || (self.options.truncate && !stages);
         if !(ours || published && self.options.truncate) {
@@ -317,18 +407,10 @@ fn not_in_order(words: &'static str) -> Error {
     Error::unsupported(OperationKind::Write).with_detail(format!("FTP writes a file in order: {words}"))
 }
 
-/// LF to CRLF; what is CRLF already stays.
-fn to_crlf<'a>(data: &'a [u8], out: &'a mut BytesMut) -> &'a [u8] {
-    let mut before = 0;
-    for &b in data {
-        if b == b'\n' && before != b'\r' {
-            out.extend_from_slice(b"\r\n");
-        } else {
-            out.extend_from_slice(&[b]);
-        }
-        before = b;
-    }
-    out
+fn text_has_no_offsets() -> Error {
+    Error::unsupported(OperationKind::Write)
+        .with_detail("a file that is sent as text can only be written from its beginning")
+        .with_hint("send it as it is (binary) to continue it")
 }
 
 #[async_trait]
@@ -360,7 +442,7 @@ impl File for WriteFile {
         let inner = self.inner.lock().await;
         match inner.state {
             State::Ended => Err(Error::new(ErrorKind::Closed)),
-            State::Untouched => {
+            State::Untouched | State::Held(..) => {
                 drop(inner);
                 self.remote.look(&self.path, Follow::Yes).await
             }
@@ -403,7 +485,7 @@ impl File for WriteFile {
                 transfer.hang_up();
                 Ok(())
             }
-            State::Untouched | State::Broken => Ok(()),
+            State::Untouched | State::Held(..) | State::Broken => Ok(()),
         }
     }
 
@@ -416,10 +498,10 @@ impl File for WriteFile {
                 self.give_up(transfer).await;
                 Ok(())
             }
-            State::Untouched => Ok(()),
+            State::Untouched | State::Held(..) => Ok(()),
             State::Broken => {
                 // The connection went with the call that was given up; on a plain server a part stays.
-                let stages = self.remote.facts().kind == ServerKind::Ferry;
+                let stages = self.remote.facts().stages();
                 if self.options.exclusive || self.existed == Some(false) || self.options.truncate && !stages {
                     let _ = self.remote.remove(&self.path).await;
                 }
@@ -441,16 +523,5 @@ impl Drop for WriteFile {
         if let State::Open(transfer) = std::mem::replace(&mut self.inner.get_mut().state, State::Ended) {
             transfer.hang_up();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn line_ends_become_those_of_the_wire() {
-        let mut out = BytesMut::new();
-        assert_eq!(to_crlf(b"a\nb\r\nc\r\n\n", &mut out), b"a\r\nb\r\nc\r\n\r\n");
     }
 }

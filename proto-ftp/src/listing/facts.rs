@@ -87,9 +87,9 @@ pub fn write(
             (FileType::Other, _) => b"type=OS.unix=other;",
         });
         if metadata.is_symlink() {
-            // A semicolon would end the fact; who needs the exact words asks LIST.
-            let target = link.unwrap_or_default();
-            out.extend(target.iter().map(|b| if matches!(b, b';' | b'\r' | b'\n' | 0) { b'?' } else { *b }));
+            // What no fact can hold is left out, never changed: who needs it asks LIST.
+            let fits = |b: &u8| !matches!(b, b';' | b' ' | b'\r' | b'\n' | 0);
+            out.extend_from_slice(link.filter(|t| t.iter().all(fits)).unwrap_or_default());
             out.push(b';');
         }
     }
@@ -167,6 +167,9 @@ mod tests {
         assert_eq!(line(Facts::parse(b"SIZE;nothing;"), b"f", &file, None), "size=42; f");
         let link = Metadata::new(FileType::Symlink, 0);
         assert_eq!(line(Facts::parse(b"type;"), b"l", &link, Some(b"/x")), "type=OS.unix=slink:/x; l");
+        for awkward in [&b"a b"[..], b"a;b", b"a\nb"] {
+            assert_eq!(line(Facts::parse(b"type;"), b"l", &link, Some(awkward)), "type=OS.unix=slink:; l");
+        }
         let dir = Metadata::new(FileType::Directory, 4096);
         assert_eq!(line(Facts::parse(b"type;size"), b"d", &dir, None), "type=dir; d");
         assert_eq!(line(Facts::parse(b""), b"d", &dir, None), " d");

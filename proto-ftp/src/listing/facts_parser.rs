@@ -44,6 +44,22 @@ pub fn metadata(line: &Bytes) -> Option<Metadata> {
     facts(&line).map(|(_, metadata, _)| metadata)
 }
 
+/// What a link holds, by the line of an MLST reply; `None` where the line does not tell. The target may hold
+/// neither a space nor a semicolon there (RFC 3659, section 7.2): servers leave such ones out.
+pub fn link_target(line: &Bytes) -> Option<Bytes> {
+    let line = line.strip_prefix(b" ").unwrap_or(line);
+    let facts = line.get(..line.iter().position(|b| *b == b' ')?)?;
+    let kind = facts.split(|b| *b == b';').find_map(|f| cut_head(f, b"type="))?;
+    let target = cut_head(kind, b"os.unix=slink:").or_else(|| cut_head(kind, b"os.unix=symlink:"))?;
+    (!target.is_empty()).then(|| Bytes::copy_from_slice(target))
+}
+
+/// What stands behind a head in letters of either case.
+fn cut_head<'a>(text: &'a [u8], head: &[u8]) -> Option<&'a [u8]> {
+    let (first, rest) = text.split_at_checked(head.len())?;
+    first.eq_ignore_ascii_case(head).then_some(rest)
+}
+
 fn facts(line: &Bytes) -> Option<(bool, Metadata, Bytes)> {
     // The first space ends the facts: none of them holds one.
     let end = line.iter().position(|b| *b == b' ')?;
@@ -58,7 +74,8 @@ fn facts(line: &Bytes) -> Option<(bool, Metadata, Bytes)> {
     for fact in facts.split(|b| *b == b';').filter(|f| !f.is_empty()) {
         let at = fact.iter().position(|b| *b == b'=')?;
         let (key, value) = (fact.get(..at)?, fact.get(at + 1..)?);
-        let Ok(value) = std::str::from_utf8(value) else { continue };
+        // Names are bytes, and a link's target is one.
+        let value = &*String::from_utf8_lossy(value);
         match std::str::from_utf8(key).unwrap_or_default().to_ascii_lowercase().as_str() {
             "type" => {
                 typed = true;
@@ -145,6 +162,7 @@ pub fn time_text(time: SystemTime) -> Option<String> {
 pub fn fuzz(data: &[u8]) {
     let line = Bytes::copy_from_slice(data);
     let _ = metadata(&line);
+    let _ = link_target(&line);
     if let Parsed::Entry(e) = entry(&line) {
         assert!(check_name(&e.name).is_ok());
         if let Some(modified) = e.metadata.modified
@@ -182,6 +200,24 @@ mod tests {
             let Parsed::Entry(e) = entry(&Bytes::copy_from_slice(line)) else { panic!("{line:?}") };
             assert_eq!((e.metadata.file_type, e.metadata.size), (kind, 0));
         }
+    }
+
+    #[test]
+    fn a_link_tells_what_it_holds() {
+        for (line, target) in [
+            (&b" type=OS.unix=slink:/etc/x;modify=20200101000000; /l"[..], Some(&b"/etc/x"[..])),
+            (b"Type=OS.UNIX=slink:\xff\xfe;Perm=; l", Some(b"\xff\xfe")),
+            (b"size=4;type=OS.unix=symlink:../a=b:c; l", Some(b"../a=b:c")),
+            (b" type=OS.unix=slink:; /l", None),
+            (b" type=OS.unix=symlink; /l", None),
+            (b" type=file; type=OS.unix=slink:/x;", None),
+            (b"type=OS.unix=slink:/x;", None),
+        ] {
+            let line = Bytes::copy_from_slice(line);
+            assert_eq!(link_target(&line).as_deref(), target, "{line:?}");
+        }
+        let bytes = Bytes::from_static(b"type=OS.unix=slink:\xff; l");
+        assert!(metadata(&bytes).unwrap().is_symlink());
     }
 
     #[test]

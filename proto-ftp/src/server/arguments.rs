@@ -36,6 +36,16 @@ pub(super) fn mode(digits: &[u8]) -> Result<u32, Reply> {
     if bits > 0o7777 { Err(bad()) } else { Ok(bits) }
 }
 
+/// A SHA-256 in hexadecimal digits, perhaps with colons between pairs.
+pub(super) fn sha256(digits: &[u8]) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = digits.iter().copied().filter(|b| *b != b':').collect();
+    let pairs = digits.chunks(2).map(|pair| {
+        let whole = pair.len() == 2 && pair.iter().all(u8::is_ascii_hexdigit);
+        u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|_| whole)?, 16).ok()
+    });
+    pairs.collect::<Option<Vec<u8>>>()?.try_into().ok()
+}
+
 /// What stands before the closing quote, quotes within doubled, and what follows.
 pub(super) fn unquote(raw: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut out = Vec::new();
@@ -109,5 +119,10 @@ mod tests {
         assert!(mode(b"17777").is_err() && mode(b"").is_err() && mode(b"8").is_err());
         assert_eq!(number(b"18446744073709551616"), None);
         assert_eq!(number(b"-1"), None);
+        assert_eq!(sha256(&b"aB".repeat(32)), Some([0xab; 32]));
+        assert_eq!(sha256(["0f"; 32].join(":").as_bytes()), Some([15; 32]));
+        for bad in [&b"0f".repeat(31)[..], &b"0g".repeat(32), &b"+f".repeat(32), b""] {
+            assert_eq!(sha256(bad), None);
+        }
     }
 }

@@ -103,10 +103,10 @@ impl Control {
         }
     }
 
-    /// The certificates that the client showed.
-    pub(super) fn peer_certificates(&self) -> Option<&[rustls::pki_types::CertificateDer<'static>]> {
+    /// What TLS knows of the connection, where there is TLS.
+    pub(super) fn tls(&self) -> Option<&rustls::ServerConnection> {
         match self {
-            Control::Tls(stream) => stream.get_ref().1.peer_certificates(),
+            Control::Tls(stream) => Some(stream.get_ref().1),
             _ => None,
         }
     }

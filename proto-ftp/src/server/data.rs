@@ -17,18 +17,18 @@ use std::time::Duration;
 
 use futures_util::future::poll_immediate;
 use ipnet::IpNet;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 use session_core::error::{Error, ErrorKind};
 use session_core::net::proxy_header;
 use session_core::session::Session;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::control::Counted;
-use super::machine::Fault;
+use super::machine::{Fault, Foreign};
 use super::options::{FtpServerOptions, PassiveAddress};
 
 /// Clients that knock at a data port at once.
@@ -146,6 +146,8 @@ pub(super) struct Guard {
     /// The one of the control connection's bond for what follows it.
     pub(super) config: Arc<rustls::ServerConfig>,
     pub(super) reuse: bool,
+    /// The name that the client asked for.
+    pub(super) name: Option<String>,
     /// What the client showed on the control connection.
     pub(super) certificate: Option<CertificateDer<'static>>,
 }
@@ -282,7 +284,12 @@ impl Data {
     }
 
     /// The connection that was prepared, under TLS with `guard`. Errors have their codes: 425, 522.
-    pub(super) async fn connect(&mut self, guard: Option<&Guard>, upload: bool) -> Result<DataStream, Fault> {
+    pub(super) async fn connect(
+        &mut self,
+        guard: Option<&Guard>,
+        foreign: Option<Foreign>,
+        upload: bool,
+    ) -> Result<DataStream, Fault> {
         let stream = match std::mem::replace(&mut self.next, Next::None) {
             Next::None => return Err(refused(425, ErrorKind::TimedOut, "the port was given up, ask anew")),
             Next::Active(to) => self.make(to).await?,
@@ -300,6 +307,9 @@ impl Data {
         let counted = Counted::new(stream, Arc::clone(&self.session));
         let Some(guard) = guard else { return Ok(DataStream::new(Inner::Plain(counted))) };
         let _ = counted.stream().set_nodelay(true);
+        if let Some(foreign) = foreign {
+            return self.shake_hands(counted, guard, foreign).await;
+        }
         let acceptor = TlsAcceptor::from(Arc::clone(&guard.config));
         let shake = acceptor.accept(Holding::new(counted, upload));
         let tls = tokio::time::timeout(self.options.data_time, shake)
@@ -324,6 +334,43 @@ impl Data {
             return Err(refused(522, ErrorKind::Refused, words));
         }
         Ok(DataStream::new(Inner::Tls(Box::new(tls))))
+    }
+
+    /// TLS with another server, which has no session of ours to resume: who it is, its certificate tells.
+    async fn shake_hands(
+        &self,
+        stream: Counted,
+        guard: &Guard,
+        foreign: Foreign,
+    ) -> Result<DataStream, Fault> {
+        if guard.reuse && foreign.peer.is_none() {
+            let e = Error::refused("nobody told us the certificate of the other server: OPTS SSCN");
+            return Err(Fault::with_code(522, e));
+        }
+        let Some(tls) = &self.options.tls else {
+            return Err(refused(425, ErrorKind::Internal, "there is no TLS"));
+        };
+        let between = tls.between(guard.name.as_deref(), foreign.peer)?;
+        let shake = async {
+            if foreign.begins {
+                // A name must stand here; it is neither sent nor checked.
+                let name = ServerName::from(self.peer.ip());
+                let connector = TlsConnector::from(between.client);
+                Ok(Inner::Begun(Box::new(connector.connect(name, stream).await?)))
+            } else {
+                let acceptor = TlsAcceptor::from(between.server);
+                Ok(Inner::Tls(Box::new(acceptor.accept(Holding::new(stream, false)).await?)))
+            }
+        };
+        match tokio::time::timeout(self.options.data_time, shake).await {
+            Ok(Ok(inner)) => Ok(DataStream::new(inner)),
+            Ok(Err(e)) => {
+                let e: io::Error = e;
+                let words = "the TLS handshake with the other server failed";
+                Err(Fault::with_code(522, Error::new(ErrorKind::Refused).with_detail(words).with_source(e)))
+            }
+            Err(_) => Err(refused(425, ErrorKind::TimedOut, "the TLS handshake of the data took too long")),
+        }
     }
 
     async fn make(&self, to: SocketAddr) -> Result<TcpStream, Fault> {
@@ -481,6 +528,8 @@ impl AsyncWrite for Holding {
 enum Inner {
     Plain(Counted),
     Tls(Box<TlsStream<Holding>>),
+    /// TLS of which we are the client.
+    Begun(Box<tokio_rustls::client::TlsStream<Counted>>),
 }
 
 /// A data connection. Dropped before [`DataStream::finish`] it is reset.
@@ -498,7 +547,7 @@ impl DataStream {
     pub(super) fn plain(&self) -> Option<&TcpStream> {
         match &self.inner {
             Inner::Plain(stream) => Some(stream.stream()),
-            Inner::Tls(_) => None,
+            Inner::Tls(_) | Inner::Begun(_) => None,
         }
     }
 
@@ -506,14 +555,19 @@ impl DataStream {
         match &self.inner {
             Inner::Plain(stream) => stream.stream(),
             Inner::Tls(stream) => stream.get_ref().0.inner.stream(),
+            Inner::Begun(stream) => stream.get_ref().0.stream(),
         }
     }
 
     /// All went well: under TLS this is said (close_notify).
     pub(super) async fn finish(mut self) -> io::Result<()> {
-        if let Inner::Tls(stream) = &mut self.inner {
-            stream.get_mut().0.release().await?;
-            stream.shutdown().await?;
+        match &mut self.inner {
+            Inner::Plain(_) => {}
+            Inner::Tls(stream) => {
+                stream.get_mut().0.release().await?;
+                stream.shutdown().await?;
+            }
+            Inner::Begun(stream) => stream.shutdown().await?,
         }
         self.well = true;
         Ok(())
@@ -537,6 +591,7 @@ impl AsyncRead for DataStream {
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Inner::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Inner::Begun(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -546,6 +601,7 @@ impl AsyncWrite for DataStream {
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Inner::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Inner::Begun(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -553,6 +609,7 @@ impl AsyncWrite for DataStream {
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Inner::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Inner::Begun(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -560,6 +617,7 @@ impl AsyncWrite for DataStream {
         match &mut self.inner {
             Inner::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Inner::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Inner::Begun(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

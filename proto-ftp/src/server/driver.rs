@@ -31,7 +31,7 @@ use super::control::Control;
 use super::data::{Data, Guard, Ports};
 use super::login::{Attempt, Entrance};
 use super::machine::{Call, Done, Fault, Machine, Output, Settings};
-use super::options::{FtpServerOptions, Messages};
+use super::options::{DataPolicy, FtpServerOptions, Messages};
 use super::transfer::{self, Moved, Opened, Upload};
 use super::words::expand;
 
@@ -77,6 +77,7 @@ impl Driver {
             active: options.active,
             mode_z: options.mode_z,
             ascii: options.ascii,
+            foreign: options.foreign_data && options.data() != DataPolicy::Deny,
         };
         let socket = control.addresses()?;
         let data = Data::new(Arc::clone(&options), ports, Arc::clone(&session), socket, addresses);
@@ -234,7 +235,7 @@ impl Driver {
             Call::Active(to) => self.data.active(to).map(|()| Done::Ok),
             Call::Answer(answer) => {
                 let attempt = self.entrance.answer(answer).await;
-                self.enter(attempt, control).await
+                self.enter(attempt).await
             }
             Call::Ask { verb, argument } => {
                 self.session.command(verb, &argument).await?;
@@ -281,11 +282,18 @@ impl Driver {
             }
             Call::Password(password) => {
                 let attempt = self.entrance.password(password).await;
-                self.enter(attempt, control).await
+                self.enter(attempt).await
             }
             Call::User(user) => {
                 self.entrance.user(&user).await;
-                Ok(Done::Ok)
+                let shown = control.tls().zip(self.options.tls.as_ref());
+                match shown.and_then(|(connection, tls)| tls.client_certificate(connection)) {
+                    None => Ok(Done::Ok),
+                    Some(certificate) => {
+                        let attempt = self.entrance.certificate(certificate).await;
+                        self.enter(attempt).await
+                    }
+                }
             }
             call => Ok(calls::carry_out(self.filesystem()?, call).await?),
         }
@@ -295,7 +303,7 @@ impl Driver {
         self.fs.as_ref().ok_or_else(|| Error::new(ErrorKind::Unauthenticated))
     }
 
-    async fn enter(&mut self, attempt: Attempt, _: &Control) -> Result<Done, Fault> {
+    async fn enter(&mut self, attempt: Attempt) -> Result<Done, Fault> {
         let identity = match attempt {
             Attempt::Answer(done) => return Ok(done),
             Attempt::In(identity) => identity,
@@ -339,7 +347,8 @@ impl Driver {
         self.guard = Some(Guard {
             config: bond.later,
             reuse: self.options.require_session_reuse,
-            certificate: control.peer_certificates().and_then(<[_]>::first).cloned(),
+            name: control.tls().and_then(|c| c.server_name()).map(str::to_owned),
+            certificate: control.tls().and_then(|c| c.peer_certificates()).and_then(<[_]>::first).cloned(),
         });
         Ok(())
     }

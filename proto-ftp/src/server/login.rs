@@ -1,4 +1,5 @@
-//! The login of a connection: which site, which user, one password, perhaps one question more.
+//! The login of a connection: which site, which user, the certificate of TLS or one password, perhaps one
+//! question more.
 //!
 //! Every name is asked for a password; every refusal has the same words and takes the same time at least.
 //! Deliberately absent: keys, more than one question (FTP has one word for it, ACCT).
@@ -6,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::auth::{Credential, Login, Method, Question, Secret, Site, Step};
+use session_core::auth::{Credential, Login, Method, Question, Secret, Site, Step, TlsCertificate};
 use session_core::error::Result;
 use session_core::gate::SessionFs;
 use session_core::session::{Identity, Session};
@@ -116,6 +117,43 @@ impl Entrance {
         self.login.get_or_insert_with(|| Login::new(Arc::clone(session), site.authenticator(), tries))
     }
 
+    /// What the certificate that TLS has shown is worth, before a password is asked for. A certificate that
+    /// is not enough has refused nobody.
+    pub(super) async fn certificate(&mut self, certificate: TlsCertificate) -> Attempt {
+        let user = self.user.clone();
+        if !self.login().takes_certificate(&user, &certificate).await {
+            return Attempt::Answer(Done::Ok);
+        }
+        let step = self.login().attempt(&user, &Credential::Certificate(certificate)).await;
+        Attempt::Answer(match step {
+            Step::Accepted(identity) => return Attempt::In(identity),
+            Step::Partial(next) => {
+                self.halfway = true;
+                if next.contains(&Method::Password) { Done::Ok } else { self.ask(&next).await }
+            }
+            Step::Rejected(_) | Step::Exhausted => {
+                self.tries = self.tries.saturating_sub(1);
+                Done::Ok
+            }
+        })
+    }
+
+    /// The one question that may follow; `Rejected` where FTP cannot ask it.
+    async fn ask(&mut self, next: &[Method]) -> Done {
+        if !next.contains(&Method::Interactive) {
+            return Done::Rejected;
+        }
+        let user = self.user.clone();
+        let mut questions = self.login().questions(&user).await;
+        if questions.len() == 1 {
+            self.question = questions.pop();
+        }
+        match &self.question {
+            Some(question) => Done::NeedsAnswer(question.prompt.clone()),
+            None => Done::Rejected,
+        }
+    }
+
     pub(super) async fn password(&mut self, password: Secret) -> Attempt {
         self.attempt(Credential::Password(password)).await
     }
@@ -133,21 +171,12 @@ impl Entrance {
         let step = self.login().attempt(&user, &credential).await;
         let done = match step {
             Step::Accepted(identity) => return Attempt::In(identity),
-            Step::Partial(next) if next.contains(&Method::Interactive) => {
+            Step::Partial(next) => {
                 self.halfway = true;
-                let mut questions = self.login().questions(&user).await;
-                if questions.len() == 1 {
-                    self.question = questions.pop();
+                match self.ask(&next).await {
+                    asked @ Done::NeedsAnswer(_) => return Attempt::Answer(asked),
+                    other => other,
                 }
-                match &self.question {
-                    Some(question) => return Attempt::Answer(Done::NeedsAnswer(question.prompt.clone())),
-                    // FTP cannot ask this.
-                    None => Done::Rejected,
-                }
-            }
-            Step::Partial(_) => {
-                self.halfway = true;
-                Done::Rejected
             }
             Step::Rejected(_) => Done::Rejected,
             Step::Exhausted => Done::Exhausted,

@@ -54,6 +54,8 @@ pub struct Settings {
     pub mode_z: bool,
     /// TYPE A changes line ends.
     pub ascii: bool,
+    /// Data may go to and from other servers.
+    pub foreign: bool,
 }
 
 impl Default for Settings {
@@ -68,6 +70,7 @@ impl Default for Settings {
             active: false,
             mode_z: true,
             ascii: true,
+            foreign: false,
         }
     }
 }
@@ -125,6 +128,15 @@ pub enum What {
     },
 }
 
+/// TLS with another server at the other end of the data connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// We are the client of TLS (SSCN ON, CPSV).
+    pub begins: bool,
+    /// The SHA-256 of the certificate that it must show.
+    pub peer: Option<[u8; 32]>,
+}
+
 /// A transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
@@ -136,6 +148,8 @@ pub struct Transfer {
     pub level: Option<u32>,
     /// Under TLS.
     pub private: bool,
+    /// With another server.
+    pub foreign: Option<Foreign>,
 }
 
 /// What the machine wants done. One at a time; each is answered by `complete`.
@@ -196,7 +210,8 @@ pub enum Call {
     StartTls,
     /// A symbolic link: `Ok`.
     Symlink { target: Bytes, at: VPath },
-    /// A name to log in with: `Ok`.
+    /// A name to log in with: `Ok` where a password is wanted, `NeedsAnswer`; `LoggedIn` where what TLS has
+    /// shown is enough.
     User(String),
 }
 
@@ -341,6 +356,10 @@ pub(super) struct State {
     pub(super) next_dir: Option<VPath>,
     pub(super) pbsz: bool,
     pub(super) private: bool,
+    /// SSCN and what OPTS SSCN told of the other server.
+    pub(super) foreign: Foreign,
+    /// CPSV was sent for the next transfer.
+    pub(super) cpsv: bool,
     pub(super) epsv_all: bool,
     pub(super) data: bool,
     pub(super) facts: Facts,
@@ -367,6 +386,8 @@ impl State {
             next_dir: None,
             pbsz: private,
             private,
+            foreign: Foreign::default(),
+            cpsv: false,
             epsv_all: false,
             data: false,
             facts: Facts::ALL,

@@ -64,6 +64,7 @@ table! {
     Ccc  "CCC"  Nothing   false false true  None, "(refused)";
     Cdup "CDUP" Nothing   true  false false Some(Op::Stat), "";
     Clnt "CLNT" Something false false true  None, "name of the client";
+    Cpsv "CPSV" Nothing   true  false false None, "";
     Cwd  "CWD"  Maybe     true  false false Some(Op::Stat), "path";
     Dele "DELE" Something true  false false Some(Op::RemoveFile), "path";
     Eprt "EPRT" Something true  false false None, "|1|address|port|";
@@ -101,6 +102,7 @@ table! {
     Site "SITE" Something true  false false None, "CHMOD|CPFR|CPTO|HELP|SYMLINK|UTIME …";
     Size "SIZE" Something true  false false Some(Op::Stat), "path";
     Smnt "SMNT" Maybe     true  false false None, "(not served)";
+    Sscn "SSCN" Maybe     true  false false None, "[ON|OFF]";
     Stat "STAT" Maybe     false false false None, "[path]";
     Stor "STOR" Something true  true  false Some(Op::Open), "path";
     Stou "STOU" Maybe     true  true  false Some(Op::Open), "[name]";

@@ -143,7 +143,8 @@ impl Opened {
     ) -> Result<Moved, Fault> {
         let work = async {
             let upload = matches!(self.source, Source::Upload { .. });
-            let connecting = data.connect(guard.as_ref().filter(|_| self.transfer.private), upload);
+            let guard = guard.as_ref().filter(|_| self.transfer.private);
+            let connecting = data.connect(guard, self.transfer.foreign, upload);
             let connected = tokio::select! {
                 biased;
                 connected = connecting => connected,

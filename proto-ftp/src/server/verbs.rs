@@ -13,8 +13,8 @@ use session_core::fs::Algorithm;
 use session_core::metadata::Attributes;
 use session_core::path::VPath;
 
-use super::arguments::{mode, number, refused, text, two, unquote, utime, word};
-use super::machine::{Call, Done, Form, Machine, Show, Step, Transfer, What, is_anonymous};
+use super::arguments::{mode, number, refused, sha256, text, two, unquote, utime, word};
+use super::machine::{Call, Done, Foreign, Form, Machine, Show, Step, Transfer, What, is_anonymous};
 use super::options::DataPolicy;
 use super::table::{Row, TABLE, Takes, Verb};
 use crate::listing::facts::Facts;
@@ -77,6 +77,16 @@ impl Machine {
             Verb::Ccc => reply(534, "the control connection stays protected"),
             Verb::Cdup => self.change_dir(b".."),
             Verb::Clnt => Ok(Step::CallThen(Call::Client(argument.clone()), Reply::new(200, "Noted"))),
+            Verb::Cpsv => {
+                self.foreign_allowed()?;
+                if self.state.epsv_all {
+                    return Err(refused(503, "EPSV only, as you said"));
+                }
+                if !self.state.private {
+                    return Err(refused(503, "PROT P comes first"));
+                }
+                Ok(Step::Call(Call::Passive { extended: false, family: None }))
+            }
             Verb::Cwd => self.change_dir(argument),
             Verb::Dele => {
                 let done = Reply::new(250, "Removed");
@@ -189,6 +199,17 @@ impl Machine {
                 Ok(Step::Call(Call::Size(self.path(argument)?)))
             }
             Verb::Smnt => reply(502, "nothing is mounted by clients"),
+            Verb::Sscn => {
+                self.foreign_allowed()?;
+                match argument.to_ascii_uppercase().as_slice() {
+                    b"ON" => self.state.foreign.begins = true,
+                    b"OFF" => self.state.foreign.begins = false,
+                    b"" => {}
+                    _ => return Err(refused(501, "SSCN [ON|OFF]")),
+                }
+                let client = self.state.foreign.begins;
+                reply(200, if client { "SSCN:CLIENT METHOD" } else { "SSCN:SERVER METHOD" })
+            }
             Verb::Stat => {
                 if argument.is_empty() {
                     return Ok(Step::Status);
@@ -215,9 +236,7 @@ impl Machine {
                 self.state.user = true;
                 self.state.asked = false;
                 self.state.anonymous = is_anonymous(argument);
-                let user = String::from_utf8_lossy(argument).into_owned();
-                let words = if self.state.anonymous { "Any password" } else { "Password" };
-                Ok(Step::CallThen(Call::User(user), Reply::new(331, words)))
+                Ok(Step::Call(Call::User(String::from_utf8_lossy(argument).into_owned())))
             }
             Verb::Xcrc => self.sum(argument, Algorithm::Crc32),
             Verb::Xmd5 => self.sum(argument, Algorithm::Md5),
@@ -241,29 +260,36 @@ impl Machine {
     /// The reply to an answer that is not the same for every verb.
     pub(super) fn answered(&mut self, row: &Row, argument: &[u8], done: Done) -> Reply {
         match (row.verb, done) {
-            (_, Done::LoggedIn { home, words }) => {
+            (verb, Done::LoggedIn { home, words }) => {
                 self.state.logged_in = true;
+                self.state.user = false;
                 self.state.cwd = home;
-                Reply::lines(230, words)
+                // RFC 4217, section 4: by what TLS has shown, without a password.
+                Reply::lines(if verb == Verb::User { 232 } else { 230 }, words)
             }
             (_, Done::NeedsAnswer(question)) => {
                 self.state.asked = true;
                 Reply::new(332, format!("ACCT with the answer: {question}"))
             }
             (Verb::Pass | Verb::Acct, _) => Reply::new(530, "Login incorrect"),
+            (Verb::User, _) => {
+                Reply::new(331, if self.state.anonymous { "Any password" } else { "Password" })
+            }
             (Verb::Host, Done::Words(words)) => Reply::lines(220, words),
             (Verb::Rein, Done::Words(words)) => {
                 self.reset();
                 Reply::lines(220, words)
             }
-            (Verb::Pasv, Done::Address(SocketAddr::V4(at))) => {
+            (verb @ (Verb::Pasv | Verb::Cpsv), Done::Address(SocketAddr::V4(at))) => {
                 self.state.data = true;
+                self.state.cpsv = verb == Verb::Cpsv;
                 let [a, b, c, d] = at.ip().octets();
                 let [high, low] = at.port().to_be_bytes();
                 Reply::new(227, format!("Entering Passive Mode ({a},{b},{c},{d},{high},{low})"))
             }
             (Verb::Epsv, Done::Address(at)) => {
                 self.state.data = true;
+                self.state.cpsv = false;
                 Reply::new(229, format!("Entering Extended Passive Mode (|||{}|)", at.port()))
             }
             (Verb::Size | Verb::Avbl, Done::Number(n)) => Reply::new(213, n.to_string()),
@@ -409,11 +435,13 @@ impl Machine {
         s.rang = None;
         s.allo = None;
         let listing = matches!(what, What::Show(_));
+        let foreign = Foreign { begins: s.foreign.begins || std::mem::take(&mut s.cpsv), ..s.foreign };
         Ok(Step::Call(Call::Open(Transfer {
             what,
             ascii: !listing && s.ascii && self.settings.ascii,
             level: s.compressed.then_some(s.level),
             private: s.private,
+            foreign: (s.private && foreign != Foreign::default()).then_some(foreign),
         })))
     }
 
@@ -488,7 +516,29 @@ impl Machine {
             return Err(refused(501, "not to a port of a service"));
         }
         self.state.data = true;
+        self.state.cpsv = false;
         Ok(Step::CallThen(Call::Active(address), Reply::new(200, "Noted")))
+    }
+
+    fn foreign_allowed(&self) -> Result<(), Reply> {
+        if !self.settings.foreign {
+            return Err(refused(502, "no transfers between servers"));
+        }
+        if !self.state.secure {
+            return Err(refused(503, "AUTH TLS comes first"));
+        }
+        Ok(())
+    }
+
+    /// `OPTS SSCN sha256`: the certificate that the other server will show; without it, none in particular.
+    fn name_peer(&mut self, digits: &[u8]) -> Stepped {
+        self.foreign_allowed()?;
+        let peer = match digits {
+            b"" => None,
+            _ => Some(sha256(digits).ok_or_else(|| refused(501, "OPTS SSCN SHA-256 of a certificate"))?),
+        };
+        self.state.foreign.peer = peer;
+        reply(200, if peer.is_some() { "The other server is known" } else { "The other server is not known" })
     }
 
     fn active_allowed(&self) -> Result<(), Reply> {
@@ -596,6 +646,7 @@ impl Machine {
                 }
                 None => reply(504, "this digest is not known"),
             },
+            (b"SSCN", digits) => self.name_peer(digits),
             (b"MODE", words) if self.settings.mode_z => {
                 let level = words.strip_prefix(b"Z LEVEL ").and_then(number).filter(|n| (1..=9).contains(n));
                 let level = level.ok_or_else(|| refused(501, "OPTS MODE Z LEVEL 1…9"))?;
@@ -640,6 +691,8 @@ impl Machine {
         if self.settings.active {
             feature("EPRT");
         }
+        // Who this is, whatever the banner says: see PROTOCOL.md for what it promises.
+        feature("FERRY");
         let now = self.state.algorithm;
         let hashes = HASHES.iter().map(|h| format!("{}{}", h.0, if h.1 == now { "*" } else { "" }));
         feature(&format!("HASH {}", hashes.collect::<Vec<_>>().join(";")));
@@ -650,14 +703,16 @@ impl Machine {
         if self.settings.mode_z {
             feature("MODE Z");
         }
+        for words in
+            ["RANG STREAM", "REST STREAM", "SITE CHMOD", "SITE COPY", "SITE SYMLINK", "SITE UTIME", "SIZE"]
+        {
+            feature(words);
+        }
+        if self.settings.foreign {
+            feature("CPSV");
+            feature("SSCN SHA-256");
+        }
         for words in [
-            "RANG STREAM",
-            "REST STREAM",
-            "SITE CHMOD",
-            "SITE COPY",
-            "SITE SYMLINK",
-            "SITE UTIME",
-            "SIZE",
             "TVFS",
             "UTF8",
             "XCRC \"path\" first end",

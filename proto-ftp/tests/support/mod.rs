@@ -3,6 +3,9 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[cfg(feature = "client")]
+pub mod pair;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -64,7 +67,29 @@ impl Authenticator for Users {
                 account.shared = true;
                 Proof::Complete(account)
             }
+            ("carol", Credential::Certificate(c)) if c.is_for("carol") => {
+                Proof::Complete(Account::named("carol"))
+            }
+            ("both", Credential::Certificate(c)) if c.is_for("both@example.org") => {
+                Proof::More(vec![Method::Password])
+            }
+            ("both", Credential::Password(p)) if p.expose() == "demo" && passed == [Method::PublicKey] => {
+                Proof::Complete(Account::named("both"))
+            }
             _ => Proof::Rejected("wrong".into()),
+        }
+    }
+
+    async fn takes_certificate(
+        &self,
+        _session: &Arc<Session>,
+        user: &str,
+        certificate: &TlsCertificate,
+    ) -> bool {
+        match user {
+            "carol" => certificate.is_for("carol"),
+            "both" => certificate.is_for("both@example.org"),
+            _ => false,
         }
     }
 

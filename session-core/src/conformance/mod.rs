@@ -106,6 +106,8 @@ pub struct Profile {
     /// A kind that the wire has no word for is found by looking: where there is nothing to see (an upload
     /// of somebody else), an error has its words and no kind.
     pub infers_kinds: bool,
+    /// A link has times of its own, which can be set.
+    pub link_times: bool,
     /// Names may be any bytes but NUL and slash; without, only UTF-8.
     pub byte_names: bool,
     /// Names may hold control characters, and spaces at their ends.
@@ -137,6 +139,7 @@ impl Profile {
             knows_files: true,
             precise_errors: capabilities.precise_errors,
             infers_kinds: false,
+            link_times: true,
             byte_names: true,
             awkward_names: true,
             line_ends: true,

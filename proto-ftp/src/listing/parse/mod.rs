@@ -33,6 +33,8 @@ pub struct Listed {
     pub local: Option<DateTime>,
     /// The time of day is known, not only the date.
     pub timed: bool,
+    /// Of a symbolic link: its name, ` -> ` and what it holds, as the line had it.
+    pub link: Option<Bytes>,
 }
 
 /// What a dialect makes of a line.
@@ -215,7 +217,7 @@ fn number(word: &[u8]) -> Option<u64> {
 fn listed(name: &[u8], kind: FileType, size: u64, local: Option<DateTime>, timed: bool) -> Made {
     let size = if kind == FileType::Directory { 0 } else { size };
     let entry = DirEntry { name: Bytes::copy_from_slice(name), metadata: Metadata::new(kind, size) };
-    Made::Entry(Listed { entry, local, timed })
+    Made::Entry(Listed { entry, local, timed, link: None })
 }
 
 /// Entry for fuzzing: any listing.

@@ -24,9 +24,9 @@ pub(super) fn read(line: &[u8], context: &Context) -> Made {
             return Made::Foreign;
         };
         let major = at >= 2 && words.get(at - 2).is_some_and(|(_, w)| w.last() == Some(&b','));
-        let (name, kind) = match (kind, find(name, b" -> ")) {
-            (FileType::Symlink, Some(arrow)) => (name.get(..arrow).unwrap_or(name), kind),
-            _ => (name, kind),
+        let (name, link) = match (kind, find(name, b" -> ")) {
+            (FileType::Symlink, Some(arrow)) => (name.get(..arrow).unwrap_or(name), Some(name)),
+            _ => (name, None),
         };
         let size = if kind == FileType::Other || major { 0 } else { size };
         let made = listed(name, kind, size, Some(local), timed);
@@ -34,6 +34,7 @@ pub(super) fn read(line: &[u8], context: &Context) -> Made {
         return match made {
             Made::Entry(mut l) => {
                 l.entry.metadata.mode = mode;
+                l.link = link.map(bytes::Bytes::copy_from_slice);
                 owner(&mut l, owners, major);
                 Made::Entry(l)
             }
