@@ -411,7 +411,7 @@ pub static MEMBERS: &[Member] = &[
     m(Run, "ExitCode", ": number | null", "`null` where a signal or the time ended it"),
     m(Run, "Stdout", ": string", "its output, at most what the configuration allows"),
     m(Run, "Stderr", ": string", "its errors, at most as much"),
-    m(Run, "TimedOut", ": boolean", "it was killed, with all that it started"),
+    m(Run, "TimedOut", ": boolean", "it was killed, with its process group"),
     m(Run, "Truncated", ": boolean", "there was more output"),
     m(Answer, "status", ": number", "the status"),
     m(Answer, "ok", ": boolean", "whether it is 200 to 299"),
@@ -488,12 +488,13 @@ pub fn unknown_members(source: &str) -> Vec<Unknown> {
                 break;
             };
             at = end;
-            if kind == Kind::Session && known.name == "GetUser" {
-                if let Some(after) = code.get(at..).and_then(|r| r.trim_start().strip_prefix("()")) {
-                    at = code.len() - after.len();
-                    (kind, owner) = (Kind::User, "Session.GetUser()".into());
-                    continue;
-                }
+            if kind == Kind::Session
+                && known.name == "GetUser"
+                && let Some(after) = code.get(at..).and_then(|r| r.trim_start().strip_prefix("()"))
+            {
+                at = code.len() - after.len();
+                (kind, owner) = (Kind::User, "Session.GetUser()".into());
+                continue;
             }
             break;
         }
