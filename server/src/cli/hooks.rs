@@ -30,7 +30,7 @@ use session_core::store::memory::MemoryStore;
 
 use crate::config::Config;
 use crate::control::commands;
-use crate::hooks::{binding, read};
+use crate::hooks::{binding, field, read};
 
 /// How long one trial may take where it does not say.
 const TRIAL: Duration = Duration::from_secs(10);
@@ -245,17 +245,17 @@ impl Host for Pretended {
         let mut asked = arguments;
         let base64 = base64::engine::general_purpose::STANDARD;
         for key in ["body", "input"] {
-            let text = asked[key].as_str().and_then(|t| base64.decode(t).ok());
+            let text = field(&asked, key).as_str().and_then(|t| base64.decode(t).ok());
             if let Some(text) = text {
-                asked[key] = String::from_utf8_lossy(&text).into();
+                set(&mut asked, key, String::from_utf8_lossy(&text));
             }
         }
         if let Some(file) = input {
             let size = usize::try_from(file.metadata().await?.size).unwrap_or(usize::MAX);
             let content = file.read_into(0, size.min(16 << 20), BytesMut::new()).await?;
-            asked["input"] = String::from_utf8_lossy(&content).into();
+            set(&mut asked, "input", String::from_utf8_lossy(&content));
         }
-        asked["function"] = name.into();
+        set(&mut asked, "function", name);
         lock(&self.asked).push(asked);
         let mut answers = lock(answers);
         if answers.is_empty() {
@@ -265,18 +265,18 @@ impl Host for Pretended {
         Ok(match function {
             HostFunction::Exec => json!({
                 "ExitCode": answer.get("ExitCode").cloned().unwrap_or(json!(0)),
-                "Stdout": answer["Stdout"].as_str().unwrap_or_default(),
-                "Stderr": answer["Stderr"].as_str().unwrap_or_default(),
-                "TimedOut": answer["TimedOut"].as_bool().unwrap_or(false),
-                "Truncated": answer["Truncated"].as_bool().unwrap_or(false),
+                "Stdout": field(&answer, "Stdout").as_str().unwrap_or_default(),
+                "Stderr": field(&answer, "Stderr").as_str().unwrap_or_default(),
+                "TimedOut": field(&answer, "TimedOut").as_bool().unwrap_or(false),
+                "Truncated": field(&answer, "Truncated").as_bool().unwrap_or(false),
             }),
             _ => {
-                let headers = answer["headers"].as_object().cloned().unwrap_or_default();
+                let headers = field(&answer, "headers").as_object().cloned().unwrap_or_default();
                 let headers: Vec<_> = headers.iter().map(|(k, v)| json!([k.to_lowercase(), v])).collect();
                 json!({
-                    "status": answer["status"].as_u64().unwrap_or(200),
+                    "status": field(&answer, "status").as_u64().unwrap_or(200),
                     "headers": headers,
-                    "body": base64.encode(answer["body"].as_str().unwrap_or_default()),
+                    "body": base64.encode(field(&answer, "body").as_str().unwrap_or_default()),
                 })
             }
         })
@@ -355,11 +355,17 @@ async fn trial(engine: &Arc<Engine>, values: &Arc<Values>, file: &Path, input: I
         })
         .await;
     let mut all = json!(told_json(&told));
-    all["customData"] = json!(session.custom_data());
-    all["terminated"] = json!(session.ending().map(|e| e.reason.to_string()));
-    all["asked"] = json!(*lock(&pretended.asked));
-    all["files"] = files_of(&store).await?;
+    set(&mut all, "customData", session.custom_data());
+    set(&mut all, "terminated", json!(session.ending().map(|e| e.reason.to_string())));
+    set(&mut all, "asked", lock(&pretended.asked).clone());
+    set(&mut all, "files", files_of(&store).await?);
     Ok(all)
+}
+
+fn set(object: &mut Value, key: &str, to: impl Into<Value>) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert(key.into(), to.into());
+    }
 }
 
 fn told_json(told: &Told) -> Value {
@@ -400,7 +406,7 @@ async fn try_one(file: &Path, event: &str, json: Option<&str>) -> Result<bool> {
     let engine = Engine::new(EngineLimits::default());
     let told = trial(&engine, &Arc::default(), file, input).await?;
     println!("{told:#}");
-    Ok(told["error"].is_null())
+    Ok(field(&told, "error").is_null())
 }
 
 /// What a test file calls.
@@ -423,7 +429,7 @@ impl Host for Runner {
         match function {
             HostFunction::Run => {
                 let mut arguments = arguments;
-                let file = arguments["file"].as_str().unwrap_or_default().to_string();
+                let file = field(&arguments, "file").as_str().unwrap_or_default().to_string();
                 if let Some(map) = arguments.as_object_mut() {
                     map.remove("file");
                 }
@@ -433,8 +439,8 @@ impl Host for Runner {
                 trial(&self.engine, &values, &self.folder.join(file), input).await
             }
             HostFunction::Report => {
-                let name = arguments["name"].as_str().unwrap_or_default().to_string();
-                let error = arguments["error"].as_str().map(str::to_string);
+                let name = field(&arguments, "name").as_str().unwrap_or_default().to_string();
+                let error = field(&arguments, "error").as_str().map(str::to_string);
                 lock(&self.results).push((name, error));
                 *lock(&self.values) = Arc::default();
                 Ok(Value::Null)

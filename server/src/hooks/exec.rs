@@ -19,6 +19,7 @@ use session_core::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::Command;
 
+use super::field;
 use crate::config::Scripts;
 
 /// How long output may still come when the program itself has ended.
@@ -77,23 +78,24 @@ impl Programs {
 
     pub(super) async fn run(&self, arguments: &Value, input: Option<Arc<dyn File>>) -> Result<Value> {
         let wrong = || Error::new(ErrorKind::InvalidArgument).with_detail("the arguments are not right");
-        let name = arguments["program"].as_str().ok_or_else(wrong)?;
+        let name = field(arguments, "program").as_str().ok_or_else(wrong)?;
         let program = self.programs.get(name).ok_or_else(|| {
             Error::refused(format!(
                 "'{}' is not in the list of programs",
                 session_core::path::display_bytes(name.as_bytes())
             ))
         })?;
-        let list = arguments["arguments"].as_array().ok_or_else(wrong)?;
+        let list = field(arguments, "arguments").as_array().ok_or_else(wrong)?;
         let list: Vec<&str> = list.iter().map(|a| a.as_str().ok_or_else(wrong)).collect::<Result<_>>()?;
         if list.iter().any(|a| a.contains('\0')) {
             return Err(Error::new(ErrorKind::InvalidArgument).with_detail("an argument contains a NUL"));
         }
-        let given = match arguments["input"].as_str() {
+        let given = match field(arguments, "input").as_str() {
             Some(text) => STANDARD.decode(text).map_err(|_| wrong())?,
             None => Vec::new(),
         };
-        let wanted = arguments["time"].as_f64().map(|s| Duration::from_secs_f64(s.clamp(0.0, 86_400.0)));
+        let wanted =
+            field(arguments, "time").as_f64().map(|s| Duration::from_secs_f64(s.clamp(0.0, 86_400.0)));
         let time = wanted.map_or(self.time, |w| w.min(self.time));
 
         let mut child = Command::new(program)

@@ -21,6 +21,8 @@ use session_core::net::client_tls::{ClientTls, ClientTlsOptions};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::field;
+
 /// The largest body, either way.
 const BODY: usize = 4 << 20;
 
@@ -103,7 +105,7 @@ impl Client {
     }
 
     pub(super) async fn fetch(&self, arguments: &Value) -> Result<Value> {
-        let text = |key: &str| arguments[key].as_str().unwrap_or_default();
+        let text = |key: &str| field(arguments, key).as_str().unwrap_or_default();
         let uri: Uri = text("url").parse().map_err(|_| invalid("this is no URL"))?;
         let https = match uri.scheme_str() {
             Some("https") => true,
@@ -133,12 +135,12 @@ impl Client {
 }
 
 fn request(arguments: &Value, uri: &Uri, host: &str) -> Result<Request<Full<Bytes>>> {
-    let method = Method::from_bytes(arguments["method"].as_str().unwrap_or("GET").as_bytes())
+    let method = Method::from_bytes(field(arguments, "method").as_str().unwrap_or("GET").as_bytes())
         .map_err(|_| invalid("this is no method"))?;
     if method == Method::CONNECT {
         return Err(invalid("CONNECT is not for handlers"));
     }
-    let body = match arguments["body"].as_str() {
+    let body = match field(arguments, "body").as_str() {
         Some(text) => STANDARD.decode(text).map_err(|_| invalid("the body is not right"))?,
         None => Vec::new(),
     };
@@ -152,8 +154,9 @@ fn request(arguments: &Value, uri: &Uri, host: &str) -> Result<Request<Full<Byte
         .header(hyper::header::HOST, host)
         .body(Full::new(Bytes::from(body)))
         .map_err(|e| invalid(e.to_string()))?;
-    for header in arguments["headers"].as_array().into_iter().flatten() {
-        let (Some(name), Some(value)) = (header[0].as_str(), header[1].as_str()) else {
+    for header in field(arguments, "headers").as_array().into_iter().flatten() {
+        let part = |n: usize| header.get(n).and_then(Value::as_str);
+        let (Some(name), Some(value)) = (part(0), part(1)) else {
             return Err(invalid("a header is a name and a text"));
         };
         let name =
@@ -233,7 +236,10 @@ mod tests {
         let task = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = Vec::new();
-            while !asked.ends_with(b"BODY") && !(asked.starts_with(b"GET") && asked.ends_with(b"\r\n\r\n")) {
+            let is_whole = |asked: &[u8]| {
+                asked.ends_with(b"BODY") || asked.starts_with(b"GET") && asked.ends_with(b"\r\n\r\n")
+            };
+            while !is_whole(&asked) {
                 let mut buffer = [0; 1024];
                 let n = stream.read(&mut buffer).await.unwrap();
                 if n == 0 {

@@ -62,6 +62,12 @@ fn invalid(words: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument).with_detail(words.into())
 }
 
+/// A field of an object; null where there is none.
+pub(crate) fn field<'a>(object: &'a Value, key: &str) -> &'a Value {
+    static NONE: Value = Value::Null;
+    object.get(key).unwrap_or(&NONE)
+}
+
 /// The handlers of a configuration, compiled; `None` where there are none. Blocks. Errors: those of
 /// reading and compiling them, by file.
 pub(crate) fn load(
