@@ -92,7 +92,7 @@ enum Command {
         site: String,
     },
     /// Live sessions
-    Sessions(commands::Sessions),
+    Sessions(Box<commands::Sessions>),
     /// The block list: who may not connect
     Ban(control::Bans),
     /// What the running server says of itself
@@ -171,7 +171,7 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::HashPassword) => done(hash_password()),
         Some(Command::Totp { user, site }) => done(totp(&user, &site)),
         Some(Command::Sessions(args)) => match control_of(&global) {
-            Ok(control) => commands::sessions(control, args).await,
+            Ok(control) => commands::sessions(control, *args).await,
             Err(e) => commands::failure(&e),
         },
         Some(Command::Ban(args)) => match control_of(&global) {
