@@ -665,14 +665,14 @@ async fn run_with_base(seed: u64) {
     let mut known = Base::new();
     let mut model = Contents::new();
     run.fill(&mut dice).await;
+    let options = |base: &Base| SyncOptions {
+        direction: Direction::Both,
+        base: Some(Arc::new(base.clone())),
+        conflict,
+        max_delete: MaxDelete::Unlimited,
+        ..SyncOptions::default()
+    };
     for round in 0..4 {
-        let options = |base: &Base| SyncOptions {
-            direction: Direction::Both,
-            base: Some(Arc::new(base.clone())),
-            conflict,
-            max_delete: MaxDelete::Unlimited,
-            ..SyncOptions::default()
-        };
         let before = run.trees().await;
         let wanted = settled(&before.0, &before.1, &model);
         let setting = format!(
@@ -741,6 +741,38 @@ async fn run_with_base(seed: u64) {
         for _ in 0..dice.below(5) {
             if dice.one_in(3) { remove_one(&run, &mut dice).await } else { run.change(&mut dice).await }
         }
+    }
+
+    // Somebody works between the comparison and the run: the run after that knows.
+    let found = compare(&run.sides(None), &options(&known)).await.unwrap();
+    run.clock.fetch_add(150, Ordering::SeqCst);
+    let before = run.trees().await;
+    for _ in 0..3 {
+        run.change(&mut dice).await;
+    }
+    let meanwhile = run.trees().await;
+    let runner = |base: &Base| {
+        Runner::new(run.sides(None), options(base), Arc::new(Unattended), Check::Target).unwrap()
+    };
+    let report = runner(&known).apply(found).await;
+    run.clock.fetch_add(150, Ordering::SeqCst);
+    let report = runner(&report.base.unwrap()).run().await.unwrap();
+    report.check().unwrap();
+    let after = run.trees().await;
+    let after = (contents(&after.0), contents(&after.1));
+    for (before, meanwhile) in [(&before.0, &meanwhile.0), (&before.1, &meanwhile.1)] {
+        for (path, entry) in meanwhile.iter().filter(|(p, e)| before.get(*p) != Some(e)) {
+            let kept = [&after.0, &after.1].iter().any(|t| t.values().any(|c| *c == entry.content));
+            let beaten = conflict == Conflict::Left;
+            assert!(entry.content.is_none() || kept || beaten, "{path}: {entry:?} was written meanwhile");
+        }
+    }
+    // Where the sides still differ, it is said.
+    let noted: Vec<String> =
+        report.notes.iter().map(|n| String::from_utf8(n.path.to_vec()).unwrap()).collect();
+    for path in after.0.keys().chain(after.1.keys()) {
+        let told = noted.iter().any(|n| path == n || path.starts_with(&format!("{n}/")));
+        assert!(after.0.get(path) == after.1.get(path) || told, "{path} differs and nobody says so");
     }
 }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backup::{Backup, Kept};
 use super::base::{Base, Conflict, counts, kept_name};
-use super::decide::{Action, Facts};
+use super::decide::{Action, Clocks, Facts, Newer};
 use super::difference::{Difference, Differences, Note};
 use super::{Direction, Root, Side, Sides, SyncOptions, compare, expand};
 use crate::batch::{Batch, Tracker};
@@ -259,8 +259,8 @@ impl Runner {
                 && let Some(n) = numbers.next()
             {
                 let Some(item) = work.items.get(n).cloned() else { continue };
-                if work.is_broken(&item) {
-                    work.end(n, Outcome::Skipped("its directory could not be made"));
+                if let Some(why) = work.hindered(&item) {
+                    work.end(n, Outcome::Skipped(why));
                     continue;
                 }
                 let me = Arc::clone(self);
@@ -272,7 +272,11 @@ impl Runner {
                     work.remember(n, ended.now);
                     work.end(n, ended.outcome);
                 }
-                Ok((_, Err(e))) if e.kind() == ErrorKind::Canceled && self.stop.is_cancelled() => {}
+                // Somebody gave it all up: this run, its session, or who was asked.
+                Ok((n, Err(e))) if e.kind() == ErrorKind::Canceled => {
+                    self.cancel();
+                    work.end(n, Outcome::Skipped("stopped"));
+                }
                 Ok((n, Err(e))) => self.failed(work, n, e),
                 Err(_) => panicked += 1,
             }
@@ -285,47 +289,56 @@ impl Runner {
     fn failed(&self, work: &mut Work, n: usize, error: Error) {
         work.end(n, Outcome::Failed(work.failures.len()));
         work.failures.push(error);
-        if let Some(item) = work.items.get(n)
-            && item.is_dir()
-            && let Action::New(side) = item.action
-        {
-            work.broken.insert((side, item.path(side).into()));
-        }
         if self.options.transfer.fail_fast {
             self.cancel();
         }
     }
 
     async fn one(&self, d: &Difference) -> Result<Ended> {
-        let target = d.action.side();
         if self.stop.is_cancelled() {
             return Err(ErrorKind::Canceled.into());
         }
-        let bytes = match d.action {
-            Action::New(_) if d.is_dir() => self.make_dir(d, target).await.map(|()| 0)?,
-            Action::Delete(_) => self.remove(d, target).await.map(|()| 0)?,
-            Action::Update(_) if d.conflict == Some(Conflict::Ask) => match self.ask(d).await? {
-                Some(side) => {
-                    let settled = Difference { action: Action::Update(side), conflict: None, ..d.clone() };
-                    let bytes = self.copy(&settled, side).await?;
-                    return self.ended(&settled, bytes).await;
-                }
+        let settled = match d.conflict {
+            Some(Conflict::Ask) => match self.ask(d).await? {
+                Some(side) => Difference { action: Action::Update(side), conflict: None, ..d.clone() },
                 None => return Ok(Ended { outcome: Outcome::Skipped(CONFLICT), now: None }),
             },
-            Action::New(_) | Action::Update(_) => self.copy(d, target).await?,
+            _ => d.clone(),
         };
-        self.ended(d, bytes).await
+        let target = settled.action.side();
+        match settled.action {
+            Action::Delete(_) => {
+                self.remove(d, target).await?;
+                Ok(Ended { outcome: Outcome::Done(0), now: None })
+            }
+            Action::New(_) if d.is_dir() => {
+                self.make_dir(d, target).await?;
+                let both = d.facts(target.other()).map(|f| (f.clone(), f.clone()));
+                Ok(Ended { outcome: Outcome::Done(0), now: both })
+            }
+            Action::New(_) | Action::Update(_) => {
+                let (bytes, copied) = self.copy(&settled, target).await?;
+                let now = self.in_common(&settled, target, copied).await?;
+                Ok(Ended { outcome: Outcome::Done(bytes), now })
+            }
+        }
     }
 
-    /// What there is afterwards, where the next run wants to know.
-    async fn ended(&self, d: &Difference, bytes: u64) -> Result<Ended> {
-        let mut now = None;
-        if self.options.base.is_some() && !matches!(d.action, Action::Delete(_)) {
-            let (left, right) = (d.place(Side::Left, &self.sides)?, d.place(Side::Right, &self.sides)?);
-            let left = look(&self.sides.left, &left).await?;
-            now = left.zip(look(&self.sides.right, &right).await?);
+    /// What both sides have in common after a copy, where the next run wants to know: the source as it was
+    /// copied, the target as it is, if that is surely the copy. Else the next run compares contents.
+    async fn in_common(&self, d: &Difference, target: Side, copied: Facts) -> Result<Option<(Facts, Facts)>> {
+        if self.options.base.is_none() {
+            return Ok(None);
         }
-        Ok(Ended { outcome: Outcome::Done(bytes), now })
+        let step = |side| self.sides.get(side).fs.capabilities().mtime_granularity;
+        let clocks = Clocks { left: step(target.other()), right: step(target), ..Clocks::default() };
+        let now = look(self.sides.get(target), &d.place(target, &self.sides)?).await?;
+        Ok(now
+            .filter(|now| {
+                let newer = clocks.compare(copied.modified, now.modified, true);
+                now.kind == copied.kind && now.size == copied.size && newer == Some(Newer::Same)
+            })
+            .map(|now| if target == Side::Right { (copied, now) } else { (now, copied) }))
     }
 
     /// Which side gets the other's file.
@@ -371,7 +384,8 @@ impl Runner {
         }
     }
 
-    async fn copy(&self, d: &Difference, target: Side) -> Result<u64> {
+    /// Copies, and gives the bytes that crossed and what was copied.
+    async fn copy(&self, d: &Difference, target: Side) -> Result<(u64, Facts)> {
         let source = target.other();
         let (from, to) = (d.place(source, &self.sides)?, d.place(target, &self.sides)?);
         // What is copied is what is there now; its size at the time of the comparison would cut it.
@@ -384,7 +398,7 @@ impl Runner {
         };
         self.unchanged(d, target).await?;
         if d.conflict == Some(Conflict::Both) {
-            return self.copy_beside(target, &from, &to, &facts).await;
+            return self.copy_beside(target, &from, &to, &facts).await.map(|bytes| (bytes, facts));
         }
         let kept = match (&self.backup, d.facts(target)) {
             (Some(backup), Some(old)) => Some((backup, backup.keep(&to, d.path(target), old).await?)),
@@ -395,7 +409,7 @@ impl Runner {
         if let (Err(_), Some((backup, kept))) = (&copied, &kept) {
             backup.restore(kept, &to).await;
         }
-        copied
+        copied.map(|bytes| (bytes, facts))
     }
 
     /// Keeps both: the target's file steps aside under a name of its own, which the source gets, too.
@@ -516,7 +530,7 @@ struct Work {
     items: Vec<Arc<Difference>>,
     outcomes: Vec<Outcome>,
     failures: Vec<Error>,
-    /// Directories that could not be made.
+    /// Directories that could not be made, or that hold what was not removed.
     broken: HashSet<(Side, Box<[u8]>)>,
     base: Option<Base>,
 }
@@ -526,11 +540,17 @@ impl Work {
         if let Some(slot) = self.outcomes.get_mut(n) {
             *slot = outcome;
         }
-        if let (Outcome::Skipped(_), Some(item)) = (outcome, self.items.get(n))
-            && item.is_dir()
-        {
-            let side = item.action.side();
-            self.broken.insert((side, item.path(side).into()));
+        let Some(item) = self.items.get(n).filter(|_| !matches!(outcome, Outcome::Done(_))) else { return };
+        let side = item.action.side();
+        match item.action {
+            Action::Delete(_) => {
+                let above = above(item.path(side)).map(|dir| (side, dir.into())).collect::<Vec<_>>();
+                self.broken.extend(above);
+            }
+            _ if item.is_dir() => {
+                self.broken.insert((side, item.path(side).into()));
+            }
+            _ => {}
         }
     }
 
@@ -549,17 +569,25 @@ impl Work {
         }
     }
 
-    /// Whether a directory above it could not be made.
-    fn is_broken(&self, d: &Difference) -> bool {
-        if self.broken.is_empty() || !is_copy(d.action) {
-            return false;
+    /// Why it cannot be done after what was not done before.
+    fn hindered(&self, d: &Difference) -> Option<&'static str> {
+        if self.broken.is_empty() {
+            return None;
         }
         let side = d.action.side();
-        let path = d.path(side);
-        let above = path.iter().enumerate().filter(|(_, b)| **b == b'/').filter_map(|(at, _)| path.get(..at));
-        let root: &[u8] = b"";
-        above.chain((!path.is_empty()).then_some(root)).any(|dir| self.broken.contains(&(side, dir.into())))
+        let broken = |dir: &[u8]| self.broken.contains(&(side, dir.into()));
+        if is_copy(d.action) {
+            above(d.path(side)).any(broken).then_some("its directory could not be made")
+        } else {
+            (d.is_dir() && broken(d.path(side))).then_some("it holds what was not removed")
+        }
     }
+}
+
+/// The directories above a path, the root among them.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let cuts = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+    (!path.is_empty()).then_some(0).into_iter().chain(cuts).filter_map(|at| path.get(..at))
 }
 
 fn is_copy(action: Action) -> bool {
