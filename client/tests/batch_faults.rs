@@ -574,7 +574,7 @@ fn reconnecting(store: &MemoryStore, plan: &Arc<Plan>, refuses: u64, timer: &Arc
 async fn connections_that_break_at_any_call_cost_time_and_nothing_else() {
     let from = source().await;
     // Each connection lives long enough for one file.
-    for (side, lives) in [("source", [11, 13, 19]), ("target", [45, 61, 97])] {
+    for (side, lives) in [("source", [11, 13, 19]), ("target", [37, 43, 53])] {
         for every in lives {
             let to = target().await;
             let timer = Arc::new(Fast::default());

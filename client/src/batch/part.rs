@@ -25,6 +25,9 @@ const ASIDE: &[u8] = b".replaced";
 /// others evenly between.
 const SAMPLES: u64 = 16;
 
+/// The same where each jump in a file is a transfer of its own (FTP).
+const FEW: u64 = 4;
+
 /// Bytes of one such block.
 const SAMPLE: u64 = 16 << 10;
 
@@ -44,7 +47,7 @@ pub(crate) fn temporary(target: &VPath, max_name: usize) -> Option<VPath> {
 
 /// Whether a file that exists can be continued at its end, or anywhere.
 pub(super) fn can_continue(capabilities: &Capabilities) -> bool {
-    capabilities.random_write
+    capabilities.random_write || capabilities.continue_write
 }
 
 /// What this job knows of a part that it wrote itself, from an attempt before or from its journal.
@@ -94,7 +97,8 @@ pub(super) async fn interrupted(
         Err(e) if is_lost(&e) => return Err(e),
         Err(_) => return Ok(None),
     };
-    match sampled(source, &*file, begin).await? {
+    let samples = if capabilities.random_write { SAMPLES } else { FEW };
+    match sampled(source, &*file, begin, samples).await? {
         Sampled::Same => return Ok(Some(Continued { file, begin })),
         // Some servers show nobody what is unfinished. What this job wrote itself is its own.
         Sampled::Unreadable if kept.known.is_some() => return Ok(Some(Continued { file, begin })),
@@ -120,9 +124,9 @@ enum Sampled {
 
 /// Whether the first `end` bytes look the same on both sides. Errors are the source's, and a lost
 /// connection.
-async fn sampled(source: &dyn File, target: &dyn File, end: u64) -> Result<Sampled> {
-    let step = end.saturating_sub(SAMPLE) / (SAMPLES - 1);
-    let spread = (0..SAMPLES).map(|n| (n * step, (n * step + SAMPLE).min(end)));
+async fn sampled(source: &dyn File, target: &dyn File, end: u64, samples: u64) -> Result<Sampled> {
+    let step = end.saturating_sub(SAMPLE) / (samples - 1);
+    let spread = (0..samples).map(|n| (n * step, (n * step + SAMPLE).min(end)));
     let ranges: BTreeSet<(u64, u64)> = spread.chain([(end.saturating_sub(SAMPLE), end)]).collect();
     let compare = |(from, to): (u64, u64)| async move {
         let ours = read_exactly(source, from, to).await?;
