@@ -303,7 +303,15 @@ async fn is_true(report: &TransferReport, heard: &Heard, store: &MemoryStore, wh
                     item.target
                 );
             }
-            ItemOutcome::Failed(n) => numbers.push(*n),
+            ItemOutcome::Failed(n) => {
+                numbers.push(*n);
+                // A small file is there whole (what failed came after it), as it was, or not at all.
+                let there = read(store, &item.target).await;
+                let lost = report.failures[*n].kind() == ErrorKind::Disconnected;
+                let whole =
+                    there.as_ref().is_none_or(|c| c.len() as u64 == item.size || c == b"what was there");
+                assert!(whole || lost, "{what}: a part of {} stands under its name", item.target);
+            }
             ItemOutcome::Skipped(why) => panic!("{what}: {why}"),
         }
     }

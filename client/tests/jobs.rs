@@ -7,7 +7,7 @@
     reason = "a test"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -42,8 +42,23 @@ fn content(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i / 251 + i % 241) as u8).collect()
 }
 
-/// Refuses what is written from some offset on.
-struct Full(u64);
+/// Refuses what is written from some offset on, once the journal tells of what came before.
+struct Full(u64, PathBuf);
+
+impl Full {
+    async fn noted(&self) {
+        let begin = Instant::now();
+        loop {
+            let told = std::fs::read_to_string(&self.1).unwrap_or_default();
+            // The beginning of the file, and a place further on.
+            if told.matches("\"t\":\"at\"").count() > 1 {
+                return;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "nothing is noted: {told}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
 
 #[async_trait]
 impl Interceptor for Full {
@@ -53,7 +68,12 @@ impl Interceptor for Full {
 
     async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
         match operation {
-            Operation::Write(w) if w.offset >= self.0 => Err(ErrorKind::NoSpace.into()),
+            Operation::Write(w) if w.offset >= self.0 => {
+                if self.0 > 0 {
+                    self.noted().await;
+                }
+                Err(ErrorKind::NoSpace.into())
+            }
             _ => Ok(()),
         }
     }
@@ -131,7 +151,13 @@ async fn a_journal_that_is_cut_anywhere_leads_to_the_same_end() {
     fill(a.path(), LARGE);
     let jobs = Jobs::at(state.path());
     let (id, journal) = jobs.create(&spec()).unwrap();
-    let report = work(a.path(), b.path(), vec![Arc::new(Full(FULL))], &journal).await;
+    let report = work(
+        a.path(),
+        b.path(),
+        vec![Arc::new(Full(FULL, state.path().join(format!("{id}.job"))))],
+        &journal,
+    )
+    .await;
     assert_eq!(report.check().unwrap_err().kind(), ErrorKind::NoSpace);
     journal.leave().await;
     assert!(b.path().join("t/large.filepart").exists());
@@ -177,7 +203,13 @@ async fn what_changed_meanwhile_is_sent_anew() {
         fill(a.path(), LARGE);
         let jobs = Jobs::at(state.path());
         let (id, journal) = jobs.create(&spec()).unwrap();
-        let report = work(a.path(), b.path(), vec![Arc::new(Full(FULL))], &journal).await;
+        let report = work(
+            a.path(),
+            b.path(),
+            vec![Arc::new(Full(FULL, state.path().join(format!("{id}.job"))))],
+            &journal,
+        )
+        .await;
         assert!(!report.is_success());
         journal.leave().await;
         match change {
@@ -205,6 +237,43 @@ async fn what_changed_meanwhile_is_sent_anew() {
             assert_eq!(report.bytes(), LARGE as u64, "{change}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_file_of_its_own_is_not_taken_for_one_that_was_there() {
+    let (a, b, state) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(a.path().join("mine"), content(1000)).unwrap();
+    std::fs::write(a.path().join("theirs"), content(1000)).unwrap();
+    std::fs::write(b.path().join("theirs"), "was there").unwrap();
+    let job = |name: &str| Job { from: p(&format!("/{name}")), to: p(&format!("/{name}")) };
+    let spec = Spec {
+        jobs: vec![job("mine"), job("theirs")],
+        options: TransferOptions { overwrite: Overwrite::Never, ..TransferOptions::default() },
+        ..spec()
+    };
+    let run = |journal: Arc<Journal>, links| {
+        let (a, b, spec) = (open(a.path(), vec![]), open(b.path(), links), spec.clone());
+        async move {
+            let batch = Batch::new(a, b, spec.options, Arc::new(Unattended));
+            batch.keep_journal(journal);
+            batch.run(spec.jobs).await
+        }
+    };
+    let jobs = Jobs::at(state.path());
+    let (id, journal) = jobs.create(&spec).unwrap();
+    let report =
+        run(Arc::clone(&journal), vec![Arc::new(Full(0, PathBuf::new())) as Arc<dyn Interceptor>]).await;
+    assert_eq!((report.failures.len(), report.skipped()), (1, 1));
+    journal.leave().await;
+    // As a kill in its midst leaves it.
+    std::fs::write(b.path().join("mine"), content(500)).unwrap();
+    let (_, journal) = jobs.take_up(&id).unwrap();
+    let report = run(journal, vec![]).await;
+    report.check().unwrap();
+    assert_eq!((report.done(), report.skipped()), (1, 1));
+    assert!(std::fs::read(b.path().join("mine")).unwrap() == content(1000));
+    assert_eq!(std::fs::read(b.path().join("theirs")).unwrap(), b"was there");
 }
 
 fn ferry(dir: &Path, args: &[&str]) -> Command {

@@ -140,10 +140,27 @@ impl Copy<'_> {
         // What cannot be looked at cannot be asked about: only a new file is written, unless any may be.
         let exclusive = self.existing == Existing::Hidden && self.options.overwrite != Overwrite::Always;
         let create = OpenOptions { exclusive, ..OpenOptions::create() };
+        if let Some(entry) = self.entry
+            && self.options.overwrite != Overwrite::Always
+        {
+            // A run that takes this up must know its own half file from one that was there before.
+            entry.begun(0).await;
+        }
         let target = self.target.open_file(self.to, &self.create_options(create, None)).await?;
-        let digest = self.streams().map(|a| (a, Digesting::new(a, self.metadata.size)));
-        let digest = self.pump(&*source, &*target, 0, 0, digest, None).await?;
-        self.commit(&*target, self.metadata.size, None).await?;
+        let written = async {
+            let digest = self.streams().map(|a| (a, Digesting::new(a, self.metadata.size)));
+            let digest = self.pump(&*source, &*target, 0, 0, digest, None).await?;
+            self.commit(&*target, self.metadata.size, None).await?;
+            Ok(digest)
+        };
+        let digest: Option<Digest> = match written.await {
+            Err(e) if !is_lost(&e) => {
+                // Half a file shall not stay under its final name; the first error is the one to tell.
+                let _ = target.abort().await;
+                return Err(e);
+            }
+            written => written?,
+        };
         self.set_leniently(self.to).await?;
         let (proof, digest) = self.check(self.to, digest).await?;
         Ok(Copied { digest, proof, guarantee: Guarantee::InPlace, operation: target.operation() })

@@ -358,14 +358,18 @@ impl Batch {
 
     async fn file(&self, from: VPath, to: VPath, metadata: Metadata) {
         let record = item(&from, &to, metadata.size);
-        if let Some(entry) = self.entry_of(&from, &to, &metadata)
-            && self.was_done(&entry, &to, &metadata).await
+        let entry = self.entry_of(&from, &to, &metadata);
+        if let Some(entry) = &entry
+            && self.was_done(entry, &to, &metadata).await
         {
             self.tracker.was_there(metadata.size);
             entry.done().await;
             return self.skip(record, "it was moved before the job was interrupted");
         }
-        let existing = match self.may_write(&to, &metadata).await {
+        // What this job began it was allowed to write, whatever stands there now.
+        let begun = entry.is_some_and(|e| e.was_begun()) && self.options.overwrite != Overwrite::Continue;
+        let may = if begun { Ok(Some(Existing::Unknown)) } else { self.may_write(&to, &metadata).await };
+        let existing = match may {
             Ok(Some(existing)) => existing,
             Ok(None) => {
                 self.tracker.was_there(metadata.size);

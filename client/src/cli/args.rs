@@ -186,7 +186,7 @@ pub(super) enum OverwriteArg {
     Never,
     /// Send what a smaller one lacks, under its own name; replace others
     Resume,
-    /// Add to its end
+    /// Add to its end; keeps no journal
     Append,
 }
 

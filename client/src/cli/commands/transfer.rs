@@ -138,7 +138,9 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
             options: options.clone(),
             extra: super::resume::extra(&cx.global, receipts.as_deref()),
         };
-        let journal = if a.no_journal { None } else { Kept::begin(cx, &spec) };
+        // What is appended cannot be told from what was there: a second run could append it twice.
+        let once = a.no_journal || options.overwrite == Overwrite::Append;
+        let journal = if once { None } else { Kept::begin(cx, &spec) };
         let work =
             Work { source: first.fs.clone(), target: target.fs.clone(), spec, receipts: receipts.clone() };
         run(cx, work, journal).await?;
