@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use rustix::net::sockopt::set_socket_linger;
 use session_core::error::{Error, ErrorKind, Result, Retry};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpListener;
 
 use super::control::Wire;
 use super::login::Dialer;
@@ -28,8 +28,8 @@ const FAREWELL: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How the connection comes about.
 pub(super) enum Way {
-    /// We connect.
-    To(SocketAddr),
+    /// We connect: the passive port, and where the control connection leads to.
+    To(SocketAddr, SocketAddr),
     /// The server connects, from its own address.
     From(TcpListener, SocketAddr),
 }
@@ -52,16 +52,6 @@ fn corrupt(e: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, e)
 }
 
-/// Connects. An upload is reset, whenever it is dropped before its [`Data::end`]: the server must not take
-/// what has arrived, or nothing at all, for the whole file.
-async fn reach(address: SocketAddr, uploads: bool) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if uploads {
-        set_socket_linger(&socket, Some(Duration::ZERO))?;
-    }
-    socket.connect(address).await
-}
-
 /// Opens it, with TLS where the login has it.
 pub(super) async fn open(
     way: Way,
@@ -78,10 +68,9 @@ pub(super) async fn open(
     };
     let opening = async {
         let stream = match way {
-            Way::To(address) => reach(address, uploads).await.map_err(|e| {
-                let words = format!("the data connection to {address} fails: {e}");
-                Error::from(e)
-                    .with_detail(words)
+            Way::To(address, peer) => dialer.dial_data(address, peer, uploads).await.map_err(|e| {
+                let words = format!("the data connection fails: {}", e.peer_words());
+                e.with_detail(words)
                     .with_retry(Retry::Later(None))
                     .with_hint("a firewall may be in between, or the server names a wrong address")
             })?,

@@ -174,7 +174,9 @@ async fn join(here: &mut Lease, there: &mut Lease, begins: Option<Begins>) -> Re
     let reply = there.call(&Command::new(verb)).await?;
     // The source needs an address it can reach: the target's own word, or where we reach it.
     let told = passive::passive(&reply).ok_or_else(|| error_of(&reply))?;
-    let address = passive::target(told, there.peer, true);
+    // Behind a proxy we do not reach it ourselves.
+    let peer = if target.pool.dialer.options.proxy.is_direct() { there.peer } else { told };
+    let address = passive::target(told, peer, true);
     let port = passive::port(address).ok_or_else(|| no("servers can only be joined over IPv4"))?;
     let reply = here.call(&Command::with("PORT", port)).await?;
     if reply.code >= 300 {

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::control::Control;
 use super::features::Facts;
 use super::machine::{Command, text_of};
-use super::options::{Encoding, Family, FtpConnectOptions, Security};
+use super::options::{Encoding, FtpConnectOptions, Security};
 use super::refine::error_of;
 use super::stream::{CutStream, Sockets};
 use crate::wire::reply::Reply;
@@ -134,7 +134,8 @@ impl Dialer {
             .with_detail("the server shows another certificate each time"))
     }
 
-    async fn enter(&self, decider: Option<&dyn Decider>) -> Result<Control, Refused> {
+    /// One try: a certificate that is not believed is handed to the caller.
+    pub(super) async fn enter(&self, decider: Option<&dyn Decider>) -> Result<Control, Refused> {
         let stream = self.dial().await.map_err(Refused::Error)?;
         let stream = CutStream::new(stream, self, None).map_err(|e| Refused::Error(e.into()))?;
         let (mut control, greeting) =
@@ -180,51 +181,39 @@ impl Dialer {
 
     /// Reaches the host: the address of the first connection, else each of its addresses in turn.
     async fn dial(&self) -> Result<TcpStream> {
-        let options = &self.options;
-        let by = Instant::now() + options.timeout;
-        let host = options.bare_host();
-        let name = format!("{}:{}", options.host, options.port);
-        let late =
-            || Error::new(ErrorKind::TimedOut).with_detail(format!("'{name}' cannot be reached in time"));
-        let addresses: Vec<SocketAddr> = match self.address.get() {
-            Some(known) => vec![*known],
-            None => {
-                let found = tokio::time::timeout_at(by, tokio::net::lookup_host((host, options.port)))
-                    .await
-                    .map_err(|_| late())?
-                    .map_err(|e| {
-                        Error::new(ErrorKind::NotFound)
-                            .with_detail(format!("the host '{host}' cannot be found: {e}"))
-                            .with_hint("check its spelling and the name service")
-                    })?;
-                let fits = |a: &SocketAddr| match options.family {
-                    Family::Any => true,
-                    Family::V4 => a.is_ipv4(),
-                    Family::V6 => a.is_ipv6(),
-                };
-                found.filter(fits).take(16).collect()
-            }
+        let dial = self.options.dial(self.options.bare_host(), self.options.port);
+        let stream = match self.address.get() {
+            Some(known) => dial.tcp_to(&[*known]).await?,
+            None => dial.tcp().await?,
         };
-        let mut last = Error::new(ErrorKind::NotFound)
-            .with_detail(format!("the host '{host}' has no address of the kind that was asked for"));
-        for (i, address) in addresses.iter().enumerate() {
-            let left = by.saturating_duration_since(Instant::now());
-            let share = left / u32::try_from(addresses.len() - i).unwrap_or(1);
-            match tokio::time::timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    let _ = stream.set_nodelay(true);
-                    keep_alive(&stream);
-                    let _ = self.address.set(*address);
-                    return Ok(stream);
-                }
-                Ok(Err(e)) => {
-                    let words = format!("'{name}' ({}) cannot be reached: {e}", address.ip());
-                    last = Error::from(e).with_detail(words);
-                }
-                Err(_) => last = late(),
-            }
+        keep_alive(&stream);
+        if self.options.proxy.is_direct()
+            && let Ok(address) = stream.peer_addr()
+        {
+            let _ = self.address.set(address);
         }
-        Err(last)
+        Ok(stream)
+    }
+
+    /// Reaches the passive port of a server whose control connection leads to `peer`. An upload is reset
+    /// whenever it is dropped before its end: the server must not take what has arrived, or nothing at all,
+    /// for the whole file.
+    pub(super) async fn dial_data(
+        &self,
+        port: SocketAddr,
+        peer: SocketAddr,
+        uploads: bool,
+    ) -> Result<TcpStream> {
+        let options = &self.options;
+        // What the control connection leads to is the proxy; it knows the server by the name it was given.
+        let host = if !options.proxy.is_direct() && port.ip() == peer.ip() {
+            options.bare_host().to_owned()
+        } else {
+            port.ip().to_string()
+        };
+        let mut dial = options.dial(host, port.port());
+        dial.reset_on_drop = uploads;
+        if options.proxy.is_direct() { dial.tcp_to(&[port]).await } else { dial.tcp().await }
     }
 
     async fn password(&self, decider: Option<&dyn Decider>) -> Result<Secret> {

@@ -1,10 +1,14 @@
 //! How to reach, trust and enter a server.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::auth::Secret;
 use session_core::net::client_tls::ClientTlsOptions;
+pub use session_core::net::dial::Family;
+use session_core::net::dial::{Dial, bare};
+use session_core::net::proxy::Proxy;
 use session_core::session::Session;
 
 /// Whether and how TLS protects the connections. What is asked for is kept: never silently less.
@@ -29,18 +33,6 @@ pub enum DataMode {
     Passive,
 }
 
-/// Which addresses of a host are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Family {
-    /// All, in the order in which the system names them.
-    #[default]
-    Any,
-    /// IPv4 only.
-    V4,
-    /// IPv6 only.
-    V6,
-}
-
 /// How names stand on the wire. In the model a name is bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Encoding {
@@ -60,6 +52,11 @@ pub struct FtpConnectOptions {
     pub port: u16,
     /// Which addresses.
     pub family: Family,
+    /// The address of this machine from which to connect.
+    pub source: Option<IpAddr>,
+    /// By which way: for the control connections and the data connections, which are then passive. Not a
+    /// command.
+    pub proxy: Proxy,
     /// Who logs in.
     pub user: String,
     /// The password; where it is `None` and the server wants one, the decider is asked.
@@ -119,6 +116,8 @@ impl FtpConnectOptions {
             host: host.into(),
             port,
             family: Family::default(),
+            source: None,
+            proxy: Proxy::Direct,
             user: user.into(),
             password: None,
             account: None,
@@ -153,6 +152,18 @@ impl FtpConnectOptions {
 
     /// The host without the brackets that a URL puts around an address.
     pub(super) fn bare_host(&self) -> &str {
-        self.host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&self.host)
+        bare(&self.host)
+    }
+
+    /// How to reach this host and port.
+    pub(super) fn dial(&self, host: impl Into<String>, port: u16) -> Dial {
+        Dial {
+            user: self.user.clone(),
+            family: self.family,
+            source: self.source,
+            proxy: self.proxy.clone(),
+            timeout: self.timeout,
+            ..Dial::new(host, port)
+        }
     }
 }

@@ -31,7 +31,7 @@ use super::features::{Facts, ServerKind};
 use super::list;
 use super::login::Dialer;
 use super::machine::Command;
-use super::options::{Encoding, FtpConnectOptions};
+use super::options::{DataMode, Encoding, FtpConnectOptions};
 use super::pool::Pool;
 use super::read::ReadFile;
 use super::refine::{as_kind, error_of, is_unknown};
@@ -70,6 +70,11 @@ pub async fn connect(options: FtpConnectOptions, decider: Arc<dyn Decider>) -> R
         if text.contains(['\r', '\n', '\0']) {
             return Err(Error::new(ErrorKind::InvalidArgument).with_detail("a user or host with a line end"));
         }
+    }
+    if options.mode == DataMode::Active && !options.proxy.is_direct() {
+        return Err(Error::new(ErrorKind::InvalidArgument)
+            .with_detail("a server cannot connect to us through a proxy")
+            .with_hint("use passive mode"));
     }
     let session = match &options.session {
         Some(session) => Arc::clone(session),

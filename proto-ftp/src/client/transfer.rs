@@ -405,11 +405,11 @@ fn refusal(reply: &Reply) -> Error {
 
 fn way_of(lease: &Lease, reply: &Reply) -> Option<Way> {
     if let Some(port) = passive::extended(reply) {
-        return Some(Way::To(std::net::SocketAddr::new(lease.peer.ip(), port)));
+        return Some(Way::To(std::net::SocketAddr::new(lease.peer.ip(), port), lease.peer));
     }
     let told = passive::passive(reply)?;
     let trust = lease.pool().dialer.options.trust_passive_address;
-    Some(Way::To(passive::target(told, lease.peer, trust)))
+    Some(Way::To(passive::target(told, lease.peer, trust), lease.peer))
 }
 
 async fn active(lease: &mut Lease) -> Result<Way> {
