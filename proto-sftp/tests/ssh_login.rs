@@ -252,12 +252,13 @@ async fn the_phrase_of_a_key_is_asked_for_only_when_the_server_wants_the_key() {
 }
 
 #[tokio::test]
-async fn a_key_file_in_a_foreign_format_or_none_is_named() {
+async fn a_key_file_that_cannot_be_used_is_named() {
     let server = start(options()).await;
     let dir = tempfile::tempdir().unwrap();
     for (content, words) in [
-        ("PuTTY-User-Key-File-3: ssh-ed25519\n", "in PuTTY's format"),
-        ("nonsense", "holds no usable private key"),
+        ("PuTTY-User-Key-File-3: ssh-ed25519\n", "is damaged: it ends too early"),
+        ("PuTTY-User-Key-File-1: ssh-rsa\n", "version 1 of PuTTY's format"),
+        ("nonsense", "holds no private key"),
     ] {
         let path = dir.path().join("k");
         std::fs::write(&path, content).unwrap();

@@ -82,6 +82,14 @@ impl Algorithms {
         Ok(self)
     }
 
+    /// Only host keys of these kinds, in this order; certificates of hosts follow their key's kind. Errors:
+    /// `InvalidArgument` for one that is not spoken.
+    pub fn with_keys(mut self, names: &[&str]) -> Result<Self> {
+        let spoken: Vec<Named> = KEYS.iter().cloned().map(Named).collect();
+        self.keys = choose("kind of host key", &spoken, names)?.into_iter().map(|n| n.0).collect();
+        Ok(self)
+    }
+
     /// Puts the key algorithms that `first` says yes to before the others.
     #[cfg(feature = "client")]
     pub(crate) fn prefer_keys(mut self, first: impl Fn(&Algorithm) -> bool) -> Self {
@@ -113,6 +121,42 @@ impl Algorithms {
             mac: Cow::Owned(self.macs.clone()),
             compression: Cow::Borrowed(&[compression::NONE]),
         }
+    }
+}
+
+#[derive(Clone)]
+struct Named(Algorithm);
+
+impl AsRef<str> for Named {
+    fn as_ref(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+/// The names of all that is spoken, in our order.
+pub mod spoken {
+    fn names<N: AsRef<str>>(list: &[N]) -> Vec<String> {
+        list.iter().map(|n| n.as_ref().to_owned()).collect()
+    }
+
+    /// Ciphers.
+    pub fn ciphers() -> Vec<String> {
+        names(super::CIPHERS)
+    }
+
+    /// Key exchanges.
+    pub fn kex() -> Vec<String> {
+        names(super::KEX)
+    }
+
+    /// Kinds of host keys.
+    pub fn keys() -> Vec<String> {
+        super::KEYS.iter().map(|k| k.as_str().to_owned()).collect()
+    }
+
+    /// MACs.
+    pub fn macs() -> Vec<String> {
+        names(super::MACS)
     }
 }
 

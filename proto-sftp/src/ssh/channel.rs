@@ -324,6 +324,112 @@ impl crate::server::scp::Terminal for Arc<ChannelWriter<russh::server::Msg>> {
     }
 }
 
+/// A channel as a stream of bytes in both directions, for a connection that runs through it.
+#[cfg(feature = "client")]
+pub struct ChannelStream {
+    reader: ChannelReader,
+    rest: Bytes,
+    writer: Arc<ChannelWriter<russh::client::Msg>>,
+    sending: Option<Pin<Box<dyn Future<Output = Result<()>> + Send>>>,
+    failed: Option<Error>,
+    ended: bool,
+}
+
+#[cfg(feature = "client")]
+mod stream {
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, ready};
+
+    use bytes::{Buf as _, Bytes};
+    use session_core::error::Error;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::{ChannelReader, ChannelStream, ChannelWriter};
+
+    /// How much is taken from a writer at a time.
+    const PIECE: usize = 64 * 1024;
+
+    fn lost(e: Error) -> io::Error {
+        io::Error::new(io::ErrorKind::ConnectionAborted, e)
+    }
+
+    impl ChannelStream {
+        pub(crate) fn new(reader: ChannelReader, writer: ChannelWriter<russh::client::Msg>) -> Self {
+            ChannelStream {
+                reader,
+                rest: Bytes::new(),
+                writer: Arc::new(writer),
+                sending: None,
+                failed: None,
+                ended: false,
+            }
+        }
+
+        /// Waits for what was taken to be on its way.
+        fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if let Some(sending) = &mut self.sending {
+                let sent = ready!(sending.as_mut().poll(cx));
+                self.sending = None;
+                self.failed = sent.err();
+            }
+            Poll::Ready(self.failed.clone().map_or(Ok(()), |e| Err(lost(e))))
+        }
+    }
+
+    impl AsyncRead for ChannelStream {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let this = self.get_mut();
+            // Whoever reads on without flushing still gets sent what was written; a failure is the writer's.
+            let _ = this.poll_sent(cx);
+            if this.rest.is_empty() {
+                match ready!(this.reader.poll_take(cx)) {
+                    Some(Ok(data)) => this.rest = data,
+                    Some(Err(e)) => return Poll::Ready(Err(lost(e))),
+                    None => return Poll::Ready(Ok(())),
+                }
+            }
+            let n = this.rest.len().min(buf.remaining());
+            buf.put_slice(this.rest.get(..n).unwrap_or_default());
+            this.rest.advance(n);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for ChannelStream {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let this = self.get_mut();
+            ready!(this.poll_sent(cx))?;
+            let n = buf.len().min(PIECE);
+            let piece = Bytes::copy_from_slice(buf.get(..n).unwrap_or_default());
+            let writer = Arc::clone(&this.writer);
+            this.sending = Some(Box::pin(async move { writer.send_all(piece).await }));
+            // Begun at once; the next call finds out how it ended.
+            let _ = this.poll_sent(cx);
+            Poll::Ready(Ok(n))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.get_mut().poll_sent(cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let this = self.get_mut();
+            ready!(this.poll_sent(cx))?;
+            if !std::mem::replace(&mut this.ended, true) {
+                let writer = Arc::clone(&this.writer);
+                this.sending = Some(Box::pin(async move { writer.finish().await }));
+            }
+            this.poll_sent(cx)
+        }
+    }
+}
+
 #[cfg(feature = "client")]
 mod client {
     use bytes::Bytes;

@@ -4,186 +4,38 @@
 //! authorities and revocations, else the policy. No answer is a no. Time that a person takes to answer
 //! does not count against the time-out.
 //!
-//! Places left, no stubs: jump hosts and proxies come in where `dial` makes the stream; `ssh_config`
-//! fills [`ConnectOptions`]; client certificates and PPK see [`super::keys`].
+//! The way there is `route`'s, the keys are [`super::keys`]', the values [`ConnectOptions`].
 
 use std::future::Future;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use md5::{Digest as _, Md5};
 use russh::client::{self, DisconnectReason, Handle, Handler};
 use russh::keys::PublicKeyOrCertificate;
-use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
-use russh::{ChannelOpenFailure, Disconnect, Limits, SshId};
-use session_core::auth::Secret;
-use session_core::batch::{Answer, Decider, Query};
+use russh::{ChannelOpenFailure, Disconnect};
+use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::display_bytes;
 use session_core::session::{Actor, Ending, Protocol, Session, Setup};
-use session_core::trust::{Fingerprint, HostKey, Known, TrustDecision};
-use tokio::net::TcpStream;
+use session_core::trust::HostKey;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::algorithms::Algorithms;
-use super::channel::{self, ChannelReader, ChannelWriter, Flow};
-use super::keys::Agent;
-use super::known_hosts::{self, KnownHosts, wildcard};
+use super::channel::{self, ChannelReader, ChannelStream, ChannelWriter, Flow};
+use super::known_hosts::KnownHosts;
 use super::login::ClientLogin;
+pub use super::options::{ConnectOptions, Family, HostKeyPolicy};
+use super::route;
 use super::stream::{CutStream, Stall};
+use super::trust::{Trust, host_key};
 use crate::client::{Config, SftpRemote};
 
 /// How long a good-bye may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How much of a banner is kept, bytes.
 const BANNER: usize = 16 * 1024;
-
-/// Which addresses of a host are tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Family {
-    /// All, in the order in which the system names them.
-    #[default]
-    Any,
-    /// IPv4 only.
-    V4,
-    /// IPv6 only.
-    V6,
-}
-
-/// What to do about a host whose key is not on record. A changed or revoked key is an error always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum HostKeyPolicy {
-    /// Put it on record and go on.
-    AcceptNew,
-    /// Ask the decider; unattended, that is a no.
-    #[default]
-    Ask,
-    /// Break off.
-    Strict,
-}
-
-/// How to reach, trust and enter a server.
-#[derive(Clone)]
-pub struct ConnectOptions {
-    /// The host: a name or an address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Which addresses.
-    pub family: Family,
-    /// Who logs in.
-    pub user: String,
-    /// The password, if it is known beforehand.
-    pub password: Option<Secret>,
-    /// Key files; where none is named, the defaults in `~/.ssh`.
-    pub identities: Vec<PathBuf>,
-    /// Where the agent is.
-    pub agent: Agent,
-    /// Trust one of these host keys and no other.
-    pub fingerprints: Vec<Fingerprint>,
-    /// The files of known hosts, the first being the one that is added to. `None`: the user's and the
-    /// system's.
-    pub known_hosts: Option<Vec<PathBuf>>,
-    /// Unknown hosts.
-    pub policy: HostKeyPolicy,
-    /// Hide the names that are put on record.
-    pub hash_names: bool,
-    /// How long each step may take: reaching the host, the key exchange, each answer of the login, the
-    /// opening of a channel.
-    pub timeout: Duration,
-    /// How often a silent server is asked whether it is there.
-    pub keepalive: Option<Duration>,
-    /// How often it may fail to answer.
-    pub keepalive_max: usize,
-    /// What the server may send on a channel before it is granted more, bytes: rate × delay is lost
-    /// above it. A grant, not a buffer.
-    pub window: u32,
-    /// The largest packet the server may send, 32 to 64 KiB.
-    pub max_packet: u32,
-    /// Bytes in either direction after which keys are exchanged anew.
-    pub rekey_bytes: u64,
-    /// What is spoken.
-    pub algorithms: Algorithms,
-    /// The session that counts and cuts; one is made where none is given.
-    pub session: Option<Arc<Session>>,
-}
-
-impl ConnectOptions {
-    /// The usual, for this host and user.
-    pub fn new(host: impl Into<String>, port: u16, user: impl Into<String>) -> Self {
-        ConnectOptions {
-            host: host.into(),
-            port,
-            family: Family::default(),
-            user: user.into(),
-            password: None,
-            identities: Vec::new(),
-            agent: Agent::default(),
-            fingerprints: Vec::new(),
-            known_hosts: None,
-            policy: HostKeyPolicy::default(),
-            hash_names: false,
-            timeout: Duration::from_secs(20),
-            keepalive: Some(Duration::from_secs(30)),
-            keepalive_max: 3,
-            window: 16 << 20,
-            max_packet: 64 * 1024 - 1,
-            rekey_bytes: 1 << 30,
-            algorithms: Algorithms::default(),
-            session: None,
-        }
-    }
-
-    fn known_hosts_files(&self) -> Vec<PathBuf> {
-        if let Some(files) = &self.known_hosts {
-            return files.clone();
-        }
-        let home = std::env::var_os("HOME").filter(|h| !h.is_empty());
-        let own = home.map(|h| PathBuf::from(h).join(".ssh/known_hosts"));
-        own.into_iter().chain([PathBuf::from("/etc/ssh/ssh_known_hosts")]).collect()
-    }
-
-    /// The host without the brackets that a URL puts around an address.
-    fn bare_host(&self) -> &str {
-        self.host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&self.host)
-    }
-
-    fn config(&self, known: &KnownHosts) -> client::Config {
-        let host = self.bare_host();
-        let types = known.key_types(host, self.port);
-        let pinned: Vec<String> = self.fingerprints.iter().map(ToString::to_string).collect();
-        let mut algorithms = self.algorithms.clone();
-        if !types.is_empty() || !pinned.is_empty() {
-            algorithms = algorithms.prefer_keys(|a| {
-                let name = if matches!(a, Algorithm::Rsa { .. }) { "ssh-rsa" } else { a.as_str() };
-                types.contains(&name) || pinned.iter().any(|p| p.split(' ').next() == Some(name))
-            });
-        }
-        if self.fingerprints.is_empty() && known.has_authority(host, self.port) {
-            algorithms = algorithms.ask_for_certificates();
-        }
-        let rekey = usize::try_from(self.rekey_bytes).unwrap_or(usize::MAX).clamp(1 << 20, 1 << 30);
-        client::Config {
-            client_id: SshId::Standard("SSH-2.0-Ferry".into()),
-            preferred: algorithms.preferred(),
-            limits: Limits::new(rekey, rekey, Duration::from_secs(3600)),
-            window_size: self.window.clamp(64 * 1024, 512 << 20),
-            maximum_packet_size: self.max_packet.clamp(32 * 1024, 64 * 1024 - 1),
-            channel_buffer_size: 128,
-            inactivity_timeout: None,
-            // Ours: russh asks during the login, too, where a server may take it for an offence.
-            keepalive_interval: None,
-            nodelay: true,
-            ..client::Config::default()
-        }
-    }
-}
 
 /// What a connection's parts share.
 pub(crate) struct Shared {
@@ -302,147 +154,22 @@ fn error_of(e: russh::Error) -> Error {
 /// What russh tells us, and what it asks us about the server.
 pub(crate) struct Watch {
     shared: Arc<Shared>,
-    trust: Trust,
-}
-
-struct Trust {
-    host: String,
-    port: u16,
-    fingerprints: Vec<Fingerprint>,
-    known: KnownHosts,
-    record: Option<PathBuf>,
-    policy: HostKeyPolicy,
-    hash_names: bool,
     session: Arc<Session>,
-    decider: Arc<dyn Decider>,
+    /// Host and port, for messages.
+    place: (String, u16),
+    /// `None`: the key is noted and not accepted.
+    trust: Option<Trust>,
 }
 
-impl Trust {
-    /// Whether this is the right server. Errors: `Unauthenticated`, with the reason and where it stands.
-    async fn judge(&self, shared: &Shared, offered: &PublicKeyOrCertificate) -> Result<()> {
-        let key = host_key(&self.host, self.port, &offered.public_key())?;
-        shared.facts().host_key = Some(key.clone());
-        let no = |words: String| Error::new(ErrorKind::Unauthenticated).with_detail(words);
-        let shown = key.fingerprint();
-        if !self.fingerprints.is_empty() {
-            if self.fingerprints.iter().any(|f| f.matches(&key)) {
-                return Ok(());
-            }
-            return Err(no(format!("the host key of '{}' is not the pinned one, but {shown}", self.host))
-                .with_hint("if the server's key was changed on purpose, pin the new one"));
-        }
-        if let PublicKeyOrCertificate::Certificate(certificate) = offered
-            && self.certified(certificate)?
-        {
-            return Ok(());
-        }
-        let (known, place) = self.known.look_up(&self.host, self.port, &key.blob);
-        let at = place.map(|p| p.to_string()).unwrap_or_default();
-        match known {
-            Known::Matches => Ok(()),
-            Known::Revoked => Err(no(format!("the host key of '{}' is revoked: {shown}", self.host))
-                .with_hint(format!("it is marked so in {at}"))),
-            Known::Changed => Err(no(format!(
-                "the host key of '{}' has changed: {} {shown}",
-                self.host, key.algorithm
-            ))
-            .with_hint(format!(
-                "somebody may be in between; if the key was changed on purpose, remove the old one: {at}"
-            ))),
-            Known::Unknown => self.unknown(shared, key).await,
+impl Watch {
+    async fn judge(&self, offered: &PublicKeyOrCertificate) -> Result<()> {
+        let key = host_key(&self.place.0, self.place.1, &offered.public_key())?;
+        self.shared.facts().host_key = Some(key);
+        match &self.trust {
+            Some(trust) => trust.judge(&self.shared, offered).await,
+            None => Err(Error::new(ErrorKind::Canceled).with_detail("only the key was wanted")),
         }
     }
-
-    async fn unknown(&self, shared: &Shared, key: HostKey) -> Result<()> {
-        let decision = match self.policy {
-            HostKeyPolicy::AcceptNew => TrustDecision::AcceptAndRemember,
-            HostKeyPolicy::Strict => TrustDecision::Reject,
-            HostKeyPolicy::Ask => {
-                let _asking = shared.asking();
-                match self.decider.decide(Query::HostKey { key: key.clone(), known: Known::Unknown }).await {
-                    Answer::Trust(decision) => decision,
-                    _ => TrustDecision::Reject,
-                }
-            }
-        };
-        match decision {
-            TrustDecision::Accept => Ok(()),
-            TrustDecision::AcceptAndRemember => self.remember(key).await,
-            TrustDecision::Reject => Err(Error::new(ErrorKind::Unauthenticated)
-                .with_detail(format!(
-                    "the host '{}' is not known and was not accepted: {} {}",
-                    self.host,
-                    key.algorithm,
-                    key.fingerprint()
-                ))
-                .with_hint("compare the fingerprint with the server's, then pin it or accept new hosts")),
-        }
-    }
-
-    /// A record that cannot be written is not fatal: the answer was yes.
-    async fn remember(&self, key: HostKey) -> Result<()> {
-        let Some(file) = self.record.clone() else { return Ok(()) };
-        let hashed = self.hash_names;
-        let work =
-            move || known_hosts::remember(&file, &key.host, key.port, &key.algorithm, &key.blob, hashed);
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
-            tracing::warn!(%error, "the host key was accepted but is not on record");
-        }
-        Ok(())
-    }
-
-    /// Whether an authority for this host vouches for the key. Errors: `Unauthenticated` if it or the key is
-    /// revoked. What it does not vouch for is judged by the key alone.
-    fn certified(&self, certificate: &Certificate) -> Result<bool> {
-        let authority = PublicKey::new(certificate.signature_key().clone(), "");
-        let blob = blob_of(&authority)?;
-        if let Some(place) = self.known.revoked(&self.host, self.port, &blob) {
-            return Err(Error::new(ErrorKind::Unauthenticated)
-                .with_detail(format!("the authority for '{}' is revoked", self.host))
-                .with_hint(format!("it is marked so in {place}")));
-        }
-        let key = blob_of(&PublicKey::new(certificate.public_key().clone(), ""))?;
-        if let Some(place) = self.known.revoked(&self.host, self.port, &key) {
-            return Err(Error::new(ErrorKind::Unauthenticated)
-                .with_detail(format!("the host key of '{}' is revoked", self.host))
-                .with_hint(format!("it is marked so in {place}")));
-        }
-        let now = self.session.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let host = self.host.to_ascii_lowercase();
-        let named = |p: &String| wildcard(p.to_ascii_lowercase().as_bytes(), host.as_bytes());
-        Ok(self.known.is_authority(&self.host, self.port, &blob)
-            && certificate.cert_type() == CertType::Host
-            && (certificate.valid_after()..certificate.valid_before()).contains(&now)
-            && certificate.valid_principals().iter().any(named)
-            && certificate.critical_options().is_empty()
-            && !matches!(certificate.signature().algorithm(), Algorithm::Rsa { hash: None } | Algorithm::Dsa)
-            && certificate.verify_signature().is_ok())
-    }
-}
-
-fn blob_of(key: &PublicKey) -> Result<Vec<u8>> {
-    key.to_bytes().map_err(|e| {
-        Error::new(ErrorKind::PeerMisbehaved).with_detail("a host key that has no form").with_source(e)
-    })
-}
-
-/// A server's key, as shown and compared.
-fn host_key(host: &str, port: u16, key: &PublicKey) -> Result<HostKey> {
-    let blob = blob_of(key)?;
-    let algorithm = match key.algorithm() {
-        Algorithm::Rsa { .. } => "ssh-rsa".to_owned(),
-        other => other.as_str().to_owned(),
-    };
-    let bits = key.key_data().rsa().map(|rsa| rsa.key_size());
-    Ok(HostKey {
-        host: host.to_owned(),
-        port,
-        algorithm,
-        bits,
-        sha256: key.fingerprint(HashAlg::Sha256).sha256().unwrap_or_default(),
-        md5: Md5::digest(&blob).into(),
-        blob,
-    })
 }
 
 /// russh's error is ours, with its words kept.
@@ -459,7 +186,7 @@ impl Handler for Watch {
     type Error = Fault;
 
     async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, Fault> {
-        match self.trust.judge(&self.shared, offered).await {
+        match self.judge(offered).await {
             Ok(()) => Ok(true),
             Err(e) => {
                 self.shared.facts().refusal = Some(e);
@@ -478,7 +205,7 @@ impl Handler for Watch {
         names.cipher.as_ref().clone_into(&mut facts.cipher);
         facts.server = display_bytes(ssh.remote_sshid().get(..255).unwrap_or(ssh.remote_sshid()));
         drop(facts);
-        self.trust.session.set_tls(names.cipher.as_ref());
+        self.session.set_tls(names.cipher.as_ref());
         Ok(())
     }
 
@@ -527,46 +254,6 @@ impl Handler for Watch {
     }
 }
 
-/// Reaches the host: each of its addresses in turn, with its share of the time.
-async fn dial(options: &ConnectOptions) -> Result<TcpStream> {
-    let by = Instant::now() + options.timeout;
-    let host = options.bare_host();
-    let name = format!("{}:{}", options.host, options.port);
-    let late = || Error::new(ErrorKind::TimedOut).with_detail(format!("'{name}' cannot be reached in time"));
-    let found = tokio::time::timeout_at(by, tokio::net::lookup_host((host, options.port)))
-        .await
-        .map_err(|_| late())?
-        .map_err(|e| {
-            Error::new(ErrorKind::NotFound)
-                .with_detail(format!("the host '{host}' cannot be found: {e}"))
-                .with_hint("check its spelling and the name service")
-        })?;
-    let fits = |a: &SocketAddr| match options.family {
-        Family::Any => true,
-        Family::V4 => a.is_ipv4(),
-        Family::V6 => a.is_ipv6(),
-    };
-    let addresses: Vec<SocketAddr> = found.filter(fits).collect();
-    let mut last = Error::new(ErrorKind::NotFound)
-        .with_detail(format!("the host '{host}' has no address of the kind that was asked for"));
-    for (i, address) in addresses.iter().enumerate() {
-        let left = by.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - i).unwrap_or(1);
-        match tokio::time::timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(e)) => {
-                let words = format!("'{name}' ({}) cannot be reached: {e}", address.ip());
-                last = Error::from(e).with_detail(words);
-            }
-            Err(_) => last = late(),
-        }
-    }
-    Err(last)
-}
-
 struct Inner {
     handle: Handle<Watch>,
     shared: Arc<Shared>,
@@ -601,15 +288,27 @@ pub async fn connect(options: ConnectOptions, decider: Arc<dyn Decider>) -> Resu
     }
 }
 
-async fn enter(
-    options: ConnectOptions,
-    session: Arc<Session>,
-    decider: Arc<dyn Decider>,
-) -> Result<SshConnection> {
+/// The transport up to the end of the first key exchange.
+struct Greeted {
+    handle: Handle<Watch>,
+    shared: Arc<Shared>,
+    stall: Arc<Stall>,
+    transport: CancellationToken,
+    dead_at_last: DropGuard,
+}
+
+/// Reaches the server and exchanges keys; `judges` says whether the server's is judged or only noted.
+async fn greet(
+    options: &ConnectOptions,
+    session: &Arc<Session>,
+    decider: &Arc<dyn Decider>,
+    judges: bool,
+    noted: &Arc<Shared>,
+) -> Result<Greeted> {
     let files = options.known_hosts_files();
     let record = files.first().cloned();
     // A pinned key needs no records, and is not stopped by one that cannot be read.
-    let known = if options.fingerprints.is_empty() {
+    let known = if judges && options.fingerprints.is_empty() {
         tokio::task::spawn_blocking(move || KnownHosts::load(&files))
             .await
             .unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e)))?
@@ -617,28 +316,49 @@ async fn enter(
         KnownHosts::default()
     };
     let config = Arc::new(options.config(&known));
-    let stream = dial(&options).await?;
+    let road = route::open(options, decider).await?;
 
     let transport = session.cancel_token().child_token();
     let dead_at_last = transport.clone().drop_guard();
+    if let Some(hop) = road.over {
+        // What lies below goes when what it carries has gone.
+        let gone = transport.clone();
+        tokio::spawn(async move {
+            gone.cancelled().await;
+            hop.close().await;
+        });
+    }
     let ahead = config.window_size as usize + (4 << 20);
-    let stream = CutStream::new(stream, Arc::clone(&session), transport.clone(), ahead);
+    let stream = CutStream::new(road.stream, Arc::clone(session), transport.clone(), ahead);
     let stall = stream.stall();
-    let shared = Shared::new();
-    let trust = Trust {
+    let shared = Arc::clone(noted);
+    let (name, port) = options.on_record();
+    let trust = judges.then(|| Trust {
         host: options.bare_host().to_owned(),
         port: options.port,
+        on_record: (name.to_owned(), port),
         fingerprints: options.fingerprints.clone(),
         known,
         record,
         policy: options.policy,
         hash_names: options.hash_names,
-        session: Arc::clone(&session),
-        decider: Arc::clone(&decider),
-    };
-    let watch = Watch { shared: Arc::clone(&shared), trust };
+        session: Arc::clone(session),
+        decider: Arc::clone(decider),
+    });
+    let place = (options.bare_host().to_owned(), options.port);
+    let watch = Watch { shared: Arc::clone(&shared), session: Arc::clone(session), place, trust };
     let greet = client::connect_stream(config, stream, watch);
-    let mut handle = shared.bounded(options.timeout, greet).await?.map_err(|Fault(e)| shared.error_of(e))?;
+    let handle = shared.bounded(options.timeout, greet).await?.map_err(|Fault(e)| shared.error_of(e))?;
+    Ok(Greeted { handle, shared, stall, transport, dead_at_last })
+}
+
+async fn enter(
+    options: ConnectOptions,
+    session: Arc<Session>,
+    decider: Arc<dyn Decider>,
+) -> Result<SshConnection> {
+    let Greeted { mut handle, shared, stall, transport, dead_at_last } =
+        greet(&options, &session, &decider, true, &Shared::new()).await?;
     session.authenticating();
     let methods = ClientLogin::new(&mut handle, &shared, &options, decider).run().await?;
 
@@ -657,6 +377,24 @@ async fn enter(
         tokio::spawn(guard(Arc::downgrade(&inner), stall, inner.transport.clone(), keepalive, max));
     }
     Ok(SshConnection(inner))
+}
+
+/// The key that a server shows, without trusting it and without a login; where `options.algorithms` leave
+/// several kinds, the one that it prefers. Hosts to jump over are trusted and entered as ever. Errors: as
+/// [`connect`]; nothing is asked about the server itself.
+pub async fn host_key_of(options: &ConnectOptions, decider: Arc<dyn Decider>) -> Result<HostKey> {
+    let session = match &options.session {
+        Some(session) => Arc::clone(session),
+        None => Session::new(Setup::new(Protocol::Sftp, options.host.as_str())),
+    };
+    let noted = Shared::new();
+    let greeted = greet(options, &session, &decider, false, &noted).await;
+    let seen = noted.facts().host_key.clone();
+    match (seen, greeted) {
+        (Some(key), _) => Ok(key),
+        (None, Err(e)) => Err(e),
+        (None, Ok(_)) => Err(Error::new(ErrorKind::PeerMisbehaved).with_detail("the server shows no key")),
+    }
 }
 
 /// Asks a silent server whether it is there, and cuts the connection when it does not answer, or takes
@@ -714,6 +452,28 @@ impl SshConnection {
         let (read, write) = inner.shared.bounded(inner.timeout, opening).await??;
         let (reader, writer, _) = channel::begin(read, write, &inner.flow, inner.transport.clone());
         Ok((reader, writer))
+    }
+
+    /// Opens a connection from the server to `host` and `port` (RFC 4254, section 7.2). Errors: `Refused` if
+    /// the server does not forward, `Disconnected` if it does not reach the host, `TimedOut`.
+    pub async fn open_tcp(&self, host: &str, port: u16) -> Result<ChannelStream> {
+        use ChannelOpenFailure as F;
+        let inner = &*self.0;
+        let opening = async {
+            let opened = inner.handle.channel_open_direct_tcpip(host, u32::from(port), "127.0.0.1", 0).await;
+            let channel = opened.map_err(|e| match e {
+                russh::Error::ChannelOpenFailure(F::ConnectFailed) => Error::new(ErrorKind::Disconnected)
+                    .with_detail(format!("'{host}:{port}' cannot be reached from there")),
+                russh::Error::ChannelOpenFailure(why) => {
+                    Error::refused(format!("the server does not forward connections: {why:?}"))
+                }
+                other => inner.shared.error_of(other),
+            })?;
+            Ok::<_, Error>(channel.split())
+        };
+        let (read, write) = inner.shared.bounded(inner.timeout, opening).await??;
+        let (reader, writer, _) = channel::begin(read, write, &inner.flow, inner.transport.clone());
+        Ok(ChannelStream::new(reader, writer))
     }
 
     /// A filesystem over a channel of its own.

@@ -1,10 +1,9 @@
-//! A user's keys: in files (OpenSSH, PKCS#8, PKCS#1; encrypted or not) and in an agent.
+//! A user's keys: in files (any format of [`keyfile`](super::keyfile), encrypted or not) and in an agent.
 //!
 //! A key is offered by its public half first; its phrase is asked for only when the server would take
-//! it. Decoding and unlocking run on the blocking pool. Secrets are neither logged nor shown.
-//!
-//! Places left, no stubs: PuTTY's PPK files are refused with a way out; client certificates
-//! (`…-cert.pub`) would be loaded beside the key in `KeyFile::load` and offered before it.
+//! it. A certificate (`KEY-cert.pub`, OpenSSH's `PROTOCOL.certkeys`) is offered before its key. A file with a
+//! public key only, or of which only `KEY.pub` is there, chooses among the agent's keys. Decoding and
+//! unlocking run on the blocking pool. Secrets are neither logged nor shown.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +14,13 @@ use russh::keys::agent::client::AgentClient;
 use russh::keys::signature::Signer as _;
 use russh::keys::ssh_key::Signature;
 use russh::keys::ssh_key::private::KeypairData;
-use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, PublicKey};
 use session_core::auth::Secret;
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
 use tokio::net::UnixStream;
+
+use super::keyfile::{Fault, UserKey, public_of};
 
 /// The largest key file that is read, bytes.
 const LARGEST: u64 = 1 << 20;
@@ -49,8 +50,9 @@ impl Agent {
         }
     }
 
-    /// The agent and the plain keys it holds; `None` where there is no agent, or it does not answer.
-    pub(crate) async fn keys(&self) -> Option<(AgentClient<UnixStream>, Vec<PublicKey>)> {
+    /// The agent, the plain keys and the certificates it holds; `None` where there is no agent, or it does
+    /// not answer.
+    pub(crate) async fn keys(&self) -> Option<(AgentClient<UnixStream>, Vec<PublicKey>, Vec<Certificate>)> {
         let socket = self.socket()?;
         let asked = async {
             let mut agent = AgentClient::connect_uds(&socket).await?;
@@ -59,11 +61,14 @@ impl Agent {
         };
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok((agent, identities))) => {
-                let keys = identities.into_iter().filter_map(|i| match i {
-                    AgentIdentity::PublicKey { key, .. } => Some(key),
-                    AgentIdentity::Certificate { .. } => None,
-                });
-                Some((agent, keys.collect()))
+                let (mut keys, mut certificates) = (Vec::new(), Vec::new());
+                for identity in identities {
+                    match identity {
+                        AgentIdentity::PublicKey { key, .. } => keys.push(key),
+                        AgentIdentity::Certificate { certificate, .. } => certificates.push(certificate),
+                    }
+                }
+                Some((agent, keys, certificates))
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the agent cannot be asked");
@@ -79,10 +84,13 @@ impl Agent {
 
 /// A key file, opened as far as it can be without asking.
 pub(crate) struct KeyFile {
-    path: PathBuf,
-    text: Secret,
+    name: String,
+    /// `None` where only the public half is there.
+    text: Option<Secret>,
     public: Option<PublicKey>,
     private: Option<Arc<PrivateKey>>,
+    /// What stands beside it.
+    pub(crate) certificates: Vec<Certificate>,
 }
 
 fn unusable(path: &Path, why: impl std::fmt::Display) -> Error {
@@ -95,35 +103,80 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         .unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e)))
 }
 
+fn read(path: &Path) -> Result<String> {
+    let failed = |e: std::io::Error| {
+        let words = format!("cannot read the key file '{}': {e}", path.display());
+        Error::from(e).with_detail(words)
+    };
+    if std::fs::metadata(path).map_err(failed)?.len() > LARGEST {
+        return Err(unusable(path, "is too large for a key"));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| unusable(path, "holds no text"))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 impl KeyFile {
-    /// Reads a key file. Errors: those of reading; `InvalidArgument` if it holds no private key;
-    /// `Unsupported` for PuTTY's format.
+    /// Reads a key file and the certificate beside it. Errors: those of reading; `InvalidArgument` if it holds
+    /// no key, `Corrupt` if it is damaged, `Unsupported` for kinds that are not known.
     pub(crate) async fn load(path: &Path) -> Result<Self> {
         let path = path.to_owned();
-        blocking(move || Self::load_now(path)).await
+        blocking(move || Self::load_now(&path)).await
     }
 
-    fn load_now(path: PathBuf) -> Result<Self> {
-        let failed = |e: std::io::Error| {
-            let words = format!("cannot read the key file '{}': {e}", path.display());
-            Error::from(e).with_detail(words)
+    /// A key that was given as text.
+    pub(crate) async fn of_text(text: Secret) -> Result<Self> {
+        blocking(move || Self::parse("the given key".to_owned(), text, None)).await
+    }
+
+    fn load_now(path: &Path) -> Result<Self> {
+        let mut file = match read(path).map(Secret::new) {
+            Ok(text) => Self::parse(path.display().to_string(), text, Some(path))?,
+            // The agent may hold the rest.
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                match PublicKey::read_openssh_file(beside(path, ".pub")) {
+                    Ok(key) => Self::public_only(path, key),
+                    Err(_) => return Err(e),
+                }
+            }
+            Err(e) => return Err(e),
         };
-        if std::fs::metadata(&path).map_err(failed)?.len() > LARGEST {
-            return Err(unusable(&path, "is too large for a key"));
+        match load_certificate(&beside(path, "-cert.pub")) {
+            Ok(certificate) => file.certificates.push(certificate),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "a certificate is passed over"),
         }
-        let bytes = std::fs::read(&path).map_err(failed)?;
-        let text = Secret::new(String::from_utf8(bytes).map_err(|_| unusable(&path, "holds no text"))?);
-        if text.expose().trim_start().starts_with("PuTTY-User-Key-File-") {
-            return Err(Error::new(ErrorKind::Unsupported)
-                .with_detail(format!("the key file '{}' is in PuTTY's format", path.display()))
-                .with_hint("puttygen KEY.ppk -O private-openssh -o KEY makes one that can be read"));
-        }
-        let (public, private) = match russh::keys::decode_secret_key(text.expose(), None) {
-            Ok(key) => (Some(key.public_key().clone()), Some(Arc::new(key))),
-            Err(_) if is_encrypted(text.expose()) => (public_half(&path, text.expose()), None),
-            Err(e) => return Err(unusable(&path, format!("holds no usable private key: {e}"))),
+        Ok(file)
+    }
+
+    fn public_only(path: &Path, key: PublicKey) -> Self {
+        let name = path.display().to_string();
+        KeyFile { name, text: None, public: Some(key), private: None, certificates: Vec::new() }
+    }
+
+    fn parse(name: String, text: Secret, path: Option<&Path>) -> Result<Self> {
+        let (public, private) = match UserKey::decode(text.expose(), None) {
+            Ok(key) => {
+                let key = key.into_inner();
+                (Some(key.public_key().clone()), Some(Arc::new(key)))
+            }
+            Err(Fault::Encrypted) => {
+                let stands_beside = || PublicKey::read_openssh_file(beside(path?, ".pub")).ok();
+                (public_of(text.expose()).or_else(stands_beside), None)
+            }
+            Err(Fault::NotAKey) if path.is_some() => {
+                let key =
+                    PublicKey::from_openssh(text.expose().trim()).map_err(|_| Fault::NotAKey.of(&name))?;
+                return Ok(Self::public_only(path.unwrap_or(Path::new("")), key));
+            }
+            Err(fault) => return Err(fault.of(&name)),
         };
-        Ok(KeyFile { path, text, public, private })
+        Ok(KeyFile { name, text: Some(text), public, private, certificates: Vec::new() })
     }
 
     /// The public half, where it can be known without the phrase.
@@ -132,53 +185,69 @@ impl KeyFile {
     }
 
     /// The name for messages.
-    pub(crate) fn name(&self) -> String {
-        self.path.display().to_string()
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
-    /// The private key; asks for its phrase where it has one. Errors: `Unauthenticated` without the
-    /// right phrase; `InvalidArgument` for a file that is broken.
-    pub(crate) async fn unlock(&mut self, decider: &dyn Decider) -> Result<Arc<PrivateKey>> {
+    /// Whether there is more than a public half.
+    pub(crate) fn can_sign(&self) -> bool {
+        self.text.is_some()
+    }
+
+    /// The private key; tries `given` and then asks for its phrase where it has one. Errors:
+    /// `Unauthenticated` without the right phrase; `Corrupt` for a file that is damaged.
+    pub(crate) async fn unlock(
+        &mut self,
+        given: Option<&Secret>,
+        decider: &dyn Decider,
+    ) -> Result<Arc<PrivateKey>> {
         if let Some(key) = &self.private {
             return Ok(Arc::clone(key));
         }
-        for _ in 0..PHRASES {
-            let Answer::Secret(phrase) = decider.decide(Query::Passphrase { key: self.name() }).await else {
-                return Err(Error::new(ErrorKind::Unauthenticated).with_detail(format!(
-                    "the key file '{}' is encrypted and no phrase was given",
-                    self.name()
-                )));
+        let Some(text) = self.text.clone() else {
+            return Err(Error::new(ErrorKind::Unauthenticated)
+                .with_detail(format!("of the key '{}' there is only the public half", self.name)));
+        };
+        let mut given = given.cloned();
+        let mut asked = 0;
+        while asked < PHRASES {
+            let phrase = match given.take() {
+                Some(phrase) => phrase,
+                None => {
+                    asked += 1;
+                    match decider.decide(Query::Passphrase { key: self.name.clone() }).await {
+                        Answer::Secret(phrase) => phrase,
+                        _ => return Err(Fault::Encrypted.of(&self.name)),
+                    }
+                }
             };
-            let text = self.text.clone();
-            let decoded = blocking(move || {
-                Ok(russh::keys::decode_secret_key(text.expose(), Some(phrase.expose())).ok())
-            });
-            if let Some(key) = decoded.await? {
-                let key = Arc::new(key);
-                self.public = Some(key.public_key().clone());
-                self.private = Some(Arc::clone(&key));
-                return Ok(key);
+            let text = text.clone();
+            let decoded = blocking(move || Ok(UserKey::decode(text.expose(), Some(&phrase)))).await?;
+            match decoded {
+                Ok(key) => {
+                    let key = Arc::new(key.into_inner());
+                    self.public = Some(key.public_key().clone());
+                    self.private = Some(Arc::clone(&key));
+                    return Ok(key);
+                }
+                Err(Fault::WrongPhrase) => {}
+                Err(fault) => return Err(fault.of(&self.name)),
             }
         }
-        Err(Error::new(ErrorKind::Unauthenticated)
-            .with_detail(format!("the phrase does not open the key file '{}'", self.name())))
+        Err(Fault::WrongPhrase.of(&self.name))
     }
 }
 
-fn is_encrypted(text: &str) -> bool {
-    text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
-        || text.contains("4,ENCRYPTED")
-        || PrivateKey::from_openssh(text).is_ok_and(|k| k.is_encrypted())
-}
-
-/// The public half of an encrypted key: in OpenSSH's format it stands in the clear, else beside it.
-fn public_half(path: &Path, text: &str) -> Option<PublicKey> {
-    if let Ok(key) = PrivateKey::from_openssh(text) {
-        return Some(key.public_key().clone());
+/// Reads a certificate for a user. Errors: those of reading; `InvalidArgument` for anything else.
+pub(crate) fn load_certificate(path: &Path) -> Result<Certificate> {
+    use russh::keys::ssh_key::certificate::CertType;
+    let text = read(path)?;
+    let certificate =
+        Certificate::from_openssh(text.trim()).map_err(|_| unusable(path, "holds no certificate"))?;
+    if certificate.cert_type() != CertType::User {
+        return Err(unusable(path, "holds a certificate that is not for a user"));
     }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".pub");
-    PublicKey::read_openssh_file(PathBuf::from(beside)).ok()
+    Ok(certificate)
 }
 
 /// The default key files, those that are there.
@@ -211,8 +280,10 @@ impl From<Error> for NotSigned {
 
 /// What signs for russh: a file or the agent.
 pub(crate) enum Signing<'a> {
-    Agent(&'a mut AgentClient<UnixStream>),
-    File(&'a mut KeyFile, &'a dyn Decider),
+    /// With this key, whatever certificate it is for; else with what is asked for.
+    Agent(&'a mut AgentClient<UnixStream>, Option<PublicKey>),
+    /// With a phrase to try, and somebody to ask for it.
+    File(&'a mut KeyFile, Option<&'a Secret>, &'a dyn Decider),
 }
 
 impl russh::Signer for Signing<'_> {
@@ -225,11 +296,17 @@ impl russh::Signer for Signing<'_> {
         data: Vec<u8>,
     ) -> Result<Vec<u8>, NotSigned> {
         match self {
-            Signing::Agent(agent) => Ok(agent.sign_request(key, hash, data).await.map_err(|e| {
-                Error::new(ErrorKind::Unauthenticated).with_detail("the agent did not sign").with_source(e)
-            })?),
-            Signing::File(file, decider) => {
-                let key = file.unlock(*decider).await?;
+            Signing::Agent(agent, own) => {
+                let own = own.clone().map(AgentIdentity::from);
+                let signed = agent.sign_request(own.as_ref().unwrap_or(key), hash, data).await;
+                Ok(signed.map_err(|e| {
+                    Error::new(ErrorKind::Unauthenticated)
+                        .with_detail("the agent did not sign")
+                        .with_source(e)
+                })?)
+            }
+            Signing::File(file, given, decider) => {
+                let key = file.unlock(*given, *decider).await?;
                 Ok(sign(&key, hash, data)?)
             }
         }

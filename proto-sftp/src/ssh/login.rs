@@ -1,25 +1,29 @@
 //! The client's login: what is tried, in which order, and what is said when nothing of it is enough.
 //!
-//! A probe learns the methods. Then keys of the agent, key files, a password, questions; after each
-//! partial success the rest goes on with the methods that the server then names. Keys that were named
-//! come before the agent's others, because servers count tries. A given password also answers a lone
-//! prompt that hides its input. RSA signs with SHA-2 or not at all. RFC 4252, 4256, 8332.
+//! A probe learns the methods. Then keys of the agent, key files, a password, questions, or in the order
+//! that was asked for; after each partial success the rest goes on with the methods that the server then
+//! names. Keys that were named come before the agent's others, because servers count tries; a key's
+//! certificates come before the key. A given password also answers a lone prompt that hides its input. RSA
+//! signs with SHA-2 or not at all. RFC 4252, 4256, 8332.
+//!
+//! Not possible: a change of the password within the method `password` (RFC 4252, section 8), whose message
+//! russh passes over; servers that ask for it by questions get their answers.
 
 use std::sync::Arc;
 
 use russh::client::AuthResult;
 use russh::client::{Handle, KeyboardInteractiveAuthResponse, Prompt};
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{HashAlg, PublicKey};
+use russh::keys::{Certificate, HashAlg, PublicKey};
 use russh::{MethodKind, MethodSet};
-use session_core::auth::Secret;
+use session_core::auth::{Method, Secret};
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::display_bytes;
 use tokio::net::UnixStream;
 
 use super::connect::{ConnectOptions, Shared, Watch};
-use super::keys::{KeyFile, NotSigned, Signing, default_files, is_rsa};
+use super::keys::{KeyFile, NotSigned, Signing, default_files, is_rsa, load_certificate};
 
 /// How often a person is asked for the same thing.
 const ASKED: u32 = 3;
@@ -30,9 +34,21 @@ const FACTORS: u32 = 8;
 /// Steps of one interactive attempt, at most.
 const STEPS: u32 = 32;
 
-enum Candidate {
+enum With {
     Agent(PublicKey),
     File(KeyFile),
+}
+
+/// A key with its certificates, each with whether the agent holds it as one.
+struct Candidate {
+    with: With,
+    certificates: Vec<(Certificate, bool)>,
+    /// The agent has the certificate only.
+    bare: bool,
+}
+
+fn same(a: &PublicKey, b: &PublicKey) -> bool {
+    a.key_data() == b.key_data()
 }
 
 /// What came of trying a method.
@@ -160,7 +176,14 @@ impl<'a> ClientLogin<'a> {
     async fn factor(&mut self, mut methods: MethodSet) -> Result<Attempt> {
         type Kind = MethodKind;
         let mut asked = false;
-        for kind in [Kind::PublicKey, Kind::Password, Kind::KeyboardInteractive] {
+        let kinds = self.options.methods.iter().filter_map(|m| match m {
+            Method::PublicKey => Some(Kind::PublicKey),
+            Method::Password => Some(Kind::Password),
+            Method::Interactive => Some(Kind::KeyboardInteractive),
+            Method::None => None,
+        });
+        let kinds: Vec<Kind> = kinds.collect();
+        for kind in kinds.iter().copied() {
             if !methods.contains(&kind) {
                 continue;
             }
@@ -169,7 +192,7 @@ impl<'a> ClientLogin<'a> {
                 Kind::Password => self.with_password(methods, &mut asked).await?,
                 // Whoever was asked for the password and did not know it is not asked again in other words.
                 _ if asked => continue,
-                _ => self.interactive(methods).await?,
+                _ => self.interactive(methods, kinds.last() == Some(&kind)).await?,
             };
             match attempt {
                 Attempt::In => {
@@ -198,41 +221,78 @@ impl<'a> ClientLogin<'a> {
         })
     }
 
-    /// The keys to try, best first.
+    /// Remembers the first thing that went wrong, for the day on which nothing goes right.
+    fn note(&mut self, e: Error) {
+        tracing::debug!(error = %e, "a key is passed over");
+        self.trouble.get_or_insert(e);
+    }
+
+    /// The keys to try, the best one last: they are taken from the end.
     async fn candidates(&mut self) -> Vec<Candidate> {
-        let named = !self.options.identities.is_empty();
-        let paths = if named { self.options.identities.clone() } else { default_files() };
+        let options = self.options;
+        let named = !options.identities.is_empty() || !options.keys.is_empty();
         let mut files = Vec::new();
-        for path in paths {
+        for text in &options.keys {
+            match KeyFile::of_text(text.clone()).await {
+                Ok(file) => files.push(file),
+                Err(e) => self.note(e),
+            }
+        }
+        let usual = if named || !options.default_identities { Vec::new() } else { default_files() };
+        for path in options.identities.iter().cloned().chain(usual) {
             match KeyFile::load(&path).await {
                 Ok(file) => files.push(file),
-                Err(e) => {
-                    tracing::debug!(error = %e, "a key file is passed over");
-                    if named {
-                        self.trouble.get_or_insert(e);
-                    }
-                }
+                Err(e) if named => self.note(e),
+                Err(e) => tracing::debug!(error = %e, "a key file is passed over"),
             }
         }
-        let mut of_agent = Vec::new();
-        if let Some((agent, keys)) = self.options.agent.keys().await {
+        let mut certificates = Vec::new();
+        let paths = options.certificates.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            paths.iter().map(|p| load_certificate(p)).collect::<Vec<_>>()
+        });
+        for certificate in loaded.await.unwrap_or_default() {
+            match certificate {
+                Ok(certificate) => certificates.push(certificate),
+                Err(e) => self.note(e),
+            }
+        }
+        let (mut of_agent, mut held) = (Vec::new(), Vec::new());
+        if let Some((agent, keys, with_certificates)) = self.options.agent.keys().await {
             self.agent = Some(agent);
-            of_agent = keys;
+            of_agent = keys.into_iter().map(|k| (k, false)).collect();
+            held = with_certificates;
         }
-        let same = |a: &PublicKey, b: &PublicKey| a.key_data() == b.key_data();
-        // A key that the agent holds needs no phrase.
-        files.retain(|f| !f.public().is_some_and(|p| of_agent.iter().any(|k| same(k, p))) || named);
-        let (mut first, mut rest) = (Vec::new(), Vec::new());
-        for key in of_agent {
-            let is_named = named && files.iter().any(|f| f.public().is_some_and(|p| same(p, &key)));
-            if is_named {
-                files.retain(|f| !f.public().is_some_and(|p| same(p, &key)));
-                first.push(Candidate::Agent(key));
-            } else {
-                rest.push(Candidate::Agent(key));
+        // A key that the agent has under its certificate only is one, too.
+        for certificate in &held {
+            let key = PublicKey::new(certificate.public_key().clone(), "");
+            if !of_agent.iter().any(|(k, _)| same(k, &key)) {
+                of_agent.push((key, true));
             }
         }
-        let files = files.into_iter().map(Candidate::File);
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for (key, bare) in of_agent {
+            // A key that the agent holds needs no phrase: its file is not needed.
+            let at = files.iter().position(|f| f.public().is_some_and(|p| same(p, &key)));
+            let file = at.map(|at| files.remove(at));
+            let certified = certificates.iter().any(|c| c.public_key() == key.key_data());
+            let chosen = file.is_some() || certified;
+            let beside = file.map(|f| f.certificates).unwrap_or_default();
+            let candidate = Candidate {
+                with: With::Agent(key),
+                certificates: beside.into_iter().map(|c| (c, false)).collect(),
+                bare,
+            };
+            if chosen && (named || certified) {
+                first.push(candidate);
+            } else if chosen || !options.identities_only {
+                rest.push(candidate);
+            }
+        }
+        let files = files.into_iter().map(|mut f| {
+            let certificates = std::mem::take(&mut f.certificates).into_iter().map(|c| (c, false)).collect();
+            Candidate { with: With::File(f), certificates, bare: false }
+        });
         if named {
             first.extend(files);
             first.append(&mut rest);
@@ -240,7 +300,26 @@ impl<'a> ClientLogin<'a> {
             first.append(&mut rest);
             first.extend(files);
         }
-        // They are taken from the end.
+        let others = certificates.into_iter().map(|c| (c, false)).chain(held.into_iter().map(|c| (c, true)));
+        for (certificate, by_agent) in others {
+            let fits = |c: &&mut Candidate| {
+                let key = match &c.with {
+                    With::Agent(key) => Some(key),
+                    With::File(file) => file.public(),
+                };
+                key.is_some_and(|k| k.key_data() == certificate.public_key())
+            };
+            match first.iter_mut().find(fits) {
+                Some(candidate) if candidate.certificates.iter().all(|(c, _)| *c != certificate) => {
+                    candidate.certificates.push((certificate, by_agent));
+                }
+                Some(_) => {}
+                None => self.note(Error::new(ErrorKind::InvalidArgument).with_detail(format!(
+                    "the key of the certificate '{}' is not there",
+                    display_bytes(certificate.key_id().as_bytes())
+                ))),
+            }
+        }
         first.reverse();
         first
     }
@@ -265,60 +344,11 @@ impl<'a> ClientLogin<'a> {
             None => self.candidates().await,
         };
         while let Some(mut candidate) = candidates.pop() {
-            let decider = Arc::clone(&self.decider);
-            let (key, label) = match &mut candidate {
-                Candidate::Agent(key) => (key.clone(), "publickey (agent)".to_owned()),
-                Candidate::File(file) => {
-                    let label = format!("publickey ({})", file.name());
-                    if file.public().is_none() {
-                        let _asking = self.shared.asking();
-                        if let Err(e) = file.unlock(&*decider).await {
-                            self.trouble.get_or_insert(e);
-                            continue;
-                        }
-                    }
-                    let Some(public) = file.public() else { continue };
-                    (public.clone(), label)
-                }
-            };
-            let hash = if is_rsa(&key) {
-                match self.rsa().await? {
-                    Some(hash) => Some(hash),
-                    None => {
-                        self.trouble.get_or_insert_with(|| {
-                            Error::new(ErrorKind::Unsupported)
-                                .with_detail("the server takes RSA keys with SHA-1 only")
-                                .with_hint("use an ed25519 key")
-                        });
-                        continue;
-                    }
-                }
-            } else {
-                None
-            };
-            let asker = Asker { decider, shared: Arc::clone(self.shared) };
-            let mut signing = match (&mut candidate, &mut self.agent) {
-                (Candidate::File(file), _) => Signing::File(file, &asker),
-                (Candidate::Agent(_), Some(agent)) => Signing::Agent(agent),
-                (Candidate::Agent(_), None) => continue,
-            };
-            self.tried.push(label);
-            let user = self.options.user.clone();
-            let work = self.handle.authenticate_publickey_with(user, key, hash, &mut signing);
-            match self.shared.bounded(self.options.timeout, work).await? {
-                Ok(result) => match self.judge(result).await? {
-                    Attempt::Spent(left) if left.contains(&MethodKind::PublicKey) => methods = left,
-                    other => {
-                        self.candidates = Some(candidates);
-                        return Ok(other);
-                    }
-                },
-                Err(NotSigned::Failed(e)) => {
-                    self.trouble.get_or_insert(e);
-                }
-                Err(NotSigned::Lost) => {
-                    let e = self.shared.ended().unwrap_or_else(|| Error::new(ErrorKind::Disconnected));
-                    return Err(self.lost(e));
+            match self.candidate(&mut candidate, methods.clone()).await? {
+                Attempt::Spent(left) if left.contains(&MethodKind::PublicKey) => methods = left,
+                other => {
+                    self.candidates = Some(candidates);
+                    return Ok(other);
                 }
             }
         }
@@ -326,8 +356,91 @@ impl<'a> ClientLogin<'a> {
         Ok(Attempt::Spent(methods))
     }
 
+    /// Tries one key: under each of its certificates, then by itself.
+    async fn candidate(&mut self, candidate: &mut Candidate, mut methods: MethodSet) -> Result<Attempt> {
+        let decider = Arc::clone(&self.decider);
+        let phrase = self.options.phrase.as_ref();
+        let (key, label) = match &mut candidate.with {
+            With::Agent(key) => (key.clone(), "publickey (agent)".to_owned()),
+            With::File(file) if !file.can_sign() => {
+                // It only says which of the agent's keys to take, and the agent has it not.
+                let words = format!("of the key '{}' there is only the public half", file.name());
+                self.note(Error::new(ErrorKind::Unauthenticated).with_detail(words));
+                return Ok(Attempt::Spent(methods));
+            }
+            With::File(file) => {
+                let label = format!("publickey ({})", file.name());
+                if file.public().is_none() {
+                    let _asking = self.shared.asking();
+                    if let Err(e) = file.unlock(phrase, &*decider).await {
+                        self.note(e);
+                        return Ok(Attempt::Spent(methods));
+                    }
+                }
+                let Some(public) = file.public() else { return Ok(Attempt::Spent(methods)) };
+                (public.clone(), label)
+            }
+        };
+        let hash = if is_rsa(&key) {
+            match self.rsa().await? {
+                Some(hash) => Some(hash),
+                None => {
+                    self.note(
+                        Error::new(ErrorKind::Unsupported)
+                            .with_detail("the server takes RSA keys with SHA-1 only")
+                            .with_hint("use an ed25519 key"),
+                    );
+                    return Ok(Attempt::Spent(methods));
+                }
+            }
+        } else {
+            None
+        };
+        let asker = Asker { decider, shared: Arc::clone(self.shared) };
+        let offers = candidate.certificates.drain(..).map(Some).chain((!candidate.bare).then_some(None));
+        for certificate in offers.collect::<Vec<_>>() {
+            let mut signing = match (&mut candidate.with, &mut self.agent) {
+                (With::File(file), _) => Signing::File(file, phrase, &asker),
+                (With::Agent(own), Some(agent)) => {
+                    let by_certificate = certificate.as_ref().is_some_and(|(_, by_agent)| *by_agent);
+                    Signing::Agent(agent, (!by_certificate).then(|| own.clone()))
+                }
+                (With::Agent(_), None) => break,
+            };
+            let user = self.options.user.clone();
+            let result = match certificate {
+                Some((certificate, _)) => {
+                    self.tried.push(format!("{label} with certificate"));
+                    let work =
+                        self.handle.authenticate_certificate_with(user, certificate, hash, &mut signing);
+                    self.shared.bounded(self.options.timeout, work).await?
+                }
+                None => {
+                    self.tried.push(label.clone());
+                    let work = self.handle.authenticate_publickey_with(user, key.clone(), hash, &mut signing);
+                    self.shared.bounded(self.options.timeout, work).await?
+                }
+            };
+            match result {
+                Ok(result) => match self.judge(result).await? {
+                    Attempt::Spent(left) if left.contains(&MethodKind::PublicKey) => methods = left,
+                    other => return Ok(other),
+                },
+                Err(NotSigned::Failed(e)) => {
+                    self.note(e);
+                    break;
+                }
+                Err(NotSigned::Lost) => {
+                    let e = self.shared.ended().unwrap_or_else(|| Error::new(ErrorKind::Disconnected));
+                    return Err(self.lost(e));
+                }
+            }
+        }
+        Ok(Attempt::Spent(methods))
+    }
+
     async fn with_password(&mut self, mut methods: MethodSet, asked: &mut bool) -> Result<Attempt> {
-        let who = format!("{}@{}", self.options.user, self.options.host);
+        let who = self.options.who();
         let mut asks = 0;
         let given = self.password.is_some();
         let questions = methods.contains(&MethodKind::KeyboardInteractive);
@@ -353,7 +466,10 @@ impl<'a> ClientLogin<'a> {
                 self.tried.push("password".to_owned());
             }
             let work = self.handle.authenticate_password(self.options.user.clone(), password.expose());
-            let result = self.shared.bounded(self.options.timeout, work).await?;
+            let result = self.shared.bounded(self.options.timeout, work).await.map_err(|e| {
+                // What russh passes over in silence.
+                e.with_hint("it may want the password changed first: log in with ssh once")
+            })?;
             match self.judge(result.map_err(|e| self.lost(self.shared.error_of(e)))?).await? {
                 Attempt::Spent(left) if left.contains(&MethodKind::Password) => methods = left,
                 other => return Ok(other),
@@ -361,7 +477,8 @@ impl<'a> ClientLogin<'a> {
         }
     }
 
-    async fn interactive(&mut self, mut methods: MethodSet) -> Result<Attempt> {
+    /// `last`: no other method comes after this one.
+    async fn interactive(&mut self, mut methods: MethodSet, last: bool) -> Result<Attempt> {
         let mut given = self.password.clone();
         self.tried.push("keyboard-interactive".to_owned());
         for _ in 0..ASKED {
@@ -390,7 +507,25 @@ impl<'a> ClientLogin<'a> {
                             person = true;
                             match self.ask(name, instructions, &prompts).await {
                                 Some(answers) => answers,
-                                None => return Ok(Attempt::Spent(methods)),
+                                None if last => return Ok(Attempt::Spent(methods)),
+                                // russh does nothing else before a question has its answer.
+                                None => {
+                                    let nothing = vec![String::new(); prompts.len()];
+                                    let decline =
+                                        self.handle.authenticate_keyboard_interactive_respond(nothing);
+                                    let reply = self.shared.bounded(self.options.timeout, decline).await?;
+                                    return match reply.map_err(|e| self.lost(self.shared.error_of(e)))? {
+                                        KeyboardInteractiveAuthResponse::Failure {
+                                            remaining_methods,
+                                            ..
+                                        } => Ok(Attempt::Spent(self.alive(remaining_methods).await?)),
+                                        KeyboardInteractiveAuthResponse::Success => Ok(Attempt::In),
+                                        KeyboardInteractiveAuthResponse::InfoRequest { .. } => {
+                                            Err(Error::new(ErrorKind::PeerMisbehaved)
+                                                .with_detail("the server goes on asking what nobody answers"))
+                                        }
+                                    };
+                                }
                             }
                         };
                         let respond = self.handle.authenticate_keyboard_interactive_respond(answers);

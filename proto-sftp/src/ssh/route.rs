@@ -1,0 +1,63 @@
+//! The way to a server: straight, through a proxy, or over other servers, each of which is checked and
+//! entered like any other (ProxyJump in ssh_config(5)).
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use session_core::batch::Decider;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::net::dial::{Dial, bare};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::connect::{SshConnection, connect};
+use super::options::ConnectOptions;
+
+/// How many servers may stand in between.
+const MOST_HOPS: usize = 8;
+
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// An open way.
+pub(super) struct Road {
+    pub(super) stream: Box<dyn Transport>,
+    /// The connection that carries it.
+    pub(super) over: Option<SshConnection>,
+}
+
+/// Boxed, because a connection may need another one first.
+type Opening<'a> = Pin<Box<dyn Future<Output = Result<Road>> + Send + 'a>>;
+
+/// Opens the way. Errors: those of [`Dial::open`] and, of a server in between, those of [`connect`], saying
+/// which one.
+pub(super) fn open<'a>(options: &'a ConnectOptions, decider: &'a Arc<dyn Decider>) -> Opening<'a> {
+    Box::pin(go(options, decider))
+}
+
+async fn go(options: &ConnectOptions, decider: &Arc<dyn Decider>) -> Result<Road> {
+    let Some(hop) = &options.jump else {
+        let dial = Dial {
+            user: options.user.clone(),
+            written: options.written.clone(),
+            family: options.family,
+            source: options.source,
+            proxy: options.proxy.clone(),
+            timeout: options.timeout,
+            ..Dial::new(options.host.as_str(), options.port)
+        };
+        return Ok(Road { stream: Box::new(dial.open().await?), over: None });
+    };
+    let hops = std::iter::successors(Some(hop), |h| h.jump.as_ref()).take(MOST_HOPS + 1).count();
+    if hops > MOST_HOPS {
+        return Err(Error::new(ErrorKind::InvalidArgument)
+            .with_detail(format!("more than {MOST_HOPS} hosts stand in between")));
+    }
+    let by_way = |e: Error| {
+        let words = format!("by way of '{}': {}", hop.host, e.peer_words());
+        e.with_detail(words)
+    };
+    let connection = connect((**hop).clone(), Arc::clone(decider)).await.map_err(by_way)?;
+    let stream = connection.open_tcp(bare(&options.host), options.port).await.map_err(by_way)?;
+    Ok(Road { stream: Box::new(stream), over: Some(connection) })
+}
