@@ -96,7 +96,7 @@ impl Dial {
                     user: &self.user,
                     written: self.written.as_deref().unwrap_or(host),
                 };
-                Ok(Stream::Command(proxy::command::start(line, &tokens)?))
+                Ok(Stream::Command(Box::new(proxy::command::start(line, &tokens)?)))
             }
             _ => self.tcp().await.map(Stream::Tcp),
         }
@@ -227,14 +227,14 @@ pub enum Stream {
     /// A connection.
     Tcp(TcpStream),
     /// A program; it is killed when the stream is dropped.
-    Command(proxy::command::CommandStream),
+    Command(Box<proxy::command::CommandStream>),
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
-            Stream::Command(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Command(s) => Pin::new(&mut **s).poll_read(cx, buf),
         }
     }
 }
@@ -243,21 +243,21 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
-            Stream::Command(s) => Pin::new(s).poll_write(cx, buf),
+            Stream::Command(s) => Pin::new(&mut **s).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_flush(cx),
-            Stream::Command(s) => Pin::new(s).poll_flush(cx),
+            Stream::Command(s) => Pin::new(&mut **s).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
-            Stream::Command(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Command(s) => Pin::new(&mut **s).poll_shutdown(cx),
         }
     }
 }

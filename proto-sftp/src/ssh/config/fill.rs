@@ -435,7 +435,8 @@ impl Build<'_> {
         let given = self.given;
         let mut algorithms = Algorithms::default();
         type With = fn(Algorithms, &[&str]) -> Result<Algorithms>;
-        let lists: [(&Option<String>, &Option<String>, Vec<String>, &str, With); 4] = [
+        type List<'a> = (&'a Option<String>, &'a Option<String>, Vec<String>, &'static str, With);
+        let lists: [List<'_>; 4] = [
             (&given.ciphers, &config.ciphers, spoken::ciphers(), "cipher", Algorithms::with_ciphers),
             (&given.macs, &config.macs, spoken::macs(), "MAC", Algorithms::with_macs),
             (
