@@ -1,29 +1,38 @@
 //! Opening a place: options, trust, login, and the guarded filesystem that comes of it.
 //!
 //! No answer never means yes: a host that is not known is asked about or refused. A session of the client
-//! is the same type as a session of the server; its gate counts and cancels in the same way.
+//! is the same type as a session of the server; its gate counts and cancels in the same way. What the caller
+//! leaves open is decided by the URL, for SFTP by `ssh_config` where it is to be read, else by what is usual.
 
 #[cfg(feature = "ftp")]
 mod ftp;
 #[cfg(feature = "sftp")]
 mod sftp;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::auth::{Account, Secret};
 use session_core::batch::Decider;
-use session_core::error::{Error, ErrorKind, Result};
+use session_core::error::Result;
 use session_core::fs::Filesystem;
 use session_core::gate::SessionFs;
 use session_core::intercept::Chain;
+use session_core::net::dial::Family;
+use session_core::net::proxy::{Proxy, environment};
 use session_core::path::VPath;
 use session_core::session::{Actor, Ending, Protocol, Session, Setup};
 use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
 use session_core::trust::{CertificateFingerprint, Fingerprint};
 
 use crate::url::Url;
+
+#[cfg(feature = "sftp")]
+pub use proto_sftp::ssh::config::{ConfigUse, Hop};
+#[cfg(feature = "sftp")]
+pub use proto_sftp::ssh::keys::Agent;
 
 /// Channels of one connection (SFTP) or connections (FTP) that a transfer is given at most; also the most
 /// that may be asked for. sshd grants ten channels.
@@ -48,22 +57,44 @@ enum Scheme {
 pub struct Options {
     scheme: Scheme,
     host: String,
-    port: u16,
-    user: String,
+    port: Option<u16>,
+    user: Option<String>,
     password: Option<Secret>,
-    identities: Vec<PathBuf>,
-    host_keys: Vec<Fingerprint>,
     certificates: Vec<CertificateFingerprint>,
-    known_hosts: Option<PathBuf>,
-    accept_new: bool,
-    timeout: Duration,
+    timeout: Option<Duration>,
     channels: usize,
     reconnect: Duration,
+    family: Option<Family>,
+    source: Option<IpAddr>,
+    keepalive: Option<Option<Duration>>,
+    proxy: Option<Proxy>,
+    proxy_of_environment: bool,
+    #[cfg_attr(not(feature = "sftp"), allow(dead_code, reason = "what only SFTP asks for"))]
+    ssh: SshOptions,
+}
+
+/// What only SFTP asks for.
+#[derive(Clone, Debug, Default)]
+struct SshOptions {
+    identities: Vec<PathBuf>,
+    keys: Vec<Secret>,
+    phrase: Option<Secret>,
+    user_certificates: Vec<PathBuf>,
+    host_keys: Vec<Fingerprint>,
+    known_hosts: Option<PathBuf>,
+    accept_new: bool,
+    keepalive_max: Option<usize>,
+    #[cfg(feature = "sftp")]
+    agent: Option<Agent>,
+    #[cfg(feature = "sftp")]
+    jump: Option<Vec<Hop>>,
+    #[cfg(feature = "sftp")]
+    config: ConfigUse,
 }
 
 impl Options {
     /// What a URL says; the rest as a person would want it. Errors: `InvalidArgument` for a fingerprint
-    /// that is none, or where no user is named and the environment names none.
+    /// that is none.
     pub fn from_url(url: &Url) -> Result<Self> {
         let scheme = match url.scheme.as_str() {
             "ftp" => Scheme::Ftp,
@@ -71,49 +102,118 @@ impl Options {
             "ftps" => Scheme::Ftps,
             _ => Scheme::Sftp,
         };
-        let user = match &url.user {
-            Some(user) => user.clone(),
-            // As curl, lftp and WinSCP do it.
-            None if scheme != Scheme::Sftp => "anonymous".to_string(),
-            None => std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).map_err(|_| {
-                Error::new(ErrorKind::InvalidArgument)
-                    .with_detail("no user is named")
-                    .with_hint("write it into the URL: sftp://user@host/path")
-            })?,
-        };
         let mut options = Options {
             scheme,
             host: url.host.clone(),
-            port: url.port_or_default(),
-            user,
+            port: url.port,
+            user: url.user.clone(),
             password: url.password.clone(),
-            identities: Vec::new(),
-            host_keys: Vec::new(),
             certificates: Vec::new(),
-            known_hosts: None,
-            accept_new: false,
-            timeout: Duration::from_secs(20),
+            timeout: None,
             channels: CHANNELS,
             reconnect: Duration::ZERO,
+            family: None,
+            source: None,
+            keepalive: None,
+            proxy: None,
+            proxy_of_environment: false,
+            ssh: SshOptions::default(),
         };
+        if scheme != Scheme::Sftp {
+            // As curl, lftp and WinSCP do it.
+            options.user.get_or_insert_with(|| "anonymous".to_owned());
+            options.port = Some(url.port_or_default());
+        }
         let pinned: Vec<String> = url.fingerprint.clone().into_iter().collect();
-        options = match scheme {
-            Scheme::Sftp => options.host_keys(&pinned)?,
-            Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => options.certificates(&pinned)?,
-        };
-        Ok(options)
+        match scheme {
+            Scheme::Sftp => options.host_keys(&pinned),
+            Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => options.certificates(&pinned),
+        }
     }
 
     /// Log in with these private keys.
     pub fn identities(mut self, files: Vec<PathBuf>) -> Self {
-        self.identities = files;
+        self.ssh.identities = files;
+        self
+    }
+
+    /// Log in with these private keys, given as text in any format that is read from files.
+    pub fn keys(mut self, texts: Vec<Secret>) -> Self {
+        self.ssh.keys = texts;
+        self
+    }
+
+    /// The phrase to try on encrypted keys before anybody is asked for one.
+    pub fn phrase(mut self, phrase: Option<Secret>) -> Self {
+        self.ssh.phrase = phrase;
+        self
+    }
+
+    /// Certificates for the user's keys, beside those that stand next to their key.
+    pub fn user_certificates(mut self, files: Vec<PathBuf>) -> Self {
+        self.ssh.user_certificates = files;
+        self
+    }
+
+    /// Where the SSH agent is; where this is not said, the configuration's or the environment's.
+    #[cfg(feature = "sftp")]
+    pub fn agent(mut self, agent: Agent) -> Self {
+        self.ssh.agent = Some(agent);
+        self
+    }
+
+    /// Which `ssh_config` is read; none where this is not said.
+    #[cfg(feature = "sftp")]
+    pub fn ssh_config(mut self, which: ConfigUse) -> Self {
+        self.ssh.config = which;
+        self
+    }
+
+    /// SFTP servers to go over, the first to be reached first. Each is checked and entered by itself; none is
+    /// given the target's password. An empty list goes over none, whatever the configuration says.
+    #[cfg(feature = "sftp")]
+    pub fn jump(mut self, hops: Option<Vec<Hop>>) -> Self {
+        self.ssh.jump = hops;
+        self
+    }
+
+    /// Reach the host, or the first of those that are gone over, by this way; `Direct` for none, whatever
+    /// configuration and environment say.
+    pub fn proxy(mut self, proxy: Option<Proxy>) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// Take the proxy that `ALL_PROXY` names and `NO_PROXY` does not exclude, where nobody names a way.
+    pub fn proxy_of_environment(mut self, yes: bool) -> Self {
+        self.proxy_of_environment = yes;
+        self
+    }
+
+    /// Which addresses of the host are tried; with a proxy, of the proxy.
+    pub fn family(mut self, family: Option<Family>) -> Self {
+        self.family = family;
+        self
+    }
+
+    /// The address of this machine from which to connect.
+    pub fn source(mut self, address: Option<IpAddr>) -> Self {
+        self.source = address;
+        self
+    }
+
+    /// How often a silent server is asked whether it is there (`Some(None)`: never; `None`: as usual), and,
+    /// over SFTP, how often it may fail to answer.
+    pub fn keepalive(mut self, every: Option<Option<Duration>>, most: Option<usize>) -> Self {
+        self.keepalive = every;
+        self.ssh.keepalive_max = most;
         self
     }
 
     /// Trust only these host keys.
     pub fn host_keys(mut self, texts: &[String]) -> Result<Self> {
         for text in texts {
-            self.host_keys.push(Fingerprint::parse(text)?);
+            self.ssh.host_keys.push(Fingerprint::parse(text)?);
         }
         Ok(self)
     }
@@ -128,13 +228,13 @@ impl Options {
 
     /// Look host keys up in this file instead of the user's own.
     pub fn known_hosts(mut self, file: Option<PathBuf>) -> Self {
-        self.known_hosts = file;
+        self.ssh.known_hosts = file;
         self
     }
 
     /// Put an unknown host's key on record without asking.
     pub fn accept_new(mut self, yes: bool) -> Self {
-        self.accept_new = yes;
+        self.ssh.accept_new = yes;
         self
     }
 
@@ -144,9 +244,9 @@ impl Options {
         self
     }
 
-    /// Give up connecting after this time.
+    /// Give up connecting after this time; 20 seconds where neither this nor the configuration says.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 
@@ -163,6 +263,16 @@ impl Options {
             self.channels = channels.min(CHANNELS);
         }
         self
+    }
+
+    /// The way where only caller and environment are asked.
+    #[cfg_attr(not(feature = "ftp"), allow(dead_code, reason = "SFTP asks its configuration in between"))]
+    fn way(&self, port: u16) -> Result<Proxy> {
+        match &self.proxy {
+            Some(proxy) => Ok(proxy.clone()),
+            None if self.proxy_of_environment => environment::proxy_for(&self.host, port),
+            None => Ok(Proxy::Direct),
+        }
     }
 }
 
@@ -181,6 +291,7 @@ pub struct Connected {
     home: VPath,
     session: Arc<Session>,
     line: Line,
+    warnings: Vec<String>,
 }
 
 impl Connected {
@@ -197,6 +308,11 @@ impl Connected {
     /// Its session.
     pub fn session(&self) -> &Arc<Session> {
         &self.session
+    }
+
+    /// What the user should know of the configuration that was read.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Ends it in good order.
@@ -233,7 +349,25 @@ fn guard(
 ) -> Result<Connected> {
     let identity = session.log_in(account, methods)?;
     let fs = session.guard(&identity, fs, Chain::new(Vec::new()))?;
-    Ok(Connected { fs, home, session, line })
+    Ok(Connected { fs, home, session, line, warnings: Vec::new() })
+}
+
+/// The key of an SFTP server, without trusting it and without a login. `kinds`: host key algorithms in the
+/// order in which they are wanted; any where there are none. Errors: those of connecting.
+#[cfg(feature = "sftp")]
+pub async fn host_key(
+    options: Options,
+    kinds: &[String],
+    decider: Arc<dyn Decider>,
+) -> Result<session_core::trust::HostKey> {
+    sftp::host_key(options, kinds, decider).await
+}
+
+/// The certificate of an FTPS server, without believing it and without a login. Errors: `InvalidArgument` for
+/// plain FTP; those of connecting.
+#[cfg(feature = "ftp")]
+pub async fn certificate(options: &Options) -> Result<session_core::trust::Certificate> {
+    ftp::certificate(options).await
 }
 
 /// Connects and logs in. Errors: `Disconnected`, `TimedOut`, `Unauthenticated` (login and trust),
@@ -247,6 +381,7 @@ pub async fn open_url(options: Options, decider: Arc<dyn Decider>) -> Result<Con
         #[cfg(not(all(feature = "ftp", feature = "sftp")))]
         _ => {
             let _ = decider;
+            use session_core::error::{Error, ErrorKind};
             Err(Error::new(ErrorKind::Unsupported).with_detail("this build does not speak that protocol"))
         }
     }

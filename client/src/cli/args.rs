@@ -52,9 +52,37 @@ pub(super) struct Global {
     /// Try for this many seconds to get a lost connection back; begins anew whenever bytes have moved
     #[arg(long, global = true, default_value_t = 120, value_name = "SECONDS")]
     pub(super) reconnect: u64,
-    /// Give up connecting after this many seconds
-    #[arg(long, global = true, default_value_t = 20, value_name = "SECONDS")]
-    pub(super) connect_timeout: u64,
+    /// Give up connecting after this many seconds; 20 where ssh_config says nothing else
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub(super) connect_timeout: Option<u64>,
+    #[command(flatten)]
+    pub(super) way: Way,
+}
+
+/// How a host is reached.
+#[derive(Args, Clone, Default)]
+pub(super) struct Way {
+    /// Reach every host by this proxy: socks5://[user:password@]host[:port] (SOCKS 4 and 4a too), http://…
+    /// (CONNECT), command:LINE (SFTP only), or none. Names are resolved by the proxy. Without it, ALL_PROXY and
+    /// NO_PROXY are heeded as curl does: all_proxy before ALL_PROXY; no_proxy lists names (with all below them),
+    /// addresses, networks, each perhaps with a port, or *
+    #[arg(long, global = true, env = "FERRY_PROXY", hide_env_values = true, value_name = "URL")]
+    pub(super) proxy: Option<String>,
+    /// Reach SFTP servers over these: [user@]host[:port], set apart by commas, the first to be reached first
+    #[arg(short = 'J', long, global = true, value_name = "HOSTS")]
+    pub(super) jump: Option<String>,
+    /// Read this ssh_config only, or none, instead of ~/.ssh/config and /etc/ssh/ssh_config
+    #[arg(long, global = true, value_name = "FILE|none")]
+    pub(super) ssh_config: Option<std::path::PathBuf>,
+    /// Use IPv4 only
+    #[arg(short = '4', long, global = true, conflicts_with = "ipv6")]
+    pub(super) ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6', long, global = true)]
+    pub(super) ipv6: bool,
+    /// Connect from this address of this machine
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(super) bind: Option<std::net::IpAddr>,
 }
 
 /// What to do.
@@ -108,6 +136,14 @@ pub(super) enum Command {
     Touch(sync_args::Touch),
     /// Run a WinSCP script
     Script(Script),
+    /// Show the host key or certificate of servers, without trusting it
+    Fingerprint(Fingerprint),
+    /// Make a key, or convert one (OpenSSH's and PuTTY's formats)
+    #[cfg(feature = "sftp")]
+    Keygen(Keygen),
+    /// Allow a public key to log in to an account, over SFTP
+    #[cfg(feature = "sftp")]
+    CopyId(CopyId),
     /// Print what is generated from this definition
     #[command(hide = true)]
     Docs {
@@ -412,6 +448,93 @@ pub(super) struct Script {
     /// The script; '-' for the standard input
     #[arg(required_unless_present = "command", value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+}
+
+/// `fingerprint`.
+#[derive(Args)]
+pub(super) struct Fingerprint {
+    /// Every kind of host key that the server has, not only the one that it prefers
+    #[arg(short, long)]
+    pub(super) all: bool,
+    /// URLs
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+/// Kinds of keys.
+#[cfg(feature = "sftp")]
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum KeyType {
+    /// Ed25519: small, quick, strong
+    Ed25519,
+    /// ECDSA over a NIST curve
+    Ecdsa,
+    /// RSA, for old servers
+    Rsa,
+}
+
+/// Formats of private keys.
+#[cfg(feature = "sftp")]
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum KeyFormat {
+    /// OpenSSH's
+    Openssh,
+    /// PuTTY's, version 3
+    Ppk,
+    /// PuTTY's, version 2, for programs that know no other
+    Ppk2,
+}
+
+/// `keygen`.
+#[cfg(feature = "sftp")]
+#[derive(Args)]
+pub(super) struct Keygen {
+    /// The kind of key
+    #[arg(
+        short = 't',
+        long = "type",
+        value_enum,
+        default_value = "ed25519",
+        value_name = "TYPE",
+        conflicts_with = "from"
+    )]
+    pub(super) kind: KeyType,
+    /// Its size: 256 (default), 384, 521 for ECDSA; 2048 to 8192 for RSA, 3072 by default
+    #[arg(short, long, value_name = "BITS", conflicts_with = "from")]
+    pub(super) bits: Option<u16>,
+    /// Its comment; where none is given, user and machine, or that of the key that is converted
+    #[arg(short = 'C', long, value_name = "TEXT")]
+    pub(super) comment: Option<String>,
+    /// The format of the private key
+    #[arg(long, value_enum, default_value = "openssh", value_name = "FORMAT")]
+    pub(super) format: KeyFormat,
+    /// Convert this private key, of any format, instead of making one
+    #[arg(long, value_name = "FILE")]
+    pub(super) from: Option<PathBuf>,
+    /// The phrase that opens the key that is converted, in a file; else FERRY_OLD_PASSPHRASE, else the question
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub(super) old_passphrase_file: Option<PathBuf>,
+    /// The phrase for the key that is written, in a file; else FERRY_PASSPHRASE, else the question
+    #[arg(long, value_name = "FILE", conflicts_with = "no_passphrase")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// Write the key without a phrase
+    #[arg(long)]
+    pub(super) no_passphrase: bool,
+    /// The private key to write; the public one goes to FILE.pub. Neither may exist
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+}
+
+/// `copy-id`.
+#[cfg(feature = "sftp")]
+#[derive(Args)]
+pub(super) struct CopyId {
+    /// The account: sftp://user@host/. A path is that of the list of keys, where it is not .ssh/authorized_keys
+    #[arg(value_name = "PLACE")]
+    pub(super) place: String,
+    /// The file with the public key
+    #[arg(value_name = "KEY.pub")]
+    pub(super) key: PathBuf,
 }
 
 fn octal(text: &str) -> Result<u32, String> {

@@ -1,12 +1,14 @@
 //! Places named on the command line, opened; one connection for each server.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::gate::SessionFs;
+use session_core::net::dial::Family;
+use session_core::net::proxy::Proxy;
 use session_core::path::VPath;
 
 use super::args::Global;
@@ -37,12 +39,13 @@ pub(super) struct Places {
     decider: Arc<dyn Decider>,
     open: HashMap<String, Connected>,
     channels: usize,
+    warned: BTreeSet<String>,
 }
 
 impl Places {
     pub(super) fn new(global: &Global) -> Self {
         let decider = Arc::new(Terminal::new(global.batch));
-        Places { global: global.clone(), decider, open: HashMap::new(), channels: 1 }
+        Places { global: global.clone(), decider, open: HashMap::new(), channels: 1, warned: BTreeSet::new() }
     }
 
     pub(super) fn with_channels(mut self, channels: usize) -> Self {
@@ -57,6 +60,40 @@ impl Places {
 
     pub(super) fn decider(&self) -> Arc<dyn Decider> {
         Arc::clone(&self.decider)
+    }
+
+    /// How a remote is reached, as the flags say.
+    pub(super) fn options(&self, url: &Url) -> Result<Options> {
+        let (global, way) = (&self.global, &self.global.way);
+        let mut options = Options::from_url(url)?
+            .identities(global.identity.clone())
+            .host_keys(&global.host_key)?
+            .certificates(&global.certificate)?
+            .known_hosts(global.known_hosts.clone())
+            .accept_new(global.accept_new)
+            .password(global.password.clone())
+            .proxy(way.proxy.as_deref().map(Proxy::parse).transpose()?)
+            .proxy_of_environment(true)
+            .source(way.bind)
+            .reconnect(std::time::Duration::from_secs(global.reconnect));
+        if let Some(seconds) = global.connect_timeout {
+            options = options.timeout(std::time::Duration::from_secs(seconds));
+        }
+        if way.ipv4 || way.ipv6 {
+            options = options.family(Some(if way.ipv4 { Family::V4 } else { Family::V6 }));
+        }
+        #[cfg(feature = "sftp")]
+        {
+            use crate::connect::{ConfigUse, Hop};
+            options = options.jump(way.jump.as_deref().map(Hop::parse).transpose()?).ssh_config(
+                match &way.ssh_config {
+                    None => ConfigUse::Usual,
+                    Some(file) if file.as_os_str() == "none" => ConfigUse::None,
+                    Some(file) => ConfigUse::File(file.clone()),
+                },
+            );
+        }
+        Ok(options)
     }
 
     /// Opens the place that `text` names.
@@ -92,20 +129,16 @@ impl Places {
             url.scheme,
             url.user.as_deref().unwrap_or_default(),
             url.host,
-            url.port_or_default()
+            url.port.unwrap_or_default()
         );
         if !self.open.contains_key(&key) {
-            let options = Options::from_url(&url)?
-                .identities(self.global.identity.clone())
-                .host_keys(&self.global.host_key)?
-                .certificates(&self.global.certificate)?
-                .known_hosts(self.global.known_hosts.clone())
-                .accept_new(self.global.accept_new)
-                .password(self.global.password.clone())
-                .timeout(std::time::Duration::from_secs(self.global.connect_timeout))
-                .reconnect(std::time::Duration::from_secs(self.global.reconnect))
-                .channels(self.channels);
+            let options = self.options(&url)?.channels(self.channels);
             let connected = open_url(options, self.decider()).await?;
+            for words in connected.warnings() {
+                if self.warned.insert(words.clone()) {
+                    eprintln!("warning: ssh_config: {words}");
+                }
+            }
             self.open.insert(key.clone(), connected);
         }
         let connected = self.open.get(&key).ok_or(ErrorKind::Internal)?;
@@ -118,6 +151,12 @@ impl Places {
             key,
             side: Side::Remote(Box::new(Url { password: None, ..url })),
         })
+    }
+
+    /// Where relative paths begin in an open place.
+    #[cfg(feature = "sftp")]
+    pub(super) fn home(&self, key: &str) -> Result<VPath> {
+        Ok(self.open.get(key).ok_or(ErrorKind::Internal)?.home().clone())
     }
 
     /// Ends every connection in good order.

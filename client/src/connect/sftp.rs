@@ -6,13 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use proto_sftp::client::Config as SftpConfig;
-use proto_sftp::ssh::connect::{ConnectOptions, HostKeyPolicy, SshConnection, connect};
+use proto_sftp::ssh::config::Given;
+use proto_sftp::ssh::connect::{ConnectOptions, HostKeyPolicy, SshConnection, connect, host_key_of};
 use session_core::auth::Account;
 use session_core::batch::Decider;
-use session_core::error::Result;
+use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Filesystem;
 use session_core::path::VPath;
 use session_core::session::{Protocol, Session, Setup};
+use session_core::trust::HostKey;
 
 use super::{Connected, Line, Options, guard};
 use crate::pooled::Pooled;
@@ -21,44 +23,84 @@ use crate::reconnect::{Connect, Reconnecting, Remembering, SystemTimer};
 /// A line with at least this delay is given several channels.
 const LONG_LINE: Duration = Duration::from_millis(8);
 
+/// The options of a connection, with what the configuration adds, and what is to be warned of.
+async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
+    let Options { ssh, .. } = options;
+    let given = Given {
+        host: options.host,
+        port: options.port,
+        user: options.user,
+        password: options.password,
+        identities: ssh.identities,
+        keys: ssh.keys,
+        phrase: ssh.phrase,
+        certificates: ssh.user_certificates,
+        agent: ssh.agent,
+        fingerprints: ssh.host_keys,
+        known_hosts: ssh.known_hosts.map(|file| vec![file]),
+        policy: ssh.accept_new.then_some(HostKeyPolicy::AcceptNew),
+        timeout: options.timeout,
+        keepalive: options.keepalive,
+        keepalive_max: ssh.keepalive_max,
+        family: options.family,
+        source: options.source,
+        proxy: options.proxy,
+        jump: ssh.jump,
+        proxy_of_environment: options.proxy_of_environment,
+        config: ssh.config,
+        ..Given::default()
+    };
+    // The configuration is files.
+    tokio::task::spawn_blocking(move || given.options())
+        .await
+        .unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e)))
+}
+
+pub(super) async fn host_key(
+    options: Options,
+    kinds: &[String],
+    decider: Arc<dyn Decider>,
+) -> Result<HostKey> {
+    let (mut ssh, _) = options_of(options).await?;
+    if !kinds.is_empty() {
+        let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+        ssh.algorithms = ssh.algorithms.with_keys(&kinds)?;
+    }
+    host_key_of(&ssh, decider).await
+}
+
 /// Connects, the first time and again. What was answered the first time is not asked again.
 pub(super) struct Dialer {
-    options: Options,
-    session: Arc<Session>,
+    ssh: ConnectOptions,
+    channels: usize,
     decider: Arc<Remembering>,
     line: Mutex<Option<SshConnection>>,
 }
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
-    let session = Session::new(Setup::new(Protocol::Sftp, options.host.as_str()));
-    let (user, budget) = (options.user.clone(), options.reconnect);
+    let (channels, budget) = (options.channels, options.reconnect);
+    let (mut ssh, warnings) = options_of(options).await?;
+    let session = Session::new(Setup::new(Protocol::Sftp, ssh.host.as_str()));
+    ssh.session = Some(Arc::clone(&session));
+    let account = Account::named(ssh.user.as_str());
     let decider = Arc::new(Remembering::new(decider));
-    let dialer = Arc::new(Dialer { options, session: Arc::clone(&session), decider, line: Mutex::default() });
+    let dialer = Arc::new(Dialer { ssh, channels, decider, line: Mutex::default() });
     let (mut fs, home, methods) = dialer.dial().await?;
     if !budget.is_zero() {
         let again = Arc::clone(&dialer) as Arc<dyn Connect>;
         fs = Arc::new(Reconnecting::new(fs, again, budget, Arc::new(SystemTimer)));
     }
-    guard(session, Account::named(user.as_str()), methods, (fs, home), Line::Ssh(dialer))
+    let mut connected = guard(session, account, methods, (fs, home), Line::Ssh(dialer))?;
+    connected.warnings = warnings;
+    Ok(connected)
 }
 
 impl Dialer {
     async fn dial(&self) -> Result<(Arc<dyn Filesystem>, VPath, Vec<&'static str>)> {
-        let options = &self.options;
-        let mut ssh = ConnectOptions::new(options.host.clone(), options.port, options.user.clone());
-        ssh.password = options.password.clone();
-        ssh.identities = options.identities.clone();
-        ssh.fingerprints = options.host_keys.clone();
-        ssh.known_hosts = options.known_hosts.clone().map(|file| vec![file]);
-        if options.accept_new {
-            ssh.policy = HostKeyPolicy::AcceptNew;
-        }
-        ssh.timeout = options.timeout;
-        ssh.session = Some(Arc::clone(&self.session));
         self.decider.begin();
-        let connection = connect(ssh, Arc::clone(&self.decider) as Arc<dyn Decider>).await?;
+        let connection = connect(self.ssh.clone(), Arc::clone(&self.decider) as Arc<dyn Decider>).await?;
         // A short line is not helped by more channels; a long one is bound by the window of each.
-        let more = if connection.delay() >= LONG_LINE { options.channels.saturating_sub(1) } else { 0 };
+        let more = if connection.delay() >= LONG_LINE { self.channels.saturating_sub(1) } else { 0 };
         let config = SftpConfig::default();
         let others = join_all((0..more).map(|_| connection.sftp(&config)));
         let (first, others) = tokio::join!(connection.sftp(&config), others);

@@ -1,7 +1,10 @@
 //! What each command does.
 
 mod entries;
+mod fingerprint;
 mod jobs;
+#[cfg(feature = "sftp")]
+mod keys;
 mod list;
 mod resume;
 mod script;
@@ -80,6 +83,11 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sync(a) => sync::sync(&mut cx, a).await,
         Command::Touch(a) => search::touch(&mut cx, a).await,
         Command::Script(a) => script::script(&mut cx, a).await,
+        Command::Fingerprint(a) => fingerprint::fingerprint(&mut cx, a).await,
+        #[cfg(feature = "sftp")]
+        Command::Keygen(a) => keys::keygen(&mut cx, a).await,
+        #[cfg(feature = "sftp")]
+        Command::CopyId(a) => keys::copy_id(&mut cx, a).await,
         Command::Docs { .. } => Err(ErrorKind::Internal.into()),
     };
     let code = cx.code();
