@@ -31,6 +31,7 @@ pub async fn run(script: &str) -> Result<(u8, String), Box<dyn Error>> {
         drives: Drives::new(),
         known_hosts: None,
         directory: None,
+        max_delete: Default::default(),
     };
     let mut console = Prints;
     let mut runner = Runner::new(&settings, &mut console, Some(XmlLog::new(false)))?;

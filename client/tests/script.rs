@@ -61,6 +61,7 @@ async fn run(world: &World, name: &str, dir: &Path, parameters: &[&str]) -> Ran 
         drives,
         known_hosts: Some(dir.join("known_hosts")),
         directory: Some(dir.to_path_buf()),
+        max_delete: Default::default(),
     };
     let mut said = Said::default();
     let mut runner = Runner::new(&settings, &mut said, Some(XmlLog::new(true))).unwrap();
@@ -247,6 +248,30 @@ async fn the_latest_file_and_content_to_the_output() {
     assert_eq!(std::fs::read(latest.join("kept.bin")).unwrap(), b"/d/old.bin");
     assert!(latest.join("new.bin").exists() && !latest.join("old.bin").exists());
     assert_eq!(ran.said.content, b"/d/new.bin");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directories_are_compared_and_synchronised() {
+    let world = World::sftp().await;
+    world.write("/backup/gone.txt", "gone").await;
+    world.write("/backup/kept.tmp", "kept").await;
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["data/a.txt", "data/sub/b.txt", "data/c.tmp"] {
+        let at = dir.path().join(name);
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(at, name).unwrap();
+    }
+    std::fs::create_dir(dir.path().join("copy")).unwrap();
+    let ran = run(&world, "synchronize.txt", dir.path(), &[]).await;
+    assert_eq!((ran.code, &ran.said.errors[..]), (0, &[][..]), "{}", ran.xml);
+    let all = ["/backup/", "/backup/a.txt", "/backup/kept.tmp", "/backup/sub/", "/backup/sub/b.txt"];
+    assert_eq!(world.tree().await, all);
+    assert_eq!(std::fs::read(dir.path().join("copy/sub/b.txt")).unwrap(), b"data/sub/b.txt");
+    let count = |what: &str| ran.xml.matches(what).count();
+    assert_eq!((count("<difference>"), count("<upload>"), count("<rm>"), count("<download>")), (3, 2, 1, 2));
+    assert_eq!(count("<action value=\"uploadnew\" />"), 2);
+    assert_eq!(count("<action value=\"deleteremote\" />"), 1);
+    assert!(ran.xml.contains("<mkdir>\n      <filename value=\"/backup/sub\" />"), "{}", ran.xml);
 }
 
 #[test]

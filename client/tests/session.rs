@@ -531,6 +531,52 @@ async fn progress_can_end_a_transfer_and_streams_of_events_tell_what_they_lost()
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directories_are_compared_resolved_and_synchronised() {
+    let world = World::sftp().await;
+    world.write("/r/only/there.txt", "there").await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("here")).unwrap();
+    std::fs::write(dir.path().join("here/x"), "x").unwrap();
+    std::fs::write(dir.path().join("y"), "y").unwrap();
+    let session = world.open().await;
+    let (events, _kept) = kept(&session);
+    let mut o = SynchronizationOptions::new(SynchronizationMode::Remote);
+    o.remove_files = true;
+    let found = session.compare_directories(dir.path(), "/r", &o).await.unwrap();
+    let actions: Vec<_> = found.differences.iter().map(|d| d.action.winscp().1).collect();
+    assert_eq!(actions, ["UploadNew", "DeleteRemote", "UploadNew"], "each tree is one");
+    assert_eq!(found.path(&found.differences[0], Side::Remote).unwrap(), path("/r/here"));
+    assert_eq!(world.tree().await, ["/r/", "/r/only/", "/r/only/there.txt"], "nothing was changed");
+    let result = found.resolve(&found.differences[0]).await.unwrap();
+    result.check().unwrap();
+    assert!(world.has("/r/here/x").await);
+    let mut back = found.differences[1].clone();
+    back.reverse();
+    found.resolve(&back).await.unwrap().check().unwrap();
+    assert_eq!(std::fs::read(dir.path().join("only/there.txt")).unwrap(), b"there");
+    world.write("/r/gone", "").await;
+    let result = session.synchronize_directories(dir.path(), "/r", &o).await.unwrap();
+    result.check().unwrap();
+    assert_eq!((result.uploads.len(), result.downloads.len(), result.removals.len()), (1, 0, 1));
+    assert_eq!(result.uploads[0].destination, path("/r/y"));
+    assert!(session.compare_directories(dir.path(), "/r", &o).await.unwrap().differences.is_empty());
+    assert_eq!(failed(&events), 0);
+    let moved = |e: &Event| matches!(e, Event::FileTransferred(_));
+    assert_eq!(events.lock().unwrap().iter().filter(|e| moved(e)).count(), 3);
+    // Contradictions, and directories that are not there.
+    let both = SynchronizationOptions { mode: SynchronizationMode::Both, ..o.clone() };
+    for (dir, remote, options, kind) in [
+        (dir.path().to_path_buf(), "/r", &both, ErrorKind::InvalidArgument),
+        (dir.path().to_path_buf(), "/none", &o, ErrorKind::NotFound),
+        (dir.path().join("none"), "/r", &o, ErrorKind::NotFound),
+    ] {
+        let e = session.synchronize_directories(dir, remote, options).await.map(|_| ()).unwrap_err();
+        assert_eq!(e.kind(), kind, "{e:#}");
+    }
+    assert_eq!(failed(&events), 3);
+}
+
 #[test]
 fn a_session_may_be_shared() {
     fn shared<T: Send + Sync + Clone + 'static>() {}

@@ -445,6 +445,10 @@ pub(super) struct Script {
     /// Give each command a group of its own in that log
     #[arg(long, requires = "xmllog")]
     pub(super) xmlgroups: bool,
+    /// How much one 'synchronize -delete' may remove: entries, a share such as 10%, or 'unlimited'; else a
+    /// tenth or a hundred entries, whichever is more
+    #[arg(long, value_name = "N", value_parser = max_delete)]
+    pub(super) max_delete: Option<crate::sync::MaxDelete>,
     /// The script; '-' for the standard input
     #[arg(required_unless_present = "command", value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
@@ -535,6 +539,10 @@ pub(super) struct CopyId {
     /// The file with the public key
     #[arg(value_name = "KEY.pub")]
     pub(super) key: PathBuf,
+}
+
+fn max_delete(text: &str) -> Result<crate::sync::MaxDelete, String> {
+    crate::sync::MaxDelete::parse(text).map_err(|e| e.to_string())
 }
 
 fn octal(text: &str) -> Result<u32, String> {

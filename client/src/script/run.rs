@@ -4,7 +4,7 @@
 //! fails is told, logged, and ends the script under `option batch abort`, which is how scripts begin. The
 //! exit code is 0 only if no command failed.
 //!
-//! Not here yet: `call`, `synchronize`, `keepuptodate`, and `-` as a source; they are refused by name. The
+//! Not here yet: `call`, `keepuptodate`, and `-` as a source; they are refused by name. The
 //! budget of `reconnecttime` is kept and of no effect.
 
 use std::fmt::Write as _;
@@ -20,12 +20,16 @@ use session_core::path::VPath;
 use super::command::{Command, TABLE, Verb, parse, row};
 use super::local::Drives;
 use super::text::{Variables, expand};
-use super::transfer::{Mode, options};
+use super::transfer::{self, Mode, options};
 use super::xml::{Files, XmlLog, text_of};
+use crate::mask::FileMask;
 use crate::session::{
-    FilePermissions, FtpMode, FtpSecure, Outcome, RemoteFileInfo, Removal, Session, SessionOptions, Side,
-    SshHostKeyPolicy, Transfer, TransferResult, parse_script_url, remote_path,
+    Comparison, FilePermissions, FtpMode, FtpSecure, Outcome, RemoteFileInfo, Removal, Session,
+    SessionOptions, Side, SshHostKeyPolicy, SynchronizationMode, SynchronizationOptions, Transfer,
+    TransferResult, parse_script_url, remote_path,
 };
+
+use crate::sync::{Criteria, Difference, MaxDelete};
 
 /// Where a script speaks.
 pub trait Console: Send {
@@ -49,6 +53,8 @@ pub struct Settings {
     pub known_hosts: Option<PathBuf>,
     /// The local directory to begin in; `None` for this process's own.
     pub directory: Option<PathBuf>,
+    /// How much one `synchronize -delete` may remove.
+    pub max_delete: MaxDelete,
 }
 
 /// What `option batch` says.
@@ -229,7 +235,7 @@ impl<'a> Runner<'a> {
             Verb::Rmdir => self.rmdir(c).await,
             Verb::Session => self.session(c),
             Verb::Stat => self.stat(c).await,
-            Verb::Synchronize => Err(not_yet("'synchronize' is not built yet")),
+            Verb::Synchronize => self.synchronize(c).await,
         }
     }
 
@@ -796,6 +802,84 @@ impl<'a> Runner<'a> {
                 self.console.error(&format!("{e:#}"));
             }
         }
+    }
+
+    async fn synchronize(&mut self, c: &Command) -> Result<()> {
+        let (mode, places) =
+            c.arguments.split_first().ok_or_else(|| bad("'synchronize' needs a direction"))?;
+        let mode = match mode.to_ascii_lowercase().as_str() {
+            "both" => SynchronizationMode::Both,
+            "local" => SynchronizationMode::Local,
+            "remote" => SynchronizationMode::Remote,
+            other => return Err(bad(format!("'{other}' is not local, remote or both"))),
+        };
+        let local = self.local(places.first().map_or("", String::as_str))?;
+        let (session, remote) = self.at(places.get(1).map_or("", String::as_str))?;
+        let mut options = SynchronizationOptions::new(mode);
+        options.remove_files = c.has("delete");
+        options.mirror = c.has("mirror");
+        options.max_delete = self.settings.max_delete;
+        if let Some(Some(criteria)) = c.switch("criteria") {
+            // The old name of time and size.
+            let both = criteria.eq_ignore_ascii_case("both");
+            options.criteria = Criteria::parse(if both { "either" } else { criteria })?;
+        }
+        if let Some(Some(mask)) = c.switch("filemask") {
+            options.mask = FileMask::parse(mask)?;
+        }
+        options.transfer = transfer::options(c, self.mode, self.confirm)?;
+        if c.has("preview") {
+            let found = session.compare_directories(&local, &remote, &options).await?;
+            for difference in &found.differences {
+                self.previewed(&found, difference)?;
+            }
+            return Ok(());
+        }
+        let result = session.synchronize_directories(&local, &remote, &options).await?;
+        for (side, dir) in &result.directories {
+            let dir = text_of(dir.as_bytes());
+            if *side == Side::Remote {
+                self.log("mkdir", &[("filename", &dir)], None);
+            }
+            self.console.line(&dir);
+        }
+        for transfer in result.uploads.iter().chain(&result.downloads) {
+            self.one(transfer);
+        }
+        self.removed(&result.removals);
+        for note in &result.notes {
+            self.console.line(&format!("{}: left alone: {}", text_of(&note.path), note.why));
+        }
+        let files = result.uploads.iter().chain(&result.downloads).filter_map(|t| match t.outcome {
+            Outcome::Failed(n) => Some(n),
+            _ => None,
+        });
+        let alone =
+            self.alone(&result.failures, files.chain(result.removals.iter().filter_map(|r| r.failure)));
+        self.failures(&alone);
+        if result.is_success() { Ok(()) } else { Err(several()) }
+    }
+
+    /// One difference of a preview.
+    fn previewed(&mut self, found: &Comparison, d: &Difference) -> Result<()> {
+        let (_, action) = d.action.winscp();
+        let mut values = vec![("action", action.to_ascii_lowercase())];
+        for (side, facts) in [(Side::Local, &d.left), (Side::Remote, &d.right)] {
+            let Some(facts) = facts else { continue };
+            values.push(("type", if facts.is_dir() { "d" } else { "-" }.to_string()));
+            values.push(("filename", text_of(found.path(d, side)?.as_bytes())));
+            if !facts.is_dir() {
+                values.push(("size", facts.size.to_string()));
+            }
+            if let Some(modified) = facts.modified {
+                values.push(("modification", session_core::event::timestamp(modified)));
+            }
+        }
+        let shown: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.log("difference", &shown, None);
+        let side = if d.left.is_some() { Side::Local } else { Side::Remote };
+        self.console.line(&format!("{action} {}", found.path(d, side)?));
+        Ok(())
     }
 
     // ---- the rest

@@ -6,7 +6,7 @@
 use session_core::batch::{Overwrite, Resume, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
 
-use super::command::Command;
+use super::command::{Command, Verb};
 
 /// What `ascii`, `binary` and `option transfer` have said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(super) fn options(command: &Command, mode: Mode, confirm: bool) -> Result<Tr
         let value = value.as_deref();
         match (*name, value) {
             ("delete" | "latest" | "onlyfile" | "preview" | "mirror" | "criteria", _) => {}
+            // A synchronisation has its own mask.
+            ("filemask", _) if command.verb == Verb::Synchronize => {}
             ("nopermissions", _) => options.preserve_modes = false,
             ("nopreservetime", _) => options.preserve_times = false,
             ("preservetime", None) => options.preserve_times = true,

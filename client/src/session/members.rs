@@ -55,7 +55,7 @@ pub const MEMBERS: &[Member] = members! {
         "ScanFingerprint" => Is("Session::scan_fingerprint"), "not for certificates that an authority vouches for: nobody is asked about those";
         "ListDirectory" => Is("Session::list_directory"), "never `.` and `..`; complete or an error";
         "EnumerateRemoteFiles" => Is("Session::enumerate_remote_files"), "a stream, page by page; a directory that cannot be listed is an error among the items, where WinSCP says nothing";
-        "GetFiles" => Is("Session::get_files"), "many files at once; temporary names on both sides; sizes and times in masks not yet";
+        "GetFiles" => Is("Session::get_files"), "many files at once; temporary names on both sides";
         "PutFiles" => Is("Session::put_files"), "as `get_files`; local masks know `*` and `?`";
         "GetFilesToDirectory" => Is("Session::get_files_to_directory"), "";
         "PutFilesToDirectory" => Is("Session::put_files_to_directory"), "";
@@ -65,8 +65,8 @@ pub const MEMBERS: &[Member] = members! {
         "PutFile" => Is("Session::put_file"), "under a temporary name until all has arrived, where the server can rename over a file";
         "RemoveFiles" => Is("Session::remove_files"), "a path that is not there is a failure; a mask that nothing fits is none; a directory stays where something in it stays";
         "RemoveFile" => Is("Session::remove_file"), "";
-        "SynchronizeDirectories" => NotYet, "";
-        "CompareDirectories" => NotYet, "";
+        "SynchronizeDirectories" => Is("Session::synchronize_directories"), "arguments in `SynchronizationOptions`; many files at once; goes on after a failure; removes no more than `max_delete` allows, and nothing after a listing that failed; names differ by case where both sides can tell";
+        "CompareDirectories" => Is("Session::compare_directories"), "";
         "GetFileInfo" => Is("Session::get_file_info"), "";
         "TryGetFileInfo" => Is("Session::try_get_file_info"), "only what is missing is `None`: what may not be looked at is an error";
         "FileExists" => Is("Session::file_exists"), "what may not be looked at is an error, never `false`";
@@ -140,7 +140,7 @@ pub const MEMBERS: &[Member] = members! {
         "PreserveTimestamp" => Is("TransferOptions::preserve_times"), "directories too";
         "FilePermissions" => NotYet, "`preserve_modes` keeps the source's";
         "TransferMode" => NotYet, "always binary";
-        "FileMask" => NotYet, "";
+        "FileMask" => NotYet, "`SynchronizationOptions::mask` for synchronisations; masks in sources";
         "ResumeSupport" => Is("TransferOptions::temporary_names"), "files from 100 KiB on; `resume` says whether a part is continued";
         "OverwriteMode" => Is("TransferOptions::overwrite"), "also newer, never, and asking; resuming and appending not yet";
         "SpeedLimit" => NotYet, "";
@@ -162,9 +162,9 @@ pub const MEMBERS: &[Member] = members! {
         "Removals" => Is("RemovalResult::removals"), "each entry, also below a directory";
     }
     "SynchronizationResult" {
-        "Uploads" => NotYet, "";
-        "Downloads" => NotYet, "";
-        "Removals" => NotYet, "";
+        "Uploads" => Is("SynchronizationResult::uploads"), "";
+        "Downloads" => Is("SynchronizationResult::downloads"), "";
+        "Removals" => Is("SynchronizationResult::removals"), "";
     }
     "CommandExecutionResult" {
         "Output" => NotYet, "";
@@ -252,17 +252,17 @@ pub const MEMBERS: &[Member] = members! {
         "Sticky" => Is("FilePermissions::has(0o1000)"), "";
     }
     "ComparisonDifference" {
-        "Action" => NotYet, "";
-        "IsDirectory" => NotYet, "";
-        "Local" => NotYet, "";
-        "Remote" => NotYet, "";
-        "Resolve" => NotYet, "";
-        "Reverse" => NotYet, "";
+        "Action" => Is("sync::Difference::action"), "`winscp()` gives WinSCP's number and name";
+        "IsDirectory" => Is("sync::Difference::is_dir"), "";
+        "Local" => Is("sync::Difference::left"), "";
+        "Remote" => Is("sync::Difference::right"), "";
+        "Resolve" => Is("Comparison::resolve"), "looks again first: what has changed since is left alone and reported";
+        "Reverse" => Is("sync::Difference::reverse"), "";
     }
     "ComparisonFileInfo" {
-        "FileName" => NotYet, "";
-        "LastWriteTime" => NotYet, "";
-        "Length" => NotYet, "";
+        "FileName" => Is("Comparison::path"), "";
+        "LastWriteTime" => Is("sync::Facts::modified"), "";
+        "Length" => Is("sync::Facts::size"), "";
     }
     "EnumerationOptions" {
         "AllDirectories" => Is("EnumerationOptions::all_directories"), "";

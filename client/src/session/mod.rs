@@ -5,9 +5,9 @@
 //! of the remote are relative to the login folder unless they begin with a slash. The table of WinSCP's
 //! members, with what differs and why, is [`members`].
 //!
-//! Below it are `connect`, `pooled` and `batch`, and nothing of theirs is done here a second time.
+//! Below it are `connect`, `pooled`, `batch`, `mask` and `sync`, and nothing of theirs is done here a second time.
 //!
-//! Not here: synchronisation, commands on a second shell, sites by name.
+//! Not here: commands on a second shell, sites by name.
 
 mod core;
 mod decide;
@@ -26,6 +26,7 @@ mod result;
 mod scan;
 mod source;
 mod stream;
+mod synchronize;
 mod transfer;
 
 pub use self::core::Session;
@@ -39,3 +40,4 @@ pub use self::result::{
     Transfer, TransferResult,
 };
 pub use self::stream::RemoteReader;
+pub use self::synchronize::{Comparison, SynchronizationMode, SynchronizationOptions};

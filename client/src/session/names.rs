@@ -1,12 +1,16 @@
-//! Names in arguments: simple wildcards of sources, and operation masks of targets.
+//! Names in arguments: what the last part of a source means, and how its copies are called.
 //!
-//! A source names entries by `*`, `?` and sets in its last part, in any case; a target names what they are
-//! called afterwards: `*` stands for the rest of the original part, `?` for one character of it, name and
-//! extension apart, a backslash escapes. Names are bytes; what is not UTF-8 is matched byte by byte.
+//! A remote source names entries by `*`, `?` and sets in its last part, in any case, and by bounds of size and
+//! time; a local one by `*` and `?`. The last part of a target is an operation mask. Names are bytes; what is
+//! not UTF-8 is matched byte by byte.
 //!
-//! Not here: lists, exclusions, sizes and times in a mask.
+//! Not here: the grammars of [`crate::mask`].
 
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::metadata::DirEntry;
+use session_core::path::VPath;
+
+use crate::mask::{FileMask, OperationMask, Subject};
 
 /// One pattern of `*`, `?` and `[…]`.
 #[derive(Clone, Debug)]
@@ -126,16 +130,39 @@ fn set(text: &[char]) -> Option<(Token, &[char])> {
     }
 }
 
+/// Which entries of a directory a source names.
+#[derive(Debug)]
+pub(super) enum Mask {
+    /// Those that bounds of size and time hold, too.
+    Bounded(FileMask),
+    /// By their names.
+    Names(Wildcard),
+}
+
+impl Mask {
+    /// Whether an entry of `dir` is one of them.
+    pub(super) fn takes(&self, dir: &VPath, entry: &DirEntry) -> bool {
+        match self {
+            // Bounds hold files only; else a mask of file names would take every directory.
+            Mask::Bounded(mask) => {
+                let subject = Subject::inside(dir, &entry.name, dir, &entry.metadata);
+                !subject.directory && mask.matches(&subject)
+            }
+            Mask::Names(names) => names.matches(&entry.name),
+        }
+    }
+}
+
 /// What the last part of a source means.
 #[derive(Debug)]
 pub(super) enum Last {
     /// Entries that fit.
-    Mask(Wildcard),
+    Mask(Mask),
     /// This entry.
     Name(Vec<u8>),
 }
 
-/// Reads the last part of a remote source. Errors: `Unsupported` for a size or a time in it.
+/// Reads the last part of a remote source. Errors: `InvalidArgument` for bounds that are none.
 pub(super) fn remote_last(name: &[u8]) -> Result<Last> {
     let mut plain = Vec::with_capacity(name.len());
     let mut rest = name;
@@ -143,15 +170,18 @@ pub(super) fn remote_last(name: &[u8]) -> Result<Last> {
         rest = tail;
         plain.push(*first);
         if matches!(first, b'<' | b'>') {
-            rest = tail.strip_prefix(&[*first]).ok_or_else(|| {
-                Error::new(ErrorKind::Unsupported)
-                    .with_detail("sizes and times in the mask of a source are not built yet")
-                    .with_hint("to name an entry with '<' or '>' in it, write the sign twice")
-            })?;
+            match tail.strip_prefix(&[*first]) {
+                Some(after) => rest = after,
+                None => {
+                    let bad = |_| Error::new(ErrorKind::InvalidArgument).with_detail("a mask is UTF-8 text");
+                    let mask = FileMask::parse(std::str::from_utf8(name).map_err(bad)?)?;
+                    return Ok(Last::Mask(Mask::Bounded(mask)));
+                }
+            }
         }
     }
     if plain.iter().any(|b| b"*?[".contains(b)) {
-        return Ok(Last::Mask(Wildcard::new(&plain)));
+        return Ok(Last::Mask(Mask::Names(Wildcard::new(&plain))));
     }
     Ok(Last::Name(plain))
 }
@@ -168,81 +198,18 @@ pub(super) fn local_last(name: &[u8]) -> Last {
             b => escaped.push(*b),
         }
     }
-    Last::Mask(Wildcard::new(&escaped))
+    Last::Mask(Mask::Names(Wildcard::new(&escaped)))
 }
 
-/// The name that an operation mask gives to an entry. Errors: `InvalidPath` where nothing is left.
+/// The name that an operation mask gives to an entry. Errors: `InvalidArgument` for a mask that is none,
+/// `InvalidPath` where nothing is left.
 pub(super) fn renamed(mask: &[u8], name: &[u8]) -> Result<Vec<u8>> {
-    if matches!(mask, b"" | b"*" | b"*.*") {
-        return Ok(name.to_vec());
-    }
-    let (name_stem, name_extension) = split(name, false);
-    let (mask_stem, mask_extension) = split(mask, true);
-    let mut out = fill(mask_stem, name_stem);
-    let extension = match mask_extension {
-        Some(mask) => fill(mask, name_extension.unwrap_or_default()),
-        None => Vec::new(),
-    };
-    if !extension.is_empty() {
-        out.push(b'.');
-        out.extend_from_slice(&extension);
-    }
+    let text = std::str::from_utf8(mask).map_err(|_| {
+        Error::new(ErrorKind::InvalidArgument).with_detail("the last part of a target is UTF-8 text")
+    })?;
+    let out = OperationMask::parse(text)?.apply(name);
     session_core::path::check_name(&out)?;
     Ok(out)
-}
-
-/// Stem and extension at the last dot; a dot at the beginning is none. In a mask, escaped ones are none.
-fn split(name: &[u8], mask: bool) -> (&[u8], Option<&[u8]>) {
-    let dot = (1..name.len()).rev().find(|at| {
-        let escaped = mask && name.get(..*at).is_some_and(|head| head.ends_with(b"\\"));
-        name.get(*at) == Some(&b'.') && !escaped
-    });
-    match dot.and_then(|at| name.get(..at).zip(name.get(at + 1..))) {
-        Some((stem, extension)) => (stem, Some(extension)),
-        None => (name, None),
-    }
-}
-
-fn fill(mask: &[u8], part: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let text: Vec<&[u8]> = characters(part);
-    let mut at = 0;
-    let mut rest = mask;
-    while let Some((first, tail)) = rest.split_first() {
-        rest = tail;
-        match first {
-            b'\\' if !tail.is_empty() => {
-                out.extend(tail.first());
-                rest = tail.get(1..).unwrap_or_default();
-                at += 1;
-            }
-            b'*' => {
-                out.extend(text.get(at..).unwrap_or_default().concat());
-                at = text.len();
-            }
-            b'?' => {
-                out.extend_from_slice(text.get(at).copied().unwrap_or_default());
-                at += 1;
-            }
-            b => {
-                out.push(*b);
-                // One character, however many bytes it has.
-                at += usize::from(b & 0xC0 != 0x80);
-            }
-        }
-    }
-    out
-}
-
-/// The characters of a name; a byte that is none is one.
-fn characters(name: &[u8]) -> Vec<&[u8]> {
-    let mut out = Vec::new();
-    for chunk in name.utf8_chunks() {
-        let text = chunk.valid();
-        out.extend(text.char_indices().filter_map(|(at, c)| text.as_bytes().get(at..at + c.len_utf8())));
-        out.extend(chunk.invalid().chunks(1));
-    }
-    out
 }
 
 #[cfg(test)]
@@ -275,35 +242,20 @@ mod tests {
         }
         assert!(Wildcard::new(b"a?").matches(b"a\xff"));
         assert!(matches!(local_last(b"[x]"), Last::Name(n) if n == b"[x]"));
-        assert!(matches!(local_last(b"[x]*"), Last::Mask(w) if w.matches(b"[x]y") && !w.matches(b"xy")));
+        assert!(
+            matches!(local_last(b"[x]*"), Last::Mask(Mask::Names(w)) if w.matches(b"[x]y") && !w.matches(b"xy"))
+        );
         assert!(matches!(remote_last(b"a<<b").unwrap(), Last::Name(n) if n == b"a<b"));
-        assert_eq!(remote_last(b"*>1M").unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(matches!(remote_last(b"*>1M").unwrap(), Last::Mask(Mask::Bounded(_))));
+        assert_eq!(remote_last(b"*>lots").unwrap_err().kind(), ErrorKind::InvalidArgument);
     }
 
     #[test]
-    fn operation_masks_rename() {
-        for (mask, name, expected) in [
-            ("", "a.b", "a.b"),
-            ("*", "a.b", "a.b"),
-            ("*.*", "a", "a"),
-            ("*.bak", "a.txt", "a.bak"),
-            ("*.bak", "a", "a.bak"),
-            ("*.", "a.txt", "a"),
-            ("x*.*", "abc.txt", "xbc.txt"),
-            ("????.*", "abcdef.txt", "abcd.txt"),
-            ("?x?.*", "abc.txt", "axc.txt"),
-            ("new.txt", "abc.c", "new.txt"),
-            ("*.bak", "a.tar.gz", "a.tar.bak"),
-            ("*-old.*", "a.txt", "a-old.txt"),
-            (".x", "a.b", ".x"),
-            ("*.b", ".hidden", ".hidden.b"),
-            ("\\*.txt", "a.c", "*.txt"),
-            ("a\\.b", "x.y", "a.b"),
-        ] {
-            let got = renamed(mask.as_bytes(), name.as_bytes()).unwrap();
-            assert_eq!(String::from_utf8(got).unwrap(), expected, "{mask} {name}");
-        }
-        assert!(renamed(b"?", b"").is_err());
+    fn targets_name_copies() {
+        assert_eq!(renamed(b"*.bak", b"a.txt").unwrap(), b"a.bak");
+        assert_eq!(renamed(b"", b"a\xff").unwrap(), b"a\xff");
+        assert_eq!(renamed(b"?", b"").unwrap_err().kind(), ErrorKind::InvalidPath);
+        assert_eq!(renamed(b"a\\", b"x").unwrap_err().kind(), ErrorKind::InvalidArgument);
     }
 
     proptest! {
@@ -311,7 +263,8 @@ mod tests {
         fn an_escaped_name_fits_itself_and_stays_itself(name in "[a-zA-Z0-9.<>*?\\[\\]é ]{1,12}") {
             let mask = super::super::remote_path::escape_file_mask(&name);
             match remote_last(mask.as_bytes()).unwrap() {
-                Last::Mask(mask) => prop_assert!(mask.matches(name.as_bytes())),
+                Last::Mask(Mask::Names(mask)) => prop_assert!(mask.matches(name.as_bytes())),
+                Last::Mask(Mask::Bounded(_)) => prop_assert!(false, "an escaped sign is no bound"),
                 Last::Name(n) => prop_assert_eq!(n, name.as_bytes().to_vec()),
             }
             prop_assume!(name != "." && name != ".." && !name.ends_with('.'));

@@ -11,6 +11,8 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::metadata::{FileType, Metadata};
 use session_core::path::{VPath, display_bytes};
 
+use crate::sync::Note;
+
 /// On which side something lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -109,6 +111,22 @@ result! {
     RemovalResult {
         /// Every entry, in the order in which they went.
         removals: Vec<Removal>,
+    }
+}
+
+result! {
+    /// The result of a synchronisation. (`SynchronizationResult`)
+    SynchronizationResult {
+        /// Files that went to the server.
+        uploads: Vec<Transfer>,
+        /// Files that came from it.
+        downloads: Vec<Transfer>,
+        /// What was removed from the directory that changes.
+        removals: Vec<Removal>,
+        /// Directories that were made, and on which side.
+        directories: Vec<(Side, VPath)>,
+        /// What was left alone, and why.
+        notes: Vec<Note>,
     }
 }
 

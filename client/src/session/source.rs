@@ -12,7 +12,7 @@ use session_core::path::{VPath, display_bytes};
 
 use super::core::Open;
 use super::event::Hub;
-use super::names::{Last, Wildcard, local_last, remote_last};
+use super::names::{Last, Mask, local_last, remote_last};
 use super::result::{Matching, RemoteFileInfo};
 
 /// What a source names.
@@ -85,11 +85,11 @@ async fn named(fs: &SessionFs, base: &VPath, (dir, last): (&[u8], Last), path: &
 }
 
 /// The entries of a directory that fit.
-async fn fitting(fs: &SessionFs, dir: &VPath, mask: &Wildcard) -> Result<Vec<RemoteFileInfo>> {
+async fn fitting(fs: &SessionFs, dir: &VPath, mask: &Mask) -> Result<Vec<RemoteFileInfo>> {
     let mut found = Vec::new();
     let mut pages = fs.list(dir, &ListOptions::default()).await?;
     while let Some(page) = pages.next_page().await? {
-        for entry in page.into_iter().filter(|e| mask.matches(&e.name)) {
+        for entry in page.into_iter().filter(|e| mask.takes(dir, e)) {
             found.push(RemoteFileInfo { path: dir.join(&entry.name)?, metadata: entry.metadata });
         }
     }

@@ -79,6 +79,7 @@ pub(super) async fn script(cx: &mut Context, a: &Script) -> Result<()> {
         drives,
         known_hosts: cx.global.known_hosts.clone(),
         directory: None,
+        max_delete: a.max_delete.unwrap_or_default(),
     };
     let mut log = Log::create(a.xmllog.as_ref()).await?;
     let mut console = Terminal { out: Out::new(), quiet: cx.global.quiet };
