@@ -19,7 +19,7 @@ pub async fn run(options: SessionOptions, from: &str, to: &str) -> Result<usize,
         match &transfer.outcome {
             Outcome::Done(bytes) => println!("{}: {bytes} bytes", transfer.source),
             Outcome::Skipped(why) => println!("{}: left alone, {why}", transfer.source),
-            Outcome::Failed(_) => println!("{}: failed", transfer.source),
+            Outcome::Failed => println!("{}: failed", transfer.source),
         }
     }
     session.close().await?;

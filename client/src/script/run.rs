@@ -4,13 +4,12 @@
 //! fails is told, logged, and ends the script under `option batch abort`, which is how scripts begin. The
 //! exit code is 0 only if no command failed.
 //!
-//! Not here yet: `call`, `keepuptodate`, and `-` as a source; they are refused by name. The
-//! budget of `reconnecttime` is kept and of no effect.
+//! Not here yet: `call`, `keepuptodate`, and `-` as a source; they are refused by name.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Zoned;
 use session_core::batch::{Decider, TransferOptions};
@@ -56,6 +55,9 @@ pub struct Settings {
     /// How much one `synchronize -delete` may remove.
     pub max_delete: MaxDelete,
 }
+
+/// Seconds that stand for no end of waiting.
+const FOREVER: u64 = 365 * 86_400;
 
 /// What `option batch` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,6 +287,7 @@ impl<'a> Runner<'a> {
             log.group(&format!("open {}", options.to_url()), SystemTime::now());
         }
         let session = Session::new();
+        session.set_reconnect_time(Duration::from_secs(self.reconnect.unwrap_or(FOREVER)));
         session.open(options, Arc::clone(&self.settings.decider)).await?;
         let home = session.home_path()?;
         let mut cwd = home.clone();
@@ -341,7 +344,7 @@ impl<'a> Runner<'a> {
                 "explicit" => o.ftp_secure(FtpSecure::Explicit),
                 "timeout" => {
                     let seconds = text.parse().map_err(|_| bad("'-timeout' takes seconds"))?;
-                    o.timeout(std::time::Duration::from_secs(seconds))?
+                    o.timeout(Duration::from_secs(seconds))?
                 }
                 "sessionname" => o.name(text),
                 "filezilla" => {
@@ -760,13 +763,10 @@ impl<'a> Runner<'a> {
         for transfer in &result.transfers {
             self.one(transfer);
         }
-        let owned = result.transfers.iter().flat_map(|t| {
-            let of_file = match t.outcome {
-                Outcome::Failed(n) => Some(n),
-                _ => None,
-            };
-            of_file.into_iter().chain(t.removal.as_ref().and_then(|r| r.failure))
-        });
+        let owned = result
+            .transfers
+            .iter()
+            .flat_map(|t| t.failure.into_iter().chain(t.removal.as_ref().and_then(|r| r.failure)));
         let alone = self.alone(&result.failures, owned);
         self.failures(&alone);
         Ok(!result.is_success())
@@ -785,7 +785,7 @@ impl<'a> Runner<'a> {
                 return;
             }
             Outcome::Done(_) => self.console.line(&format!("{from} => {to}, {size} bytes")),
-            Outcome::Failed(_) => {
+            Outcome::Failed => {
                 if let Some(e) = &t.error {
                     self.console.error(&format!("{e:#}"));
                 }
@@ -850,10 +850,7 @@ impl<'a> Runner<'a> {
         for note in &result.notes {
             self.console.line(&format!("{}: left alone: {}", text_of(&note.path), note.why));
         }
-        let files = result.uploads.iter().chain(&result.downloads).filter_map(|t| match t.outcome {
-            Outcome::Failed(n) => Some(n),
-            _ => None,
-        });
+        let files = result.uploads.iter().chain(&result.downloads).filter_map(|t| t.failure);
         let alone =
             self.alone(&result.failures, files.chain(result.removals.iter().filter_map(|r| r.failure)));
         self.failures(&alone);

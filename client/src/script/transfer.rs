@@ -3,10 +3,13 @@
 //! WinSCP's scripts begin with times kept and permissions left to the server. What the engine cannot do yet
 //! is refused by the name of its switch.
 
-use session_core::batch::{Overwrite, Resume, TransferOptions};
+use session_core::batch::{Candidate, NameCase, Overwrite, Resume, Selection, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::path::VPath;
 
 use super::command::{Command, Verb};
+use crate::mask::{FileMask, Subject};
+use crate::session::FilePermissions;
 
 /// What `ascii`, `binary` and `option transfer` have said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +50,8 @@ fn not_yet(switch: &str) -> Error {
 /// The options of a transfer. Errors: `InvalidArgument` for a value that is none, `Unsupported` for what the
 /// engine cannot do.
 pub(super) fn options(command: &Command, mode: Mode, confirm: bool) -> Result<TransferOptions> {
-    let mut options = TransferOptions { preserve_modes: false, ..TransferOptions::default() };
+    let mut options =
+        TransferOptions { preserve_modes: false, directory_times: false, ..TransferOptions::default() };
     if confirm {
         options.overwrite = Overwrite::Ask;
     }
@@ -58,32 +62,42 @@ pub(super) fn options(command: &Command, mode: Mode, confirm: bool) -> Result<Tr
             ("delete" | "latest" | "onlyfile" | "preview" | "mirror" | "criteria", _) => {}
             // A synchronisation has its own mask.
             ("filemask", _) if command.verb == Verb::Synchronize => {}
-            ("nopermissions", _) => options.preserve_modes = false,
-            ("nopreservetime", _) => options.preserve_times = false,
+            ("nopermissions", _) => options.permissions = None,
+            ("permissions", Some(v)) => options.permissions = Some(permissions(v)?),
+            ("nopreservetime", _) => {
+                options.preserve_times = false;
+                options.directory_times = false;
+            }
             ("preservetime", None) => options.preserve_times = true,
-            ("preservetime", Some(v)) if v.eq_ignore_ascii_case("all") => options.preserve_times = true,
+            ("preservetime", Some(v)) if v.eq_ignore_ascii_case("all") => {
+                options.preserve_times = true;
+                options.directory_times = true;
+            }
             ("preservetime", Some(v)) => return Err(bad(format!("'-preservetime={v}': it takes 'all'"))),
             ("neweronly", _) => options.overwrite = Overwrite::Newer,
             ("noneweronly", _) => options.overwrite = Overwrite::Always,
+            ("resume", _) => options.overwrite = Overwrite::Continue,
+            ("append", _) => options.overwrite = Overwrite::Append,
+            ("filemask", Some(v)) => options.selection = Some(selection(FileMask::parse(v)?)),
             ("transfer", Some(v)) => mode = Mode::parse(v)?,
             ("resumesupport", Some(v)) => match v.to_ascii_lowercase().as_str() {
-                "on" => options.temporary_names = true,
+                "on" => options.temporary_from = 0,
                 "off" => {
                     options.temporary_names = false;
                     options.resume = Resume::Off;
                 }
-                // The engine's own threshold.
-                "100" => {}
-                v if v.parse::<u64>().is_ok() => return Err(not_yet("-resumesupport=SIZE")),
-                v => return Err(bad(format!("'-resumesupport={v}': it takes on, off or a size in KB"))),
+                v => {
+                    let size = v.parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024));
+                    options.temporary_from = size.ok_or_else(|| {
+                        bad(format!("'-resumesupport={v}': it takes on, off or a size in KB"))
+                    })?;
+                }
             },
-            ("speed", Some("0")) => {}
-            ("speed", Some(v)) if v.parse::<u64>().is_err() => {
-                return Err(bad(format!("'-speed={v}': it takes KB per second")));
+            ("speed", Some(v)) => {
+                let limit = v.parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024));
+                options.limit = limit.ok_or_else(|| bad(format!("'-speed={v}': it takes KB per second")))?;
             }
-            ("rawtransfersettings", Some(pair)) => {
-                raw(pair, &mut options)?;
-            }
+            ("rawtransfersettings", Some(pair)) => raw(pair, &mut options)?,
             (name, _) => return Err(not_yet(&format!("-{name}"))),
         }
     }
@@ -93,28 +107,49 @@ pub(super) fn options(command: &Command, mode: Mode, confirm: bool) -> Result<Tr
     Ok(options)
 }
 
+/// Permissions as octal digits or nine letters.
+fn permissions(text: &str) -> Result<u32> {
+    let parsed = FilePermissions::from_octal(text).or_else(|_| FilePermissions::from_text(text));
+    parsed.map(FilePermissions::numeric)
+}
+
+/// What a mask takes; `./` in it is the directory that the source was named in.
+fn selection(mask: FileMask) -> Selection {
+    Selection::new(move |c: &Candidate<'_>| {
+        let root = c.root.parent().unwrap_or_else(VPath::root);
+        mask.matches(&Subject::new(c.path, &root, c.metadata))
+    })
+}
+
 /// One raw setting of transfers.
 fn raw(pair: &str, options: &mut TransferOptions) -> Result<()> {
     let (name, value) = pair.split_once('=').ok_or_else(|| bad(format!("'{pair}' is not 'name=value'")))?;
-    let yes = match value {
-        "0" => false,
-        "1" => true,
-        _ => return Err(bad(format!("the setting '{name}' takes 0 or 1"))),
+    let yes = || match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err(bad(format!("the setting '{name}' takes 0 or 1"))),
     };
     match name.to_ascii_lowercase().as_str() {
-        "neweronly" => options.overwrite = if yes { Overwrite::Newer } else { Overwrite::Always },
-        "preservetimedirs" if yes => {}
-        "calculatesize" => {}
-        "excludehiddenfiles"
-        | "excludeemptydirectories"
+        "neweronly" => options.overwrite = if yes()? { Overwrite::Newer } else { Overwrite::Always },
+        "preservetimedirs" => options.directory_times = yes()?,
+        "ignorepermerrors" => options.ignore_attribute_errors = yes()?,
+        "excludehiddenfiles" => options.exclude_hidden = yes()?,
+        "addxtodirectories" => options.add_x_to_directories = yes()?,
+        // The size is known as far as it is; nothing is listed for it beforehand.
+        "calculatesize" => drop(yes()?),
+        "filenamecase" => {
+            let case = value.parse::<usize>().ok().and_then(|n| NameCase::ALL.get(n));
+            options.name_case =
+                *case.ok_or_else(|| bad(format!("the setting '{name}' takes a number from 0 to 4")))?;
+        }
+        "excludeemptydirectories"
         | "cleararchive"
         | "removectrlz"
         | "removebom"
         | "encryptnewfiles"
-        | "ignorepermerrors"
         | "preservereadonly"
         | "replaceinvalidchars"
-            if !yes => {}
+            if !yes()? => {}
         _ => {
             return Err(Error::new(ErrorKind::Unsupported)
                 .with_detail(format!("the transfer setting '{name}={value}' is not built yet")));
@@ -139,11 +174,24 @@ mod tests {
         assert!(!of("-nopreservetime").unwrap().preserve_times);
         assert_eq!(of("-neweronly").unwrap().overwrite, Overwrite::Newer);
         assert!(!of("-resumesupport=off").unwrap().temporary_names);
+        assert_eq!(of("-resumesupport=200").unwrap().temporary_from, 200 << 10);
+        assert_eq!(
+            (of("-speed=10").unwrap().limit, of("-append").unwrap().overwrite),
+            (10_240, Overwrite::Append)
+        );
+        assert_eq!(of("-resume").unwrap().overwrite, Overwrite::Continue);
+        assert_eq!(of("-permissions=rw-r-----").unwrap().permissions, Some(0o640));
+        assert!(!of("").unwrap().directory_times && of("-preservetime=all").unwrap().directory_times);
+        let lower = of("-rawtransfersettings[2] FileNameCase=2 ExcludeHiddenFiles=1").unwrap();
+        assert_eq!((lower.name_case, lower.exclude_hidden), (NameCase::Lower, true));
+        assert!(of("-filemask=*.txt|a*").unwrap().selection.is_some());
         assert_eq!(of("-rawtransfersettings[1] NewerOnly=1").unwrap().overwrite, Overwrite::Newer);
         for (switches, kind) in [
             ("-preservetime=some", ErrorKind::InvalidArgument),
             ("-resumesupport=maybe", ErrorKind::InvalidArgument),
             ("-speed=fast", ErrorKind::InvalidArgument),
+            ("-filemask=a|b|c", ErrorKind::InvalidArgument),
+            ("-permissions=rwz", ErrorKind::InvalidArgument),
             ("-transfer=morse", ErrorKind::InvalidArgument),
             ("-transfer=ascii", ErrorKind::Unsupported),
             ("-rawtransfersettings[1] Color=1", ErrorKind::Unsupported),

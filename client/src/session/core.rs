@@ -23,6 +23,9 @@ use crate::connect::{Connected, open_local, open_url};
 /// How often progress is told, if the caller does not say.
 const PROGRESS: Duration = Duration::from_secs(1);
 
+/// How long a lost connection is waited for, if the caller does not say.
+const RECONNECT: Duration = Duration::from_secs(120);
+
 /// A session with one server. See the module's header.
 #[derive(Clone)]
 pub struct Session(Arc<Inner>);
@@ -31,6 +34,7 @@ struct Inner {
     hub: Arc<Hub>,
     state: Mutex<State>,
     progress: Mutex<Duration>,
+    reconnect: Mutex<Duration>,
     abort: CancellationToken,
 }
 
@@ -81,6 +85,7 @@ impl Session {
             hub: Hub::new(),
             state: Mutex::new(State::Closed),
             progress: Mutex::new(PROGRESS),
+            reconnect: Mutex::new(RECONNECT),
             abort: CancellationToken::new(),
         }))
     }
@@ -130,7 +135,7 @@ impl Session {
             *state = State::Opening;
         }
         let _opening = Opening(&self.0);
-        let connect = options.to_connect()?;
+        let connect = options.to_connect()?.reconnect(self.reconnect_time());
         let decider: Arc<dyn Decider> =
             Arc::new(SessionDecider::new(Arc::clone(&self.0.hub), decider, &options));
         let canceled = || Error::new(ErrorKind::Canceled).with_detail("the session was aborted");
@@ -211,6 +216,17 @@ impl Session {
     /// `Closed`.
     pub fn snapshot(&self) -> Result<Snapshot> {
         Ok(self.opened_now()?.fs.session().snapshot())
+    }
+
+    /// How long a lost connection is waited for; zero: not at all. It begins anew whenever bytes have moved.
+    /// Sessions that are open keep what they were opened with. (`ReconnectTime`)
+    pub fn set_reconnect_time(&self, budget: Duration) {
+        *lock(&self.0.reconnect) = budget;
+    }
+
+    /// See [`set_reconnect_time`](Self::set_reconnect_time).
+    pub fn reconnect_time(&self) -> Duration {
+        *lock(&self.0.reconnect)
     }
 
     /// How often [`Event::Progress`] is told while files move; at least every 10 ms, at most.

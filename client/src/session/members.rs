@@ -86,8 +86,8 @@ pub const MEMBERS: &[Member] = members! {
         "SessionLogPath" => Refused, CLI;
         "XmlLogPath" => Is("script::XmlLog"), "of scripts: a program has the results themselves";
         "XmlLogPreserve" => Refused, "a log is written where it is asked for and stays there";
-        "ReconnectTime" => NotYet, "";
-        "ReconnectTimeInMilliseconds" => NotYet, "";
+        "ReconnectTime" => Is("Session::set_reconnect_time"), "begins anew whenever bytes have moved";
+        "ReconnectTimeInMilliseconds" => Is("Session::set_reconnect_time"), "";
         "Timeout" => Is("SessionOptions::timeout"), "a long silence of the session's own work is no failure: only the server's counts";
         "HomePath" => Is("Session::home_path"), "";
         "Opened" => Is("Session::opened"), "";
@@ -98,7 +98,7 @@ pub const MEMBERS: &[Member] = members! {
         "DisableVersionCheck" => Refused, CHILD;
         "DefaultConfiguration" => Refused, CHILD;
         "IniFilePath" => Refused, CHILD;
-        "FileTransferred" => Is("Event::FileTransferred"), "told when the whole call is over";
+        "FileTransferred" => Is("Event::FileTransferred"), "as each file ends; of synchronisations when the whole call is over";
         "Failed" => Is("Event::Failed"), "once for each failure";
         "FileTransferProgress" => Is("Event::Progress"), "at the rate that `set_progress_interval` sets; costs no listing ahead";
         "OutputDataReceived" => Is("Event::Output"), "";
@@ -138,17 +138,17 @@ pub const MEMBERS: &[Member] = members! {
     }
     "TransferOptions" {
         "PreserveTimestamp" => Is("TransferOptions::preserve_times"), "directories too";
-        "FilePermissions" => NotYet, "`preserve_modes` keeps the source's";
+        "FilePermissions" => Is("TransferOptions::permissions"), "also for downloads; `preserve_modes` keeps the source's";
         "TransferMode" => NotYet, "always binary";
-        "FileMask" => NotYet, "`SynchronizationOptions::mask` for synchronisations; masks in sources";
-        "ResumeSupport" => Is("TransferOptions::temporary_names"), "files from 100 KiB on; `resume` says whether a part is continued";
-        "OverwriteMode" => Is("TransferOptions::overwrite"), "also newer, never, and asking; resuming and appending not yet";
-        "SpeedLimit" => NotYet, "";
-        "AddRawSettings" => NotYet, "in scripts, those that are what happens anyway";
+        "FileMask" => Is("TransferOptions::selection"), "any predicate, a `mask::FileMask` among them; `SynchronizationOptions::mask`";
+        "ResumeSupport" => Is("TransferOptions::temporary_names"), "`resume` says whether a part is continued";
+        "OverwriteMode" => Is("TransferOptions::overwrite"), "also newer, never, and asking";
+        "SpeedLimit" => Is("TransferOptions::limit"), "bytes per second";
+        "AddRawSettings" => Is("TransferOptions"), "fields: `directory_times`, `exclude_hidden`, `name_case`, `ignore_attribute_errors`, `add_x_to_directories`; scripts take WinSCP's names, and refuse the others";
     }
     "TransferResumeSupport" {
-        "State" => Is("TransferOptions::temporary_names"), "";
-        "Threshold" => NotYet, "it is 100 KiB";
+        "State" => Is("TransferOptions::temporary_names"), "on: with `temporary_from` 0";
+        "Threshold" => Is("TransferOptions::temporary_from"), "bytes; 100 KiB if nothing is said";
     }
     "OperationResultBase" {
         "Failures" => Is("failures"), "typed errors: kind, cause, whether a retry can help, the server's own reply";

@@ -27,8 +27,8 @@ pub enum Side {
 pub enum Outcome {
     /// In place; bytes that crossed.
     Done(u64),
-    /// Not done; its failure in the result's list.
-    Failed(usize),
+    /// Not done.
+    Failed,
     /// Left alone, and why.
     Skipped(&'static str),
 }
@@ -46,9 +46,11 @@ pub struct Transfer {
     pub length: u64,
     /// What became of it.
     pub outcome: Outcome,
+    /// The failure's place in the result's list; `None` in an event, which comes before there is one.
+    pub failure: Option<usize>,
     /// The failure itself. (`Error`)
     pub error: Option<Error>,
-    /// The removal of the source, where one was asked for and the file had arrived.
+    /// The removal of the source, where one was asked for and the file had arrived; not in an event.
     pub removal: Option<Removal>,
 }
 

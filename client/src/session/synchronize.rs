@@ -9,6 +9,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::batch::TransferOptions;
 use session_core::error::{Error, Result};
@@ -68,7 +69,7 @@ impl SynchronizationOptions {
         }
     }
 
-    fn to_sync(&self) -> SyncOptions {
+    fn to_sync(&self, reconnect: Duration) -> SyncOptions {
         SyncOptions {
             direction: match self.mode {
                 SynchronizationMode::Both => Direction::Both,
@@ -80,7 +81,7 @@ impl SynchronizationOptions {
             mirror: self.mirror,
             mask: self.mask.clone(),
             max_delete: self.max_delete,
-            transfer: TransferOptions { recursive: true, ..self.transfer.clone() },
+            transfer: TransferOptions { recursive: true, details: true, reconnect, ..self.transfer.clone() },
             ..SyncOptions::default()
         }
     }
@@ -145,7 +146,8 @@ impl Session {
             let open = self.opened_now()?;
             let sides = sides(&open, local.as_ref(), remote.as_ref())?;
             let decider = Arc::clone(&open.decider);
-            let runner = Runner::new(sides.clone(), options.to_sync(), decider, Check::Target)?;
+            let runner =
+                Runner::new(sides.clone(), options.to_sync(self.reconnect_time()), decider, Check::Target)?;
             Ok((sides, self.run_watched(&runner).await?))
         };
         let (sides, report) = self.told(result.await)?;
@@ -163,7 +165,7 @@ impl Session {
         let result = async {
             let open = self.opened_now()?;
             let sides = sides(&open, local.as_ref(), remote.as_ref())?;
-            let options = SyncOptions { collapse: true, ..options.to_sync() };
+            let options = SyncOptions { collapse: true, ..options.to_sync(self.reconnect_time()) };
             options.check()?;
             let found: Differences = compare(&sides, &options).await?;
             if let Some(e) = found.failures.first() {
@@ -224,7 +226,7 @@ impl Session {
             let (outcome, failure) = match operation.outcome {
                 sync::Outcome::Done(bytes) => (Outcome::Done(bytes), None),
                 sync::Outcome::Skipped(why) => (Outcome::Skipped(why), None),
-                sync::Outcome::Failed(n) => (Outcome::Failed(n), Some(n)),
+                sync::Outcome::Failed(n) => (Outcome::Failed, Some(n)),
             };
             let error: Option<Error> = failure.and_then(|n| result.failures.get(n)).cloned();
             match d.action {
@@ -247,6 +249,7 @@ impl Session {
                         destination: target,
                         length: d.facts(side.other()).map_or(0, |f| f.size),
                         outcome,
+                        failure,
                         error,
                         removal: None,
                     };

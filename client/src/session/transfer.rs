@@ -6,13 +6,14 @@
 //! nothing is left in it. Dropped or aborted in the middle: files that were done stay; of the others the
 //! target has the old content or none, and beside it perhaps a `.filepart`, which a later run continues.
 //!
-//! Not here: `FileTransferred` is told when the whole call is over, for the engine reports then.
+//! Each file is told as it ends; with `remove`, before its source goes.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::stream::{StreamExt, iter};
-use session_core::batch::{ItemOutcome, TransferOptions, TransferReport};
+use session_core::batch::{Ended, ItemOutcome, Observer, TransferItem, TransferOptions, TransferReport};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::fs_ext::{Bounds, FilesystemExt};
@@ -21,7 +22,7 @@ use session_core::operation::OperationKind;
 use session_core::path::{VPath, display_bytes};
 
 use super::core::{Open, Session};
-use super::event::{Event, TransferProgress};
+use super::event::{Event, Hub, TransferProgress};
 use super::names::renamed;
 use super::result::{Outcome, Removal, Side, Transfer, TransferResult};
 use super::source::{Source, local_source, remote_source, target};
@@ -212,21 +213,23 @@ impl Session {
         match source {
             Ok(source) => {
                 let plan = Plan { open, side, source, target, remove, options };
-                match self.run(&plan, &mut result).await {
-                    Ok(()) => {}
-                    Err(e) => result.failures.push(e),
+                if let Err(e) = self.run(&plan, &mut result).await {
+                    self.fail(&mut result, e);
                 }
             }
             Err(e) if matches!(e.kind(), ErrorKind::InvalidArgument | ErrorKind::Unsupported) => {
                 return self.told(Err(e));
             }
-            Err(e) => result.failures.push(e),
+            Err(e) => drop(self.fail(&mut result, e)),
         }
-        for transfer in &result.transfers {
-            self.hub().emit(Event::FileTransferred(transfer.clone()));
-        }
-        result.failures.iter().for_each(|e| self.hub().failed(e));
         Ok(result)
+    }
+
+    /// A failure that the engine does not know of: it is told here.
+    fn fail(&self, result: &mut TransferResult, e: Error) -> usize {
+        self.hub().failed(&e);
+        result.failures.push(e);
+        result.failures.len() - 1
     }
 
     async fn run(&self, plan: &Plan<'_>, result: &mut TransferResult) -> Result<()> {
@@ -246,7 +249,7 @@ impl Session {
         for from in &plan.source.found {
             match renamed(mask, from.name()).and_then(|name| dir.join(name)) {
                 Ok(to) => jobs.push(Job { from: from.clone(), to }),
-                Err(e) => result.failures.push(e.at(OperationKind::Open, Some(from))),
+                Err(e) => drop(self.fail(result, e.at(OperationKind::Open, Some(from)))),
             }
         }
         let mut names: Vec<&VPath> = jobs.iter().map(|j| &j.to).collect();
@@ -265,32 +268,41 @@ impl Session {
         } else {
             vec![jobs]
         };
-        let options = TransferOptions { recursive: true, ..plan.options.clone() };
+        let options = TransferOptions {
+            recursive: true,
+            details: true,
+            reconnect: self.reconnect_time(),
+            ..plan.options.clone()
+        };
         for jobs in groups {
             let report = self.watched(plan, jobs, options.clone()).await;
             take(plan.side, report, result);
         }
         for link in &plan.source.links {
-            result.transfers.push(Transfer {
+            let transfer = Transfer {
                 side: plan.side,
                 source: link.clone(),
                 destination: dir.join(link.name())?,
                 length: 0,
                 outcome: Outcome::Skipped("a symbolic link to a directory"),
+                failure: None,
                 error: None,
                 removal: None,
-            });
+            };
+            self.hub().emit(Event::FileTransferred(transfer.clone()));
+            result.transfers.push(transfer);
         }
         if plan.remove {
-            remove_sources(plan, result).await;
+            self.remove_sources(plan, result).await;
         }
         Ok(())
     }
 
     /// Runs the engine and tells how far it is.
     async fn watched(&self, plan: &Plan<'_>, jobs: Vec<Job>, options: TransferOptions) -> TransferReport {
-        let decider = std::sync::Arc::clone(&plan.open.decider);
+        let decider = Arc::clone(&plan.open.decider);
         let batch = Batch::new(plan.from().clone(), plan.to().clone(), options, decider);
+        batch.observe(Arc::new(Told { hub: Arc::clone(self.hub()), side: plan.side }));
         let cancel = tokio_util::sync::CancellationToken::new();
         let tell = |cancel: &tokio_util::sync::CancellationToken| {
             let progress = batch.tracker().progress();
@@ -325,6 +337,46 @@ async fn only_file(fs: &SessionFs, path: &VPath) -> Result<()> {
     Ok(())
 }
 
+/// Tells what the engine does, as it does it.
+struct Told {
+    hub: Arc<Hub>,
+    side: Side,
+}
+
+impl Observer for Told {
+    fn ended(&self, item: &TransferItem, ended: Ended<'_>) {
+        let (outcome, error) = match ended {
+            Ended::Moved(receipt) => (Outcome::Done(receipt.sent), None),
+            Ended::Made => return,
+            Ended::Skipped(why) => (Outcome::Skipped(why), None),
+            Ended::Failed(e) => (Outcome::Failed, Some(e)),
+        };
+        if !item.directory {
+            self.hub.emit(Event::FileTransferred(transfer(self.side, item.clone(), outcome, error.cloned())));
+        }
+        if let Some(e) = error {
+            self.hub.failed(e);
+        }
+    }
+
+    fn failed(&self, error: &Error) {
+        self.hub.failed(error);
+    }
+}
+
+fn transfer(side: Side, item: TransferItem, outcome: Outcome, error: Option<Error>) -> Transfer {
+    Transfer {
+        side,
+        source: item.source,
+        destination: item.target,
+        length: item.size,
+        outcome,
+        failure: None,
+        error,
+        removal: None,
+    }
+}
+
 /// What the engine reported, in WinSCP's shape.
 fn take(side: Side, report: TransferReport, result: &mut TransferResult) {
     let first = result.failures.len();
@@ -334,52 +386,44 @@ fn take(side: Side, report: TransferReport, result: &mut TransferResult) {
             result.directories.push(item.target);
             continue;
         }
-        let (outcome, error) = match outcome {
+        let (outcome, failure) = match outcome {
             ItemOutcome::Done(bytes) => (Outcome::Done(bytes), None),
             ItemOutcome::Skipped(why) => (Outcome::Skipped(why), None),
-            ItemOutcome::Failed(n) => (Outcome::Failed(first + n), result.failures.get(first + n).cloned()),
+            ItemOutcome::Failed(n) => (Outcome::Failed, Some(first + n)),
         };
-        result.transfers.push(Transfer {
-            side,
-            source: item.source,
-            destination: item.target,
-            length: item.size,
-            outcome,
-            error,
-            removal: None,
-        });
+        let error = failure.and_then(|n| result.failures.get(n)).cloned();
+        result.transfers.push(Transfer { failure, ..transfer(side, item, outcome, error) });
     }
 }
 
-/// Each file that arrived, then the directories that are empty now.
-async fn remove_sources(plan: &Plan<'_>, result: &mut TransferResult) {
-    let fs = plan.from();
-    let arrived: Vec<(usize, VPath)> = result
-        .transfers
-        .iter()
-        .enumerate()
-        .filter(|(_, t)| matches!(t.outcome, Outcome::Done(_)))
-        .map(|(n, t)| (n, t.source.clone()))
-        .collect();
-    let mut removals = iter(arrived)
-        .map(|(n, path)| async move {
-            let outcome = fs.remove_file(&path).await;
-            (n, path, outcome)
-        })
-        .buffer_unordered(AT_ONCE);
-    while let Some((n, path, outcome)) = removals.next().await {
-        let error = outcome.err();
-        let failure = error.clone().map(|e| {
-            result.failures.push(e);
-            result.failures.len() - 1
-        });
-        if let Some(transfer) = result.transfers.get_mut(n) {
-            transfer.removal = Some(Removal { path, directory: false, recycled: None, failure, error });
+impl Session {
+    /// Each file that arrived, then the directories that are empty now.
+    async fn remove_sources(&self, plan: &Plan<'_>, result: &mut TransferResult) {
+        let fs = plan.from();
+        let arrived: Vec<(usize, VPath)> = result
+            .transfers
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| matches!(t.outcome, Outcome::Done(_)))
+            .map(|(n, t)| (n, t.source.clone()))
+            .collect();
+        let mut removals = iter(arrived)
+            .map(|(n, path)| async move {
+                let outcome = fs.remove_file(&path).await;
+                (n, path, outcome)
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some((n, path, outcome)) = removals.next().await {
+            let error = outcome.err();
+            let failure = error.clone().map(|e| self.fail(result, e));
+            if let Some(transfer) = result.transfers.get_mut(n) {
+                transfer.removal = Some(Removal { path, directory: false, recycled: None, failure, error });
+            }
         }
-    }
-    for root in &plan.source.found {
-        if let Err(e) = remove_empty(fs, root).await {
-            result.failures.push(e);
+        for root in &plan.source.found {
+            if let Err(e) = remove_empty(fs, root).await {
+                self.fail(result, e);
+            }
         }
     }
 }
