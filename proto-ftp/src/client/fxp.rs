@@ -101,11 +101,12 @@ pub async fn copy_between(
         }
     }
     let pins = takes_fingerprints(source) && takes_fingerprints(target);
+    let proxied = !target.pool.dialer.options.proxy.is_direct();
     let done = async {
         if let Some(begins) = begins {
             introduce(&mut here, &mut there, begins, pins).await?;
         }
-        join(&mut here, &mut there, begins).await?;
+        join(&mut here, &mut there, begins, proxied).await?;
         transfer(&mut here, retr, &mut there, stor).await
     };
     if let Err(e) = done.await {
@@ -168,14 +169,13 @@ async fn part(mut lease: Lease, began: bool, pins: bool) {
     }
 }
 
-/// The target listens, the source is told where.
-async fn join(here: &mut Lease, there: &mut Lease, begins: Option<Begins>) -> Result<()> {
+/// The target listens, the source is told where. `proxied`: we do not reach the target ourselves.
+async fn join(here: &mut Lease, there: &mut Lease, begins: Option<Begins>, proxied: bool) -> Result<()> {
     let verb = if begins == Some(Begins::TargetOnce) { "CPSV" } else { "PASV" };
     let reply = there.call(&Command::new(verb)).await?;
     // The source needs an address it can reach: the target's own word, or where we reach it.
     let told = passive::passive(&reply).ok_or_else(|| error_of(&reply))?;
-    // Behind a proxy we do not reach it ourselves.
-    let peer = if target.pool.dialer.options.proxy.is_direct() { there.peer } else { told };
+    let peer = if proxied { told } else { there.peer };
     let address = passive::target(told, peer, true);
     let port = passive::port(address).ok_or_else(|| no("servers can only be joined over IPv4"))?;
     let reply = here.call(&Command::with("PORT", port)).await?;
