@@ -10,6 +10,8 @@ use proto_ftp::server::FtpServerOptions;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use session_core::error::ErrorKind;
+use session_core::fs::{Filesystem as _, Follow};
 use session_core::net::server_tls::{ClientCertificates, ServerTls, ServerTlsOptions, self_signed};
 use session_core::session::Protocol;
 use support::*;
@@ -295,4 +297,37 @@ async fn clients_show_the_same_certificate_on_both_connections() {
     client.command("LIST", 150).await;
     let _ = theirs.connect(name(), data).await.map(drained);
     client.expect(522).await;
+}
+
+#[tokio::test]
+async fn another_server_is_let_in_only_if_it_was_named() {
+    let options = FtpServerOptions { tls: Some(tls()), foreign_data: true, ..options() };
+    let server = start(options).await;
+    for version in VERSIONS {
+        let stranger = connector(version);
+        let mut client = log_in(&server, &stranger).await;
+        // Nobody was named: there is not even a handshake.
+        client.command("SSCN ON", 200).await;
+        let _data = client.data().await;
+        client.command("STOR f", 150).await;
+        client.expect(522).await;
+        // Somebody was, and somebody else comes.
+        client.command("SSCN OFF", 200).await;
+        client.command(&format!("OPTS SSCN {}", "0f".repeat(32)), 200).await;
+        let data = client.data().await;
+        client.command("STOR f", 150).await;
+        if let Ok(mut data) = stranger.connect(name(), data).await {
+            let _ = data.write_all(b"forged").await;
+            let _ = drained(data).await;
+        }
+        client.expect(522).await;
+        let e = server.site.store.stat(&p("/f"), Follow::No).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+        // Taken back, the client's own connections are what they were.
+        client.command("OPTS SSCN", 200).await;
+        let data = client.data().await;
+        client.command("MLSD", 150).await;
+        assert!(drained(stranger.connect(name(), data).await.unwrap()).await.1);
+        client.expect(226).await;
+    }
 }

@@ -31,11 +31,11 @@ const DOUBT: Duration = Duration::from_secs(1);
 
 /// How long a reader counts as being at work after its last call.
 pub(super) const AT_WORK: Duration = Duration::from_secs(10);
-/// How often a waiting writer looks whether readers still work and data still moves.
+/// How often those that wait look again: for idle readers, for whether readers still work and data moves.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What gives its connection up when others need one. Who has used one and is done for now looks at
-/// [`Pool::is_wanted`] afterwards: nobody asks twice.
+/// What gives its connection up when others need one. Who has used one for long looks at
+/// [`Pool::is_wanted`] by itself.
 pub(super) trait Yields: Send + Sync {
     /// Gives it up if it is not in use this moment; `false` if there was nothing to give.
     fn give_up(&self) -> bool;
@@ -175,10 +175,18 @@ impl Pool {
     }
 
     async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit> {
-        // First this: who misses the question sees that somebody waits.
         let _waiting = Waiting::new(&self.waiting);
-        self.ask_to_yield();
-        self.wait(Arc::clone(&self.slots).acquire_owned()).await?.map_err(|_| self.ended())
+        let slot = async {
+            let mut slot = std::pin::pin!(Arc::clone(&self.slots).acquire_owned());
+            loop {
+                self.ask_to_yield();
+                // Who is in the middle of something now may not be so later.
+                if let Ok(slot) = tokio::time::timeout(LOOK, &mut slot).await {
+                    return slot;
+                }
+            }
+        };
+        self.wait(slot).await?.map_err(|_| self.ended())
     }
 
     /// Waits as long as something moves on some connection. Errors: `Throttled` once nothing does.

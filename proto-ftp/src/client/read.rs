@@ -33,6 +33,8 @@ use crate::text::FromWire;
 const SKIP: u64 = 512 * 1024;
 /// A read gives back what it has once it has this much.
 const ENOUGH: usize = 256 * 1024;
+/// What a stream may give, bytes, before it makes room for others: beginning anew has its price.
+const SHARE: u64 = 8 << 20;
 /// Text is read in pieces of this size.
 const PIECE: usize = 64 * 1024;
 const UNKNOWN: u64 = u64::MAX;
@@ -40,6 +42,8 @@ const UNKNOWN: u64 = u64::MAX;
 /// The stream that is open, and where it stands.
 struct Active {
     transfer: Transfer,
+    /// Where it began.
+    from: u64,
     at: u64,
     text: Option<Text>,
 }
@@ -145,7 +149,7 @@ impl ReadFile {
         let command = Command::with("RETR", self.remote.wire_path(&self.path)?);
         let ask = Ask { from, text: self.text, ..Ask::new(command) };
         let transfer = Transfer::open(&self.remote.pool, &ask).await?;
-        Ok(Active { transfer, at: from, text: self.text.then(Text::default) })
+        Ok(Active { transfer, from, at: from, text: self.text.then(Text::default) })
     }
 
     /// Whether a call under way reads what lies between `at` and `offset`.
@@ -182,11 +186,12 @@ impl ReadFile {
                 // Only what the server vouched for.
                 self.end.store(end, Ordering::Release);
             } else {
-                *stream = Some(active);
-                drop(stream);
-                if self.remote.pool.is_wanted() {
-                    self.give_up();
+                // Others wait, and this one has had its share for now. Text would begin at its beginning.
+                let spent = !self.text && active.at - active.from >= SHARE;
+                if spent && self.remote.pool.is_wanted() {
+                    return Ok(());
                 }
+                *stream = Some(active);
             }
             return Ok(());
         }
