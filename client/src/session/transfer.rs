@@ -11,6 +11,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::stream::{StreamExt, iter};
 use session_core::batch::{Ended, ItemOutcome, Observer, TransferItem, TransferOptions, TransferReport};
@@ -302,7 +303,9 @@ impl Session {
     async fn watched(&self, plan: &Plan<'_>, jobs: Vec<Job>, options: TransferOptions) -> TransferReport {
         let decider = Arc::clone(&plan.open.decider);
         let batch = Batch::new(plan.from().clone(), plan.to().clone(), options, decider);
-        batch.observe(Arc::new(Told { hub: Arc::clone(self.hub()), side: plan.side }));
+        let told =
+            Arc::new(Told { hub: Arc::clone(self.hub()), side: plan.side, failures: AtomicUsize::new(0) });
+        batch.observe(Arc::clone(&told) as Arc<dyn Observer>);
         let cancel = tokio_util::sync::CancellationToken::new();
         let tell = |cancel: &tokio_util::sync::CancellationToken| {
             let progress = batch.tracker().progress();
@@ -326,6 +329,9 @@ impl Session {
             }
         };
         tell(&cancel);
+        // That it was given up is a failure that no observer hears of.
+        let heard = told.failures.load(Ordering::SeqCst);
+        report.failures.iter().skip(heard).for_each(|e| self.hub().failed(e));
         report
     }
 }
@@ -341,6 +347,7 @@ async fn only_file(fs: &SessionFs, path: &VPath) -> Result<()> {
 struct Told {
     hub: Arc<Hub>,
     side: Side,
+    failures: AtomicUsize,
 }
 
 impl Observer for Told {
@@ -355,11 +362,12 @@ impl Observer for Told {
             self.hub.emit(Event::FileTransferred(transfer(self.side, item.clone(), outcome, error.cloned())));
         }
         if let Some(e) = error {
-            self.hub.failed(e);
+            self.failed(e);
         }
     }
 
     fn failed(&self, error: &Error) {
+        self.failures.fetch_add(1, Ordering::SeqCst);
         self.hub.failed(error);
     }
 }
