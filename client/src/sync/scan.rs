@@ -86,6 +86,8 @@ struct Found {
     seen: (u64, u64),
     /// Directories that would be removed and hold something that stays.
     kept: Vec<Box<[u8]>>,
+    /// Directories that would be removed and hold something that is copied to the other side.
+    needed: Vec<Box<[u8]>>,
     /// What both sides have in common, or had; for the next base.
     agreed: Vec<Agreed>,
 }
@@ -161,6 +163,7 @@ async fn walk(scan: &Arc<Scan>, first: Dir, items: Vec<Difference>) -> Differenc
                 all.notes.append(&mut found.notes);
                 all.failures.append(&mut found.failures);
                 all.kept.append(&mut found.kept);
+                all.needed.append(&mut found.needed);
                 all.agreed.append(&mut found.agreed);
                 all.seen.0 += found.seen.0;
                 all.seen.1 += found.seen.1;
@@ -178,29 +181,18 @@ async fn walk(scan: &Arc<Scan>, first: Dir, items: Vec<Difference>) -> Differenc
 
 impl Found {
     fn finish(mut self, base: Option<&Base>) -> Differences {
-        // A directory goes only with all that is in it.
-        let mut kept: HashSet<&[u8]> = HashSet::new();
-        for path in &self.kept {
-            let mut at = Some(&**path);
-            while let Some(path) = at.filter(|path| kept.insert(path)) {
-                at = path.iter().rposition(|b| *b == b'/').and_then(|cut| path.get(..cut));
-            }
-        }
-        let stays = |d: &Difference| match d.action {
-            Action::Delete(side) => d.is_dir() && kept.contains(d.path(side)),
-            _ => false,
-        };
+        // A directory goes only with all that is in it, and comes back with what comes back in it.
+        let (kept, needed) = (with_above(&self.kept), with_above(&self.needed));
         let (notes, items) = (&mut self.notes, &mut self.items);
         items.retain_mut(|d| {
-            let stays = stays(d);
-            if stays && base.is_some() {
-                // Both ways, what stays in it comes back to the other side, and so does the directory.
+            let (Action::Delete(side), true) = (d.action, d.is_dir()) else { return true };
+            if needed.contains(d.path(side)) {
                 d.action = d.action.reverse();
                 return true;
             }
+            let stays = kept.contains(d.path(side));
             if stays {
-                notes
-                    .push(Note { path: d.path(d.action.side()).into(), why: "it holds what is not removed" });
+                notes.push(Note { path: d.path(side).into(), why: "it holds what is not removed" });
             }
             !stays
         });
@@ -213,6 +205,18 @@ impl Found {
         });
         Differences { items: self.items, notes: self.notes, failures: self.failures, seen: self.seen, base }
     }
+}
+
+/// These directories and those above them.
+fn with_above(paths: &[Box<[u8]>]) -> HashSet<&[u8]> {
+    let mut all: HashSet<&[u8]> = HashSet::new();
+    for path in paths {
+        let mut at = Some(&**path);
+        while let Some(path) = at.filter(|path| all.insert(path)) {
+            at = path.iter().rposition(|b| *b == b'/').and_then(|cut| path.get(..cut));
+        }
+    }
+    all
 }
 
 /// The entries of one side, and how many there were.
@@ -460,9 +464,9 @@ impl Scan {
         }
         match verdict {
             Verdict::Act(action) => {
-                if matches!(action, Action::New(_)) && found.kept.is_empty() {
+                if matches!(action, Action::New(_)) && found.needed.is_empty() {
                     // Both ways, the directory that holds it may be one that was to be removed.
-                    found.kept.extend(dir.alone());
+                    found.needed.extend(dir.alone());
                 }
                 let mut difference = difference(action);
                 if difference.is_dir() {
