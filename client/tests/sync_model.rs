@@ -730,12 +730,13 @@ async fn run_with_base(seed: u64) {
                     assert!(entry.content.is_none() || kept, "{path}: {entry:?} is lost");
                 }
             }
-            model = after
-                .0
-                .iter()
-                .filter(|(p, c)| after.1.get(*p) == Some(*c))
-                .map(|(p, c)| (p.clone(), c.clone()))
-                .collect();
+            // Where kinds clash, what was known before is still known.
+            let known_of = |path: &String, content: &Option<String>| match after.1.get(path) {
+                Some(other) if other == content => Some(content.clone()),
+                Some(_) => model.get(path).cloned(),
+                None => None,
+            };
+            model = after.0.iter().filter_map(|(p, c)| Some((p.clone(), known_of(p, c)?))).collect();
         }
         run.clock.fetch_add(150, Ordering::SeqCst);
         for _ in 0..dice.below(5) {
