@@ -11,7 +11,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use session_core::error::ErrorKind;
-use session_core::fs::{Filesystem as _, Follow};
+use session_core::fs::Follow;
 use session_core::net::server_tls::{ClientCertificates, ServerTls, ServerTlsOptions, self_signed};
 use session_core::session::Protocol;
 use support::*;
