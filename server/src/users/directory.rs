@@ -282,6 +282,8 @@ pub fn bars(user: &User, protocol: Protocol, now: SystemTime) -> Option<(Reason,
     if user.expires.is_some_and(|end| now >= end) {
         return Some((Reason::AccountClosed, "the account has expired"));
     }
+    // SCP is another way of speaking within the same connection of SSH.
+    let protocol = if protocol == Protocol::Scp { Protocol::Sftp } else { protocol };
     if !user.protocols.is_empty() && !user.protocols.contains(&protocol) {
         return Some((Reason::ProtocolDenied, "the account may not use this protocol"));
     }
