@@ -39,7 +39,7 @@ pub struct Hook {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Scripts {
-    /// Modules are imported from here; without it, from the configuration's folder.
+    /// Modules are imported from here; empty: from the folder of the handler's own file.
     pub folder: PathBuf,
     /// Handlers that run at once. As `memory`, `time` and `output`: changes with the next start.
     pub threads: usize,
@@ -116,7 +116,9 @@ impl Scripts {
 
     /// Makes paths absolute.
     pub(super) fn complete(&mut self, join: impl Fn(&Path) -> PathBuf) {
-        self.folder = join(&self.folder);
+        if !self.folder.as_os_str().is_empty() {
+            self.folder = join(&self.folder);
+        }
         self.secrets = self.secrets.take().map(|f| join(&f));
     }
 }

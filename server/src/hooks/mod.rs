@@ -97,7 +97,11 @@ pub(crate) fn services(scripts: &Scripts, values: &Arc<Values>) -> Result<Servic
 
 /// A handler as the configuration binds it.
 pub(crate) fn binding(hook: &Hook, scripts: &Scripts) -> Result<Binding> {
-    let (source, module) = read(&hook.file, &scripts.folder)?;
+    let folder = match scripts.folder.as_os_str().is_empty() {
+        true => hook.file.parent().unwrap_or(Path::new("/")),
+        false => &scripts.folder,
+    };
+    let (source, module) = read(&hook.file, folder)?;
     Ok(Binding {
         users: hook.users.clone(),
         priority: hook.priority,
