@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use proto_ftp::client::{DataMode, FtpConnectOptions, Security, connect};
+use proto_ftp::server::{ControlPolicy, DataPolicy, FtpServerOptions};
 use proxy::TestProxy;
 use session_core::auth::Secret;
 use session_core::batch::{Answer, Decider, Query};
@@ -41,7 +42,8 @@ fn through(server: &Running, security: Security, proxy: &str) -> FtpConnectOptio
 
 #[tokio::test]
 async fn both_kinds_of_connection_go_through_the_proxy() {
-    let server = start(options()).await;
+    let (control_policy, data_policy) = (ControlPolicy::Allow, DataPolicy::Allow);
+    let server = start(FtpServerOptions { control_policy, data_policy, ..pair::secured() }).await;
     let proxy = TestProxy::start(Some(("bea", "hush")), &[]).await;
     for (scheme, security) in [
         ("socks5://bea:hush", Security::Plain),
