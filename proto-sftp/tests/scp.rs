@@ -66,13 +66,13 @@ async fn run(fs: &SessionFs, command: &str, input: &str) -> Done {
     run_in(fs, command, input.as_bytes(), usize::MAX).await
 }
 
-/// A session at home in `/home` of a memory store.
+/// A session at home in `/base` of a memory store.
 async fn memory() -> SessionFs {
     let session = Session::new(Setup::new(Protocol::Scp, "test"));
-    let account = Account { home: p("/home"), ..Account::named("someone") };
+    let account = Account { home: p("/base"), ..Account::named("someone") };
     let identity = session.log_in(account, vec![]).unwrap();
     let fs = session.guard(&identity, Arc::new(MemoryStore::new()), Chain::new(vec![])).unwrap();
-    fs.create_dir_all(&p("/home")).await.unwrap();
+    fs.create_dir_all(&p("/base")).await.unwrap();
     fs
 }
 
@@ -98,13 +98,13 @@ async fn a_tree_arrives_whatever_the_pieces() {
         let done = run_in(&fs, "scp -r -p -t .", input.as_bytes(), piece).await;
         assert_eq!(done.status.unwrap(), 0, "{:?}", done.out);
         assert_eq!(done.out, "\0".repeat(11), "pieces of {piece}");
-        assert_eq!(content(&fs, "/home/tree/a b").await, "xyz");
-        let file = fs.stat(&p("/home/tree/a b"), Follow::No).await.unwrap();
+        assert_eq!(content(&fs, "/base/tree/a b").await, "xyz");
+        let file = fs.stat(&p("/base/tree/a b"), Follow::No).await.unwrap();
         assert_eq!((file.mode, file.modified, file.accessed), (Some(0o4640), Some(at(1500)), Some(at(2500))));
-        let tree = fs.stat(&p("/home/tree"), Follow::No).await.unwrap();
+        let tree = fs.stat(&p("/base/tree"), Follow::No).await.unwrap();
         assert_eq!((tree.mode, tree.modified), (Some(0o750), Some(at(1000))));
-        assert!(fs.exists(&p("/home/tree/inner")).await.unwrap());
-        assert!(fs.exists(&p("/home/tree/empty")).await.unwrap());
+        assert!(fs.exists(&p("/base/tree/inner")).await.unwrap());
+        assert!(fs.exists(&p("/base/tree/empty")).await.unwrap());
     }
 }
 
@@ -112,28 +112,28 @@ async fn a_tree_arrives_whatever_the_pieces() {
 async fn a_name_is_given_where_the_target_is_no_directory() {
     let fs = memory().await;
     assert_eq!(run(&fs, "scp -t new", "C0666 2 old\nhi\0").await.status.unwrap(), 0);
-    assert_eq!(content(&fs, "/home/new").await, "hi");
+    assert_eq!(content(&fs, "/base/new").await, "hi");
     // Without -p the usual umask holds.
-    assert_eq!(fs.stat(&p("/home/new"), Follow::No).await.unwrap().mode, Some(0o644));
+    assert_eq!(fs.stat(&p("/base/new"), Follow::No).await.unwrap().mode, Some(0o644));
     assert_eq!(run(&fs, "scp -t ~", "C0644 2 old\nhi\0").await.status.unwrap(), 0);
-    assert_eq!(content(&fs, "/home/old").await, "hi");
-    let done = run(&fs, "scp -d -t /home/new", "").await;
-    assert_eq!((done.status.unwrap(), done.out.as_str()), (1, "\x01scp: /home/new: not a directory\n"));
+    assert_eq!(content(&fs, "/base/old").await, "hi");
+    let done = run(&fs, "scp -d -t /base/new", "").await;
+    assert_eq!((done.status.unwrap(), done.out.as_str()), (1, "\x01scp: /base/new: not a directory\n"));
 }
 
 #[tokio::test]
 async fn a_client_cannot_leave_its_target() {
     for line in ["C0644 2 ../x\nhi\0", "C0644 2 /x\nhi\0", "D0755 0 ..\n", "E\n", "\0", "Z\n"] {
         let fs = memory().await;
-        fs.create_dir_all(&p("/home/in")).await.unwrap();
-        let done = run(&fs, "scp -r -t /home/in", line).await;
+        fs.create_dir_all(&p("/base/in")).await.unwrap();
+        let done = run(&fs, "scp -r -t /base/in", line).await;
         assert_eq!(done.status.unwrap_err().kind(), ErrorKind::PeerMisbehaved, "{line:?}");
         assert!(done.out.starts_with("\0\x02scp: protocol error: "), "{line:?}: {:?}", done.out);
-        assert!(!fs.exists(&p("/home/x")).await.unwrap() && !fs.exists(&p("/x")).await.unwrap());
+        assert!(!fs.exists(&p("/base/x")).await.unwrap() && !fs.exists(&p("/x")).await.unwrap());
     }
     // A directory that nobody asked for.
     let fs = memory().await;
-    let done = run(&fs, "scp -t /home", "D0755 0 x\nE\n").await;
+    let done = run(&fs, "scp -t /base", "D0755 0 x\nE\n").await;
     assert_eq!(done.status.unwrap_err().kind(), ErrorKind::PeerMisbehaved);
 }
 
@@ -173,9 +173,9 @@ async fn what_fails_here_is_said_and_the_next_comes() {
 #[tokio::test]
 async fn a_tree_is_sent() {
     let fs = memory().await;
-    put(&fs, "/home/tree/a", "hello").await;
-    put(&fs, "/home/tree/sub/b", "").await;
-    for path in ["/home/tree/a", "/home/tree/sub/b", "/home/tree/sub", "/home/tree"] {
+    put(&fs, "/base/tree/a", "hello").await;
+    put(&fs, "/base/tree/sub/b", "").await;
+    for path in ["/base/tree/a", "/base/tree/sub/b", "/base/tree/sub", "/base/tree"] {
         let times = Attributes { mode: Some(0o700), ..Attributes::times(Some(at(20)), Some(at(10))) };
         fs.set_attributes(&p(path), &times, Follow::No).await.unwrap();
     }
@@ -188,9 +188,9 @@ async fn a_tree_is_sent() {
     let done = run(&fs, "scp -f tree nothing tree/a", &"\0".repeat(9)).await;
     assert_eq!(done.status.unwrap(), 1);
     let (first, rest) = done.out.split_once('\n').unwrap();
-    assert_eq!(first, "\x01scp: /home/tree: not a regular file");
+    assert_eq!(first, "\x01scp: /base/tree: not a regular file");
     let (second, rest) = rest.split_once('\n').unwrap();
-    assert_eq!(second, format!("\x01scp: /home/nothing: {}", ErrorKind::NotFound.words()));
+    assert_eq!(second, format!("\x01scp: /base/nothing: {}", ErrorKind::NotFound.words()));
     assert_eq!(rest, "C0700 5 a\nhello\0");
     // What the client does not want is left out, and counted.
     let done = run(&fs, "scp -r -f tree", "\0\0\x01no\n\0\0\0\0\0\0\0").await;
@@ -202,7 +202,7 @@ async fn a_tree_is_sent() {
 async fn patterns_and_quotes_are_a_shells() {
     let fs = memory().await;
     for name in ["a.txt", "b.txt", ".c.txt", "*.txt", "d", "x/1", "y/1", "z/2"] {
-        put(&fs, &format!("/home/{name}"), "").await;
+        put(&fs, &format!("/base/{name}"), "").await;
     }
     let sent = async |command: &str| {
         let done = run(&fs, command, &"\0".repeat(20)).await;
@@ -214,35 +214,35 @@ async fn patterns_and_quotes_are_a_shells() {
     assert_eq!(names, ["*.txt"]);
     let names: Vec<String> = sent(r"scp -f \*.txt ~/[ab].txt").await;
     assert_eq!(names, ["*.txt", "a.txt", "b.txt"]);
-    let names: Vec<String> = sent("scp -f /home/[xyz]/1").await;
+    let names: Vec<String> = sent("scp -f /base/[xyz]/1").await;
     assert_eq!(names, ["1", "1"]);
     let done = run(&fs, "scp -f n*", "\0").await;
-    assert_eq!(done.out, format!("\x01scp: /home/n*: {}\n", ErrorKind::NotFound.words()));
+    assert_eq!(done.out, format!("\x01scp: /base/n*: {}\n", ErrorKind::NotFound.words()));
 }
 
 #[tokio::test]
 async fn links_are_followed_and_loops_are_named() {
     let fs = memory().await;
-    put(&fs, "/home/tree/a", "hello").await;
-    put(&fs, "/home/other/b", "there").await;
-    fs.symlink(b"/home/other", &p("/home/tree/l")).await.unwrap();
-    fs.symlink(b"..", &p("/home/tree/up")).await.unwrap();
-    fs.symlink(b"a", &p("/home/tree/z")).await.unwrap();
+    put(&fs, "/base/tree/a", "hello").await;
+    put(&fs, "/base/other/b", "there").await;
+    fs.symlink(b"/base/other", &p("/base/tree/l")).await.unwrap();
+    fs.symlink(b"..", &p("/base/tree/up")).await.unwrap();
+    fs.symlink(b"a", &p("/base/tree/z")).await.unwrap();
     let done = run(&fs, "scp -r -f tree", &"\0".repeat(30)).await;
     assert_eq!(done.status.unwrap(), 1);
     assert!(done.out.contains("D0755 0 l\nC0644 5 b\nthere\0E\n"), "{}", done.out);
-    assert!(done.out.contains("\x01scp: /home/tree/up: the link leads back"), "{}", done.out);
+    assert!(done.out.contains("\x01scp: /base/tree/up: the link leads back"), "{}", done.out);
     assert!(done.out.contains("C0644 5 z\nhello\0"), "{}", done.out);
 }
 
 #[tokio::test]
 async fn sums_are_gnus() {
     let fs = memory().await;
-    put(&fs, "/home/a b", "abc").await;
-    let done = run(&fs, "md5sum 'a b' /home/a?b nothing", "").await;
+    put(&fs, "/base/a b", "abc").await;
+    let done = run(&fs, "md5sum 'a b' /base/a?b nothing", "").await;
     assert_eq!(done.status.unwrap(), 1);
     let sum = "900150983cd24fb0d6963f7d28e17f72";
-    assert_eq!(done.out, format!("{sum}  a b\n{sum}  /home/a b\n"));
+    assert_eq!(done.out, format!("{sum}  a b\n{sum}  /base/a b\n"));
     assert_eq!(done.err, format!("md5sum: nothing: {}\n", ErrorKind::NotFound.words()));
     let done = run(&fs, "sha256sum", "abc").await;
     assert_eq!(done.out, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  -\n");

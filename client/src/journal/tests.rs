@@ -1,3 +1,5 @@
+//! A journal's records: what is written is read again, and a torn tail is no fault.
+
 use serde_json::json;
 
 use super::*;

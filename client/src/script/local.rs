@@ -116,8 +116,8 @@ mod tests {
         for bad in ["", "D", "D:", "1:=/x", "DD=/x", "X:=", "d:=/other"] {
             assert!(drives.clone().add(bad).is_err(), "{bad}");
         }
-        let cwd = Path::new("/home/u");
-        assert_eq!(drives.from(cwd, "x\\").unwrap().as_os_str(), "/home/u/x/");
+        let cwd = Path::new("/base/u");
+        assert_eq!(drives.from(cwd, "x\\").unwrap().as_os_str(), "/base/u/x/");
         assert_eq!(drives.from(cwd, "D:\\x").unwrap(), Path::new("/data/x"));
     }
 }

@@ -233,7 +233,7 @@ mod tests {
     fn filled(line: &str) -> Result<String> {
         let now: Zoned = "2026-03-01T04:05:06.789[UTC]".parse().unwrap();
         let parameters = ["one".to_string(), "a \"b".to_string()];
-        let environment = |name: &str| (name == "HOME").then(|| "/home/u".to_string());
+        let environment = |name: &str| (name == "HOME").then(|| "/base/u".to_string());
         expand(line, &Variables { parameters: &parameters, environment: &environment, now: &now })
     }
 
@@ -241,7 +241,7 @@ mod tests {
     fn lines_are_filled_in() {
         for (line, expected) in [
             ("get %1% \"%2%\"", "get one \"a \"\"b\""),
-            ("%3% %HOME% %UNKNOWN% 100%", "%3% /home/u %UNKNOWN% 100%"),
+            ("%3% %HOME% %UNKNOWN% 100%", "%3% /base/u %UNKNOWN% 100%"),
             ("open sftp://u:p%40%40x@h", "open sftp://u:p%40%40x@h"),
             ("x%TIMESTAMP#yyyy-mm-dd_hh-nn-ss.zzz%y", "x2026-03-01_04-05-06.789y"),
             ("%TIMESTAMP-1D#yyyymmdd%", "20260228"),

@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn paths_are_moved_between_the_sides() {
-        assert_eq!(translate_remote_to_local("/r/a/b", "/r", "/home/l").unwrap(), "/home/l/a/b");
-        assert_eq!(translate_remote_to_local("/r", "/r/", "/home/l/").unwrap(), "/home/l");
+        assert_eq!(translate_remote_to_local("/r/a/b", "/r", "/base/l").unwrap(), "/base/l/a/b");
+        assert_eq!(translate_remote_to_local("/r", "/r/", "/base/l/").unwrap(), "/base/l");
         assert_eq!(translate_remote_to_local("/a", "/", "/l").unwrap(), "/l/a");
         assert_eq!(translate_local_to_remote("/l/a/b", "/l", "/").unwrap(), "/a/b");
         assert_eq!(translate_local_to_remote("/l", "/l", "/r/").unwrap(), "/r");

@@ -1,3 +1,5 @@
+//! The grammar and the merging rules of `ssh_config`, by hand-made files.
+
 use std::collections::BTreeMap;
 
 use session_core::net::proxy::Proxy;

@@ -1,3 +1,5 @@
+//! Proxies spoken to over a pipe: every answer, cut anywhere, and those that mean harm.
+
 use std::time::Duration;
 
 use tokio::io::duplex;
