@@ -11,6 +11,7 @@ use crate::policy::Throttle;
 
 /// A user's files and the policies for them, for handlers.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "script"), allow(dead_code, reason = "only handlers ask"))]
 pub(super) struct HookFiles {
     files: Arc<dyn Filesystem>,
     policies: Arc<Chain>,
@@ -26,6 +27,7 @@ impl Session {
     /// The user's files for one handler, behind a gate and a session of their own: what a handler moves is
     /// not what the client moved, and an upload's handlers may work when the client has left. `None` while
     /// nobody is logged in.
+    #[cfg_attr(not(feature = "script"), allow(dead_code, reason = "only handlers ask"))]
     pub(crate) fn files_for_hooks(&self) -> Option<SessionFs> {
         let identity = self.identity()?;
         let lent = lock(&self.mutable).hook_files.clone()?;
@@ -44,6 +46,7 @@ impl Session {
         lock(&self.mutable).speed_limit = limit;
     }
 
+    #[cfg_attr(not(feature = "script"), allow(dead_code, reason = "only handlers ask"))]
     pub(crate) fn speed_limit(&self) -> Option<Arc<Throttle>> {
         lock(&self.mutable).speed_limit.clone()
     }
