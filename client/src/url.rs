@@ -1,7 +1,7 @@
 //! Where a thing is: a local path or a URL.
 //!
-//! `sftp://[user[;fingerprint=…][:password]@]host[:port]/path`, percent-encoded (RFC 3986), the host in
-//! brackets where it is an IPv6 address. The path is absolute; `/~/x` is relative to the login folder
+//! `sftp://[user[:password][;fingerprint=…]@]host[:port]/path`, percent-encoded (RFC 3986), the host in
+//! brackets where it is an IPv6 address; the fingerprint may also stand before the password. The path is absolute; `/~/x` is relative to the login folder
 //! (as in curl and OpenSSH's `sftp`). `ftp` is FTP in the clear, `ftpes` turns to TLS or fails, `ftps` is TLS
 //! from the first byte (WinSCP's words). Everything else is a local path, as is `file:///x`.
 
@@ -116,6 +116,11 @@ impl Url {
                     None => (login, None),
                 },
             };
+            let (secret, pinned) = match secret.and_then(|secret| secret.rsplit_once(";fingerprint=")) {
+                Some((secret, pinned)) => (Some(secret), Some(pinned)),
+                None => (secret, None),
+            };
+            fingerprint = pinned.map(|pinned| decode_text(pinned, text)).transpose()?;
             let mut parts = name.split(';');
             let name = parts.next().unwrap_or_default();
             for part in parts {
@@ -295,6 +300,10 @@ mod tests {
         let u = url(&format!("sftp://u;fingerprint=SHA256:{digest}:pw@h/"));
         assert_eq!(u.fingerprint, Some(format!("SHA256:{digest}")));
         assert_eq!(u.password.unwrap().expose(), "pw");
+        // WinSCP's order.
+        let u = url(&format!("sftp://u:p;w;fingerprint=SHA256:{digest}@h/"));
+        assert_eq!(u.fingerprint, Some(format!("SHA256:{digest}")));
+        assert_eq!((u.user.as_deref(), u.password.unwrap().expose()), (Some("u"), "p;w"));
         let u = url(&format!("sftp://u;fingerprint=SHA256:{digest}@h/"));
         assert_eq!((u.fingerprint, u.password.is_none()), (Some(format!("SHA256:{digest}")), true));
     }
