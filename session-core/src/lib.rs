@@ -26,6 +26,7 @@ pub mod fs;
 pub mod fs_ext;
 pub mod gate;
 pub mod history;
+mod in_place;
 pub mod intercept;
 pub mod layer;
 pub mod layers;

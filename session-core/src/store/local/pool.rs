@@ -2,91 +2,32 @@
 //!
 //! A hop to the blocking pool costs two to three times what a cached read costs, and to hand a runtime
 //! thread's other work on for each call costs as much as several small ones. So a call is made in place
-//! where that is safe: on a multi-thread runtime and under one of a few permits. A store is trusted after
-//! a run of quick calls; then nothing is handed on. Until then, `block_in_place` does. A store that was
-//! slow (one call above 50 ms, or several above 2 ms: one alone may be the scheduler's doing) uses the
-//! pool for the next 10 s. On a current-thread runtime everything goes to the pool; without a runtime the
-//! call is simply made.
+//! where that is safe: on a multi-thread runtime, under one of a few permits, and as long as the store is
+//! quick (`in_place`). Until it is trusted, `block_in_place` hands the thread's other work on. On a
+//! current-thread runtime everything goes to the pool; without a runtime the call is simply made.
 //!
 //! Limit: tokio forbids `block_in_place` inside a `LocalSet` of a multi-thread runtime, and gives no way
 //! to ask; do not use a store from there.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::in_place::{self, InPlace};
 use crate::lease::{self, Lease};
-
-/// A call in place that took longer counts against the store.
-const SLOW: Duration = Duration::from_millis(2);
-/// One call that took longer is enough.
-const TOO_SLOW: Duration = Duration::from_millis(50);
-/// What each slow call counts for; a quick one takes one off.
-const WEIGHT: u64 = 16;
-/// At this score a store is slow.
-const LIMIT: u64 = 3 * WEIGHT;
-/// Quick calls in a row before a store is trusted.
-const TRUST: u64 = 64;
-/// For how long a slow store uses the pool.
-const PENALTY: Duration = Duration::from_secs(10);
 
 /// The rule of a store.
 pub(super) struct Pool {
     permits: Semaphore,
-    born: Instant,
-    /// Milliseconds after `born`; until then the store is slow.
-    slow_until: AtomicU64,
-    /// How much speaks against the store.
-    score: AtomicU64,
-    /// Quick calls in a row.
-    run: AtomicU64,
+    known: InPlace,
 }
 
 impl Pool {
     /// At most `in_place` calls at a time are made on runtime threads.
     pub(super) fn new(in_place: usize) -> Self {
-        Pool {
-            permits: Semaphore::new(in_place.min(Semaphore::MAX_PERMITS)),
-            born: Instant::now(),
-            slow_until: AtomicU64::new(0),
-            score: AtomicU64::new(0),
-            run: AtomicU64::new(0),
-        }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn is_slow(&self) -> bool {
-        let until = self.slow_until.load(Ordering::Relaxed);
-        until != 0 && self.now() < until
-    }
-
-    /// Counters race without harm: they decide how a call is made, never what it does.
-    fn note(&self, took: Duration) {
-        if took <= SLOW {
-            self.run.fetch_add(1, Ordering::Relaxed);
-            let score = self.score.load(Ordering::Relaxed);
-            if score > 0 {
-                self.score.store(score - 1, Ordering::Relaxed);
-            }
-            return;
-        }
-        self.run.store(0, Ordering::Relaxed);
-        let score = self.score.fetch_add(WEIGHT, Ordering::Relaxed) + WEIGHT;
-        if took > TOO_SLOW || score >= LIMIT {
-            self.score.store(0, Ordering::Relaxed);
-            let until = self.now().saturating_add(PENALTY.as_millis() as u64);
-            self.slow_until.store(until, Ordering::Relaxed);
-        }
-    }
-
-    fn is_trusted(&self) -> bool {
-        self.run.load(Ordering::Relaxed) >= TRUST
+        Pool { permits: Semaphore::new(in_place.min(Semaphore::MAX_PERMITS)), known: InPlace::default() }
     }
 
     /// Runs a call that is expected to be quick. The lease of the current call goes with it.
@@ -97,14 +38,17 @@ impl Pool {
     {
         let lease = lease::current();
         let Ok(handle) = Handle::try_current() else { return call(&lease) };
-        if handle.runtime_flavor() == RuntimeFlavor::MultiThread
-            && !self.is_slow()
+        if in_place::is_possible(&handle)
+            && !self.known.is_slow()
             && let Ok(_permit) = self.permits.try_acquire()
         {
             let start = Instant::now();
-            let out =
-                if self.is_trusted() { call(&lease) } else { tokio::task::block_in_place(|| call(&lease)) };
-            self.note(start.elapsed());
+            let out = if self.known.is_trusted() {
+                call(&lease)
+            } else {
+                tokio::task::block_in_place(|| call(&lease))
+            };
+            self.known.note(start.elapsed());
             return out;
         }
         hop(&handle, lease, call).await
@@ -139,44 +83,20 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_slow_call_sends_the_next_ones_to_the_pool() {
+    async fn a_slow_store_uses_the_pool() {
         let pool = Pool::new(2);
         let here = std::thread::current().id();
         let id = |_: &Lease| Ok(std::thread::current().id());
         assert_eq!(pool.quick(id).await.unwrap(), here, "the first call is made in place");
-        let sleep = |ms| {
-            move |_: &Lease| {
-                std::thread::sleep(Duration::from_millis(ms));
-                Ok(())
-            }
-        };
-        pool.quick(sleep(5)).await.unwrap();
-        assert!(!pool.is_slow(), "one slow call may be the scheduler's");
-        pool.quick(sleep(5)).await.unwrap();
-        pool.quick(sleep(5)).await.unwrap();
-        assert!(pool.is_slow());
-        let here = std::thread::current().id();
-        assert_ne!(pool.quick(id).await.unwrap(), here, "a slow store uses the pool");
-        let pool = Pool::new(2);
-        pool.quick(sleep(60)).await.unwrap();
-        assert!(pool.is_slow());
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn trust_is_earned_and_lost() {
-        let pool = Pool::new(2);
-        for _ in 0..TRUST {
-            assert!(!pool.is_trusted());
-            pool.quick(|_| Ok(())).await.unwrap();
-        }
-        assert!(pool.is_trusted());
-        pool.quick(|_| {
-            std::thread::sleep(Duration::from_millis(5));
+        let sleep = |_: &Lease| {
+            std::thread::sleep(std::time::Duration::from_millis(60));
             Ok(())
-        })
-        .await
-        .unwrap();
-        assert!(!pool.is_trusted());
+        };
+        pool.quick(sleep).await.unwrap();
+        assert!(pool.known.was_found_slow());
+        pool.known.make_slow();
+        let here = std::thread::current().id();
+        assert_ne!(pool.quick(id).await.unwrap(), here);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
