@@ -1,5 +1,8 @@
-//! The pool of script threads: one invocation owns one runtime until it ends.
+//! Where handlers run: one invocation owns one interpreter until it ends.
 //!
+//! A handler runs on a script thread until it has been quick often enough; then it runs where its event
+//! fired, which saves two changes of thread. What may wait there hands the thread's other work on first
+//! (`Invocation::blocking`), and so does a handler that computes for long, when the interpreter looks up.
 //! Handlers that nobody waits for have at most three quarters of the threads, so that slow ones leave room
 //! for those that a client waits for.
 
@@ -9,12 +12,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::invocation::Invocation;
 use super::modules::ScriptFolder;
 use super::worker::{Body, Handler, Worker};
 use crate::error::{Error, ErrorKind};
+use crate::in_place::{self, InPlace};
 
 /// How long a script thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(60);
@@ -99,10 +104,11 @@ pub struct Engine {
     next_id: AtomicU64,
 }
 
-/// The threads that wait for work, last used first.
+/// The threads and the interpreters that wait for work, last used first.
 #[derive(Default)]
 struct Pool {
     idle: Mutex<Vec<Thread>>,
+    workers: Mutex<Vec<Worker>>,
     closed: AtomicBool,
 }
 
@@ -114,6 +120,27 @@ struct Thread {
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// Runs a handler in an interpreter that has nothing to do.
+    fn call(
+        &self,
+        limits: &EngineLimits,
+        handler: &Arc<Handler>,
+        invocation: &Arc<Invocation>,
+    ) -> Result<(), ScriptError> {
+        let spare = lock(&self.workers).pop();
+        let mut worker = spare.map_or_else(|| Worker::new(limits), Ok)?;
+        let result = worker.call(handler, invocation);
+        let stopped =
+            matches!(result, Err(ScriptError::TimedOut | ScriptError::Exhausted(_) | ScriptError::Engine(_)));
+        // What was stopped from outside may have left the interpreter in any state.
+        if !stopped && !self.closed.load(Ordering::SeqCst) {
+            lock(&self.workers).push(worker);
+        }
+        result
+    }
 }
 
 impl Engine {
@@ -154,7 +181,7 @@ impl Engine {
         match checked {
             Ok(body) => {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-                Ok(Arc::new(Handler { id, name: name.into(), body }))
+                Ok(Arc::new(Handler { id, name: name.into(), body, known: InPlace::default() }))
             }
             Err(e) => {
                 let words = match e {
@@ -175,6 +202,17 @@ impl Engine {
     ) -> Result<(), ScriptError> {
         let _abandon = Abandon(Arc::clone(invocation));
         let permit = self.permit(invocation).await?;
+        let known = &handler.known;
+        if known.is_trusted()
+            && !known.is_slow()
+            && Handle::try_current().is_ok_and(|runtime| in_place::is_possible(&runtime))
+        {
+            invocation.runs_in_place();
+            let begin = Instant::now();
+            let result = self.pool.call(&self.limits, handler, invocation);
+            known.note(begin.elapsed());
+            return result;
+        }
         let (reply, answer) = oneshot::channel();
         let mut job = Job { handler: Arc::clone(handler), invocation: Arc::clone(invocation), reply };
         loop {
@@ -234,6 +272,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.pool.closed.store(true, Ordering::SeqCst);
         lock(&self.pool.idle).clear();
+        lock(&self.pool.workers).clear();
     }
 }
 
@@ -256,7 +295,6 @@ impl Drop for Abandon {
 
 /// The life of a script thread.
 fn work(limits: &EngineLimits, jobs: &mpsc::Receiver<Job>, pool: &Pool, me: &Thread) {
-    let mut worker = None;
     loop {
         let job = match next(jobs) {
             Ok(job) => job,
@@ -265,6 +303,8 @@ fn work(limits: &EngineLimits, jobs: &mpsc::Receiver<Job>, pool: &Pool, me: &Thr
                 let mut idle = lock(&pool.idle);
                 let before = idle.len();
                 idle.retain(|t| t.id != me.id);
+                // One interpreter less, too: there are as many as were needed at once.
+                drop(lock(&pool.workers).pop());
                 if idle.len() < before || pool.closed.load(Ordering::SeqCst) {
                     return;
                 }
@@ -272,20 +312,9 @@ fn work(limits: &EngineLimits, jobs: &mpsc::Receiver<Job>, pool: &Pool, me: &Thr
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let result = match worker.take().map_or_else(|| Worker::new(limits), Ok) {
-            Ok(mut ready) => {
-                let result = ready.call(&job.handler, &job.invocation);
-                // What was stopped from outside may have left the runtime in any state.
-                if !matches!(
-                    result,
-                    Err(ScriptError::TimedOut | ScriptError::Exhausted(_) | ScriptError::Engine(_))
-                ) {
-                    worker = Some(ready);
-                }
-                result
-            }
-            Err(e) => Err(e),
-        };
+        let begin = Instant::now();
+        let result = pool.call(limits, &job.handler, &job.invocation);
+        job.handler.known.note(begin.elapsed());
         if pool.closed.load(Ordering::SeqCst) {
             let _ = job.reply.send(result);
             return;

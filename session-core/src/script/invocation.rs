@@ -19,6 +19,11 @@ use crate::session::{Actor, Ending, Session};
 /// How often a call that waits looks whether its invocation is over.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long a handler computes on a runtime's thread before the thread's other work is handed on, and how
+/// long another thread then has to take it.
+const COMPUTES: Duration = Duration::from_millis(1);
+const HANDS_ON: Duration = Duration::from_micros(200);
+
 /// What an event is about, as it was when it fired.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Subject {
@@ -62,6 +67,8 @@ pub(super) struct Invocation {
     pub(super) abandoned: AtomicBool,
     pub(super) logged: AtomicUsize,
     pub(super) exited: AtomicBool,
+    /// Since when it keeps a runtime's thread from its other work; `None` elsewhere.
+    in_place: Mutex<Option<Instant>>,
     pub(super) effects: Mutex<Effects>,
     /// Secrets that it has read.
     read: Mutex<Vec<Secret>>,
@@ -98,6 +105,7 @@ impl Invocation {
             abandoned: AtomicBool::new(false),
             logged: AtomicUsize::new(0),
             exited: AtomicBool::new(false),
+            in_place: Mutex::default(),
             effects: Mutex::default(),
             read: Mutex::default(),
             files: OnceLock::new(),
@@ -129,7 +137,26 @@ impl Invocation {
         )))
     }
 
-    /// Waits for `work` on the script's own thread, no longer than the invocation lasts.
+    /// It runs on a thread of the runtime that has other work.
+    pub(super) fn runs_in_place(&self) {
+        *lock(&self.in_place) = Some(Instant::now());
+    }
+
+    /// It computes: what else its thread has to do goes to another one after a while.
+    pub(super) fn goes_on(&self) {
+        let is_long = lock(&self.in_place).is_some_and(|since| since.elapsed() > COMPUTES);
+        if is_long {
+            self.blocking(|| std::thread::sleep(HANDS_ON));
+            self.runs_in_place();
+        }
+    }
+
+    /// Does what may wait; what else its thread has to do goes to another one first.
+    pub(super) fn blocking<T>(&self, work: impl FnOnce() -> T) -> T {
+        if lock(&self.in_place).is_some() { tokio::task::block_in_place(work) } else { work() }
+    }
+
+    /// Waits for `work` on the thread that the handler runs on, no longer than the invocation lasts.
     pub(super) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(runtime) = &self.runtime else {
             return Err(Error::new(ErrorKind::Unsupported).with_detail("there is nothing that can wait here"));
@@ -139,13 +166,14 @@ impl Invocation {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        runtime.block_on(async {
+        let either = async {
             tokio::select! {
                 biased;
                 result = work => result,
                 () = over => Err(Error::new(ErrorKind::TimedOut).with_detail("interrupted")),
             }
-        })
+        };
+        self.blocking(|| runtime.block_on(either))
     }
 
     /// The files of the session's user behind a gate of their own; `None` before there are any.

@@ -3,8 +3,9 @@
 //! A classic handler runs in the worker's one context, whose objects are frozen. A module runs in a context
 //! of its own, made for the call and thrown away, since a module's variables would outlive it. A handler
 //! that answers with a promise is done when the promise is settled; what nobody catches is its failure.
-//! A worker belongs to one thread.
+//! A worker serves one call at a time, on any thread.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,17 +15,20 @@ use rquickjs::context::EvalOptions;
 use rquickjs::module::Evaluated;
 use rquickjs::promise::PromiseState;
 use rquickjs::{
-    CatchResultExt, CaughtError, Context, Ctx, Exception, Function, Module, Persistent, Promise, Runtime,
-    Value,
+    CatchResultExt, CaughtError, Context, Ctx, Exception, Function, Module, Promise, Runtime, Value,
 };
 
 use super::builtins::{self, Slot};
 use super::engine::{EngineLimits, ScriptError};
 use super::invocation::Invocation;
 use super::modules::{CHECK, Modules, STOP, ScriptFolder, Sources};
+use crate::in_place::InPlace;
 
-/// How many compiled handlers a thread keeps.
+/// How many compiled handlers an interpreter keeps.
 const COMPILED: usize = 256;
+
+/// They are kept inside it, where no script sees them, so that it can go from thread to thread.
+type Compiled<'js> = RefCell<HashMap<u64, Function<'js>>>;
 
 /// A handler, ready to be compiled by each thread that meets it.
 pub(super) struct Handler {
@@ -32,6 +36,8 @@ pub(super) struct Handler {
     /// Its name in messages.
     pub(super) name: Arc<str>,
     pub(super) body: Body,
+    /// Whether it is quick enough to run where its event fired.
+    pub(super) known: InPlace,
 }
 
 /// What a handler is made of.
@@ -50,7 +56,6 @@ struct Uncaught {
 }
 
 pub(super) struct Worker {
-    compiled: HashMap<u64, Persistent<Function<'static>>>,
     uncaught: Arc<Uncaught>,
     modules: Modules,
     slot: Slot,
@@ -70,12 +75,14 @@ impl Worker {
         let slot = Slot::default();
         let watch = Arc::clone(&slot.watch);
         runtime.set_interrupt_handler(Some(Box::new(move || {
-            match &*watch.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some((deadline, invocation)) => {
-                    Instant::now() >= *deadline || invocation.as_ref().is_some_and(|i| i.is_over())
-                }
-                None => false,
+            let Some((deadline, invocation)) = watch.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            else {
+                return false;
+            };
+            if let Some(invocation) = &invocation {
+                invocation.goes_on();
             }
+            Instant::now() >= deadline || invocation.is_some_and(|i| i.is_over())
         })));
         let uncaught = Arc::<Uncaught>::default();
         let noted = Arc::clone(&uncaught);
@@ -90,7 +97,11 @@ impl Worker {
         let modules = Modules::default();
         runtime.set_loader(modules.clone(), modules.clone());
         let context = fresh(&runtime, &slot)?;
-        Ok(Worker { compiled: HashMap::new(), uncaught, modules, slot, context, runtime })
+        let kept = context.with(|ctx| ctx.store_userdata(Compiled::default()).is_ok());
+        if !kept {
+            return Err(ScriptError::Engine("there is no room for handlers".into()));
+        }
+        Ok(Worker { uncaught, modules, slot, context, runtime })
     }
 
     /// Runs a handler to its end.
@@ -123,19 +134,10 @@ impl Worker {
         }
     }
 
-    fn classic(&mut self, handler: &Handler, invocation: &Invocation) -> Result<(), ScriptError> {
-        let compiled = &mut self.compiled;
+    fn classic(&self, handler: &Handler, invocation: &Invocation) -> Result<(), ScriptError> {
         self.context.with(|ctx| {
-            if !compiled.contains_key(&handler.id) {
-                if compiled.len() >= COMPILED {
-                    compiled.clear();
-                }
-                compiled.insert(handler.id, compile(&ctx, handler)?);
-            }
-            let Some(function) = compiled.get(&handler.id).cloned() else {
-                return Err(ScriptError::Engine("the handler is gone".into()));
-            };
-            let call = || function.restore(&ctx)?.call::<_, Value>((invocation.session.is_some(),));
+            let function = compiled(&ctx, handler)?;
+            let call = || function.call::<_, Value>((invocation.session.is_some(),));
             let value = call().catch(&ctx).map_err(|e| describe(&e))?;
             settle(&ctx, invocation, value)
         })
@@ -164,7 +166,7 @@ impl Worker {
         let order: &[bool] = if source.contains("await") { &[true, false] } else { &[false] };
         let mut first = None;
         for waits in order {
-            let handler = Handler { id: 0, name: name.into(), body: body(*waits) };
+            let handler = Handler { id: 0, name: name.into(), body: body(*waits), known: InPlace::default() };
             match self.context.with(|ctx| check_body(&ctx, &handler, source, *waits)) {
                 Ok(()) => return Ok(*waits),
                 Err(e) => first = first.or(Some(e)),
@@ -303,8 +305,24 @@ fn check_body(ctx: &Ctx<'_>, handler: &Handler, source: &str, waits: bool) -> Re
     }
 }
 
+/// The handler's function in this context, which is the interpreter's own.
+fn compiled<'js>(ctx: &Ctx<'js>, handler: &Handler) -> Result<Function<'js>, ScriptError> {
+    let lost = || ScriptError::Engine("the handlers are gone".into());
+    if let Some(known) = ctx.userdata::<Compiled<'js>>().ok_or_else(lost)?.borrow().get(&handler.id) {
+        return Ok(known.clone());
+    }
+    let function = compile(ctx, handler)?;
+    let kept = ctx.userdata::<Compiled<'js>>().ok_or_else(lost)?;
+    let mut kept = kept.borrow_mut();
+    if kept.len() >= COMPILED {
+        kept.clear();
+    }
+    kept.insert(handler.id, function.clone());
+    Ok(function)
+}
+
 /// The handler as a function of this context; its first line is the file's first line.
-fn compile(ctx: &Ctx<'_>, handler: &Handler) -> Result<Persistent<Function<'static>>, ScriptError> {
+fn compile<'js>(ctx: &Ctx<'js>, handler: &Handler) -> Result<Function<'js>, ScriptError> {
     let Body::Classic { source, waits } = &handler.body else {
         return Err(ScriptError::Engine("a module is not compiled as a function".into()));
     };
@@ -312,8 +330,7 @@ fn compile(ctx: &Ctx<'_>, handler: &Handler) -> Result<Persistent<Function<'stat
     let make = || {
         let function: Function = ctx.eval_with_options(source.as_str(), options(handler))?;
         let enter: Function = ctx.globals().get("__enter")?;
-        let bound: Function = enter.call((function,))?;
-        Ok(Persistent::save(ctx, bound))
+        enter.call((function,))
     };
     make().catch(ctx).map_err(|e| describe(&e))
 }

@@ -295,7 +295,7 @@ pub(super) fn effects<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
                 if left.is_zero() {
                     return Ok(());
                 }
-                std::thread::sleep(left.min(Duration::from_millis(20)));
+                invocation.blocking(|| std::thread::sleep(left.min(Duration::from_millis(20))));
             }
         })?,
     )?;
