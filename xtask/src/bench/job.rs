@@ -39,7 +39,7 @@ pub(super) enum Server {
 /// Where servers of FTP are on the far link: at their own ports, so that those for data are found.
 const FAR_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Ports for data, of each server.
-const PASSIVE: u16 = 100;
+const PASSIVE: u16 = 1000;
 /// Below those that the system hands out.
 const FIRST_PASSIVE: u16 = 20_000;
 
