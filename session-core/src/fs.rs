@@ -374,7 +374,8 @@ pub trait Filesystem: Send + Sync {
     }
 
     /// A staged file: opened for reading and writing, invisible until published. A primitive for
-    /// `layers::staged`; never reached through the gate.
+    /// `layers::staged`; never reached through the gate. A store may lose it in a crash as long as it is small
+    /// and was never flushed.
     async fn stage(&self, stage: &Stage) -> Result<(StageId, Arc<dyn File>)> {
         let _ = stage;
         Err(Error::unsupported(OperationKind::Open))

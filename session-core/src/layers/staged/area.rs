@@ -1,6 +1,6 @@
 //! `StagingArea`: what the identities of one store share: table, journal, chores, sweep.
 //!
-//! The journal is the note that the store keeps beside each staged file from the moment it is made; after
+//! The journal is the note that the store keeps beside each staged file that a restart would find; after
 //! a crash [`StagingArea::recover`] reads it and every upload is parked with its owner. The note cannot
 //! be changed later: after a crash an upload that was renamed stands under its first name again.
 //!

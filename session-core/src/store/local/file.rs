@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use super::attrs::{self, Attached, Target};
 use super::resolve::Want;
+use super::unnamed::WORTH;
 use super::{FsyncPolicy, Store, sys};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{CommitOptions, File, Lent, LentAccount, OpenOptions, StageId};
@@ -45,6 +46,8 @@ struct Shared {
     store: Arc<Store>,
     fd: Arc<OwnedFd>,
     origin: Origin,
+    /// A restart would find it.
+    kept: AtomicBool,
     read: bool,
     write: bool,
     device: (u32, u32),
@@ -103,7 +106,7 @@ impl LocalFile {
     /// Wraps an open descriptor.
     pub(super) fn new(
         store: &Arc<Store>,
-        fd: OwnedFd,
+        fd: Arc<OwnedFd>,
         origin: Origin,
         (read, write): (bool, bool),
         device: (u32, u32),
@@ -111,7 +114,8 @@ impl LocalFile {
         LocalFile(Arc::new(Shared {
             cached: AtomicBool::new(store.asks_cache(device)),
             store: Arc::clone(store),
-            fd: Arc::new(fd),
+            fd,
+            kept: AtomicBool::new(!matches!(origin, Origin::Staged(_))),
             origin,
             read,
             write,
@@ -130,6 +134,28 @@ impl LocalFile {
 
     fn not_open_for(&self, what: &'static str) -> Error {
         Error::new(ErrorKind::PermissionDenied).with_detail(what)
+    }
+}
+
+impl Shared {
+    /// What is staged gets a name, so that a restart finds it.
+    fn keep(&self) -> Result<()> {
+        if let Origin::Staged(id) = &self.origin
+            && !self.kept.load(Ordering::Relaxed)
+        {
+            self.store.area.keep(&self.store, id)?;
+            self.kept.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Shared {
+    /// What was neither published nor thrown away waits for somebody to continue it.
+    fn drop(&mut self) {
+        if let Err(e) = self.keep() {
+            tracing::warn!(error = %e, "a staged file will not outlive this process");
+        }
     }
 }
 
@@ -158,7 +184,8 @@ pub(super) fn open(store: &Arc<Store>, path: &VPath, options: &OpenOptions) -> R
         retry_on_intr(|| rustix::fs::ftruncate(&fd, 0))?;
     }
     let origin = Origin::Plain { path: path.clone(), made };
-    let file = LocalFile::new(store, fd, origin, (options.read, options.write), attrs::device(&stat));
+    let file =
+        LocalFile::new(store, Arc::new(fd), origin, (options.read, options.write), attrs::device(&stat));
     if made && let Err(e) = set_new(&file.0, attrs::mode(&stat), &options.attributes) {
         let _ = discard(&file.0);
         return Err(e);
@@ -302,7 +329,14 @@ impl File for LocalFile {
         if end.is_none_or(|end| i64::try_from(end).is_err()) {
             return Err(Error::new(ErrorKind::OutOfRange));
         }
-        self.0.store.pool.quick(move |_| write_all(&call.0.fd, offset, &data)).await
+        let is_worth = end.is_some_and(|end| end >= WORTH);
+        let work = move |_: &crate::lease::Lease| {
+            if is_worth {
+                call.0.keep()?;
+            }
+            write_all(&call.0.fd, offset, &data)
+        };
+        self.0.store.pool.quick(work).await
     }
 
     async fn metadata(&self) -> Result<Metadata> {
@@ -323,7 +357,11 @@ impl File for LocalFile {
 
     async fn sync(&self) -> Result<()> {
         let call = self.enter()?;
-        self.0.store.pool.slow(move |_| Ok(retry_on_intr(|| rustix::fs::fsync(&call.0.fd))?)).await
+        let work = move |_: &crate::lease::Lease| {
+            call.0.keep()?;
+            Ok(retry_on_intr(|| rustix::fs::fsync(&call.0.fd))?)
+        };
+        self.0.store.pool.slow(work).await
     }
 
     async fn lend(&self, range: Range<u64>) -> Result<Option<Lent>> {

@@ -19,6 +19,7 @@ mod stage;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 
 use std::os::fd::AsFd;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! The staging area: files that exist but have no name for anybody, until they are published.
 //!
-//! A staged file lies in the folder `.ferry-stage` (mode 0700) at the root of the store. It lies beside
+//! A staged file has no name at all at first where the disk can do that (see [`super::unnamed`]). Then it
+//! lies in the folder `.ferry-stage` (mode 0700) at the root of the store. It lies beside
 //! its target, as `.ferry-stage.<id>`, where that folder cannot be made, where the target is on another
 //! mount, and where the target's directory hands an access list down. Either way the name is invisible
 //! and unreachable by path. Its note lies next to it as `<name>.note`.
@@ -21,6 +22,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::file::{LocalFile, Origin};
 use super::resolve::{Dir, STAGE, Want};
+use super::unnamed::{self, Made, Nameless, Unnamed};
 use super::{FsyncPolicy, Store, attrs, entries, list, sync_dir};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{Replace, Stage, StageEntry, StageId};
@@ -40,6 +42,8 @@ pub(super) struct Area {
     folder: Mutex<Option<Arc<OwnedFd>>>,
     /// Staged files that no folder knows of.
     strays: Mutex<BTreeSet<Arc<str>>>,
+    /// Those that have no name yet; they belong to the folder.
+    nameless: Nameless,
 }
 
 /// Where a staged file lies.
@@ -198,7 +202,7 @@ impl Area {
     }
 
     /// Makes a new staged file and opens it for reading and writing.
-    pub(super) fn make(&self, store: &Store, near: &VPath, note: &[u8]) -> Result<(StageId, OwnedFd)> {
+    pub(super) fn make(&self, store: &Store, near: &VPath, note: &[u8]) -> Result<(StageId, Arc<OwnedFd>)> {
         if note.len() as u64 > MAX_NOTE {
             return Err(Error::new(ErrorKind::TooLarge).with_detail("the note is too long"));
         }
@@ -211,15 +215,31 @@ impl Area {
         if !beside {
             for _ in 0..2 {
                 let Some(folder) = self.folder(store, true) else { break };
-                match create(folder.as_fd(), &key) {
-                    Ok(fd) => {
+                let made = match self.nameless.make(folder.as_fd(), &key) {
+                    Ok(Some(made)) => Ok(made),
+                    Ok(None) => create(folder.as_fd(), &key).map(Made::Named),
+                    Err(e) => Err(e),
+                };
+                match made {
+                    Ok(made) => {
+                        let (Made::Named(fd) | Made::Unnamed(fd)) = &made;
                         // A directory that hands its group down does so here too.
                         if attrs::mode(&parent) & 0o2000 != 0 {
-                            let _ = rustix::fs::fchown(&fd, None, Some(Gid::from_raw(parent.stx_gid)));
+                            let _ = rustix::fs::fchown(fd, None, Some(Gid::from_raw(parent.stx_gid)));
                         }
-                        let spot = Spot::Folder(folder, key.clone());
-                        annotate(&spot, note)?;
-                        return Ok((StageId(key.into()), fd));
+                        let id = StageId(key.as_str().into());
+                        let fd = match made {
+                            Made::Named(fd) => {
+                                annotate(&Spot::Folder(folder, key), note)?;
+                                Arc::new(fd)
+                            }
+                            Made::Unnamed(fd) => {
+                                let fd = Arc::new(fd);
+                                self.nameless.put(&id, Unnamed { fd: Arc::clone(&fd), note: note.into() });
+                                fd
+                            }
+                        };
+                        return Ok((id, fd));
                     }
                     Err(Errno::NOENT) => self.forget_folder(),
                     Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => break,
@@ -238,15 +258,42 @@ impl Area {
         if !known {
             self.strays.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&id.0));
         }
-        Ok((id, fd))
+        Ok((id, Arc::new(fd)))
     }
 
-    fn reopen(&self, store: &Store, id: &StageId) -> Result<OwnedFd> {
+    #[cfg(test)]
+    pub(super) fn can_be_unnamed(&self) -> bool {
+        self.nameless.is_possible()
+    }
+
+    /// Gives a staged file that has none its name and its note, so that a restart finds it.
+    pub(super) fn keep(&self, store: &Store, id: &StageId) -> Result<()> {
+        let Some(file) = self.nameless.take(id) else { return Ok(()) };
+        self.name(store, id, &file).inspect_err(|_| self.nameless.put(id, file))
+    }
+
+    fn name(&self, store: &Store, id: &StageId, file: &Unnamed) -> Result<()> {
+        let mut again = true;
+        loop {
+            let folder = self.folder(store, true).ok_or_else(not_staged)?;
+            match unnamed::link(file.fd.as_fd(), folder.as_fd(), id.0.as_bytes()) {
+                Ok(()) => return annotate(&Spot::Folder(folder, id.0.to_string()), &file.note),
+                Err(Errno::NOENT) if again => self.forget_folder(),
+                Err(e) => return Err(e.into()),
+            }
+            again = false;
+        }
+    }
+
+    fn reopen(&self, store: &Store, id: &StageId) -> Result<Arc<OwnedFd>> {
+        if let Some(fd) = self.nameless.open(id) {
+            return Ok(fd);
+        }
         let spot = self.spot(store, id)?;
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = || retry_on_intr(|| rustix::fs::openat(spot.dir(), spot.name(), flags, Mode::empty()));
         match open() {
-            Ok(fd) => Ok(fd),
+            Ok(fd) => Ok(Arc::new(fd)),
             // The uploader may have asked for a file that not even its owner can write.
             Err(Errno::ACCESS) => {
                 let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -256,7 +303,7 @@ impl Area {
                 chmod(mode | Mode::RUSR | Mode::WUSR)?;
                 let fd = open();
                 chmod(mode)?;
-                Ok(fd?)
+                Ok(Arc::new(fd?))
             }
             Err(Errno::NOENT) => Err(not_staged()),
             Err(e) => Err(e.into()),
@@ -273,6 +320,18 @@ impl Area {
         replace: Replace,
         keep: bool,
     ) -> Result<Metadata> {
+        if let Some(file) = self.nameless.take(id) {
+            let linked = self.link(store, lease, &file, to);
+            if let Ok(Some(metadata)) = linked {
+                return Ok(metadata);
+            }
+            // It is not published, or something must make room: as every other from here on.
+            if let Err(e) = self.name(store, id, &file) {
+                self.nameless.put(id, file);
+                return Err(e);
+            }
+            linked?;
+        }
         let spot = self.spot(store, id)?;
         let place = store.root.place(to, Want::New, ErrorKind::IsADirectory)?;
         let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -315,8 +374,41 @@ impl Area {
         Ok(metadata)
     }
 
+    /// Publishes a file that has no name; `None` where its target is taken, or cannot be linked to.
+    fn link(&self, store: &Store, lease: &Lease, file: &Unnamed, to: &VPath) -> Result<Option<Metadata>> {
+        let place = store.root.place(to, Want::New, ErrorKind::IsADirectory)?;
+        match attrs::look(&place.dir, place.name) {
+            Err(Errno::NOENT) => {}
+            Ok(_) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+        if store.options.fsync != FsyncPolicy::Never {
+            retry_on_intr(|| rustix::fs::fsync(&file.fd))?;
+        }
+        let linked =
+            lease.unless_cut(|| match unnamed::link(file.fd.as_fd(), place.dir.as_fd(), place.name) {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST | Errno::XDEV) => Ok(false),
+                Err(e) => Err(e.into()),
+            })?;
+        if !linked {
+            return Ok(None);
+        }
+        if store.options.fsync == FsyncPolicy::Full {
+            sync_dir(&place.dir)?;
+        }
+        let mut metadata = attrs::metadata(&attrs::look_at(&file.fd)?);
+        if store.capabilities.properties {
+            metadata.properties = attrs::properties(&attrs::Attached::Open(file.fd.as_fd()));
+        }
+        Ok(Some(metadata))
+    }
+
     /// Throws a staged file away; missing is fine.
     pub(super) fn unstage(&self, store: &Store, id: &StageId) -> Result<()> {
+        if self.nameless.take(id).is_some() {
+            return Ok(());
+        }
         let spot = match self.spot(store, id) {
             Ok(spot) => spot,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
@@ -374,6 +466,8 @@ impl Area {
             let modified = attrs::metadata(&stat).modified;
             out.push(StageEntry { id, note: Bytes::from(note), size: stat.stx_size, modified });
         }
+        out.extend(self.nameless.entries());
+        out.sort_by(|a, b| a.id.0.cmp(&b.id.0));
         Ok(out)
     }
 }

@@ -448,6 +448,79 @@ async fn staging_comes_back_when_its_folder_is_removed() {
     assert!(store.staged().await.unwrap().is_empty());
 }
 
+/// What is in the staging folder: staged files, without their notes.
+fn in_the_folder(dir: &TempDir) -> usize {
+    let names = std::fs::read_dir(dir.path().join(resolve::STAGE)).unwrap();
+    names.filter(|e| !e.as_ref().unwrap().file_name().to_string_lossy().contains('.')).count()
+}
+
+/// A staged file needs no name before somebody would look for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn staged_files_get_a_name_when_it_matters() {
+    let (store, dir) = stores().next().unwrap();
+    // The first one tells whether the disk can do without.
+    let first = staged_file(&store, "/first", b"x").await;
+    store.unstage(&first).await.unwrap();
+    if !store.0.area.can_be_unnamed() {
+        return;
+    }
+    let stage = || Stage::New { near: p("/f"), note: Bytes::from_static(b"a note") };
+    let staged = async || store.stage(&stage()).await.unwrap();
+    let restarted = async || {
+        let after = LocalStore::open(dir.path(), LocalOptions::default()).unwrap();
+        let found = after.staged().await.unwrap();
+        found.into_iter().map(|e| (e.id, e.note, e.size)).collect::<Vec<_>>()
+    };
+    let note = || Bytes::from_static(b"a note");
+
+    let (id, file) = staged().await;
+    file.write_at(0, Bytes::from_static(b"new")).await.unwrap();
+    assert_eq!(in_the_folder(&dir), 0);
+    assert_eq!(store.staged().await.unwrap().len(), 1, "its own process knows it");
+    file.commit(&CommitOptions::default()).await.unwrap();
+    let published = store.publish(&id, &p("/f"), Replace::No, true).await.unwrap();
+    assert_eq!((published.size, in_the_folder(&dir)), (3, 0));
+    drop(file);
+    assert_eq!((read(&store, "/f").await.unwrap(), in_the_folder(&dir)), (b"new".to_vec(), 0));
+    assert_eq!(kind(store.publish(&id, &p("/g"), Replace::No, true).await), ErrorKind::NotFound);
+
+    // Something stands there.
+    let (id, file) = staged().await;
+    file.commit(&CommitOptions::default()).await.unwrap();
+    assert_eq!(kind(store.publish(&id, &p("/f"), Replace::No, true).await), ErrorKind::AlreadyExists);
+    assert_eq!(read(&store, "/f").await.unwrap(), b"new");
+    store.publish(&id, &p("/f"), Replace::Yes, true).await.unwrap();
+    assert_eq!((read(&store, "/f").await.unwrap(), in_the_folder(&dir)), (Vec::new(), 0));
+
+    // Flushed, or large, or left.
+    let (flushed, file) = staged().await;
+    file.sync().await.unwrap();
+    assert_eq!(restarted().await, [(flushed.clone(), note(), 0)]);
+    store.unstage(&flushed).await.unwrap();
+    drop(file);
+    let (large, file) = staged().await;
+    file.write_at(unnamed::WORTH - 1, Bytes::from_static(b"x")).await.unwrap();
+    assert_eq!(restarted().await, [(large.clone(), note(), unnamed::WORTH)]);
+    store.unstage(&large).await.unwrap();
+    drop(file);
+    let (left, file) = staged().await;
+    file.write_at(0, Bytes::from_static(b"y")).await.unwrap();
+    drop(file);
+    assert_eq!(restarted().await, [(left.clone(), note(), 1)]);
+    let (_, again) = store.stage(&Stage::Reopen(left.clone())).await.unwrap();
+    again.write_at(1, Bytes::from_static(b"z")).await.unwrap();
+    again.commit(&CommitOptions::default()).await.unwrap();
+    store.publish(&left, &p("/yz"), Replace::No, true).await.unwrap();
+    assert_eq!(read(&store, "/yz").await.unwrap(), b"yz");
+
+    // Thrown away.
+    let (gone, file) = staged().await;
+    store.unstage(&gone).await.unwrap();
+    drop(file);
+    assert!(restarted().await.is_empty() && store.staged().await.unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(dir.path().join(resolve::STAGE)).unwrap().count(), 0);
+}
+
 /// A file that not even its owner may write can still be continued, also by somebody who is not root.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parked_read_only_file_is_continued() {
