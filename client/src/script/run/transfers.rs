@@ -1,0 +1,242 @@
+//! `get`, `put` and `synchronize`, and what they tell of each file.
+
+use session_core::batch::TransferOptions;
+use session_core::error::{Error, ErrorKind, Result};
+
+use super::{Runner, bad, not_yet, several};
+use crate::mask::FileMask;
+use crate::script::command::Command;
+use crate::script::transfer::{self, options};
+use crate::script::xml::text_of;
+use crate::session::{
+    Comparison, Outcome, RemoteFileInfo, Side, SynchronizationMode, SynchronizationOptions, Transfer,
+    TransferResult, remote_path,
+};
+use crate::sync::{Criteria, Difference};
+
+impl Runner<'_> {
+    pub(super) async fn get(&mut self, c: &Command) -> Result<()> {
+        let options = options(c, self.mode, self.confirm)?;
+        let (sources, target) = match c.arguments.as_slice() {
+            [only] => (std::slice::from_ref(only), ""),
+            [sources @ .., target] => (sources, target.as_str()),
+            [] => return Ok(()),
+        };
+        if target == "-" {
+            return self.get_content(sources).await;
+        }
+        let target = self.local(target)?;
+        let mut failed = false;
+        for source in sources {
+            let (session, source) = self.at(source)?;
+            let mut paths = vec![source.clone()];
+            if c.has("latest") || c.has("onlyfile") {
+                let found = session.matching(&source).await?;
+                self.some(&source, found.files.is_empty())?;
+                paths = chosen(c, found.files)?;
+            }
+            for path in paths {
+                let result = session.get_files(&path, &target, c.has("delete"), &options).await?;
+                failed |= self.transferred(&path, Side::Remote, &result)?;
+            }
+        }
+        if failed { Err(several()) } else { Ok(()) }
+    }
+
+    pub(super) async fn put(&mut self, c: &Command) -> Result<()> {
+        let options: TransferOptions = options(c, self.mode, self.confirm)?;
+        let (sources, target) = match c.arguments.as_slice() {
+            [only] => (std::slice::from_ref(only), ""),
+            [sources @ .., target] => (sources, target.as_str()),
+            [] => return Ok(()),
+        };
+        for switch in ["latest", "onlyfile"] {
+            if c.has(switch) {
+                return Err(Error::new(ErrorKind::Unsupported)
+                    .with_detail(format!("the switch '-{switch}' of 'put' is not built yet")));
+            }
+        }
+        let mut failed = false;
+        for source in sources {
+            if source == "-" {
+                return Err(not_yet("the source '-' is not built yet"));
+            }
+            let (session, mut target) = self.at(target)?;
+            if c.arguments.len() == 1 {
+                target.push('/');
+            }
+            let path = self.local(source)?;
+            let result = session.put_files(&path, &target, c.has("delete"), &options).await?;
+            failed |= self.transferred(&path.to_string_lossy(), Side::Local, &result)?;
+        }
+        if failed { Err(several()) } else { Ok(()) }
+    }
+
+    async fn get_content(&mut self, sources: &[String]) -> Result<()> {
+        use tokio::io::AsyncReadExt as _;
+        for source in sources {
+            let (session, path) = self.at(source)?;
+            let mut reader = session.get_file(&path).await?;
+            let mut buf = vec![0; 64 << 10];
+            let outcome: Result<u64> = async {
+                let mut size = 0;
+                loop {
+                    let n = reader.read(&mut buf).await?;
+                    if n == 0 {
+                        return Ok(size);
+                    }
+                    size += n as u64;
+                    self.console.content(buf.get(..n).unwrap_or_default());
+                }
+            }
+            .await;
+            let size = outcome.as_ref().map(u64::to_string).unwrap_or_default();
+            let values = [("filename", path.as_str()), ("destination", "-"), ("size", size.as_str())];
+            self.logged("download", &values, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// Tells and logs what was moved; says whether anything failed.
+    fn transferred(&mut self, source: &str, side: Side, result: &TransferResult) -> Result<bool> {
+        let nothing = result.transfers.is_empty() && result.directories.is_empty() && result.is_success();
+        self.some(source, nothing)?;
+        // The schema knows operations of the server.
+        for dir in result.directories.iter().filter(|_| side == Side::Local) {
+            self.log("mkdir", &[("filename", &text_of(dir.as_bytes()))], None);
+        }
+        for transfer in &result.transfers {
+            self.one(transfer);
+        }
+        let owned = result
+            .transfers
+            .iter()
+            .flat_map(|t| t.failure.into_iter().chain(t.removal.as_ref().and_then(|r| r.failure)));
+        let alone = self.alone(&result.failures, owned);
+        self.failures(&alone);
+        Ok(!result.is_success())
+    }
+
+    fn one(&mut self, t: &Transfer) {
+        let name = match t.side {
+            Side::Local => "upload",
+            Side::Remote => "download",
+        };
+        let from = text_of(t.source.as_bytes());
+        let (to, size) = (text_of(t.destination.as_bytes()), t.length.to_string());
+        match &t.outcome {
+            Outcome::Skipped(why) => {
+                self.console.line(&format!("{from}: left alone: {why}"));
+                return;
+            }
+            Outcome::Done(_) => self.console.line(&format!("{from} => {to}, {size} bytes")),
+            Outcome::Failed => {
+                if let Some(e) = &t.error {
+                    self.console.error(&format!("{e:#}"));
+                }
+            }
+        }
+        let values = [("filename", from.as_str()), ("destination", to.as_str()), ("size", size.as_str())];
+        self.log(name, &values, t.error.as_ref());
+        if let Some(removal) = &t.removal {
+            let path = text_of(removal.path.as_bytes());
+            if t.side == Side::Remote {
+                self.log("rm", &[("filename", &path)], removal.error.as_ref());
+            }
+            if let Some(e) = &removal.error {
+                self.console.error(&format!("{e:#}"));
+            }
+        }
+    }
+
+    pub(super) async fn synchronize(&mut self, c: &Command) -> Result<()> {
+        let (mode, places) =
+            c.arguments.split_first().ok_or_else(|| bad("'synchronize' needs a direction"))?;
+        let mode = match mode.to_ascii_lowercase().as_str() {
+            "both" => SynchronizationMode::Both,
+            "local" => SynchronizationMode::Local,
+            "remote" => SynchronizationMode::Remote,
+            other => return Err(bad(format!("'{other}' is not local, remote or both"))),
+        };
+        let local = self.local(places.first().map_or("", String::as_str))?;
+        let (session, remote) = self.at(places.get(1).map_or("", String::as_str))?;
+        let mut options = SynchronizationOptions::new(mode);
+        options.remove_files = c.has("delete");
+        options.mirror = c.has("mirror");
+        options.max_delete = self.settings.max_delete;
+        if let Some(Some(criteria)) = c.switch("criteria") {
+            // The old name of time and size.
+            let both = criteria.eq_ignore_ascii_case("both");
+            options.criteria = Criteria::parse(if both { "either" } else { criteria })?;
+        }
+        if let Some(Some(mask)) = c.switch("filemask") {
+            options.mask = FileMask::parse(mask)?;
+        }
+        options.transfer = transfer::options(c, self.mode, self.confirm)?;
+        if c.has("preview") {
+            let found = session.compare_directories(&local, &remote, &options).await?;
+            for difference in &found.differences {
+                self.previewed(&found, difference)?;
+            }
+            return Ok(());
+        }
+        let result = session.synchronize_directories(&local, &remote, &options).await?;
+        for (side, dir) in &result.directories {
+            let dir = text_of(dir.as_bytes());
+            if *side == Side::Remote {
+                self.log("mkdir", &[("filename", &dir)], None);
+            }
+            self.console.line(&dir);
+        }
+        for transfer in result.uploads.iter().chain(&result.downloads) {
+            self.one(transfer);
+        }
+        self.removed(&result.removals);
+        for note in &result.notes {
+            self.console.line(&format!("{}: left alone: {}", text_of(&note.path), note.why));
+        }
+        let files = result.uploads.iter().chain(&result.downloads).filter_map(|t| t.failure);
+        let alone =
+            self.alone(&result.failures, files.chain(result.removals.iter().filter_map(|r| r.failure)));
+        self.failures(&alone);
+        if result.is_success() { Ok(()) } else { Err(several()) }
+    }
+
+    /// One difference of a preview.
+    fn previewed(&mut self, found: &Comparison, d: &Difference) -> Result<()> {
+        let (_, action) = d.action.winscp();
+        let mut values = vec![("action", action.to_ascii_lowercase())];
+        for (side, facts) in [(Side::Local, &d.left), (Side::Remote, &d.right)] {
+            let Some(facts) = facts else { continue };
+            values.push(("type", if facts.is_dir() { "d" } else { "-" }.to_string()));
+            values.push(("filename", text_of(found.path(d, side)?.as_bytes())));
+            if !facts.is_dir() {
+                values.push(("size", facts.size.to_string()));
+            }
+            if let Some(modified) = facts.modified {
+                values.push(("modification", session_core::event::timestamp(modified)));
+            }
+        }
+        let shown: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.log("difference", &shown, None);
+        let side = if d.left.is_some() { Side::Local } else { Side::Remote };
+        self.console.line(&format!("{action} {}", found.path(d, side)?));
+        Ok(())
+    }
+}
+
+/// Of what a mask fits: the latest with `-latest`, and no directory with `-onlyfile`.
+fn chosen(c: &Command, files: Vec<RemoteFileInfo>) -> Result<Vec<String>> {
+    let mut files = files;
+    if c.has("onlyfile")
+        && let Some(dir) = files.iter().find(|f| f.is_directory())
+    {
+        return Err(Error::new(ErrorKind::IsADirectory).with_detail(format!("'{}' is not a file", dir.path)));
+    }
+    if c.has("latest") {
+        files.retain(|f| !f.is_directory());
+        let latest = files.into_iter().max_by_key(|f| f.last_write_time());
+        files = latest.into_iter().collect();
+    }
+    Ok(files.iter().map(|f| remote_path::escape_file_mask(&text_of(f.path.as_bytes()))).collect())
+}
