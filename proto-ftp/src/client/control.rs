@@ -159,6 +159,26 @@ impl Control {
         &self.wire
     }
 
+    /// Ends it without a word, at once: the server sees the connection end.
+    pub(super) fn hang_up(&mut self) {
+        self.wire = Wire::Gone;
+    }
+
+    /// Moves the connection out. What stays behind is dead.
+    pub(super) fn take(&mut self) -> Control {
+        let dead = Control {
+            machine: Machine::new().0,
+            wire: Wire::Gone,
+            inbox: VecDeque::new(),
+            input: BytesMut::new(),
+            session: Arc::clone(&self.session),
+            tls: None,
+            ahead: None,
+            ..*self
+        };
+        std::mem::replace(self, dead)
+    }
+
     /// Whether it is of no more use.
     pub(super) fn is_dead(&self) -> bool {
         self.machine.ended().is_some() || matches!(self.wire, Wire::Gone)

@@ -166,7 +166,7 @@ impl Pool {
     }
 
     fn lent(self: &Arc<Self>, control: Control, permit: OwnedSemaphorePermit, fresh: bool) -> Lease {
-        Lease { control: Some(control), permit: Some(permit), pool: Arc::clone(self), fresh, turn: None }
+        Lease { control, permit: Some(permit), pool: Arc::clone(self), fresh, turn: None }
     }
 
     /// Whether somebody waits for a connection.
@@ -316,7 +316,8 @@ impl Drop for Turn {
 
 /// A connection that is somebody's for now.
 pub(super) struct Lease {
-    control: Option<Control>,
+    control: Control,
+    /// There until the lease ends.
     permit: Option<OwnedSemaphorePermit>,
     pool: Arc<Pool>,
     /// It was opened for this lease.
@@ -332,36 +333,33 @@ impl Lease {
 
     /// Hangs up without a word, at once: the server sees the control connection end.
     pub(super) fn hang_up(mut self) {
-        if self.control.take().is_some() {
-            self.pool.open.fetch_sub(1, Ordering::AcqRel);
-        }
+        self.control.hang_up();
     }
 }
 
 impl Deref for Lease {
     type Target = Control;
 
-    #[allow(clippy::expect_used, reason = "the connection leaves the lease only when the lease is consumed")]
     fn deref(&self) -> &Control {
-        self.control.as_ref().expect("a lease holds a connection")
+        &self.control
     }
 }
 
 impl DerefMut for Lease {
-    #[allow(clippy::expect_used, reason = "the connection leaves the lease only when the lease is consumed")]
     fn deref_mut(&mut self) -> &mut Control {
-        self.control.as_mut().expect("a lease holds a connection")
+        &mut self.control
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (Some(mut control), Some(permit)) = (self.control.take(), self.permit.take()) else { return };
+        let Some(permit) = self.permit.take() else { return };
         let pool = Arc::clone(&self.pool);
-        if control.is_dead() || pool.closed.load(Ordering::Acquire) {
+        if self.control.is_dead() || pool.closed.load(Ordering::Acquire) {
             pool.open.fetch_sub(1, Ordering::AcqRel);
             return;
         }
+        let mut control = self.control.take();
         if !control.is_owed() {
             control.forget_answers();
             give_back(&pool, control, permit);
