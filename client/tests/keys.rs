@@ -8,30 +8,28 @@
     reason = "a test"
 )]
 
+#[path = "../../proto-sftp/tests/support/folder.rs"]
+mod folder;
 #[path = "../../session-core/tests/support/proxy.rs"]
 mod proxy;
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use folder::FolderSite;
 use proto_sftp::ssh::hostkey::HostKeyKind;
 use proto_sftp::ssh::{HostKeys, SshServer, SshServerOptions};
 use proxy::TestProxy;
 use session_core::auth::*;
-use session_core::error::Result;
-use session_core::gate::SessionFs;
 use session_core::registry::{Caps, SessionRegistry};
-use session_core::session::{Identity, Protocol, Session, Setup};
-use session_core::store::local::{LocalOptions, LocalStore};
+use session_core::session::Session;
 use tokio_util::sync::CancellationToken;
 
-/// A site over a directory: the password is `right`, and keys are those of `.ssh/authorized_keys` in it.
+/// The password is `right`, and keys are those of `.ssh/authorized_keys` in the directory.
 struct Place {
-    registry: Arc<SessionRegistry>,
     root: PathBuf,
 }
 
@@ -60,31 +58,6 @@ impl Authenticator for Place {
     }
 }
 
-struct PlaceSite(Arc<Place>);
-
-#[async_trait]
-impl Site for PlaceSite {
-    fn name(&self) -> Arc<str> {
-        "test".into()
-    }
-
-    async fn admit(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
-        let mut setup = Setup::new(protocol, "test");
-        setup.peer = Some(peer);
-        setup.local = Some(local);
-        self.0.registry.open(setup)
-    }
-
-    fn authenticator(&self) -> Arc<dyn Authenticator> {
-        Arc::clone(&self.0) as Arc<dyn Authenticator>
-    }
-
-    async fn mount(&self, session: &Arc<Session>, identity: &Identity) -> Result<SessionFs> {
-        let store = LocalStore::open(&self.0.root, LocalOptions::default())?;
-        session.guard(identity, Arc::new(store), Arc::default())
-    }
-}
-
 struct Bench {
     dir: tempfile::TempDir,
     port: u16,
@@ -104,10 +77,12 @@ async fn bench() -> Bench {
         std::fs::create_dir(dir.path().join(name)).unwrap();
     }
     let keys = HostKeys::ephemeral(HostKeyKind::Ed25519).unwrap();
-    let place = Place { registry: SessionRegistry::new(Caps::default()), root: dir.path().join("root") };
+    let root = dir.path().join("root");
+    let who = Arc::new(Place { root: root.clone() });
+    let site = FolderSite { who, registry: SessionRegistry::new(Caps::default()), root };
     let mut options = SshServerOptions::new(keys.clone());
     options.rejection_time = std::time::Duration::from_millis(10);
-    let server = SshServer::new(options, Arc::new(PlaceSite(Arc::new(place)))).unwrap();
+    let server = SshServer::new(options, Arc::new(site)).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let shutdown = CancellationToken::new();

@@ -6,13 +6,16 @@
 //! file and tells its speed.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::net::SocketAddr;
+#[path = "../tests/support/folder.rs"]
+mod folder;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
+use folder::FolderSite;
 use futures_util::stream::{self, StreamExt as _};
 use proto_sftp::ssh::hostkey::HostKeyKind;
 use proto_sftp::ssh::{ConnectOptions, HostKeyPolicy, HostKeys, SshServer, SshServerOptions, connect};
@@ -20,16 +23,12 @@ use session_core::auth::*;
 use session_core::batch::Unattended;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem as _, Follow, OpenOptions};
-use session_core::gate::SessionFs;
 use session_core::path::VPath;
 use session_core::registry::{Caps, SessionRegistry};
-use session_core::session::{Identity, Protocol, Session, Setup};
-use session_core::store::local::{LocalOptions, LocalStore};
+use session_core::session::Session;
 use tokio_util::sync::CancellationToken;
 
 struct Place {
-    registry: Arc<SessionRegistry>,
-    root: PathBuf,
     keys: Vec<String>,
 }
 
@@ -72,31 +71,6 @@ impl Authenticator for Place {
     }
 }
 
-struct PlaceSite(Arc<Place>);
-
-#[async_trait]
-impl Site for PlaceSite {
-    fn name(&self) -> Arc<str> {
-        "example".into()
-    }
-
-    async fn admit(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
-        let mut setup = Setup::new(protocol, "example");
-        setup.peer = Some(peer);
-        setup.local = Some(local);
-        self.0.registry.open(setup)
-    }
-
-    fn authenticator(&self) -> Arc<dyn Authenticator> {
-        Arc::clone(&self.0) as Arc<dyn Authenticator>
-    }
-
-    async fn mount(&self, session: &Arc<Session>, identity: &Identity) -> Result<SessionFs> {
-        let store = LocalStore::open(&self.0.root, LocalOptions::default())?;
-        session.guard(identity, Arc::new(store), Arc::default())
-    }
-}
-
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -125,8 +99,9 @@ async fn serve(root: &str, port: &str, keys: Option<&str>) -> Result<()> {
     let (host_keys, _) = HostKeys::new().load_or_make(&folder.join(kind.file_name()), kind)?;
     println!("{:?}", host_keys);
     let registry = SessionRegistry::new(Caps::default());
-    let place = Place { registry: Arc::clone(&registry), root: root.into(), keys };
-    let server = SshServer::new(SshServerOptions::new(host_keys), Arc::new(PlaceSite(Arc::new(place))))?;
+    let who = Arc::new(Place { keys });
+    let site = FolderSite { who, registry: Arc::clone(&registry), root: root.into() };
+    let server = SshServer::new(SshServerOptions::new(host_keys), Arc::new(site))?;
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", number(port)?)).await?;
     println!("listening on {}", listener.local_addr()?);
     tokio::spawn(async move { server.serve(listener, CancellationToken::new()).await });
