@@ -88,6 +88,7 @@ pub(crate) fn prepare(config: &Config, others: &[&Config]) -> Result<Prepared> {
         tries: limits.tries,
         login_time: limits.login_time,
         idle,
+        commands: config.ssh.commands,
         ..SshServerOptions::new(keys.clone())
     };
     let mut identities = Identities { host_keys: fingerprints(&keys), certificates: Vec::new() };

@@ -21,6 +21,7 @@ mod groups;
 mod hooks;
 mod protector;
 mod sites;
+mod ssh;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -45,6 +46,7 @@ pub use self::groups::Group;
 pub use self::hooks::{Hook, Scripts};
 pub use self::protector::{Level, ProtectorSettings};
 pub use self::sites::{History, SiteTable, reaches, speaks_ftp};
+pub use self::ssh::Ssh;
 pub use self::values::{is_user_name, parse_duration, parse_network};
 use crate::users::hours::Window;
 use crate::users::keys::PublicKey;
@@ -84,6 +86,8 @@ pub struct Config {
     pub tls: Tls,
     /// How FTP is served.
     pub ftp: Ftp,
+    /// How SSH is served.
+    pub ssh: Ssh,
     /// Numbers and times.
     pub limits: Limits,
     /// How uploads appear.
@@ -121,6 +125,7 @@ impl Default for Config {
             host_keys: Vec::new(),
             tls: Tls::default(),
             ftp: Ftp::default(),
+            ssh: Ssh::default(),
             limits: Limits::default(),
             staging: Staging::default(),
             fsync: Fsync::default(),
@@ -528,19 +533,20 @@ impl Default for Log {
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
     "active", "address", "addresses", "allow", "anonymous", "ascii", "audit", "authorities", "ban",
-    "banner", "certificate", "client_authorities", "client_certificates", "control", "count", "custom",
-    "data", "data_time", "deny", "drain", "enabled", "event", "exit", "expires", "file", "filters",
-    "folder", "foreign_data", "format", "fsync", "ftp", "grant", "groups", "growth", "hide", "history",
-    "home", "hooks", "host_keys", "hosts", "hours", "idle_time", "in_place", "keep", "keep_overwrites",
-    "key", "keys", "keys_file", "level", "limit", "limits", "listeners", "log", "login", "login_time",
-    "memory", "minimum", "minimum_rate", "mode_z", "more", "name", "names", "networks", "off", "offence",
-    "on_error", "output", "parking", "passive_address", "passive_addresses", "passive_ports",
-    "passive_time", "password", "path", "per_address", "per_network", "per_user", "permissions", "port",
-    "principals", "priority", "program_output", "program_time", "programs", "protector", "protocol",
-    "protocols", "proxies", "rate", "read_only", "recovery", "require", "require_session_reuse", "reset",
-    "safe", "scripts", "secrets", "sessions", "shared", "site", "sites", "speed_limit", "staging", "start",
-    "store", "strict_tls_eof", "strikes", "threads", "time", "tls", "totp", "tries", "unauthenticated",
-    "unknown_user", "users", "welcome", "window",
+    "banner", "certificate", "client_authorities", "client_certificates", "commands", "control",
+    "count", "custom", "data", "data_time", "deny", "drain", "enabled", "event", "exit", "expires",
+    "file", "filters", "folder", "foreign_data", "format", "fsync", "ftp", "grant", "groups", "growth",
+    "hide", "history", "home", "hooks", "host_keys", "hosts", "hours", "idle_time", "in_place", "keep",
+    "keep_overwrites", "key", "keys", "keys_file", "level", "limit", "limits", "listeners", "log",
+    "login", "login_time", "memory", "minimum", "minimum_rate", "mode_z", "more", "name", "names",
+    "networks", "off", "offence", "on_error", "output", "parking", "passive_address",
+    "passive_addresses", "passive_ports", "passive_time", "password", "path", "per_address",
+    "per_network", "per_user", "permissions", "port", "principals", "priority", "program_output",
+    "program_time", "programs", "protector", "protocol", "protocols", "proxies", "rate", "read_only",
+    "recovery", "require", "require_session_reuse", "reset", "safe", "scripts", "secrets", "sessions",
+    "shared", "site", "sites", "speed_limit", "ssh", "staging", "start", "store", "strict_tls_eof",
+    "strikes", "threads", "time", "tls", "totp", "tries", "unauthenticated", "unknown_user", "users",
+    "welcome", "window",
 ];
 
 impl Config {

@@ -1,7 +1,7 @@
 //! `[[sites]]`: several sites in one server, each with what is its own.
 //!
 //! A file without `[[sites]]` is one site. With them, users, listeners and hooks stand in the sites; a table
-//! that a site does not have (`tls`, `ftp`, `limits`, `staging`, `fsync`, `host_keys`) is that of the file.
+//! that a site does not have (`tls`, `ftp`, `ssh`, `limits`, `staging`, `fsync`, `host_keys`) is the file's.
 //! The file's `limits` count for the whole server besides. What a site keeps is below `sites/NAME` in the
 //! data folder, so that sites share nothing that nobody told them to share.
 //!
@@ -17,7 +17,7 @@ use session_core::history::HistoryBounds;
 use super::fault::{Fault, Source, Step};
 use super::values;
 use super::{
-    Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Staging, Tls, User,
+    Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Ssh, Staging, Tls, User,
 };
 use super::{Group, groups};
 
@@ -39,6 +39,8 @@ pub struct SiteTable {
     pub tls: Option<Tls>,
     /// How it serves FTP.
     pub ftp: Option<Ftp>,
+    /// How it serves SSH.
+    pub ssh: Option<Ssh>,
     /// Its own limits; those of the file count for the server besides.
     pub limits: Option<Limits>,
     /// How its uploads appear.
@@ -94,6 +96,7 @@ impl SiteTable {
             host_keys: self.host_keys.clone().unwrap_or_else(|| file.host_keys.clone()),
             tls: self.tls.clone().unwrap_or_else(|| file.tls.clone()),
             ftp: self.ftp.clone().unwrap_or_else(|| file.ftp.clone()),
+            ssh: self.ssh.clone().unwrap_or_else(|| file.ssh.clone()),
             limits: self.limits.clone().unwrap_or_else(|| file.limits.clone()),
             staging: self.staging.clone().unwrap_or_else(|| file.staging.clone()),
             fsync: self.fsync.unwrap_or(file.fsync),

@@ -24,3 +24,4 @@ mod reload;
 mod rules;
 mod sessions;
 mod sites;
+mod ssh;
