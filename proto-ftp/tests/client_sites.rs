@@ -3,11 +3,14 @@
 #![cfg(all(feature = "client", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/authority.rs"]
+mod authority;
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use authority::Authority;
 use bytes::Bytes;
 use proto_ftp::client::{FtpConnectOptions, FtpRemote, Security, connect};
 use proto_ftp::server::{FtpServerOptions, Hosts};
@@ -124,47 +127,6 @@ async fn the_name_in_tls_chooses_the_certificate_and_the_site() {
             let (remote, _) = shown(options).await;
             assert_eq!(who(&remote).await, "blue");
         }
-    }
-}
-
-/// An authority and what it vouches for.
-struct Authority {
-    dir: tempfile::TempDir,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = rcgen::KeyPair::generate().unwrap();
-        std::fs::write(dir.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Authority { dir, issuer: rcgen::Issuer::new(params, key) }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("ca.pem")
-    }
-
-    fn vouches(
-        &self,
-        name: &str,
-        mail: Option<&str>,
-        changed: impl FnOnce(&mut rcgen::CertificateParams),
-    ) -> ClientCertificate {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        params.subject_alt_names =
-            mail.map(|m| rcgen::SanType::Rfc822Name(m.try_into().unwrap())).into_iter().collect();
-        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
-        changed(&mut params);
-        let at = |end: &str| self.dir.path().join(format!("{name}.{end}"));
-        std::fs::write(at("crt"), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
-        std::fs::write(at("key"), key.serialize_pem()).unwrap();
-        ClientCertificate { chain: at("crt"), key: at("key") }
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Entrance {
     login: Option<Login>,
     user: String,
     question: Option<Question>,
+    /// What TLS has shown and nobody has judged yet.
+    certificate: Option<TlsCertificate>,
     /// A password was good and something more is needed: a new USER begins anew.
     halfway: bool,
     tries: u32,
@@ -57,6 +59,7 @@ impl Entrance {
             login: None,
             user: String::new(),
             question: None,
+            certificate: None,
             halfway: false,
             tries,
             rejection,
@@ -105,6 +108,7 @@ impl Entrance {
         }
         self.user = user.to_owned();
         self.question = None;
+        self.certificate = None;
         if std::mem::take(&mut self.halfway) {
             self.login = None;
         }
@@ -118,10 +122,11 @@ impl Entrance {
     }
 
     /// What the certificate that TLS has shown is worth, before a password is asked for. A certificate that
-    /// is not enough has refused nobody.
+    /// is not enough has refused nobody; one that is not taken yet may be a factor after the password.
     pub(super) async fn certificate(&mut self, certificate: TlsCertificate) -> Attempt {
         let user = self.user.clone();
         if !self.login().takes_certificate(&user, &certificate).await {
+            self.certificate = Some(certificate);
             return Attempt::Answer(Done::Ok);
         }
         let step = self.login().attempt(&user, &Credential::Certificate(certificate)).await;
@@ -173,6 +178,11 @@ impl Entrance {
             Step::Accepted(identity) => return Attempt::In(identity),
             Step::Partial(next) => {
                 self.halfway = true;
+                if next.contains(&Method::PublicKey)
+                    && let Some(certificate) = self.certificate.take()
+                {
+                    return Box::pin(self.attempt(Credential::Certificate(certificate))).await;
+                }
                 match self.ask(&next).await {
                     asked @ Done::NeedsAnswer(_) => return Attempt::Answer(asked),
                     other => other,
@@ -206,6 +216,7 @@ impl Entrance {
         }
         self.login = None;
         self.question = None;
+        self.certificate = None;
         self.user.clear();
     }
 }

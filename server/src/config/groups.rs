@@ -2,9 +2,10 @@
 //!
 //! A key that an account's table does not have is that of its groups, the first one that has it; a key that
 //! it has stands, also if it says what is the default. A table (`permissions`, `filters`, `custom`) is taken
-//! as a whole. In `home` and `start`, `%u` and `%username%` are the account's name, wherever they stand.
+//! as a whole. In `home`, `start` and `certificate_names`, `%u` and `%username%` are the account's name,
+//! wherever they stand.
 //!
-//! Deliberately absent: groups in groups, secrets of groups (passwords, keys, codes).
+//! Deliberately absent: groups in groups, secrets of groups (passwords, keys, certificates, codes).
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub struct Group {
     pub store: Option<Store>,
     #[serde(default, deserialize_with = "values::some_networks")]
     pub addresses: Option<Vec<IpNet>>,
+    #[serde(default, deserialize_with = "values::some_certificate_names")]
+    pub certificate_names: Option<Vec<String>>,
     #[serde(default, deserialize_with = "values::some_methods")]
     pub require: Option<Vec<Method>>,
     pub enabled: Option<bool>,
@@ -66,6 +69,7 @@ impl Group {
         one(has, "home", &self.home, &mut user.home);
         one(has, "store", &self.store, &mut user.store);
         one(has, "addresses", &self.addresses, &mut user.addresses);
+        one(has, "certificate_names", &self.certificate_names, &mut user.certificate_names);
         one(has, "require", &self.require, &mut user.require);
         one(has, "enabled", &self.enabled, &mut user.enabled);
         one(has, "shared", &self.shared, &mut user.shared);

@@ -15,6 +15,7 @@ macro_rules! words {
     )* };
 }
 
+mod certificates;
 mod fault;
 mod ftp;
 mod groups;
@@ -421,6 +422,12 @@ pub struct User {
     /// Names in certificates that are taken besides its own.
     #[serde(default)]
     pub principals: Vec<String>,
+    /// SHA-256 of the certificates of TLS that log it in, in pairs of digits with colons.
+    #[serde(default, deserialize_with = "values::certificates")]
+    pub certificates: Vec<String>,
+    /// Names in certificates of TLS that log it in, whatever the certificate.
+    #[serde(default, deserialize_with = "values::certificate_names")]
+    pub certificate_names: Vec<String>,
     /// The factors that are needed, in turn; empty: any one.
     #[serde(default, deserialize_with = "values::methods")]
     pub require: Vec<Method>,
@@ -503,11 +510,15 @@ impl User {
 
     /// Whether any password will do: an anonymous account with nothing to prove.
     pub fn takes_any_password(&self) -> bool {
-        self.anonymous
-            && self.password.is_none()
-            && self.keys.is_empty()
-            && self.keys_file.is_none()
-            && self.authorities.is_empty()
+        self.anonymous && self.password.is_none() && !self.has_key()
+    }
+
+    /// Whether it has something to prove with a key: one of SSH, or a certificate of either kind.
+    pub fn has_key(&self) -> bool {
+        !self.keys.is_empty()
+            || self.keys_file.is_some()
+            || !self.authorities.is_empty()
+            || self.takes_certificates()
     }
 }
 
@@ -533,20 +544,20 @@ impl Default for Log {
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
     "active", "address", "addresses", "allow", "anonymous", "ascii", "audit", "authorities", "ban",
-    "banner", "certificate", "client_authorities", "client_certificates", "commands", "control",
-    "count", "custom", "data", "data_time", "deny", "drain", "enabled", "event", "exit", "expires",
-    "file", "filters", "folder", "foreign_data", "format", "fsync", "ftp", "grant", "groups", "growth",
-    "hide", "history", "home", "hooks", "host_keys", "hosts", "hours", "idle_time", "in_place", "keep",
-    "keep_overwrites", "key", "keys", "keys_file", "level", "limit", "limits", "listeners", "log",
-    "login", "login_time", "memory", "minimum", "minimum_rate", "mode_z", "more", "name", "names",
-    "networks", "off", "offence", "on_error", "output", "parking", "passive_address",
-    "passive_addresses", "passive_ports", "passive_time", "password", "path", "per_address",
-    "per_network", "per_user", "permissions", "port", "principals", "priority", "program_output",
-    "program_time", "programs", "protector", "protocol", "protocols", "proxies", "rate", "read_only",
-    "recovery", "require", "require_session_reuse", "reset", "safe", "scripts", "secrets", "sessions",
-    "shared", "site", "sites", "speed_limit", "ssh", "staging", "start", "store", "strict_tls_eof",
-    "strikes", "threads", "time", "tls", "totp", "tries", "unauthenticated", "unknown_user", "users",
-    "welcome", "window",
+    "banner", "certificate", "certificate_names", "certificates", "client_authorities",
+    "client_certificates", "commands", "control", "count", "custom", "data", "data_time", "deny",
+    "drain", "enabled", "event", "exit", "expires", "file", "filters", "folder", "foreign_data",
+    "format", "fsync", "ftp", "grant", "groups", "growth", "hide", "history", "home", "hooks",
+    "host_keys", "hosts", "hours", "idle_time", "in_place", "keep", "keep_overwrites", "key", "keys",
+    "keys_file", "level", "limit", "limits", "listeners", "log", "login", "login_time", "memory",
+    "minimum", "minimum_rate", "mode_z", "more", "name", "names", "networks", "off", "offence",
+    "on_error", "output", "parking", "passive_address", "passive_addresses", "passive_ports",
+    "passive_time", "password", "path", "per_address", "per_network", "per_user", "permissions", "port",
+    "principals", "priority", "program_output", "program_time", "programs", "protector", "protocol",
+    "protocols", "proxies", "rate", "read_only", "recovery", "require", "require_session_reuse",
+    "reset", "safe", "scripts", "secrets", "sessions", "shared", "site", "sites", "speed_limit", "ssh",
+    "staging", "start", "store", "strict_tls_eof", "strikes", "threads", "time", "tls", "totp", "tries",
+    "unauthenticated", "unknown_user", "users", "welcome", "window",
 ];
 
 impl Config {
@@ -665,12 +676,10 @@ impl Config {
                 wrong("recovery", format!("'{name}' has no one-time codes that these could stand for"));
             }
             for (n, method) in user.require.iter().enumerate() {
-                let has_key =
-                    !user.keys.is_empty() || user.keys_file.is_some() || !user.authorities.is_empty();
                 if user.require.iter().take(n).any(|m| m == method) {
                     wrong("require", format!("{} is required twice", method.name()));
                 }
-                if *method == Method::PublicKey && !has_key {
+                if *method == Method::PublicKey && !user.has_key() {
                     wrong("require", format!("'{name}' must show a key and has none"));
                 }
                 let codes = user.totp.is_some() && !user.require.contains(&Method::Interactive);
@@ -739,6 +748,9 @@ impl Config {
                 base.join(Path::new(&groups::with_name(&user.home.to_string_lossy(), &user.name)))
             };
             user.keys_file = user.keys_file.take().map(|f| base.join(&f));
+            for name in &mut user.certificate_names {
+                *name = groups::with_name(name, &user.name);
+            }
         }
         for hook in &mut self.hooks {
             hook.file = base.join(&hook.file);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use session_core::history::HistoryBounds;
 
+use super::certificates::names_are_worth_the_same;
 use super::fault::{Fault, Source, Step};
 use super::values;
 use super::{
@@ -194,13 +195,16 @@ impl Config {
     /// What has no effect, of all sites.
     pub(super) fn told_of_sites(&self, source: &Source<'_>) -> Vec<Fault> {
         if self.sites.is_empty() {
-            return self.check_hooks(source);
+            let mut told = self.check_hooks(source);
+            told.extend(self.check_certificates(std::slice::from_ref(self), source));
+            return told;
         }
         let mut told = Vec::new();
         let all = self.each_site();
         for (i, site) in all.iter().enumerate() {
             let here = source.below(&steps_to(i));
             told.extend(site.check_hooks(&here));
+            told.extend(site.check_certificates(&all, &here));
             if site.listeners.is_empty() && !all.iter().any(|door| speaks_ftp(door) && reaches(door, site)) {
                 let mut fault = here.fault_at(&[Step::Key("name".into())], "nobody can reach this site");
                 fault.hint = Some(
@@ -244,4 +248,5 @@ pub fn reaches(door: &Config, to: &Config) -> bool {
             && (t.foreign_data || !d.foreign_data)
             && (ours.minimum == Minimum::V13 || theirs.minimum == Minimum::V12)
             && certificates
+            && names_are_worth_the_same(door, to)
 }

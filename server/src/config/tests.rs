@@ -54,7 +54,9 @@ fn the_sample_without_its_comments_is_right() {
     let text = text
         .replace("$argon2id$…", HASH)
         .replace("ssh-ed25519 AAAA… alice", KEY)
-        .replace("ssh-ed25519 AAAA… ca", KEY);
+        .replace("ssh-ed25519 AAAA… ca", KEY)
+        .replace("AA:BB…", &["AA"; 32].join(":"))
+        .replace("client_certificates = \"off\"", "client_certificates = \"allow\"");
     let (config, faults) = parse(&text).unwrap();
     assert!(faults.is_empty(), "{faults:?}");
     let alice = &config.users[0];
@@ -115,6 +117,8 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("[[users]]\nname = \"a\"\npassword = \"secret\"", ":3:12", "no password hash"),
         ("[[users]]\nname = \"a\"\naddresses = [\"10.0.0.0/99\"]", ":3:13", "no network"),
         ("[[users]]\nname = \"a\"\nkeys = [\"ssh-rsa AAAA\"]", ":3:8", "no public key"),
+        ("[[users]]\nname = \"a\"\ncertificates = [\"aa:bb\"]", ":3:16", "no SHA-256"),
+        ("[[users]]\nname = \"a\"\ncertificate_names = [\"\"]", ":3:21", "no name in a certificate"),
         ("[[users]]\nname = \"a\"\nrequire = [\"smell\"]", ":3:11", "no factor"),
         ("[[users]]\nname = \"a\"\nrequire = [\"password\"]", ":3:1", "has none"),
         ("[[users]]\nname = \"a\"\n[users.permissions]\n\"/\" = [\"lst\"]", ":3:1", "did you mean 'list'"),

@@ -12,6 +12,7 @@ use session_core::auth::Method;
 use session_core::path::VPath;
 use session_core::policy::{Filter, Pattern, PermissionSet, Rule};
 use session_core::session::Protocol;
+use session_core::trust::CertificateFingerprint;
 
 use super::fault::nearest;
 use crate::users::hours;
@@ -83,6 +84,20 @@ pub(super) fn methods<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Method>, D:
 
 pub(super) fn keys<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<PublicKey>, D::Error> {
     each(d, PublicKey::parse)
+}
+
+pub(super) fn certificates<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    each(d, |s| match CertificateFingerprint::parse(s) {
+        Ok(print @ CertificateFingerprint::Sha256(_)) => Ok(print.to_string()),
+        _ => Err(format!("'{s}' is no SHA-256 of a certificate: write aa:bb:…, 32 pairs of digits")),
+    })
+}
+
+pub(super) fn certificate_names<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    each(d, |s| match s.trim() == s && !s.is_empty() {
+        true => Ok(s.to_string()),
+        false => Err(format!("'{s}' is no name in a certificate")),
+    })
 }
 
 pub(super) fn hash<'de, D: Deserializer<'de>>(d: D) -> Result<Option<PasswordHash>, D::Error> {
@@ -161,6 +176,7 @@ macro_rules! some {
 }
 
 some! {
+    some_certificate_names certificate_names => Vec<String>;
     some_filters filters => Vec<Filter>;
     some_hours hours => Vec<hours::Window>;
     some_methods methods => Vec<Method>;

@@ -10,6 +10,9 @@
 //! strangers who has them. FTP has one question (ACCT), so its clients may also write the code behind the
 //! password; for that, every password that ends in six digits is judged once more without them.
 //!
+//! A certificate of TLS is an account's own only if the account says so, by its fingerprint or by a name in
+//! it; which authorities are believed TLS has judged before. Its factor is that of a key.
+//!
 //! Absent: reloading (a site makes a new directory; what codes were used is handed on).
 
 use std::collections::HashMap;
@@ -22,7 +25,8 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use session_core::auth::{
-    Account, Authenticator, Check, Credential, Method, Proof, Question, Secret, SignedKey, UserCertificate,
+    Account, Authenticator, Check, Credential, Method, Proof, Question, Secret, SignedKey, TlsCertificate,
+    UserCertificate,
 };
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::reason::Reason;
@@ -227,6 +231,14 @@ impl Directory {
         }
     }
 
+    fn certificate(&self, user: &str, certificate: &TlsCertificate) -> Result<Given, Refusal> {
+        let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
+        match account.owns(certificate) {
+            true => Ok(Given::default()),
+            false => Err(wrong("not a certificate of this account")),
+        }
+    }
+
     fn key(&self, user: &str, key: &SignedKey, peer: Option<IpAddr>) -> Result<(), Refusal> {
         let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
         match &key.certificate {
@@ -403,9 +415,7 @@ impl Authenticator for Directory {
         // Judged before the account's state is looked at, so that the state does not show in the time.
         let judged = match credential {
             Credential::Answers(answers) => self.answers(user, answers, session.now()).await,
-            Credential::Certificate(_) => {
-                Err((Reason::WrongCredentials, "certificates of TLS belong to no account here"))
-            }
+            Credential::Certificate(certificate) => self.certificate(user, certificate),
             Credential::Key(key) => self.key(user, key, peer).map(|()| Given::default()),
             Credential::Password(password) => self.password_and_code(session, user, password).await,
         };
@@ -414,6 +424,12 @@ impl Authenticator for Directory {
             Err((Reason::WrongCredentials, words)) => Proof::Rejected(words.into()),
             Err((code, words)) => Proof::Barred(code, words.into()),
         }
+    }
+
+    /// Only its owner's, and only as the first factor: a later one is asked for when it is due.
+    async fn takes_certificate(&self, _: &Arc<Session>, user: &str, certificate: &TlsCertificate) -> bool {
+        let first = |account: &User| account.require.first().is_none_or(|m| *m == Method::PublicKey);
+        self.accounts.get(user).is_some_and(|account| first(account) && account.owns(certificate))
     }
 
     async fn vouched(&self, session: &Arc<Session>, user: &str) -> Option<Account> {

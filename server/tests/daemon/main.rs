@@ -7,12 +7,15 @@
     reason = "a test"
 )]
 
+#[path = "../../../proto-ftp/tests/support/authority.rs"]
+mod authority;
 #[allow(unreachable_pub, reason = "shared by the modules of one test")]
 mod ftp;
 #[allow(unreachable_pub, reason = "shared by the modules of one test")]
 mod support;
 
 mod bans;
+mod certificates;
 mod codes;
 mod config;
 mod hook_tools;

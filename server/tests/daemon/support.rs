@@ -140,7 +140,7 @@ impl Server {
         u16::try_from(self.listeners.iter().find(is).unwrap()["port"].as_u64().unwrap()).unwrap()
     }
 
-    fn fingerprint_at(&self, port: u16) -> String {
+    pub fn fingerprint_at(&self, port: u16) -> String {
         let at = self.listeners.iter().find(|l| l["port"] == port);
         at.map_or_else(|| self.fingerprint.clone(), |l| l["fingerprints"][0].as_str().unwrap().into())
     }

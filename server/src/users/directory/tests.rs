@@ -248,6 +248,48 @@ async fn certificates_must_fit_the_account() {
 }
 
 #[tokio::test]
+async fn certificates_of_tls_belong_to_who_says_so() {
+    let d = directory(
+        "[tls]\nclient_certificates = \"allow\"\nclient_authorities = \"ca\"\n\
+         [[users]]\nname = \"pinned\"\ncertificates = [\"SHA\"]\n\
+         [[users]]\nname = \"named\"\ncertificate_names = [\"%u\", \"other\"]\n\
+         [[users]]\nname = \"later\"\npassword = \"HASH\"\ncertificates = [\"SHA\"]\n\
+         require = [\"password\", \"publickey\"]\n\
+         [[users]]\nname = \"guest\"\nanonymous = true\ncertificates = [\"SHA\"]\n\
+         [[users]]\nname = \"plain\"\npassword = \"HASH\"\n"
+            .replace("SHA", &["07"; 32].join(":"))
+            .as_str(),
+    );
+    let with = |common_name: &str, sha256: [u8; 32]| TlsCertificate {
+        subject: String::new(),
+        issuer: String::new(),
+        common_name: Some(common_name.into()),
+        names: vec![],
+        sha256,
+    };
+    let not = "not a certificate of this account";
+    for (user, common_name, byte, taken, reason) in [
+        ("pinned", "x", 7, true, ""),
+        ("pinned", "pinned", 8, false, not),
+        ("named", "named", 8, true, ""),
+        ("named", "other", 8, true, ""),
+        ("named", "NAMED", 7, false, not),
+        ("named", "%u", 8, false, not),
+        ("later", "x", 7, false, "another factor is due first"),
+        ("guest", "x", 8, false, not),
+        ("plain", "plain", 7, false, not),
+        ("nobody", "nobody", 7, false, "no such user"),
+    ] {
+        let certificate = with(common_name, [byte; 32]);
+        assert_eq!(d.takes_certificate(&session(), user, &certificate).await, taken, "{user} {common_name}");
+        assert_eq!(refusal(&d, user, &Credential::Certificate(certificate)).await, reason, "{user}");
+    }
+    let mine = Credential::Certificate(with("x", [7; 32]));
+    assert!(matches!(prove(&d, "later", &mine, &[Method::Password]).await, Proof::Complete(_)));
+    assert_ne!(refusal(&d, "guest", &password("me@here")).await, "", "it has something to prove");
+}
+
+#[tokio::test]
 async fn an_anonymous_account_takes_any_password_only_if_it_has_nothing_to_prove() {
     let d = directory(
         "[[users]]\nname = \"anonymous\"\nanonymous = true\n\
