@@ -289,6 +289,13 @@ pub trait Filesystem: Send + Sync {
     /// What this filesystem can do. Cheap; does not change while it is open.
     fn capabilities(&self) -> Capabilities;
 
+    /// What it can do at `path`, where that is not the same everywhere ([`crate::layers::mounts`]). What is
+    /// done to a path is decided by this; `capabilities` is what holds at the root.
+    fn capabilities_at(&self, path: &VPath) -> Capabilities {
+        let _ = path;
+        self.capabilities()
+    }
+
     /// What `path` is. Errors: `NotFound`, `NotADirectory`, `PermissionDenied`, a link.
     async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata>;
 

@@ -345,6 +345,13 @@ fn climbs_out(base: &VPath, target: &[u8]) -> bool {
     false
 }
 
+/// The gate sorts for a store that cannot, follows links for all, and stages for nobody.
+fn behind_a_gate(mut capabilities: Capabilities) -> Capabilities {
+    capabilities.ordered_list = true;
+    capabilities.follows_links = true;
+    capabilities
+}
+
 fn nothing<T>(_: &T) -> Done {
     Done::default()
 }
@@ -352,11 +359,11 @@ fn nothing<T>(_: &T) -> Done {
 #[async_trait]
 impl Filesystem for SessionFs {
     fn capabilities(&self) -> Capabilities {
-        let mut c = self.0.fs.capabilities();
-        // The gate sorts for a store that cannot, follows links for all, and stages for nobody.
-        c.ordered_list = true;
-        c.follows_links = true;
-        c
+        behind_a_gate(self.0.fs.capabilities())
+    }
+
+    fn capabilities_at(&self, path: &VPath) -> Capabilities {
+        behind_a_gate(self.0.fs.capabilities_at(path))
     }
 
     async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {
@@ -376,6 +383,7 @@ impl Filesystem for SessionFs {
         let listing =
             self.run(begun, record, |fs, r| fs.list(&r.path, &r.options), nothing, &mut carried_out).await?;
         let (path, hide) = carried_out.map_or_else(|| (dir.clone(), Vec::new()), |r| (r.path, r.hide));
+        let ordered = self.0.fs.capabilities_at(&path).ordered_list;
         let pages = GuardedPages {
             fs: self.clone(),
             id,
@@ -391,7 +399,7 @@ impl Filesystem for SessionFs {
             hide,
             inner: listing,
         };
-        if options.order != Order::Any && !self.0.fs.capabilities().ordered_list {
+        if options.order != Order::Any && !ordered {
             return sorted(Box::new(pages), options).await;
         }
         Ok(Box::new(pages))

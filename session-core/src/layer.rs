@@ -19,7 +19,7 @@ use crate::path::VPath;
 macro_rules! forwarding {
     (
         $(#[$doc:meta])* trait $layer:ident over $base:ident;
-        $( fn $plain:ident() -> $plain_ret:ty; )*
+        $( fn $plain:ident($( $plain_arg:ident : $plain_ty:ty ),*) -> $plain_ret:ty; )*
         $( async fn $name:ident($( $arg:ident : $ty:ty ),*) -> $ret:ty; )*
     ) => {
         $(#[$doc])*
@@ -27,13 +27,13 @@ macro_rules! forwarding {
         #[allow(missing_docs, reason = "each method is documented on the trait it forwards to")]
         pub trait $layer: Send + Sync {
             fn inner(&self) -> &dyn $base;
-            $( fn $plain(&self) -> $plain_ret { self.inner().$plain() } )*
+            $( fn $plain(&self, $( $plain_arg : $plain_ty ),*) -> $plain_ret { self.inner().$plain($($plain_arg),*) } )*
             $( async fn $name(&self, $( $arg : $ty ),*) -> $ret { self.inner().$name($($arg),*).await } )*
         }
 
         #[async_trait]
         impl<L: $layer> $base for L {
-            $( fn $plain(&self) -> $plain_ret { $layer::$plain(self) } )*
+            $( fn $plain(&self, $( $plain_arg : $plain_ty ),*) -> $plain_ret { $layer::$plain(self, $($plain_arg),*) } )*
             $( async fn $name(&self, $( $arg : $ty ),*) -> $ret { $layer::$name(self, $($arg),*).await } )*
         }
     };
@@ -43,6 +43,7 @@ forwarding! {
     /// A filesystem around a filesystem: every method forwards to `inner()` unless it is overridden.
     trait Layer over Filesystem;
     fn capabilities() -> Capabilities;
+    fn capabilities_at(path: &VPath) -> Capabilities;
     async fn stat(path: &VPath, follow: Follow) -> Result<Metadata>;
     async fn list(dir: &VPath, options: &ListOptions) -> Result<Listing>;
     async fn open(path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>>;

@@ -3,15 +3,20 @@
 
 use std::sync::Arc;
 
-use session_core::conformance::{self, Report, Subject, Verdict};
+use session_core::conformance::{self, Profile, Report, Subject, Verdict};
 use session_core::fs::Filesystem;
+use session_core::layers::mounts::{Mount, Mounts};
+use session_core::path::VPath;
 use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
 
 /// Runs everything; what is skipped must be known to be.
 async fn all(fs: Arc<dyn Filesystem>, may_skip: &[&str]) -> Report {
-    let subject = Subject::new(fs);
-    let report = conformance::run_all(&subject).await;
+    all_of(&Subject::new(fs), may_skip).await
+}
+
+async fn all_of(subject: &Subject, may_skip: &[&str]) -> Report {
+    let report = conformance::run_all(subject).await;
     assert!(report.failures().is_empty(), "{report}");
     let is_listed = |case: &str| {
         may_skip.iter().any(|name| case == *name || name.ends_with("::") && case.starts_with(name))
@@ -82,6 +87,40 @@ async fn a_local_store_lists_a_hundred_thousand_entries() {
     let cases = conformance::cases();
     let case = cases.iter().find(|c| c.name == "list::a_hundred_thousand_entries").unwrap();
     assert_eq!(conformance::run_case(case, &subject).await, Verdict::Passed);
+}
+
+/// Over a tree with mounts, whose root is another store than what is mounted.
+async fn mounts(at: &str, may_skip: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let root: Arc<dyn Filesystem> = match at {
+        "/" => Arc::new(MemoryStore::new()),
+        _ => Arc::new(LocalStore::open(dir.path(), LocalOptions::default()).unwrap()),
+    };
+    let mount = |at: &str| {
+        let (at, fs) = (VPath::absolute(at).unwrap(), Arc::new(MemoryStore::new()));
+        Mount { at, fs, described: true }
+    };
+    let fs = Mounts::new(root, vec![mount("/virtual/memory"), mount("/virtual/memory/other")]).unwrap();
+    let mut subject = Subject::new(Arc::new(fs));
+    subject.root = VPath::absolute(at).unwrap();
+    subject.profile = Profile::of(&subject.fs.capabilities_at(&subject.root));
+    // Mounts stand above staging.
+    subject.profile.stages = false;
+    let listed = ["cancel::a_publishing_happens_or_not", "cancel::a_staged_upload_is_whole_or_absent"];
+    let more = ["concurrency::publishing_is_never_torn", "honesty::staging_fits", "stage::"];
+    let may_skip: Vec<_> = may_skip.iter().copied().chain(listed).chain(more).collect();
+    let report = all_of(&subject, &may_skip).await;
+    assert!(report.passed() >= 190, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_with_mounts() {
+    mounts("/", NOT_FOR_STORES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_in_a_tree() {
+    mounts("/virtual/memory", NOT_FOR_STORES).await;
 }
 
 #[test]

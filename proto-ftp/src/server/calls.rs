@@ -92,7 +92,7 @@ async fn lines(fs: &SessionFs, show: Show) -> Result<Done> {
 
 /// As plain servers do: a file that is there is replaced. Across file systems a file is copied.
 async fn rename(fs: &SessionFs, from: &VPath, to: &VPath) -> Result<()> {
-    let replace = if fs.capabilities().rename_replaces { Replace::Yes } else { Replace::No };
+    let replace = if fs.capabilities_at(to).rename_replaces { Replace::Yes } else { Replace::No };
     match fs.rename(from, to, replace).await {
         Err(e) if e.kind() == ErrorKind::CrossDevice => {
             if !fs.stat(from, Follow::No).await?.is_file() {
@@ -106,7 +106,7 @@ async fn rename(fs: &SessionFs, from: &VPath, to: &VPath) -> Result<()> {
 }
 
 async fn copy(fs: &SessionFs, from: &VPath, to: &VPath) -> Result<()> {
-    if fs.capabilities().server_copy {
+    if fs.capabilities_at(to).server_copy {
         return fs.copy(from, to, Replace::Yes).await;
     }
     let source = fs.open_file(from, &OpenOptions::read()).await?;
@@ -136,7 +136,7 @@ async fn digest(fs: &SessionFs, path: &VPath, algorithm: Algorithm, range: Range
         return Err(Error::new(ErrorKind::OutOfRange).with_detail("the file ends before that offset"));
     }
     let range = range.start..range.end.min(size);
-    if fs.capabilities().checksums {
+    if fs.capabilities_at(path).checksums {
         let digest = fs.checksum(path, algorithm, range.clone()).await?;
         return Ok(Done::Digest { digest, range });
     }

@@ -88,7 +88,7 @@ impl Shared {
     }
 
     pub(super) async fn open(&self, path: &VPath, mut options: OpenOptions) -> Result<Object> {
-        if !self.fs.capabilities().set_mode {
+        if !self.fs.capabilities_at(path).set_mode {
             options.attributes.mode = None;
         }
         let file = self.fs.open_file(path, &options).await?;
@@ -115,7 +115,7 @@ impl Shared {
     }
 
     pub(super) async fn create_dir(&self, path: &VPath, mut attributes: Attributes) -> Result<Done> {
-        if !self.fs.capabilities().set_mode {
+        if !self.fs.capabilities_at(path).set_mode {
             attributes.mode = None;
         }
         self.fs.create_dir(path, &attributes).await.map(|()| Done::Ok)
@@ -136,7 +136,7 @@ impl Shared {
     /// The digest of a file by name: by the store where it can, else by reading.
     pub(super) async fn check_name(&self, path: &VPath, check: &CheckFile) -> Result<Done> {
         let algorithm = digest::choose(check)?;
-        if check.block_size == 0 && self.fs.capabilities().checksums {
+        if check.block_size == 0 && self.fs.capabilities_at(path).checksums {
             let size = self.fs.stat(path, session_core::fs::Follow::Yes).await?.size;
             let range = digest::range(check, algorithm, size)?;
             match self.fs.checksum(path, algorithm, range).await {

@@ -27,7 +27,7 @@ suite! { "honesty";
     /// Capabilities do not change while the filesystem is open.
     capabilities_are_stable(b) needs |_, _| true => {
         b.file("f", b"content").await?;
-        same!(b.fs.capabilities(), b.capabilities);
+        same!(b.fs.capabilities_at(&b.root), b.capabilities);
     }
     /// Renaming works if and only if it is offered.
     rename_fits(b) needs |_, _| true => {

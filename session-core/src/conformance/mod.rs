@@ -420,7 +420,7 @@ impl Subject {
 
 /// Runs one case in a fresh directory, which is removed again when the promise is kept.
 pub async fn run_case(case: &Case, subject: &Subject) -> Verdict {
-    let capabilities = subject.fs.capabilities();
+    let capabilities = subject.fs.capabilities_at(&subject.root);
     // Without these there is no fresh directory to work in.
     let workable = capabilities.write && capabilities.create_dir && capabilities.remove;
     if !workable || !(case.needs)(&capabilities, &subject.profile) {

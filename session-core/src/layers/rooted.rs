@@ -13,6 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
+use crate::capability::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::*;
 use crate::layer::{FileLayer, Layer};
@@ -52,6 +53,17 @@ fn inside(root: &VPath, error: Error) -> Error {
 impl Layer for Rooted {
     fn inner(&self) -> &dyn Filesystem {
         &*self.inner
+    }
+
+    fn capabilities_at(&self, path: &VPath) -> Capabilities {
+        match self.outer(path) {
+            Ok(path) => self.inner.capabilities_at(&path),
+            Err(_) => self.inner.capabilities_at(&self.root),
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities_at(&self.root)
     }
 
     async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {

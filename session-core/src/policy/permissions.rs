@@ -136,6 +136,11 @@ impl PermissionSet {
         PermissionSet(self.0 | other.0)
     }
 
+    /// Only what is in both.
+    pub fn intersection(self, other: Self) -> Self {
+        PermissionSet(self.0 & other.0)
+    }
+
     /// Whether `permission` is in it.
     pub fn contains(self, permission: Permission) -> bool {
         self.0 & (1 << (permission as u32)) != 0

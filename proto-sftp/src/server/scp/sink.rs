@@ -134,7 +134,7 @@ fn place(top: &(VPath, bool), open: &[Open], name: &[u8]) -> Result<VPath> {
 impl<I, O> Peer<I, O> {
     /// What is kept of an entry, as far as the store can.
     fn kept(&self, flags: Flags, entry: &Entry) -> Attributes {
-        let can = self.fs_capabilities();
+        let can = self.fs.capabilities_at(&entry.path);
         let times = entry.times.filter(|_| can.set_times);
         Attributes {
             mode: (flags.preserve && can.set_mode).then_some(entry.mode),
@@ -144,17 +144,13 @@ impl<I, O> Peer<I, O> {
         }
     }
 
-    fn fs_capabilities(&self) -> session_core::capability::Capabilities {
-        self.fs.capabilities()
-    }
-
     /// What is new gets the client's mode; without `-p` the rights of others are taken off, as the
     /// usual umask does.
-    fn new_mode(&self, flags: Flags, mode: u32) -> Attributes {
-        match (self.fs_capabilities().set_mode, flags.preserve) {
+    fn new_mode(&self, flags: Flags, entry: &Entry) -> Attributes {
+        match (self.fs.capabilities_at(&entry.path).set_mode, flags.preserve) {
             (false, _) => Attributes::none(),
-            (true, true) => Attributes::mode(mode),
-            (true, false) => Attributes::mode(mode & 0o777 & !0o022),
+            (true, true) => Attributes::mode(entry.mode),
+            (true, false) => Attributes::mode(entry.mode & 0o777 & !0o022),
         }
     }
 }
@@ -171,7 +167,7 @@ where
         Ok(there) if is_dir(there.file_type) => Ok(()),
         Ok(_) => Err(ErrorKind::NotADirectory.into()),
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            let mut attributes = peer.new_mode(flags, entry.mode);
+            let mut attributes = peer.new_mode(flags, entry);
             // It is about to be filled.
             attributes.mode = attributes.mode.map(|mode| mode | 0o700);
             peer.fs.create_dir(&entry.path, &attributes).await
@@ -191,7 +187,7 @@ where
     let at = entry.path.as_bytes();
     let options = OpenOptions {
         size_hint: Some(size),
-        attributes: peer.new_mode(flags, entry.mode),
+        attributes: peer.new_mode(flags, &entry),
         ..OpenOptions::create()
     };
     let file = match peer.fs.open_file(&entry.path, &options).await {
