@@ -22,6 +22,7 @@ use session_core::gate::SessionFs;
 use session_core::intercept::Chain;
 use session_core::net::dial::Family;
 use session_core::net::proxy::{Proxy, environment};
+use session_core::net::reach::Reach;
 use session_core::path::VPath;
 use session_core::session::{Actor, Ending, Protocol, Session, Setup};
 use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
@@ -66,6 +67,7 @@ pub struct Options {
     reconnect: Duration,
     family: Option<Family>,
     source: Option<IpAddr>,
+    reach: Reach,
     keepalive: Option<Option<Duration>>,
     proxy: Option<Proxy>,
     proxy_of_environment: bool,
@@ -83,6 +85,7 @@ struct SshOptions {
     host_keys: Vec<Fingerprint>,
     known_hosts: Option<PathBuf>,
     accept_new: bool,
+    only_given: bool,
     keepalive_max: Option<usize>,
     #[cfg(feature = "sftp")]
     agent: Option<Agent>,
@@ -114,6 +117,7 @@ impl Options {
             reconnect: Duration::ZERO,
             family: None,
             source: None,
+            reach: Reach::default(),
             keepalive: None,
             proxy: None,
             proxy_of_environment: false,
@@ -152,6 +156,13 @@ impl Options {
     /// Certificates for the user's keys, beside those that stand next to their key.
     pub fn user_certificates(mut self, files: Vec<PathBuf>) -> Self {
         self.ssh.user_certificates = files;
+        self
+    }
+
+    /// Log in with the keys that are given here and no others: neither an agent's nor those in the home of who
+    /// runs this program.
+    pub fn only_given_keys(mut self) -> Self {
+        self.ssh.only_given = true;
         self
     }
 
@@ -199,6 +210,12 @@ impl Options {
     /// The address of this machine from which to connect.
     pub fn source(mut self, address: Option<IpAddr>) -> Self {
         self.source = address;
+        self
+    }
+
+    /// Which addresses may be connected to.
+    pub fn reach(mut self, reach: Reach) -> Self {
+        self.reach = reach;
         self
     }
 

@@ -42,6 +42,7 @@ fn options_of(options: &Options) -> Result<FtpConnectOptions> {
     ftp.proxy = options.way(ftp.port)?;
     ftp.family = options.family.unwrap_or_default();
     ftp.source = options.source;
+    ftp.reach = options.reach.clone();
     ftp.password = options.password.clone();
     ftp.security = security;
     ftp.tls.fingerprints = options.certificates.clone();

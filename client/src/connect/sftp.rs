@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use proto_sftp::client::Config as SftpConfig;
 use proto_sftp::ssh::config::Given;
 use proto_sftp::ssh::connect::{ConnectOptions, HostKeyPolicy, SshConnection, connect, host_key_of};
+use proto_sftp::ssh::keys::Agent;
 use session_core::auth::Account;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
@@ -44,6 +45,7 @@ async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
         keepalive_max: ssh.keepalive_max,
         family: options.family,
         source: options.source,
+        reach: options.reach,
         proxy: options.proxy,
         jump: ssh.jump,
         proxy_of_environment: options.proxy_of_environment,
@@ -51,9 +53,13 @@ async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
         ..Given::default()
     };
     // The configuration is files.
-    tokio::task::spawn_blocking(move || given.options())
-        .await
-        .unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e)))
+    let made = tokio::task::spawn_blocking(move || given.options()).await;
+    let (mut made, warnings) =
+        made.unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e)))?;
+    if ssh.only_given {
+        (made.agent, made.default_identities) = (Agent::Off, false);
+    }
+    Ok((made, warnings))
 }
 
 pub(super) async fn host_key(

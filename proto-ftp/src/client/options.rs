@@ -9,6 +9,7 @@ use session_core::net::client_tls::ClientTlsOptions;
 pub use session_core::net::dial::Family;
 use session_core::net::dial::{Dial, bare};
 use session_core::net::proxy::Proxy;
+use session_core::net::reach::Reach;
 use session_core::session::Session;
 
 /// Whether and how TLS protects the connections. What is asked for is kept: never silently less.
@@ -54,6 +55,8 @@ pub struct FtpConnectOptions {
     pub family: Family,
     /// The address of this machine from which to connect.
     pub source: Option<IpAddr>,
+    /// Which addresses may be connected to, by control and by data connections.
+    pub reach: Reach,
     /// By which way: for the control connections and the data connections, which are then passive. Not a
     /// command.
     pub proxy: Proxy,
@@ -117,6 +120,7 @@ impl FtpConnectOptions {
             port,
             family: Family::default(),
             source: None,
+            reach: Reach::default(),
             proxy: Proxy::Direct,
             user: user.into(),
             password: None,
@@ -161,6 +165,7 @@ impl FtpConnectOptions {
             user: self.user.clone(),
             family: self.family,
             source: self.source,
+            reach: self.reach.clone(),
             proxy: self.proxy.clone(),
             timeout: self.timeout,
             ..Dial::new(host, port)

@@ -14,6 +14,7 @@ use session_core::auth::{Method, Secret};
 pub use session_core::net::dial::Family;
 use session_core::net::dial::bare;
 use session_core::net::proxy::Proxy;
+use session_core::net::reach::Reach;
 use session_core::session::Session;
 use session_core::trust::Fingerprint;
 
@@ -46,6 +47,8 @@ pub struct ConnectOptions {
     pub family: Family,
     /// The address of this machine from which to connect.
     pub source: Option<IpAddr>,
+    /// Which addresses of the host may be connected to.
+    pub reach: Reach,
     /// The way to the host, or to the first host to jump over.
     pub proxy: Proxy,
     /// The host over which this one is reached, which may be reached over another itself. Its key is checked
@@ -112,6 +115,7 @@ impl ConnectOptions {
             written: None,
             family: Family::default(),
             source: None,
+            reach: Reach::default(),
             proxy: Proxy::Direct,
             jump: None,
             user: user.into(),

@@ -42,6 +42,7 @@ async fn go(options: &ConnectOptions, decider: &Arc<dyn Decider>) -> Result<Road
             written: options.written.clone(),
             family: options.family,
             source: options.source,
+            reach: options.reach.clone(),
             proxy: options.proxy.clone(),
             timeout: options.timeout,
             ..Dial::new(options.host.as_str(), options.port)

@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::client_tls::{ClientTls, ClientTlsOptions};
+use session_core::net::reach::is_public;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -41,33 +42,6 @@ fn invalid(words: impl Into<String>) -> Error {
 fn lost(e: hyper::Error) -> Error {
     let kind = if e.is_parse() { ErrorKind::PeerMisbehaved } else { ErrorKind::Disconnected };
     Error::new(kind).with_detail("the request failed").with_source(e)
-}
-
-/// Whether an address is one of the open internet.
-fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(a) => {
-            let [first, second, third, _] = a.octets();
-            !(a.is_private()
-                || a.is_loopback()
-                || a.is_link_local()
-                || a.is_broadcast()
-                || a.is_documentation()
-                || a.is_multicast()
-                || first == 0
-                || first >= 240
-                || (first == 100 && (64..128).contains(&second))
-                || (first == 192 && second == 0 && third == 0)
-                || (first == 198 && (second == 18 || second == 19)))
-        }
-        IpAddr::V6(a) => {
-            let [first, second, ..] = a.segments();
-            // Only global unicast; of it not the documentation, and nothing that carries IPv4 inside.
-            first & 0xe000 == 0x2000
-                && !(first == 0x2001 && (second == 0x0db8 || second < 0x0200))
-                && first != 0x2002
-        }
-    }
 }
 
 impl Client {

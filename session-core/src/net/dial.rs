@@ -17,6 +17,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::proxy::{self, Endpoint, Proxy, ProxyError, Side};
+use super::reach::Reach;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many addresses of a name are tried.
@@ -59,6 +60,8 @@ pub struct Dial {
     pub family: Family,
     /// The address of this machine from which to connect.
     pub source: Option<IpAddr>,
+    /// Which of the addresses that are found may be connected to.
+    pub reach: Reach,
     /// By which way.
     pub proxy: Proxy,
     /// How long all of it may take.
@@ -78,6 +81,7 @@ impl Dial {
             written: None,
             family: Family::default(),
             source: None,
+            reach: Reach::default(),
             proxy: Proxy::Direct,
             timeout: Duration::from_secs(20),
             reset_on_drop: false,
@@ -103,7 +107,7 @@ impl Dial {
     }
 
     /// Opens a TCP connection. Errors: `NotFound` (no such host), `Disconnected` (refused, not reachable),
-    /// `TimedOut`, `InvalidArgument` (a host that is none); through a proxy also `Unauthenticated` and
+    /// `TimedOut`, `InvalidArgument` (a host that is none), `Refused` (not within reach); through a proxy also `Unauthenticated` and
     /// `Refused` (the proxy's own no), `PeerMisbehaved` (it is no such proxy), and the source is a
     /// [`ProxyError`] that says which side failed; `Unsupported` for a proxy that is a command. Dropping the
     /// future gives up.
@@ -161,6 +165,10 @@ impl Dial {
     async fn first_of(&self, addresses: &[SocketAddr], name: &str, by: Instant) -> Result<TcpStream> {
         let usable = |a: &&SocketAddr| self.source.is_none_or(|s| s.is_ipv4() == a.is_ipv4());
         let addresses: Vec<&SocketAddr> = addresses.iter().filter(usable).collect();
+        if !addresses.is_empty() && !addresses.iter().any(|a| self.reach.admits(**a)) {
+            return Err(Error::refused(format!("'{name}' is where no connection may go")));
+        }
+        let addresses: Vec<_> = addresses.into_iter().filter(|a| self.reach.admits(**a)).collect();
         let mut last = Error::new(ErrorKind::InvalidArgument)
             .with_detail(format!("'{name}' has no address that can be reached from the source address"));
         for (i, address) in addresses.iter().enumerate() {

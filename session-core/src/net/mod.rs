@@ -12,5 +12,6 @@ pub mod dial;
 pub mod proxy;
 #[cfg(feature = "net")]
 pub mod proxy_header;
+pub mod reach;
 #[cfg(feature = "net")]
 pub mod server_tls;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use session_core::auth::{Method, Secret};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::proxy::{Proxy, command, environment};
+use session_core::net::reach::Reach;
 use session_core::trust::Fingerprint;
 
 use super::super::algorithms::{Algorithms, spoken};
@@ -140,6 +141,8 @@ pub struct Given {
     pub family: Option<Family>,
     /// From which address of this machine.
     pub source: Option<IpAddr>,
+    /// Which addresses of the first host may be connected to.
+    pub reach: Reach,
     /// The way to the first host; the configuration's ways are then not taken.
     pub proxy: Option<Proxy>,
     /// Hosts in between, the first to be reached first; the configuration's are then not taken.
@@ -260,6 +263,7 @@ impl Build<'_> {
             options.keepalive_max = max;
         }
         options.family = given.family.or(config.address_family).unwrap_or_default();
+        options.reach = given.reach.clone();
         options.source = match (given.source, &config.bind_address) {
             (Some(source), _) => Some(source),
             (None, Some(text)) => {
