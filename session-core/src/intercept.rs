@@ -83,6 +83,11 @@ pub trait Interceptor: Send + Sync {
         let _ = (session, transfer);
     }
 
+    /// A file that is being written came to the end of a quota; told once for each open file. It must not wait.
+    fn quota_hit(&self, session: &Arc<Session>, path: &VPath) {
+        let _ = (session, path);
+    }
+
     /// Something failed in the session: an operation, a login, a command. Asked of the interceptors that
     /// stand before login, whoever is logged in. It must not wait.
     fn failed(&self, session: &Session, error: &Error) {

@@ -24,6 +24,7 @@ pub struct SessionFile {
     transfer: Arc<Transfer>,
     writes: bool,
     ended: AtomicBool,
+    quota_told: AtomicBool,
     reads_asked: bool,
     writes_asked: bool,
 }
@@ -39,6 +40,7 @@ impl SessionFs {
             inner,
             writes,
             ended: AtomicBool::new(false),
+            quota_told: AtomicBool::new(false),
             reads_asked: self.0.chain.interests().contains(OperationKind::Read),
             writes_asked: self.0.chain.interests().contains(OperationKind::Write),
         })
@@ -145,7 +147,8 @@ impl File for SessionFile {
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         let len = data.len();
-        self.fs
+        let written = self
+            .fs
             .chunk(
                 self.writes_asked,
                 || op::Write { path: self.path(), offset, len },
@@ -153,7 +156,15 @@ impl File for SessionFile {
                 |()| len as u64,
                 || self.path(),
             )
-            .await?;
+            .await;
+        if let Err(e) = &written
+            && e.kind() == ErrorKind::QuotaExceeded
+            && !self.quota_told.swap(true, Ordering::SeqCst)
+        {
+            let path = self.path();
+            self.fs.0.chain.links().iter().rev().for_each(|link| link.quota_hit(self.session(), &path));
+        }
+        written?;
         self.count(Direction::Upload, len as u64);
         Ok(())
     }

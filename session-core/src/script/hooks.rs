@@ -489,6 +489,10 @@ impl Interceptor for Hooks {
         }
     }
 
+    fn quota_hit(&self, session: &Arc<Session>, path: &VPath) {
+        self.tell("OnQuotaHit", session, Subject { path: Some(path.clone()), ..Subject::default() });
+    }
+
     fn transferred(&self, session: &Arc<Session>, transfer: &TransferRecord) {
         let name = match (transfer.direction, transfer.end) {
             (Direction::Download, _) => "AfterFileDownload",

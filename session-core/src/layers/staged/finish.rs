@@ -17,13 +17,15 @@ use tokio::runtime::Handle;
 use crate::lease;
 
 /// See the module's header.
-pub(super) struct Finish<T: Send + 'static> {
+pub(in crate::layers) struct Finish<T: Send + 'static> {
     work: Option<BoxFuture<'static, T>>,
     begun: bool,
 }
 
 /// Carries `work` to its end once it has begun.
-pub(super) fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Finish<T> {
+pub(in crate::layers) fn finish<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Finish<T> {
     Finish { work: Some(Box::pin(lease::current().scope(work))), begun: false }
 }
 

@@ -11,7 +11,7 @@
 //! of a store cannot copy into a staged file, so the bytes are moved); names that differ only by case.
 
 mod area;
-mod finish;
+pub(in crate::layers) mod finish;
 mod handle;
 mod listing;
 mod names;

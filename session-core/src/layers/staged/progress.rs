@@ -19,7 +19,7 @@ pub(super) struct Progress {
     size: u64,
     /// Whether a client wrote, cut or set anything.
     pub(super) touched: bool,
-    /// The disk was full once.
+    /// The disk was full once, or the quota.
     pub(super) lacked_room: bool,
     /// Mode or owner were set on purpose, so those of a replaced file are not taken over.
     pub(super) own_mode: bool,

@@ -57,7 +57,8 @@ impl Body {
                 }
             };
             if let Err(e) = this.file.write_at(at, data).await {
-                this.progress().lacked_room |= e.kind() == ErrorKind::NoSpace;
+                this.progress().lacked_room |=
+                    matches!(e.kind(), ErrorKind::NoSpace | ErrorKind::QuotaExceeded);
                 return Err(e);
             }
             this.progress().wrote(at, len);
