@@ -31,9 +31,11 @@ use session_core::trust::{CertificateFingerprint, Fingerprint};
 use crate::url::Url;
 
 #[cfg(feature = "sftp")]
-pub use proto_sftp::ssh::config::{ConfigUse, Hop};
+pub use proto_sftp::ssh::config::{ConfigUse, Hop, HopLogin};
 #[cfg(feature = "sftp")]
 pub use proto_sftp::ssh::keys::Agent;
+#[cfg(feature = "ftp")]
+pub use session_core::net::client_tls::TlsVersion;
 
 /// Channels of one connection (SFTP) or connections (FTP) that a transfer is given at most; also the most
 /// that may be asked for. sshd grants ten channels.
@@ -71,8 +73,23 @@ pub struct Options {
     keepalive: Option<Option<Duration>>,
     proxy: Option<Proxy>,
     proxy_of_environment: bool,
+    #[cfg_attr(not(feature = "ftp"), allow(dead_code, reason = "what only FTP asks for"))]
+    ftp: FtpOptions,
     #[cfg_attr(not(feature = "sftp"), allow(dead_code, reason = "what only SFTP asks for"))]
     ssh: SshOptions,
+}
+
+/// What only FTP asks for.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(not(feature = "ftp"), allow(dead_code, reason = "what only FTP asks for"))]
+struct FtpOptions {
+    active: bool,
+    account: Option<Secret>,
+    virtual_host: bool,
+    named_address: bool,
+    client_certificate: Option<PathBuf>,
+    #[cfg(feature = "ftp")]
+    tls: Option<(TlsVersion, TlsVersion)>,
 }
 
 /// What only SFTP asks for.
@@ -83,6 +100,8 @@ struct SshOptions {
     phrase: Option<Secret>,
     user_certificates: Vec<PathBuf>,
     host_keys: Vec<Fingerprint>,
+    host_key_alias: Option<String>,
+    no_questions: bool,
     known_hosts: Option<PathBuf>,
     accept_new: bool,
     only_given: bool,
@@ -121,6 +140,7 @@ impl Options {
             keepalive: None,
             proxy: None,
             proxy_of_environment: false,
+            ftp: FtpOptions::default(),
             ssh: SshOptions::default(),
         };
         if scheme != Scheme::Sftp {
@@ -133,6 +153,11 @@ impl Options {
             Scheme::Sftp => options.host_keys(&pinned),
             Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => options.certificates(&pinned),
         }
+    }
+
+    /// Whether SSH is spoken.
+    pub fn is_ssh(&self) -> bool {
+        self.scheme == Scheme::Sftp
     }
 
     /// Log in with these private keys.
@@ -241,6 +266,56 @@ impl Options {
             self.certificates.push(CertificateFingerprint::parse(text)?);
         }
         Ok(self)
+    }
+
+    /// Look the host's key up under this name, whatever the host and the port are.
+    pub fn host_key_alias(mut self, name: Option<String>) -> Self {
+        self.ssh.host_key_alias = name;
+        self
+    }
+
+    /// Log in without answering questions of the server (keyboard-interactive).
+    pub fn no_questions(mut self, yes: bool) -> Self {
+        self.ssh.no_questions = yes;
+        self
+    }
+
+    /// FTP: let the server open data connections (active mode).
+    pub fn active(mut self, yes: bool) -> Self {
+        self.ftp.active = yes;
+        self
+    }
+
+    /// FTP: the account (ACCT), for servers that want one.
+    pub fn account(mut self, account: Option<Secret>) -> Self {
+        self.ftp.account = account;
+        self
+    }
+
+    /// FTP: say before the login which host is meant (HOST, RFC 7151).
+    pub fn virtual_host(mut self, yes: bool) -> Self {
+        self.ftp.virtual_host = yes;
+        self
+    }
+
+    /// FTP: open data connections to the address that the server names, where that is a public one.
+    pub fn named_address(mut self, yes: bool) -> Self {
+        self.ftp.named_address = yes;
+        self
+    }
+
+    /// TLS: the oldest and the newest version that may be spoken; 1.2 and 1.3 where this is not said.
+    #[cfg(feature = "ftp")]
+    pub fn tls_versions(mut self, oldest: TlsVersion, newest: TlsVersion) -> Self {
+        self.ftp.tls = Some((oldest, newest));
+        self
+    }
+
+    /// TLS: the user's own certificate, as PEM, with those above it. Its key, which may not be encrypted, stands
+    /// in the same file, or in the one of the same name that ends in `.key`.
+    pub fn client_certificate(mut self, file: Option<PathBuf>) -> Self {
+        self.ftp.client_certificate = file;
+        self
     }
 
     /// Look host keys up in this file instead of the user's own.

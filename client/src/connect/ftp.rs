@@ -1,18 +1,24 @@
 //! Opening a place over FTP: in the clear only where the URL says so.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use proto_ftp::client::{FtpConnectOptions, FtpRemote, Security, certificate_of, connect};
+use proto_ftp::client::{DataMode, FtpConnectOptions, FtpRemote, Security, certificate_of, connect};
 use session_core::auth::Account;
 use session_core::batch::Decider;
-use session_core::error::{ErrorKind, Result};
+use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
+use session_core::net::client_tls::ClientCertificate;
+use session_core::net::dial::bare;
 use session_core::session::{Protocol, Session, Setup};
 use session_core::trust::Certificate;
 
 use super::{Connected, Line, Options, Scheme, guard};
 use crate::reconnect::{Connect, Reconnecting, SystemTimer};
+
+/// The largest certificate that is read, bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// The remote opens connections as it needs them, with the login that it knows: all that is left is to see
 /// whether it can.
@@ -29,8 +35,42 @@ impl Connect for Again {
     }
 }
 
-/// The options of a connection. Errors: a proxy of the environment that is none.
-fn options_of(options: &Options) -> Result<FtpConnectOptions> {
+/// Certificate and key, wherever the key stands. Errors: those of reading; `InvalidArgument` for a file that is
+/// no PEM, `Unsupported` where the key is encrypted.
+fn own_certificate(chain: PathBuf) -> Result<ClientCertificate> {
+    let read = |path: &Path| {
+        let failed = |e: std::io::Error| {
+            let words = format!("cannot read the certificate '{}': {e}", path.display());
+            Error::from(e).with_detail(words)
+        };
+        if std::fs::metadata(path).map_err(failed)?.len() > LARGEST {
+            return Err(Error::new(ErrorKind::InvalidArgument)
+                .with_detail(format!("'{}' is too large for a certificate", path.display())));
+        }
+        std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).map_err(failed)
+    };
+    let text = read(&chain)?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(Error::new(ErrorKind::InvalidArgument)
+            .with_detail(format!("'{}' holds no certificate in PEM form", chain.display()))
+            .with_hint("PKCS#12 is not read: openssl pkcs12 -in FILE -out FILE.pem -nodes"));
+    }
+    let beside = chain.with_extension("key");
+    let (key, text) = if text.contains("PRIVATE KEY-----") || !beside.is_file() {
+        (chain.clone(), text)
+    } else {
+        let text = read(&beside)?;
+        (beside, text)
+    };
+    if text.contains("ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED") {
+        return Err(Error::new(ErrorKind::Unsupported)
+            .with_detail(format!("the key in '{}' is encrypted, which is not read for TLS", key.display())));
+    }
+    Ok(ClientCertificate { chain, key })
+}
+
+/// The options of a connection. Errors: a proxy of the environment that is none; those of the files.
+async fn options_of(options: &Options) -> Result<FtpConnectOptions> {
     let security = match options.scheme {
         Scheme::Ftpes => Security::Explicit,
         Scheme::Ftps => Security::Implicit,
@@ -49,15 +89,34 @@ fn options_of(options: &Options) -> Result<FtpConnectOptions> {
     ftp.connections = options.channels;
     ftp.timeout = options.timeout.unwrap_or(ftp.timeout);
     ftp.keepalive = options.keepalive.unwrap_or(ftp.keepalive);
+    if options.ftp.active {
+        ftp.mode = DataMode::Active;
+    }
+    ftp.account = options.ftp.account.clone();
+    ftp.host_name = options.ftp.virtual_host.then(|| bare(&options.host).to_owned());
+    ftp.trust_passive_address = options.ftp.named_address;
+    if let Some((oldest, newest)) = options.ftp.tls {
+        (ftp.tls.minimum, ftp.tls.maximum) = (oldest, newest);
+    }
+    if let Some(file) = options.ftp.client_certificate.clone() {
+        if security == Security::Plain {
+            return Err(Error::new(ErrorKind::InvalidArgument)
+                .with_detail("a certificate of one's own is shown under TLS only")
+                .with_hint("use ftpes:// or ftps://"));
+        }
+        let read = tokio::task::spawn_blocking(move || own_certificate(file)).await;
+        let read = read.map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?;
+        ftp.tls.certificate = Some(read?);
+    }
     Ok(ftp)
 }
 
 pub(super) async fn certificate(options: &Options) -> Result<Certificate> {
-    certificate_of(options_of(options)?).await
+    certificate_of(options_of(options).await?).await
 }
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
-    let mut ftp = options_of(&options)?;
+    let mut ftp = options_of(&options).await?;
     let protocol = if ftp.security == Security::Plain { Protocol::Ftp } else { Protocol::Ftps };
     let session = Session::new(Setup::new(protocol, options.host.as_str()));
     ftp.session = Some(Arc::clone(&session));

@@ -9,7 +9,7 @@ use proto_sftp::client::Config as SftpConfig;
 use proto_sftp::ssh::config::Given;
 use proto_sftp::ssh::connect::{ConnectOptions, HostKeyPolicy, SshConnection, connect, host_key_of};
 use proto_sftp::ssh::keys::Agent;
-use session_core::auth::Account;
+use session_core::auth::{Account, Method};
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Filesystem;
@@ -38,6 +38,8 @@ async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
         certificates: ssh.user_certificates,
         agent: ssh.agent,
         fingerprints: ssh.host_keys,
+        host_key_alias: ssh.host_key_alias,
+        methods: ssh.no_questions.then(|| vec![Method::PublicKey, Method::Password]),
         known_hosts: ssh.known_hosts.map(|file| vec![file]),
         policy: ssh.accept_new.then_some(HostKeyPolicy::AcceptNew),
         timeout: options.timeout,

@@ -4,11 +4,10 @@
 //! any certificate) is told as a warning.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use session_core::auth::Secret;
 use session_core::batch::{Answer, Decider, Query};
+use session_core::net::dial::bare;
 use session_core::trust::TrustDecision;
 
 use super::event::{Event, Hub};
@@ -18,10 +17,8 @@ use super::options::{SessionOptions, SshHostKeyPolicy};
 pub(super) struct SessionDecider {
     hub: Arc<Hub>,
     inner: Arc<dyn Decider>,
-    passphrase: Option<Secret>,
-    /// A phrase that was given and did not fit is not given again.
-    given: AtomicBool,
-    any_key: bool,
+    /// The server of which any key is accepted; not a host that is gone over.
+    any_key: Option<(String, u16)>,
     any_certificate: bool,
 }
 
@@ -30,9 +27,8 @@ impl SessionDecider {
         SessionDecider {
             hub,
             inner,
-            passphrase: options.private_key_passphrase.clone(),
-            given: AtomicBool::new(false),
-            any_key: options.ssh_host_key_policy == SshHostKeyPolicy::GiveUpSecurityAndAcceptAny,
+            any_key: (options.ssh_host_key_policy == SshHostKeyPolicy::GiveUpSecurityAndAcceptAny)
+                .then(|| (bare(&options.host_name).to_owned(), options.port_or_default())),
             any_certificate: options.accept_any_certificate,
         }
     }
@@ -42,20 +38,18 @@ impl SessionDecider {
 impl Decider for SessionDecider {
     async fn decide(&self, query: Query) -> Answer {
         match &query {
-            Query::HostKey { key, .. } if self.any_key => {
+            Query::HostKey { key, .. }
+                if self
+                    .any_key
+                    .as_ref()
+                    .is_some_and(|(host, port)| (host, *port) == (&key.host, key.port)) =>
+            {
                 self.hub.warn(format!("any host key is accepted: {}", key.winscp_fingerprint()));
                 return Answer::Trust(TrustDecision::Accept);
             }
             Query::Certificate { certificate } if self.any_certificate => {
                 self.hub.warn(format!("any certificate is accepted: {}", certificate.fingerprint()));
                 return Answer::Trust(TrustDecision::Accept);
-            }
-            Query::Passphrase { .. } => {
-                if let Some(phrase) = &self.passphrase
-                    && !self.given.swap(true, Ordering::SeqCst)
-                {
-                    return Answer::Secret(phrase.clone());
-                }
             }
             _ => {}
         }

@@ -111,7 +111,7 @@ pub const MEMBERS: &[Member] = members! {
         "UserName" => Is("SessionOptions::user_name"), "without one: the user of this machine over SSH, anonymous over FTP";
         "Password" => Is("SessionOptions::password"), "";
         "SecurePassword" => Is("SessionOptions::password"), SECURE;
-        "NewPassword" => Is("SessionOptions::new_password"), "checked, and refused when the session is opened: not built yet";
+        "NewPassword" => Is("SessionOptions::new_password"), "checked, and refused when the session is opened: servers that ask by questions get their answer from the decider";
         "SecureNewPassword" => Is("SessionOptions::new_password"), SECURE;
         "Timeout" => Is("SessionOptions::timeout"), "";
         "TimeoutInMilliseconds" => Is("SessionOptions::timeout"), "";
@@ -120,17 +120,17 @@ pub const MEMBERS: &[Member] = members! {
         "Secure" => Is("SessionOptions::secure"), "";
         "SshHostKeyFingerprint" => Is("SessionOptions::ssh_host_key_fingerprint"), "takes OpenSSH's `SHA256:…` too; without one, the record of known hosts decides, then the decider";
         "SshHostKeyPolicy" => Is("SessionOptions::ssh_host_key_policy"), "`AcceptNew` uses the record of known hosts";
-        "SshPrivateKeyPath" => Is("SessionOptions::ssh_private_key_path"), "OpenSSH's keys; PPK not yet";
-        "SshPrivateKey" => Is("SessionOptions::ssh_private_key"), "checked, and refused when the session is opened: not built yet";
+        "SshPrivateKeyPath" => Is("SessionOptions::ssh_private_key_path"), "PuTTY's keys and OpenSSH's";
+        "SshPrivateKey" => Is("SessionOptions::ssh_private_key"), "";
         "PrivateKeyPassphrase" => Is("SessionOptions::private_key_passphrase"), "";
         "SecurePrivateKeyPassphrase" => Is("SessionOptions::private_key_passphrase"), SECURE;
         "SshPrivateKeyPassphrase" => Is("SessionOptions::private_key_passphrase"), OBSOLETE;
-        "FtpMode" => Is("SessionOptions::ftp_mode"), "the active mode is refused when the session is opened: not built yet";
+        "FtpMode" => Is("SessionOptions::ftp_mode"), "the active mode not through a proxy";
         "FtpSecure" => Is("SessionOptions::ftp_secure"), "";
         "TlsHostCertificateFingerprint" => Is("SessionOptions::tls_host_certificate_fingerprint"), "";
         "GiveUpSecurityAndAcceptAnyTlsHostCertificate" => Is("SessionOptions::give_up_security_and_accept_any_tls_host_certificate"), "told as a warning each time";
         "GiveUpSecurityAndAcceptAnySshHostKey" => Is("SshHostKeyPolicy::GiveUpSecurityAndAcceptAny"), OBSOLETE;
-        "TlsClientCertificatePath" => Is("SessionOptions::tls_client_certificate_path"), "checked, and refused when the session is opened: not built yet";
+        "TlsClientCertificatePath" => Is("SessionOptions::tls_client_certificate_path"), "PEM, the key in the same file or in the one that ends in `.key`, not encrypted; PKCS#12 is refused";
         "WebdavSecure" => Is("SessionOptions::secure"), OBSOLETE;
         "WebdavRoot" => Is("SessionOptions::root_path"), OBSOLETE;
         "AddRawSettings" => Is("SessionOptions::add_raw_setting"), "one that cannot apply is refused by name; see below";
@@ -344,6 +344,10 @@ pub fn markdown() -> String {
         let what = match s.support {
             raw::Support::Typed(option) => format!("`SessionOptions::{option}`"),
             raw::Support::Applied(what) => what.to_string(),
+            raw::Support::Except(values, what, why) => {
+                let values: Vec<_> = values.iter().map(|v| format!("`{v}`")).collect();
+                format!("{what}; not {}: {why}", values.join(", "))
+            }
             raw::Support::Only(values, why) => {
                 let values: Vec<_> = values.iter().map(|v| format!("`{v}`")).collect();
                 format!("only {}: {why}", values.join(", "))

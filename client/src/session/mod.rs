@@ -7,10 +7,13 @@
 //!
 //! Below it are `connect`, `pooled`, `batch`, `mask` and `sync`, and nothing of theirs is done here a second time.
 //!
-//! Not here: commands on a second shell, sites by name.
+//! How servers are opened by name: [`crate::sites`].
+//!
+//! Not here: commands on a second shell.
 
 mod core;
 mod decide;
+mod engine;
 mod entries;
 mod event;
 mod fingerprint;

@@ -14,8 +14,6 @@ use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::{fingerprint, raw};
-use crate::connect;
-use crate::url::Url;
 
 /// A protocol, by WinSCP's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +32,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn is_ssh(self) -> bool {
+    pub(super) fn is_ssh(self) -> bool {
         matches!(self, Protocol::Sftp | Protocol::Scp)
     }
 }
@@ -79,28 +77,28 @@ const S3_HOST: &str = "s3.amazonaws.com";
 /// How a session is opened.
 #[derive(Clone, PartialEq)]
 pub struct SessionOptions {
-    pub(super) protocol: Protocol,
-    pub(super) host_name: String,
-    pub(super) port_number: u16,
-    pub(super) user_name: Option<String>,
-    pub(super) password: Option<Secret>,
-    pub(super) new_password: Option<Secret>,
-    pub(super) timeout: Duration,
-    pub(super) name: Option<String>,
-    pub(super) root_path: Option<String>,
-    pub(super) secure: bool,
-    pub(super) ssh_host_key_fingerprint: Option<String>,
-    pub(super) ssh_host_key_policy: SshHostKeyPolicy,
-    pub(super) ssh_private_key_path: Option<PathBuf>,
-    pub(super) ssh_private_key: Option<Secret>,
-    pub(super) private_key_passphrase: Option<Secret>,
-    pub(super) ftp_mode: FtpMode,
-    pub(super) ftp_secure: FtpSecure,
-    pub(super) tls_host_certificate_fingerprint: Option<String>,
-    pub(super) accept_any_certificate: bool,
-    pub(super) tls_client_certificate_path: Option<PathBuf>,
-    pub(super) raw: Vec<(String, String)>,
-    pub(super) known_hosts: Option<PathBuf>,
+    pub(crate) protocol: Protocol,
+    pub(crate) host_name: String,
+    pub(crate) port_number: u16,
+    pub(crate) user_name: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) new_password: Option<Secret>,
+    pub(crate) timeout: Duration,
+    pub(crate) name: Option<String>,
+    pub(crate) root_path: Option<String>,
+    pub(crate) secure: bool,
+    pub(crate) ssh_host_key_fingerprint: Option<String>,
+    pub(crate) ssh_host_key_policy: SshHostKeyPolicy,
+    pub(crate) ssh_private_key_path: Option<PathBuf>,
+    pub(crate) ssh_private_key: Option<Secret>,
+    pub(crate) private_key_passphrase: Option<Secret>,
+    pub(crate) ftp_mode: FtpMode,
+    pub(crate) ftp_secure: FtpSecure,
+    pub(crate) tls_host_certificate_fingerprint: Option<String>,
+    pub(crate) accept_any_certificate: bool,
+    pub(crate) tls_client_certificate_path: Option<PathBuf>,
+    pub(crate) raw: Vec<(String, String)>,
+    pub(crate) known_hosts: Option<PathBuf>,
 }
 
 impl Default for SessionOptions {
@@ -132,11 +130,11 @@ impl Default for SessionOptions {
     }
 }
 
-fn bad(words: impl Into<String>) -> Error {
+pub(super) fn bad(words: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument).with_detail(words.into())
 }
 
-fn not_yet(words: impl Into<String>) -> Error {
+pub(super) fn not_yet(words: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unsupported).with_detail(words.into())
 }
 
@@ -330,6 +328,15 @@ impl SessionOptions {
                     _ => return Err(not_yet("'Ftps=2', explicit SSL, is older than TLS and gone")),
                 }
             }
+            "SourceAddress" if !value.is_empty() && value.parse::<std::net::IpAddr>().is_err() => {
+                return Err(bad(format!("the raw setting 'SourceAddress': '{value}' is not an address")));
+            }
+            "TunnelHostKey" if !value.is_empty() => {
+                fingerprint::host_keys(value)?;
+            }
+            "LogicalHostName" if value.contains(':') => {
+                return Err(not_yet("the raw setting 'LogicalHostName' is a name without a port"));
+            }
             _ => {}
         }
         Ok(self)
@@ -416,63 +423,6 @@ impl SessionOptions {
             Some((_, words)) => Err(bad(*words)),
             None => Ok(()),
         }
-    }
-
-    /// The engine's options: the one place where they are made of these. Errors: those of
-    /// [`check`](Self::check); `Unsupported`, with the reason, for what the engine cannot do yet.
-    pub(super) fn to_connect(&self) -> Result<connect::Options> {
-        self.check()?;
-        let scheme = match (self.protocol, self.ftp_secure) {
-            (Protocol::Sftp, _) => "sftp",
-            (Protocol::Ftp, FtpSecure::None) => "ftp",
-            (Protocol::Ftp, FtpSecure::Explicit) => "ftpes",
-            (Protocol::Ftp, FtpSecure::Implicit) => "ftps",
-            (Protocol::Scp, _) => return Err(not_yet("SCP is not built yet")),
-            (Protocol::Webdav, _) => return Err(not_yet("WebDAV is not built yet")),
-            (Protocol::S3, _) => return Err(not_yet("S3 is not built yet")),
-        };
-        if self.new_password.is_some() {
-            return Err(not_yet("changing the password at login is not built yet"));
-        }
-        if self.ssh_private_key.is_some() {
-            return Err(not_yet("a private key can only be given as a file yet"));
-        }
-        if self.ftp_mode == FtpMode::Active {
-            return Err(not_yet("FTP's active mode is not built into sessions yet"));
-        }
-        if self.tls_client_certificate_path.is_some() {
-            return Err(not_yet("client certificates are not built into sessions yet"));
-        }
-        let url = Url {
-            scheme: scheme.into(),
-            user: self.user_name.clone(),
-            password: self.password.clone(),
-            fingerprint: None,
-            host: self.host_name.clone(),
-            port: Some(self.port_or_default()),
-            path: b"/".to_vec(),
-        };
-        let alternatives = |text: &Option<String>| -> Vec<String> {
-            text.iter().flat_map(|t| t.split(';')).map(|t| t.trim().to_string()).collect()
-        };
-        let any_key = self.ssh_host_key_policy == SshHostKeyPolicy::GiveUpSecurityAndAcceptAny;
-        let mut options = connect::Options::from_url(&url)?
-            .timeout(self.timeout)
-            .accept_new(self.ssh_host_key_policy == SshHostKeyPolicy::AcceptNew)
-            .identities(self.ssh_private_key_path.clone().into_iter().collect());
-        if any_key {
-            // Neither a record nor a pin may say no.
-            options = options.known_hosts(Some("/dev/null".into()));
-        } else {
-            let keys = alternatives(&self.ssh_host_key_fingerprint);
-            let keys = keys.iter().flat_map(|k| fingerprint::host_keys(k)).flatten();
-            let keys: Vec<String> = keys.map(|k| k.to_string()).collect();
-            options = options.host_keys(&keys)?.known_hosts(self.known_hosts.clone());
-        }
-        if !self.accept_any_certificate {
-            options = options.certificates(&alternatives(&self.tls_host_certificate_fingerprint))?;
-        }
-        Ok(options)
     }
 }
 
@@ -568,6 +518,12 @@ mod tests {
         assert_eq!(sftp().timeout(Duration::from_millis(1900)).unwrap().timeout.as_secs(), 1);
         let twice = sftp().add_raw_setting("PingType", "1").unwrap().add_raw_setting("pingtype", "1");
         assert!(twice.unwrap_err().to_string().contains("before"));
+        for (name, value) in
+            [("SourceAddress", "eth0"), ("TunnelHostKey", "*"), ("LogicalHostName", "h:2022")]
+        {
+            assert!(sftp().add_raw_setting(name, value).is_err(), "{name}");
+            assert!(sftp().add_raw_setting(name, "").is_ok(), "{name}");
+        }
         assert_eq!(SessionOptions::new().protocol(Protocol::S3).host_name, S3_HOST);
         let named = SessionOptions::sftp("h").protocol(Protocol::S3);
         assert_eq!((named.host_name.as_str(), named.secure), ("h", false));
@@ -587,20 +543,5 @@ mod tests {
         assert_eq!(o.ftp_secure, FtpSecure::Explicit);
         assert!(ftp().add_raw_setting("Ftps", "2").is_err());
         assert_eq!(sftp().user_name("u").shown_name(), "u@h");
-    }
-
-    #[test]
-    fn what_cannot_be_opened_yet_says_so() {
-        for (options, word) in [
-            (sftp().protocol(Protocol::Scp), "SCP"),
-            (sftp().protocol(Protocol::Webdav), "WebDAV"),
-            (sftp().protocol(Protocol::S3), "S3"),
-            (sftp().user_name("u").password("p").new_password("q"), "password"),
-            (ftp().ftp_mode(FtpMode::Active), "active"),
-        ] {
-            let e = options.to_connect().map(|_| ()).unwrap_err();
-            assert_eq!(e.kind(), ErrorKind::Unsupported);
-            assert!(e.to_string().contains(word), "{word}: {e}");
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! The scripts' rules ([`parse_script_url`]): a path is where the session begins. Parts are percent-decoded;
 //! the host begins after the last at-sign before the first slash.
 //!
-//! Not here: names of stored sites in the place of a host; there is no store of sites.
+//! Not here: names of stored sites; see [`crate::sites`].
 
 use std::fmt::Write as _;
 

@@ -29,6 +29,8 @@ pub enum Support {
     Typed(&'static str),
     /// The session does as it says.
     Applied(&'static str),
+    /// The session does as it says, but for these values, which are refused for the reason given.
+    Except(&'static [&'static str], &'static str, &'static str),
     /// These values are what Ferry does anyway; others are refused for the reason given.
     Only(&'static [&'static str], &'static str),
     /// It cannot apply here, for the reason given.
@@ -63,7 +65,7 @@ const fn s(
 }
 
 use Kind::{Auto, Number, Switch, Text};
-use Support::{Applied, NotYet, Only, Refused, Typed};
+use Support::{Applied, Except, NotYet, Only, Refused, Typed};
 
 const GSSAPI: &str =
     "logins by GSSAPI are not part of Ferry: passwords, keys, certificates and questions are";
@@ -72,8 +74,9 @@ const PUTTY: &str = "works around faults of servers that PuTTY's code has and Fe
 const SHELL: &str = "settings of SCP's shell; SCP is not built yet";
 const DAV: &str = "WebDAV is not built yet";
 const S3: &str = "S3 is not built yet";
-const PROXY: &str = "proxies are not built yet";
-const TUNNEL: &str = "jump hosts are not built yet";
+const PROXY: &str = "the way to the server; nothing without `ProxyMethod`";
+const TUNNEL: &str = "the host to go over, and how it is entered; nothing without `Tunnel`";
+const OLD_TLS: &str = "TLS 1.2 is the lowest";
 const VMS: &str = "versions of VMS files are not part of Ferry";
 const CIPHERS: &str = "the order of algorithms is Ferry's own: only what is sound, the quickest first";
 
@@ -83,15 +86,25 @@ pub const SETTINGS: &[Setting] = &[
     s("connection", "PortNumber", "0", Number(0, 65535), Typed("port_number")),
     s("connection", "UserName", "", Text, Typed("user_name")),
     s("connection", "Timeout", "15", Number(1, 6000), Typed("timeout")),
-    s("connection", "PingIntervalSecs", "30", Number(1, 3600), Only(&["30"], "the interval is fixed")),
+    s(
+        "connection",
+        "PingIntervalSecs",
+        "30",
+        Number(1, 3600),
+        Applied("how often a silent server is asked; of SFTP"),
+    ),
     s(
         "connection",
         "PingType",
         "0",
         Number(0, 2),
-        Only(&["0", "1"], "a silent server is asked by the protocol's own means, never by a dummy command"),
+        Except(
+            &["2"],
+            "`1`: a silent server is asked; `0`: it is not, where this is said",
+            "a silent server is asked by the protocol's own means, never by a dummy command",
+        ),
     ),
-    s("connection", "AddressFamily", "0", Number(0, 2), NotYet("all addresses of a host are tried")),
+    s("connection", "AddressFamily", "0", Number(0, 2), Applied("`1`: IPv4 only, `2`: IPv6 only")),
     s(
         "connection",
         "TcpNoDelay",
@@ -106,7 +119,7 @@ pub const SETTINGS: &[Setting] = &[
         Number(0, i64::MAX),
         Only(&["262144"], "the system sizes the buffers of sockets"),
     ),
-    s("connection", "SourceAddress", "", Text, NotYet("the system chooses our address")),
+    s("connection", "SourceAddress", "", Text, Applied("an address of this machine")),
     s(
         "connection",
         "ProtocolFeatures",
@@ -121,11 +134,21 @@ pub const SETTINGS: &[Setting] = &[
         Switch,
         Only(&["0", "1"], "several channels share a connection, whatever it says"),
     ),
-    s("proxy", "ProxyMethod", "0", Number(0, 5), Only(&["0"], PROXY)),
-    s("proxy", "ProxyHost", "", Text, NotYet(PROXY)),
-    s("proxy", "ProxyPort", "80", Number(0, 65535), NotYet(PROXY)),
-    s("proxy", "ProxyUsername", "", Text, NotYet(PROXY)),
-    s("proxy", "ProxyPassword", "", Text, NotYet(PROXY)),
+    s(
+        "proxy",
+        "ProxyMethod",
+        "0",
+        Number(0, 5),
+        Except(
+            &["4"],
+            "`1`: SOCKS 4, `2`: SOCKS 5, `3`: HTTP, `5`: a command (SFTP only)",
+            "telnet proxies are not part of Ferry",
+        ),
+    ),
+    s("proxy", "ProxyHost", "", Text, Applied(PROXY)),
+    s("proxy", "ProxyPort", "80", Number(0, 65535), Applied(PROXY)),
+    s("proxy", "ProxyUsername", "", Text, Applied(PROXY)),
+    s("proxy", "ProxyPassword", "", Text, Applied(PROXY)),
     s(
         "proxy",
         "ProxyPasswordEnc",
@@ -133,9 +156,23 @@ pub const SETTINGS: &[Setting] = &[
         Text,
         Refused("passwords that only WinSCP can unscramble cannot be read"),
     ),
-    s("proxy", "ProxyTelnetCommand", "", Text, Refused("telnet proxies are not part of Ferry")),
-    s("proxy", "ProxyDNS", "2", Auto, NotYet(PROXY)),
-    s("proxy", "ProxyLocalhost", "0", Switch, NotYet(PROXY)),
+    s(
+        "proxy",
+        "ProxyTelnetCommand",
+        "",
+        Text,
+        Applied(
+            "the command of `ProxyMethod=5`: `%host`, `%port`, `%proxyhost`, `%proxyport`, `%user`; never `%pass`",
+        ),
+    ),
+    s(
+        "proxy",
+        "ProxyDNS",
+        "2",
+        Auto,
+        Applied("who resolves names, over SOCKS 4; `1` is refused with the others, where the proxy does"),
+    ),
+    s("proxy", "ProxyLocalhost", "0", Switch, Applied("this machine, too, is reached by the proxy")),
     s(
         "proxy",
         "FtpProxyLogonType",
@@ -143,10 +180,18 @@ pub const SETTINGS: &[Setting] = &[
         Number(0, 8),
         Only(&["0"], "proxies that speak FTP themselves are not part of Ferry"),
     ),
-    s("tunnel", "Tunnel", "0", Switch, Only(&["0"], TUNNEL)),
-    s("tunnel", "TunnelHostName", "", Text, NotYet(TUNNEL)),
-    s("tunnel", "TunnelPortNumber", "22", Number(0, 65535), NotYet(TUNNEL)),
-    s("tunnel", "TunnelUserName", "", Text, NotYet(TUNNEL)),
+    s(
+        "tunnel",
+        "Tunnel",
+        "0",
+        Switch,
+        Applied(
+            "SFTP over a jump host; its key is checked by itself, also where any key of the server is accepted",
+        ),
+    ),
+    s("tunnel", "TunnelHostName", "", Text, Applied(TUNNEL)),
+    s("tunnel", "TunnelPortNumber", "22", Number(0, 65535), Applied(TUNNEL)),
+    s("tunnel", "TunnelUserName", "", Text, Applied(TUNNEL)),
     s(
         "tunnel",
         "TunnelPassword",
@@ -154,8 +199,8 @@ pub const SETTINGS: &[Setting] = &[
         Text,
         Refused("passwords that only WinSCP can unscramble cannot be read"),
     ),
-    s("tunnel", "TunnelPasswordPlain", "", Text, NotYet(TUNNEL)),
-    s("tunnel", "TunnelPublicKeyFile", "", Text, NotYet(TUNNEL)),
+    s("tunnel", "TunnelPasswordPlain", "", Text, Applied(TUNNEL)),
+    s("tunnel", "TunnelPublicKeyFile", "", Text, Applied(TUNNEL)),
     s(
         "tunnel",
         "TunnelPassphrase",
@@ -163,7 +208,7 @@ pub const SETTINGS: &[Setting] = &[
         Text,
         Refused("passwords that only WinSCP can unscramble cannot be read"),
     ),
-    s("tunnel", "TunnelPassphrasePlain", "", Text, NotYet(TUNNEL)),
+    s("tunnel", "TunnelPassphrasePlain", "", Text, Applied(TUNNEL)),
     s(
         "tunnel",
         "TunnelLocalPortNumber",
@@ -171,8 +216,8 @@ pub const SETTINGS: &[Setting] = &[
         Number(0, 65535),
         Only(&["0"], "a jump needs no port of this machine"),
     ),
-    s("tunnel", "TunnelHostKey", "", Text, NotYet(TUNNEL)),
-    s("SSH login", "TryAgent", "1", Switch, Only(&["1"], "the agent is asked where one runs")),
+    s("tunnel", "TunnelHostKey", "", Text, Applied(TUNNEL)),
+    s("SSH login", "TryAgent", "1", Switch, Applied("whether the agent is asked, where one runs")),
     s(
         "SSH login",
         "AgentFwd",
@@ -185,7 +230,7 @@ pub const SETTINGS: &[Setting] = &[
         "AuthKI",
         "1",
         Switch,
-        Only(&["1"], "questions of the server are answered by the decider"),
+        Applied("whether questions of the server are answered, by the decider"),
     ),
     s(
         "SSH login",
@@ -204,12 +249,18 @@ pub const SETTINGS: &[Setting] = &[
         "LogicalHostName",
         "",
         Text,
-        NotYet("host keys are looked up under the name that is connected to"),
+        Applied("the name under which the host key is on record; without a port"),
     ),
     s("SSH login", "ChangeUsername", "0", Switch, Only(&["0"], "the user of a login stays the same")),
     s("SSH login", "SshNoUserAuth", "0", Switch, Only(&["0"], "nobody is let in without a login")),
     s("SSH login", "PublicKeyFile", "", Text, Typed("ssh_private_key_path")),
-    s("SSH login", "DetachedCertificate", "", Text, NotYet("client certificates are not built yet")),
+    s(
+        "SSH login",
+        "DetachedCertificate",
+        "",
+        Text,
+        Applied("the file of the certificate for the private key"),
+    ),
     s(
         "SSH algorithms",
         "Compression",
@@ -351,12 +402,24 @@ pub const SETTINGS: &[Setting] = &[
         "FtpForcePasvIp2",
         "2",
         Auto,
-        Only(&["2", "1"], "the server's address is taken, never one that it names"),
+        Applied("`1`: the address that the server names is taken if it is a public one; else always its own"),
     ),
     s("FTP", "FtpUseMlsd", "2", Auto, Only(&["0", "2"], "MLSD is used where the server has it")),
-    s("FTP", "FtpAccount", "", Text, NotYet("ACCT is not sent yet")),
-    s("FTP", "FtpPingInterval", "30", Number(1, 3600), Only(&["30"], "the interval is fixed")),
-    s("FTP", "FtpPingType", "2", Number(0, 3), Only(&["1", "2"], "NOOP is sent, never a listing")),
+    s("FTP", "FtpAccount", "", Text, Applied("sent where the server asks for it (ACCT)")),
+    s(
+        "FTP",
+        "FtpPingInterval",
+        "30",
+        Number(1, 3600),
+        Applied("how often an idle connection says that it is there"),
+    ),
+    s(
+        "FTP",
+        "FtpPingType",
+        "2",
+        Number(0, 3),
+        Except(&["3"], "`0`: never; else NOOP", "NOOP is sent, never a listing"),
+    ),
     s("FTP", "FtpTransferActiveImmediately2", "2", Auto, Only(&["2"], "the order follows the standard")),
     s(
         "FTP",
@@ -365,7 +428,7 @@ pub const SETTINGS: &[Setting] = &[
         Auto,
         Only(&["2"], "hidden files are asked for where the server shows them so"),
     ),
-    s("FTP", "FtpHost", "2", Auto, Only(&["1", "2"], "HOST is not sent yet")),
+    s("FTP", "FtpHost", "2", Auto, Applied("`0`: HOST is sent before the login; else not")),
     s("FTP", "FtpWorkFromCwd", "2", Auto, Only(&["1", "2"], "paths are absolute")),
     s("FTP", "FtpAnyCodeForPwd", "0", Switch, Only(&["0"], "257 is what PWD answers")),
     s("FTP", "Ftps", "0", Number(0, 3), Typed("ftp_secure")),
@@ -374,9 +437,15 @@ pub const SETTINGS: &[Setting] = &[
         "MinTlsVersion",
         "12",
         Number(10, 13),
-        Only(&["12"], "TLS 1.2 is the lowest; nothing higher can be asked for yet"),
+        Except(&["10", "11"], "the oldest version that is spoken", OLD_TLS),
     ),
-    s("TLS", "MaxTlsVersion", "13", Number(10, 13), Only(&["13"], "TLS 1.3 is spoken where the server can")),
+    s(
+        "TLS",
+        "MaxTlsVersion",
+        "13",
+        Number(10, 13),
+        Except(&["10", "11"], "the newest version that is spoken", OLD_TLS),
+    ),
     s(
         "TLS",
         "SslSessionReuse",
@@ -431,7 +500,7 @@ pub fn rows() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// Whether the value of this setting is a secret.
-pub(super) fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     SECRETS.iter().any(|s| name.get(..s.len()).is_some_and(|head| head.eq_ignore_ascii_case(s)))
 }
 
@@ -463,7 +532,8 @@ pub fn check(name: &str, value: &str) -> Result<&'static Setting> {
             .with_detail(format!("the raw setting '{name}' is not supported: {why}")))
     };
     match setting.support {
-        Support::Typed(_) | Support::Applied(_) => Ok(setting),
+        Support::Except(values, _, why) if values.contains(&value) => refuse(why),
+        Support::Typed(_) | Support::Applied(_) | Support::Except(..) => Ok(setting),
         Support::Only(values, _) if values.contains(&value) => Ok(setting),
         Support::Only(_, why) | Support::Refused(why) => refuse(why),
         // What a site is not given is what it would be anyway.
@@ -521,11 +591,15 @@ mod tests {
             ("AuthGSSAPIKEX", "1", ErrorKind::Unsupported, "GSSAPI"),
             ("GSSLibs", "x", ErrorKind::Unsupported, "GSSAPI"),
             ("Compression", "yes", ErrorKind::InvalidArgument, "0 or 1"),
-            ("Tunnel", "1", ErrorKind::Unsupported, "jump hosts"),
+            ("ProxyMethod", "4", ErrorKind::Unsupported, "telnet"),
+            ("ProxyMethod", "6", ErrorKind::InvalidArgument, "from 0 to 5"),
+            ("PingType", "2", ErrorKind::Unsupported, "dummy"),
+            ("FtpPingType", "3", ErrorKind::Unsupported, "listing"),
             ("Color", "1", ErrorKind::InvalidArgument, "not known"),
             ("MinTlsVersion", "10", ErrorKind::Unsupported, "lowest"),
             ("BugRekey2", "1", ErrorKind::Unsupported, "PuTTY"),
             ("FtpProxyLogonType", "3", ErrorKind::Unsupported, "proxies"),
+            ("MaxTlsVersion", "11", ErrorKind::Unsupported, "lowest"),
         ] {
             let e = check(name, value).map(|_| ()).unwrap_err();
             assert_eq!(e.kind(), kind, "{name}: {e}");

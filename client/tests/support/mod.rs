@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,12 +28,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// The account that may log in, and its password.
 pub const USER: (&str, &str) = ("u", "secret");
 
-struct One;
+/// Also with the keys that were allowed.
+#[derive(Default)]
+struct One(Arc<Mutex<Vec<String>>>);
 
 #[async_trait]
 impl Authenticator for One {
     async fn methods(&self, _: &Arc<Served>, _: &str) -> Vec<Method> {
-        vec![Method::Password]
+        let keys = !self.0.lock().unwrap().is_empty();
+        if keys { vec![Method::PublicKey, Method::Password] } else { vec![Method::Password] }
     }
 
     async fn questions(&self, _: &Arc<Served>, _: &str) -> Vec<Question> {
@@ -43,6 +46,9 @@ impl Authenticator for One {
     async fn verify(&self, _: &Arc<Served>, user: &str, credential: &Credential, _: &[Method]) -> Proof {
         match credential {
             Credential::Password(p) if (user, p.expose()) == USER => Proof::Complete(Account::named(user)),
+            Credential::Key(k) if self.0.lock().unwrap().iter().any(|line| line.contains(&k.openssh)) => {
+                Proof::Complete(Account::named(user))
+            }
             _ => Proof::Rejected("no".into()),
         }
     }
@@ -56,6 +62,7 @@ struct Place {
     store: Arc<dyn Filesystem>,
     chain: Arc<Chain>,
     registry: Arc<SessionRegistry>,
+    keys: Arc<Mutex<Vec<String>>>,
 }
 
 #[async_trait]
@@ -72,7 +79,7 @@ impl Site for Place {
     }
 
     fn authenticator(&self) -> Arc<dyn Authenticator> {
-        Arc::new(One)
+        Arc::new(One(Arc::clone(&self.keys)))
     }
 
     async fn mount(&self, session: &Arc<Served>, identity: &Identity) -> Result<SessionFs> {
@@ -87,6 +94,7 @@ pub struct World {
     /// As WinSCP shows it: a host key or a certificate.
     pub fingerprint: String,
     tls: bool,
+    keys: Arc<Mutex<Vec<String>>>,
     _stop: DropGuard,
 }
 
@@ -109,10 +117,10 @@ impl World {
         options.rejection_time = Duration::from_millis(1);
         let (site, listener, port) = place(links).await;
         let stop = CancellationToken::new();
-        let (store, token) = (Arc::clone(&site.store), stop.clone());
+        let (store, token, keys) = (Arc::clone(&site.store), stop.clone(), Arc::clone(&site.keys));
         let server = SshServer::new(options, site).unwrap();
         tokio::spawn(async move { server.serve(listener, token).await });
-        World { store, port, fingerprint, tls: false, _stop: stop.drop_guard() }
+        World { store, port, fingerprint, tls: false, keys, _stop: stop.drop_guard() }
     }
 
     /// A server of FTP that demands TLS.
@@ -124,6 +132,7 @@ impl World {
         let options = FtpServerOptions {
             control_policy: ControlPolicy::Require,
             data_policy: DataPolicy::Require,
+            active: true,
             ..FtpServerOptions::with_tls(tls)
         };
         let (site, listener, port) = place(Vec::new()).await;
@@ -131,7 +140,12 @@ impl World {
         let (store, token) = (Arc::clone(&site.store), stop.clone());
         let server = FtpServer::new(options, site).unwrap();
         tokio::spawn(async move { server.serve(listener, token).await });
-        World { store, port, fingerprint, tls: true, _stop: stop.drop_guard() }
+        World { store, port, fingerprint, tls: true, keys: Arc::default(), _stop: stop.drop_guard() }
+    }
+
+    /// Lets everybody in who has the key of this line.
+    pub fn allow(&self, line: &str) {
+        self.keys.lock().unwrap().push(line.to_owned());
     }
 
     pub fn options(&self) -> SessionOptions {
@@ -180,6 +194,7 @@ async fn place(links: Vec<Arc<dyn Interceptor>>) -> (Arc<Place>, tokio::net::Tcp
         store: Arc::new(MemoryStore::new()),
         chain: Chain::new(links),
         registry: SessionRegistry::new(Caps::default()),
+        keys: Arc::default(),
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use session_core::error::{Error, ErrorKind, Result};
 
-pub use fill::{ConfigUse, Given, Hop, assemble};
+pub use fill::{ConfigUse, Given, Hop, HopLogin, assemble};
 pub use table::{Effect, TABLE, as_markdown};
 
 use super::options::Family;
@@ -202,6 +202,54 @@ pub fn resolve(files: &[ConfigFile], asked: &Asked<'_>, source: &dyn Source) -> 
     }
     pass.out.host_name = Some(pass.host_name()?);
     Ok(pass.out)
+}
+
+/// The hosts that `files` and what they include name outright: each `Host` without a pattern, once, in order,
+/// whatever stands around it. Blocks. Errors: as [`resolve`], for lines that cannot be read.
+pub fn hosts(files: &[ConfigFile], home: &Path, source: &dyn Source) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    // The last one is read next.
+    let mut left: Vec<(PathBuf, &ConfigFile, usize)> =
+        files.iter().rev().map(|file| (file.path.clone(), file, 0)).collect();
+    let mut read = 0;
+    while let Some((path, file, depth)) = left.pop() {
+        read += 1;
+        if depth > DEEPEST || read > MOST_FILES {
+            return Err(bad(&path, 0, "files include each other without end"));
+        }
+        let text = source.read(&path, file.checked).map_err(|e| {
+            let words = format!("'{}' cannot be used: {e}", path.display());
+            Error::from(e).with_detail(words)
+        })?;
+        if text.is_none() && file.required && depth == 0 {
+            return Err(
+                Error::new(ErrorKind::NotFound).with_detail(format!("there is no file '{}'", path.display()))
+            );
+        }
+        let mut included = Vec::new();
+        for (number, line) in text.unwrap_or_default().lines().enumerate() {
+            let at = |words: String| bad(&path, number + 1, &words);
+            let Some(line) = Line::parse(line).map_err(at)? else { continue };
+            match line.keyword.as_str() {
+                "host" => {
+                    for name in line.args.iter().filter(|n| !n.is_empty() && !n.contains(['*', '?', '!'])) {
+                        if !names.contains(name) {
+                            names.push(name.clone());
+                        }
+                    }
+                }
+                "include" => {
+                    for pattern in &line.args {
+                        let pattern = matching::tilde(pattern, home, source).map_err(at)?;
+                        included.extend(matching::glob(&file.base.join(pattern), source));
+                    }
+                }
+                _ => {}
+            }
+        }
+        left.extend(included.into_iter().rev().map(|path| (path, file, depth + 1)));
+    }
+    Ok(names)
 }
 
 struct Pass<'a> {

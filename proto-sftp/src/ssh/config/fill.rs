@@ -41,6 +41,21 @@ pub struct Hop {
     pub user: Option<String>,
     /// The port; where it is `None`, as the configuration says, or 22.
     pub port: Option<u16>,
+    /// What it is entered with. Where it is `None`, the caller's keys, and what the configuration says.
+    pub login: Option<HopLogin>,
+}
+
+/// How a host to jump over is trusted and entered: with this, and with nothing that is meant for the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HopLogin {
+    /// Its password; where it is `None` and one is wanted, it is asked for.
+    pub password: Option<Secret>,
+    /// Key files, before the configuration's.
+    pub identities: Vec<PathBuf>,
+    /// The phrase to try on keys.
+    pub phrase: Option<Secret>,
+    /// Trust one of these keys, and no other; where there are none, the records decide.
+    pub fingerprints: Vec<Fingerprint>,
 }
 
 impl Hop {
@@ -91,7 +106,7 @@ impl Hop {
         {
             return Err(bad());
         }
-        Ok(Hop { host: host.to_owned(), user: user.map(str::to_owned), port })
+        Ok(Hop { host: host.to_owned(), user: user.map(str::to_owned), port, login: None })
     }
 }
 
@@ -196,7 +211,7 @@ impl Given {
         };
         let mut build = Build { given: self, place, files, warnings: Vec::new() };
         let host = self.host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(&self.host);
-        let target = Hop { host: host.to_owned(), user: self.user.clone(), port: self.port };
+        let target = Hop { host: host.to_owned(), user: self.user.clone(), port: self.port, login: None };
         let options = build.host(&target, self.jump.clone(), true, 0)?;
         Ok((options, build.warnings))
     }
@@ -247,8 +262,12 @@ impl Build<'_> {
         })?;
         let mut options = ConnectOptions::new(host, at.port.or(config.port).unwrap_or(22), user);
         options.written = Some(at.host.clone());
-        self.keys(&mut options, &config)?;
+        self.keys(&mut options, &config, at.login.as_ref())?;
         self.trust(&mut options, &config, target)?;
+        if let Some(login) = &at.login {
+            options.password.clone_from(&login.password);
+            options.fingerprints.clone_from(&login.fingerprints);
+        }
         options.timeout = given
             .timeout
             .or(config.connect_timeout.flatten())
@@ -335,20 +354,27 @@ impl Build<'_> {
         command::expand(text, &tokens)
     }
 
-    fn keys(&self, options: &mut ConnectOptions, config: &HostConfig) -> Result<()> {
+    fn keys(
+        &self,
+        options: &mut ConnectOptions,
+        config: &HostConfig,
+        login: Option<&HopLogin>,
+    ) -> Result<()> {
         let given = self.given;
         let is_none = |name: &&String| !name.eq_ignore_ascii_case("none");
-        options.identities.clone_from(&given.identities);
+        options.identities.clone_from(login.map_or(&given.identities, |l| &l.identities));
         for name in config.identity_files.iter().filter(is_none) {
             options.identities.push(self.path(name, options)?);
         }
         options.default_identities = config.identity_files.iter().all(|n| is_none(&n));
-        options.certificates.clone_from(&given.certificates);
+        if login.is_none() {
+            options.certificates.clone_from(&given.certificates);
+            options.keys.clone_from(&given.keys);
+        }
         for name in config.certificate_files.iter().filter(is_none) {
             options.certificates.push(self.path(name, options)?);
         }
-        options.keys.clone_from(&given.keys);
-        options.phrase.clone_from(&given.phrase);
+        options.phrase.clone_from(login.map_or(&given.phrase, |l| &l.phrase));
         options.identities_only = given.identities_only.or(config.identities_only).unwrap_or_default();
         options.agent = match (&given.agent, config.identity_agent.as_deref()) {
             (Some(agent), _) => agent.clone(),

@@ -9,6 +9,7 @@ use super::super::options::{ConnectOptions, HostKeyPolicy};
 use super::fill::Place;
 use super::*;
 use session_core::auth::{Method, Secret};
+use session_core::trust::Fingerprint;
 
 /// Files and variables in memory.
 #[derive(Default)]
@@ -204,8 +205,12 @@ fn what_is_not_known_warns_once_and_what_must_not_be_missed_fails() {
 
 #[test]
 fn hops_are_read_in_all_their_forms() {
-    let hop =
-        |host: &str, user: Option<&str>, port| Hop { host: host.into(), user: user.map(str::to_owned), port };
+    let hop = |host: &str, user: Option<&str>, port| Hop {
+        host: host.into(),
+        user: user.map(str::to_owned),
+        port,
+        login: None,
+    };
     for (text, want) in [
         ("h", vec![hop("h", None, None)]),
         ("u@h:2,x", vec![hop("h", Some("u"), Some(2)), hop("x", None, None)]),
@@ -220,6 +225,39 @@ fn hops_are_read_in_all_their_forms() {
     for bad in ["", "a,", "h:0", "h:x", "@h", "-oX", "[::1", "[::1]x", "a b"] {
         assert_eq!(Hop::parse(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
     }
+}
+
+#[test]
+fn a_hop_with_its_own_login_is_told_nothing_that_is_meant_for_the_target() {
+    let secret = |text: &str| Some(Secret::new(text));
+    let login = HopLogin {
+        password: secret("hop"),
+        identities: vec!["/hop".into()],
+        phrase: secret("hop-phrase"),
+        fingerprints: vec![Fingerprint::parse(&["aa"; 16].join(":")).unwrap()],
+    };
+    let mut hops = Hop::parse("gate,plain").unwrap();
+    hops[0].login = Some(login.clone());
+    let given = Given {
+        jump: Some(hops),
+        password: secret("target"),
+        identities: vec!["/target".into()],
+        keys: vec![Secret::new("target-key")],
+        certificates: vec!["/target-cert".into()],
+        phrase: secret("target-phrase"),
+        fingerprints: vec![Fingerprint::parse(&["bb"; 16].join(":")).unwrap()],
+        ..Given::new("h")
+    };
+    let o = options("", given).unwrap().0;
+    assert_eq!((o.password.clone(), o.identities.clone()), (secret("target"), vec!["/target".into()]));
+    let plain = o.jump.unwrap();
+    // As ever: the user's keys, and no password.
+    assert_eq!((plain.password.clone(), plain.identities.clone()), (None, vec!["/target".into()]));
+    assert!(plain.fingerprints.is_empty());
+    let gate = plain.jump.unwrap();
+    assert_eq!((gate.password.clone(), gate.identities.clone()), (secret("hop"), vec!["/hop".into()]));
+    assert_eq!((gate.phrase.clone(), &gate.fingerprints), (secret("hop-phrase"), &login.fingerprints));
+    assert!(gate.keys.is_empty() && gate.certificates.is_empty());
 }
 
 #[test]
