@@ -4,7 +4,7 @@
 //! source and a target. The CLI `ferry` is [`cli`]; it uses nothing that a program could not use.
 //!
 //! [`session`] is WinSCP's `Session` over that, [`script`] its scripts; [`sync`] compares and synchronises trees,
-//! [`mask`] chooses files.
+//! [`mask`] chooses files, [`sites`] keeps how servers are opened.
 
 pub mod batch;
 pub mod cli;
@@ -17,5 +17,6 @@ pub mod pooled;
 pub mod reconnect;
 pub mod script;
 pub mod session;
+pub mod sites;
 pub mod sync;
 pub mod url;

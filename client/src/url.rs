@@ -2,7 +2,8 @@
 //!
 //! `sftp://[user[:password][;fingerprint=…]@]host[:port]/path`, percent-encoded (RFC 3986), the host in
 //! brackets where it is an IPv6 address; the fingerprint may also stand before the password. The path is absolute; `/~/x` is relative to the login folder
-//! (as in curl and OpenSSH's `sftp`). `ftp` is FTP in the clear, `ftpes` turns to TLS or fails, `ftps` is TLS
+//! (as in curl and OpenSSH's `sftp`). `site://NAME/path` is a stored site ([`crate::sites`]): NAME is percent-encoded,
+//! so `%2F` stands for the slash between its folders; without a path it is where the site begins. `ftp` is FTP in the clear, `ftpes` turns to TLS or fails, `ftps` is TLS
 //! from the first byte (WinSCP's words). Everything else is a local path, as is `file:///x`.
 
 use std::fmt;
@@ -36,9 +37,12 @@ pub struct Url {
     pub host: String,
     /// The port, where one is given.
     pub port: Option<u16>,
-    /// The path, decoded, beginning with a slash.
+    /// The path, decoded, beginning with a slash; of a site it may be empty.
     pub path: Vec<u8>,
 }
+
+/// The scheme of stored sites; the host is then the site's name.
+pub const SITE: &str = "site";
 
 /// The schemes that this build can open.
 pub const SCHEMES: &[&str] = &[
@@ -76,6 +80,9 @@ impl Location {
             use std::os::unix::ffi::OsStringExt;
             return Ok(Location::Local(PathBuf::from(std::ffi::OsString::from_vec(decode(path, text)?))));
         }
+        if scheme == SITE {
+            return Url::parse_site(rest, text).map(Location::Remote);
+        }
         if !SCHEMES.contains(&scheme.as_str()) {
             let e = Error::new(ErrorKind::Unsupported)
                 .with_detail(format!("the scheme '{scheme}' is not known"))
@@ -93,6 +100,38 @@ impl Location {
 }
 
 impl Url {
+    /// The place in a stored site. The whole authority is its name, at-signs and colons too.
+    fn parse_site(rest: &str, text: &str) -> Result<Self> {
+        let (name, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        let host = decode_text(name, text)?;
+        if host.is_empty() {
+            return Err(bad(text, "there is no site's name"));
+        }
+        let path = decode(path, text)?;
+        if path.contains(&0) {
+            return Err(bad(text, "the path holds a NUL byte"));
+        }
+        Ok(Url { path, ..Url::of_site(host) })
+    }
+
+    /// The place where a stored site begins.
+    pub fn of_site(name: impl Into<String>) -> Self {
+        Url {
+            scheme: SITE.into(),
+            user: None,
+            password: None,
+            fingerprint: None,
+            host: name.into(),
+            port: None,
+            path: Vec::new(),
+        }
+    }
+
+    /// The name of the stored site that this is a place of.
+    pub fn site(&self) -> Option<&str> {
+        (self.scheme == SITE).then_some(&self.host)
+    }
+
     fn parse_rest(scheme: String, rest: &str, text: &str) -> Result<Self> {
         let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
@@ -250,6 +289,10 @@ impl fmt::Display for Url {
     /// Without password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme)?;
+        if let Some(name) = self.site() {
+            f.write_str(&name.replace('%', "%25").replace('/', "%2F"))?;
+            return f.write_str(&session_core::path::display_bytes(&self.path));
+        }
         if let Some(user) = &self.user {
             write!(f, "{user}@")?;
         }
@@ -338,6 +381,23 @@ mod tests {
             assert!(matches!(Location::parse(local), Ok(Location::Local(_))), "{local}");
         }
         assert_eq!(Location::parse("file:///a%20b").unwrap(), Location::Local("/a b".into()));
+    }
+
+    #[test]
+    fn a_stored_site_is_named_and_nothing_else_is_taken_for_one() {
+        let u = url("site://Customers%2FACME web/a%20b/");
+        assert_eq!((u.site(), u.path.as_slice()), (Some("Customers/ACME web"), &b"/a b/"[..]));
+        assert_eq!(u.to_string(), "site://Customers%2FACME web/a b/");
+        assert_eq!(url("SITE://me@host:22").site(), Some("me@host:22"));
+        assert!(url("site://x").path.is_empty());
+        assert_eq!(url("site://x/~/y").vpath(&VPath::absolute("/h").unwrap()).unwrap().display(), "/h/y");
+        assert_eq!(url("sftp://x/").site(), None);
+        for local in ["site:x", "site:/x", "site"] {
+            assert!(matches!(Location::parse(local), Ok(Location::Local(_))), "{local}");
+        }
+        for bad in ["site://", "site:///x", "site://%zz", "site://x/%00"] {
+            assert_eq!(Location::parse(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
+        }
     }
 
     #[test]

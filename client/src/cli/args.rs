@@ -6,10 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::exit;
+use super::sites_args;
 use super::sync_args;
 
 /// Moves files between any two places: local paths, sftp://user@host:port/path, ftp://, ftpes:// (FTP that
-/// turns to TLS) and ftps:// (FTP over TLS).
+/// turns to TLS), ftps:// (FTP over TLS), and site://NAME/path for what 'ferry sites' stores.
 #[derive(Parser)]
 #[command(name = "ferry", version, after_help = exit::TABLE, propagate_version = true)]
 pub(super) struct Cli {
@@ -83,6 +84,12 @@ pub(super) struct Way {
     /// Connect from this address of this machine
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub(super) bind: Option<std::net::IpAddr>,
+    /// FTP: let the server open data connections (active mode)
+    #[arg(long, global = true)]
+    pub(super) active: bool,
+    /// TLS: show this certificate of one's own (PEM; its key in the same file, or in the one that ends in .key)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) client_certificate: Option<PathBuf>,
 }
 
 /// What to do.
@@ -136,6 +143,8 @@ pub(super) enum Command {
     Touch(sync_args::Touch),
     /// Run a WinSCP script
     Script(Script),
+    /// Store how servers are opened, by name: site://NAME/path is then a place
+    Sites(sites_args::Sites),
     /// Show the host key or certificate of servers, without trusting it
     Fingerprint(Fingerprint),
     /// Make a key, or convert one (OpenSSH's and PuTTY's formats)

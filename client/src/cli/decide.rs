@@ -9,10 +9,16 @@ use session_core::path::display_bytes;
 use session_core::trust::TrustDecision;
 
 use super::render;
+use crate::sites::Store;
+
+/// The variable with the passphrase of stored secrets.
+pub(super) const SITES_PASSPHRASE: &str = "FERRY_SITES_PASSPHRASE";
 
 /// Asks on the terminal.
 pub(super) struct Terminal {
     attended: bool,
+    /// The passphrase of the file of sites, from the environment, and where that file is.
+    sites: std::sync::Mutex<Option<(Secret, String)>>,
     /// One question at a time.
     turn: tokio::sync::Mutex<()>,
 }
@@ -20,13 +26,26 @@ pub(super) struct Terminal {
 impl Terminal {
     pub(super) fn new(batch: bool) -> Self {
         let attended = !batch && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-        Terminal { attended, turn: tokio::sync::Mutex::new(()) }
+        let sites = Store::of_user().ok().map(|s| s.path().display().to_string());
+        let phrase = std::env::var(SITES_PASSPHRASE).ok().map(Secret::new).zip(sites);
+        Terminal { attended, sites: std::sync::Mutex::new(phrase), turn: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The passphrase of the stored secrets, if that is what is asked for. Given once: it will fit no better later.
+    fn of_sites(&self, key: &str) -> Option<Secret> {
+        let mut sites = self.sites.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sites.take_if(|(_, path)| path.as_str() == key).map(|(phrase, _)| phrase)
     }
 }
 
 #[async_trait]
 impl Decider for Terminal {
     async fn decide(&self, query: Query) -> Answer {
+        if let Query::Passphrase { key } = &query
+            && let Some(phrase) = self.of_sites(key)
+        {
+            return Answer::Secret(phrase);
+        }
         if !self.attended {
             return query.unattended();
         }
@@ -69,7 +88,7 @@ fn ask(query: &Query) -> Option<Answer> {
             Some(Answer::Trust(if yes { TrustDecision::Accept } else { TrustDecision::Reject }))
         }
         Query::Password { who } => secret(&format!("Password of {}: ", display_bytes(who.as_bytes()))),
-        Query::Passphrase { key } => secret(&format!("Passphrase of the key '{key}': ")),
+        Query::Passphrase { key } => secret(&format!("Passphrase of '{key}': ")),
         Query::Interactive { name, instructions, prompts } => {
             for words in [name, instructions] {
                 if !words.is_empty() {

@@ -12,6 +12,7 @@ mod exit;
 mod places;
 mod progress;
 mod render;
+mod sites_args;
 mod sync_args;
 
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use super::args::Global;
 use super::decide::Terminal;
 use crate::connect::{Connected, Options, open_local, open_url};
 use crate::jobs::Side;
+use crate::sites::Store;
 use crate::url::{Location, Url};
 
 /// A place in an open filesystem.
@@ -38,6 +39,8 @@ pub(super) struct Places {
     global: Global,
     decider: Arc<dyn Decider>,
     open: HashMap<String, Connected>,
+    /// Where they begin.
+    starts: HashMap<String, VPath>,
     channels: usize,
     warned: BTreeSet<String>,
 }
@@ -45,7 +48,14 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn new(global: &Global) -> Self {
         let decider = Arc::new(Terminal::new(global.batch));
-        Places { global: global.clone(), decider, open: HashMap::new(), channels: 1, warned: BTreeSet::new() }
+        Places {
+            global: global.clone(),
+            decider,
+            open: HashMap::new(),
+            starts: HashMap::new(),
+            channels: 1,
+            warned: BTreeSet::new(),
+        }
     }
 
     pub(super) fn with_channels(mut self, channels: usize) -> Self {
@@ -62,20 +72,52 @@ impl Places {
         Arc::clone(&self.decider)
     }
 
-    /// How a remote is reached, as the flags say.
-    pub(super) fn options(&self, url: &Url) -> Result<Options> {
+    /// How a remote is reached: as the URL or the stored site says, and the flags, which stand above a site.
+    pub(super) async fn options(&self, url: &Url) -> Result<Options> {
+        Ok(self.options_and_start(url).await?.0)
+    }
+
+    /// The same, with the directory in which a site begins.
+    async fn options_and_start(&self, url: &Url) -> Result<(Options, Option<String>)> {
+        let (options, start) = match url.site() {
+            Some(name) => {
+                let site = Store::of_user()?.open(name, &*self.decider).await?;
+                (site.options.to_connect()?, site.directory)
+            }
+            None => (Options::from_url(url)?, None),
+        };
+        Ok((self.flagged(options)?, start))
+    }
+
+    fn flagged(&self, mut options: Options) -> Result<Options> {
         let (global, way) = (&self.global, &self.global.way);
-        let mut options = Options::from_url(url)?
-            .identities(global.identity.clone())
+        options = options
             .host_keys(&global.host_key)?
             .certificates(&global.certificate)?
-            .known_hosts(global.known_hosts.clone())
-            .accept_new(global.accept_new)
             .password(global.password.clone())
-            .proxy(way.proxy.as_deref().map(Proxy::parse).transpose()?)
             .proxy_of_environment(true)
-            .source(way.bind)
             .reconnect(std::time::Duration::from_secs(global.reconnect));
+        if !global.identity.is_empty() {
+            options = options.identities(global.identity.clone());
+        }
+        if global.known_hosts.is_some() {
+            options = options.known_hosts(global.known_hosts.clone());
+        }
+        if global.accept_new {
+            options = options.accept_new(true);
+        }
+        if let Some(proxy) = &way.proxy {
+            options = options.proxy(Some(Proxy::parse(proxy)?));
+        }
+        if way.bind.is_some() {
+            options = options.source(way.bind);
+        }
+        if way.active {
+            options = options.active(true);
+        }
+        if way.client_certificate.is_some() {
+            options = options.client_certificate(way.client_certificate.clone());
+        }
         if let Some(seconds) = global.connect_timeout {
             options = options.timeout(std::time::Duration::from_secs(seconds));
         }
@@ -85,13 +127,14 @@ impl Places {
         #[cfg(feature = "sftp")]
         {
             use crate::connect::{ConfigUse, Hop};
-            options = options.jump(way.jump.as_deref().map(Hop::parse).transpose()?).ssh_config(
-                match &way.ssh_config {
-                    None => ConfigUse::Usual,
-                    Some(file) if file.as_os_str() == "none" => ConfigUse::None,
-                    Some(file) => ConfigUse::File(file.clone()),
-                },
-            );
+            if let Some(jump) = &way.jump {
+                options = options.jump(Some(Hop::parse(jump)?));
+            }
+            options = options.ssh_config(match &way.ssh_config {
+                None => ConfigUse::Usual,
+                Some(file) if file.as_os_str() == "none" => ConfigUse::None,
+                Some(file) => ConfigUse::File(file.clone()),
+            });
         }
         Ok(options)
     }
@@ -132,20 +175,33 @@ impl Places {
             url.port.unwrap_or_default()
         );
         if !self.open.contains_key(&key) {
-            let options = self.options(&url)?.channels(self.channels);
+            let (options, start) = self.options_and_start(&url).await?;
+            let options = options.channels(self.channels);
             let connected = open_url(options, self.decider()).await?;
             for words in connected.warnings() {
                 if self.warned.insert(words.clone()) {
                     eprintln!("warning: ssh_config: {words}");
                 }
             }
+            let begins = match start {
+                // As in URLs, a tilde is the login folder.
+                Some(dir) => {
+                    VPath::parse(connected.home(), dir.strip_prefix("~/").unwrap_or(&dir).as_bytes())?
+                }
+                None => connected.home().clone(),
+            };
             self.open.insert(key.clone(), connected);
+            self.starts.insert(key.clone(), begins);
         }
         let connected = self.open.get(&key).ok_or(ErrorKind::Internal)?;
+        let path = match self.starts.get(&key) {
+            Some(begins) if url.path.is_empty() => begins.clone(),
+            _ => url.vpath(connected.home())?,
+        };
         Ok(Place {
             fs: connected.fs().clone(),
-            path: url.vpath(connected.home())?,
-            slash: url.path.ends_with(b"/"),
+            path,
+            slash: url.path.is_empty() || url.path.ends_with(b"/"),
             shown: url.to_string(),
             remote: true,
             key,

@@ -207,22 +207,26 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// The lines of a script file: UTF-8, with or without its mark, or UTF-16 with it. Errors:
-/// `InvalidArgument` for what is neither.
+/// The lines of a script file. Errors: as [`decoded`].
 pub fn lines(bytes: &[u8]) -> Result<Vec<String>> {
-    let bad = || Error::new(ErrorKind::InvalidArgument).with_detail("the script is neither UTF-8 nor UTF-16");
+    Ok(decoded(bytes)?.lines().map(str::to_string).collect())
+}
+
+/// The text of a file that Windows may have written: UTF-8, with or without its mark, or UTF-16 with it. Errors:
+/// `InvalidArgument` for what is neither.
+pub fn decoded(bytes: &[u8]) -> Result<String> {
+    let bad = || Error::new(ErrorKind::InvalidArgument).with_detail("the file is neither UTF-8 nor UTF-16");
     let units = |from: fn([u8; 2]) -> u16, rest: &[u8]| {
         let units: Vec<u16> =
             rest.chunks_exact(2).filter_map(|pair| pair.try_into().ok()).map(from).collect();
         String::from_utf16(&units).map_err(|_| bad())
     };
-    let text = match bytes {
+    Ok(match bytes {
         [0xEF, 0xBB, 0xBF, rest @ ..] => std::str::from_utf8(rest).map_err(|_| bad())?.to_string(),
         [0xFF, 0xFE, rest @ ..] => units(u16::from_le_bytes, rest)?,
         [0xFE, 0xFF, rest @ ..] => units(u16::from_be_bytes, rest)?,
         rest => std::str::from_utf8(rest).map_err(|_| bad())?.to_string(),
-    };
-    Ok(text.lines().map(str::to_string).collect())
+    })
 }
 
 #[cfg(test)]

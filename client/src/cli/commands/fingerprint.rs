@@ -30,25 +30,26 @@ pub(super) async fn fingerprint(cx: &mut Context, a: &Fingerprint) -> Result<()>
 }
 
 async fn one(cx: &Context, url: &Url, all: bool, out: &mut Out) -> Result<()> {
-    match url.scheme.as_str() {
+    let options = cx.places.options(url).await?;
+    match options.is_ssh() {
         #[cfg(feature = "sftp")]
-        "sftp" => host_keys(cx, url, all, out).await,
+        true => host_keys(cx, options, all, out).await,
         #[cfg(feature = "ftp")]
-        "ftpes" | "ftps" | "ftp" => certificate(cx, url, out).await,
-        other => Err(Error::new(ErrorKind::Unsupported)
-            .with_detail(format!("what a server of '{other}' shows cannot be asked for"))),
+        false => certificate(cx, &options, out).await,
+        #[cfg(not(all(feature = "ftp", feature = "sftp")))]
+        _ => Err(Error::new(ErrorKind::Unsupported).with_detail("this build does not speak that protocol")),
     }
 }
 
 #[cfg(feature = "sftp")]
-async fn host_keys(cx: &Context, url: &Url, all: bool, out: &mut Out) -> Result<()> {
+async fn host_keys(cx: &Context, options: connect::Options, all: bool, out: &mut Out) -> Result<()> {
     let kinds = if all { proto_sftp::ssh::algorithms::spoken::keys() } else { Vec::new() };
     let mut keys: Vec<session_core::trust::HostKey> = Vec::new();
     if kinds.is_empty() {
-        keys.push(connect::host_key(cx.places.options(url)?, &[], cx.places.decider()).await?);
+        keys.push(connect::host_key(options.clone(), &[], cx.places.decider()).await?);
     }
     for kind in kinds {
-        match connect::host_key(cx.places.options(url)?, &[kind], cx.places.decider()).await {
+        match connect::host_key(options.clone(), &[kind], cx.places.decider()).await {
             // RSA has two names.
             Ok(key) if keys.iter().any(|k| k.blob == key.blob) => {}
             Ok(key) => keys.push(key),
@@ -74,8 +75,8 @@ async fn host_keys(cx: &Context, url: &Url, all: bool, out: &mut Out) -> Result<
 }
 
 #[cfg(feature = "ftp")]
-async fn certificate(cx: &Context, url: &Url, out: &mut Out) -> Result<()> {
-    let c = connect::certificate(&cx.places.options(url)?).await?;
+async fn certificate(cx: &Context, options: &connect::Options, out: &mut Out) -> Result<()> {
+    let c = connect::certificate(options).await?;
     if cx.global.json {
         out.json(&json!({
             "event": "certificate", "host": c.host, "port": c.port, "subject": c.subject, "issuer": c.issuer,

@@ -9,6 +9,7 @@ mod list;
 mod resume;
 mod script;
 mod search;
+mod sites;
 mod sync;
 pub(super) mod transfer;
 
@@ -83,6 +84,7 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sync(a) => sync::sync(&mut cx, a).await,
         Command::Touch(a) => search::touch(&mut cx, a).await,
         Command::Script(a) => script::script(&mut cx, a).await,
+        Command::Sites(a) => sites::sites(&mut cx, a).await,
         Command::Fingerprint(a) => fingerprint::fingerprint(&mut cx, a).await,
         #[cfg(feature = "sftp")]
         Command::Keygen(a) => keys::keygen(&mut cx, a).await,
