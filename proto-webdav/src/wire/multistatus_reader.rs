@@ -1,0 +1,1 @@
+//! Reads a multistatus body (RFC 4918, section 13).
