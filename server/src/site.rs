@@ -208,6 +208,11 @@ impl Site for FerrySite {
     }
 
     async fn admit(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
+        self.knock(peer, local).await?;
+        self.begin(protocol, peer, local).await
+    }
+
+    async fn knock(&self, peer: SocketAddr, local: SocketAddr) -> Result<()> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(closing());
         }
@@ -220,9 +225,17 @@ impl Site for FerrySite {
             }
             return Err(e);
         }
-        if let Verdict::Refuse(e) = live.front.decide(None, Lifecycle::Connect { peer, local }).await {
-            return Err(e);
+        match live.front.decide(None, Lifecycle::Connect { peer, local }).await {
+            Verdict::Refuse(e) => Err(e),
+            _ => Ok(()),
         }
+    }
+
+    async fn begin(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(closing());
+        }
+        let live = self.live();
         let mut setup = Setup::new(protocol, live.config.site.as_str());
         setup.peer = Some(peer);
         setup.local = Some(local);

@@ -383,22 +383,7 @@ impl Login {
         if self.tries_left == 0 || self.session.is_cut() {
             return Step::Exhausted;
         }
-        // The proof is judged even when the answer is known to be no: the time taken must not tell.
-        let verdict = self.session.decide(Lifecycle::AuthStep { user, credential }).await;
-        let mut proof = self.authenticator.verify(&self.session, user, credential, &self.passed).await;
-        match verdict {
-            Verdict::Refuse(e) => {
-                let words = format!("refused by a hook: {}", e.peer_words());
-                proof = Proof::Barred(Reason::Hook, words.into());
-            }
-            Verdict::Authenticated => {
-                proof = match self.authenticator.vouched(&self.session, user).await {
-                    Some(account) => Proof::Complete(account),
-                    None => Proof::Rejected("a hook vouched for an account that does not exist".into()),
-                };
-            }
-            Verdict::Pass => {}
-        }
+        let mut proof = judge(&self.session, &*self.authenticator, user, credential, &self.passed).await;
         if self.refused {
             proof = Proof::Barred(Reason::Hook, "this user may not try".into());
         }
@@ -451,6 +436,42 @@ impl Login {
     }
 }
 
+/// One proof, by the hooks and by the authenticator. It is judged even when the hooks' answer is no: the
+/// time taken must not tell.
+async fn judge(
+    session: &Arc<Session>,
+    authenticator: &dyn Authenticator,
+    user: &str,
+    credential: &Credential,
+    passed: &[Method],
+) -> Proof {
+    let verdict = session.decide(Lifecycle::AuthStep { user, credential }).await;
+    let proof = authenticator.verify(session, user, credential, passed).await;
+    match verdict {
+        Verdict::Refuse(e) => {
+            Proof::Barred(Reason::Hook, format!("refused by a hook: {}", e.peer_words()).into())
+        }
+        Verdict::Authenticated => match authenticator.vouched(session, user).await {
+            Some(account) => Proof::Complete(account),
+            None => Proof::Rejected("a hook vouched for an account that does not exist".into()),
+        },
+        Verdict::Pass => proof,
+    }
+}
+
+/// Whether the proof that let somebody in would do so once more, for the same account: for a protocol whose
+/// clients show it with every request. Nobody is logged in or out by it.
+pub async fn still_good(
+    session: &Arc<Session>,
+    authenticator: &dyn Authenticator,
+    user: &str,
+    credential: &Credential,
+) -> bool {
+    let Some(identity) = session.identity() else { return false };
+    let proof = judge(session, authenticator, user, credential, &[]).await;
+    matches!(proof, Proof::Complete(account) if account.name == identity.account().name)
+}
+
 /// What a protocol's server half needs from the place it serves: sessions, logins and filesystems.
 #[async_trait]
 pub trait Site: Send + Sync {
@@ -465,6 +486,24 @@ pub trait Site: Send + Sync {
         peer: std::net::SocketAddr,
         local: std::net::SocketAddr,
     ) -> Result<Arc<Session>>;
+
+    /// Whether a connection may stay, where a connection is no session (HTTP): what [`Site::admit`] asks before
+    /// there is one. The default leaves all of it to [`Site::begin`].
+    async fn knock(&self, peer: std::net::SocketAddr, local: std::net::SocketAddr) -> Result<()> {
+        let _ = (peer, local);
+        Ok(())
+    }
+
+    /// A session for a client whose connection has passed [`Site::knock`]: in the live table until
+    /// [`Session::close`]. Errors: as those of `admit`.
+    async fn begin(
+        &self,
+        protocol: crate::session::Protocol,
+        peer: std::net::SocketAddr,
+        local: std::net::SocketAddr,
+    ) -> Result<Arc<Session>> {
+        self.admit(protocol, peer, local).await
+    }
 
     /// A session that another site admitted comes here by name, before its login; see
     /// [`Session::move_to`]. An error leaves it where it was.

@@ -11,6 +11,7 @@
 //! begins nothing and every call in flight answers `Canceled`.
 
 mod file;
+mod locking;
 mod pages;
 
 use std::future::Future;
@@ -30,6 +31,7 @@ use crate::event::{OperationId, What};
 use crate::fs::*;
 use crate::intercept::{Chain, Cx, Interceptor, Peek};
 use crate::lease::Lease;
+use crate::locks::Locks;
 use crate::metadata::{Attributes, Metadata};
 use crate::operation::{self as op, Done, Operation, OperationKind, OperationSet, Outcome, Record, Reified};
 use crate::path::VPath;
@@ -47,6 +49,10 @@ struct Inner {
     epoch: u64,
     fs: Arc<dyn Filesystem>,
     chain: Arc<Chain>,
+    /// Where locks are kept, if they are.
+    locks: Option<Arc<Locks>>,
+    /// Tokens of locks that the client has shown.
+    tokens: Arc<[Arc<str>]>,
 }
 
 /// What `before` was asked and `after` is owed.
@@ -57,8 +63,16 @@ struct Asked {
 }
 
 impl SessionFs {
+    /// The gate sorts for a store that cannot, follows links and keeps locks for all, and stages for nobody.
+    fn behind_a_gate(&self, mut capabilities: Capabilities) -> Capabilities {
+        capabilities.ordered_list = true;
+        capabilities.follows_links = true;
+        capabilities.locks = self.0.locks.is_some();
+        capabilities
+    }
+
     pub(crate) fn new(session: Arc<Session>, epoch: u64, fs: Arc<dyn Filesystem>, chain: Arc<Chain>) -> Self {
-        SessionFs(Arc::new(Inner { session, epoch, fs, chain }))
+        SessionFs(Arc::new(Inner { session, epoch, fs, chain, locks: None, tokens: Arc::default() }))
     }
 
     /// The session whose gate this is.
@@ -79,6 +93,25 @@ impl SessionFs {
         let file = result?;
         let record = opened.unwrap_or_else(|| op::Open { path: path.clone(), options: options.clone() });
         Ok(self.file(id, record, file))
+    }
+
+    /// What stands at `path`, where "nothing" is an answer and no failure: for who only wants to know what
+    /// an operation will find. Errors: those of `stat`, but for `NotFound`.
+    pub async fn look(&self, path: &VPath, follow: Follow) -> Result<Option<Metadata>> {
+        self.pass(
+            op::Stat { path: path.clone(), follow },
+            |fs, r| {
+                Box::pin(async move {
+                    match fs.stat(&r.path, r.follow).await {
+                        Ok(metadata) => Ok(Some(metadata)),
+                        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+                        Err(e) => Err(e),
+                    }
+                })
+            },
+            |m| Done { bytes: 0, metadata: m.clone() },
+        )
+        .await
     }
 
     /// Whether calls may begin: the session is not cut and the login is the one that was guarded.
@@ -117,7 +150,13 @@ impl SessionFs {
     }
 
     fn cx<'a>(&'a self, asked: &Asked) -> Cx<'a> {
-        Cx { session: &self.0.session, id: asked.id, hop: asked.hop, peek: Peek(&*self.0.fs) }
+        Cx {
+            session: &self.0.session,
+            id: asked.id,
+            hop: asked.hop,
+            peek: Peek(&*self.0.fs),
+            tokens: &self.0.tokens,
+        }
     }
 
     /// Asks the chain. On a refusal the links already asked are still owed their `after`.
@@ -345,13 +384,6 @@ fn climbs_out(base: &VPath, target: &[u8]) -> bool {
     false
 }
 
-/// The gate sorts for a store that cannot, follows links for all, and stages for nobody.
-fn behind_a_gate(mut capabilities: Capabilities) -> Capabilities {
-    capabilities.ordered_list = true;
-    capabilities.follows_links = true;
-    capabilities
-}
-
 fn nothing<T>(_: &T) -> Done {
     Done::default()
 }
@@ -359,11 +391,11 @@ fn nothing<T>(_: &T) -> Done {
 #[async_trait]
 impl Filesystem for SessionFs {
     fn capabilities(&self) -> Capabilities {
-        behind_a_gate(self.0.fs.capabilities())
+        self.behind_a_gate(self.0.fs.capabilities())
     }
 
     fn capabilities_at(&self, path: &VPath) -> Capabilities {
-        behind_a_gate(self.0.fs.capabilities_at(path))
+        self.behind_a_gate(self.0.fs.capabilities_at(path))
     }
 
     async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {

@@ -26,6 +26,8 @@ pub struct Cx<'a> {
     pub hop: u32,
     /// A look below the gate.
     pub peek: Peek<'a>,
+    /// The tokens of locks that came with the request; see [`crate::locks`].
+    pub tokens: &'a [Arc<str>],
 }
 
 /// Can only `stat` below the gate.

@@ -32,6 +32,7 @@ pub mod layer;
 pub mod layers;
 pub mod lease;
 pub mod lifecycle;
+pub mod locks;
 pub mod metadata;
 #[cfg(feature = "dial")]
 pub mod net;

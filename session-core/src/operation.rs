@@ -140,6 +140,15 @@ operations! {
         /// Names to leave out: each a name, or a pattern with `*` and `?`.
         hide: Vec<Bytes>,
     }
+    /// A lock, or a longer life for one.
+    Lock "lock" "lock" {
+        /// What is locked.
+        path: VPath,
+        /// With all below it.
+        deep: bool,
+        /// Nobody else may hold one.
+        exclusive: bool,
+    }
     /// An open, for reading or writing.
     Open "open" "open" {
         /// The file.
@@ -220,6 +229,11 @@ operations! {
         /// Of which file.
         path: VPath,
     }
+    /// A lock given back.
+    Unlock "unlock" "unlock" {
+        /// What was locked, or something below it.
+        path: VPath,
+    }
     /// One chunk written.
     Write "write" "write" {
         /// Of which file.
@@ -250,6 +264,7 @@ impl Record {
             Record::CreateDir(r) => &r.path,
             Record::HardLink(r) => &r.from,
             Record::List(r) => &r.path,
+            Record::Lock(r) => &r.path,
             Record::Open(r) => &r.path,
             Record::Park(r) => &r.path,
             Record::Read(r) => &r.path,
@@ -262,6 +277,7 @@ impl Record {
             Record::Stat(r) => &r.path,
             Record::Symlink(r) => &r.path,
             Record::Sync(r) => &r.path,
+            Record::Unlock(r) => &r.path,
             Record::Write(r) => &r.path,
         }
     }
@@ -289,6 +305,7 @@ impl Operation<'_> {
             Operation::CreateDir(r) => [Some((&mut r.path, false)), None],
             Operation::HardLink(r) => [Some((&mut r.from, false)), Some((&mut r.to, false))],
             Operation::List(r) => [Some((&mut r.path, true)), None],
+            Operation::Lock(r) => [Some((&mut r.path, true)), None],
             Operation::Open(r) => {
                 let follow = !r.options.exclusive;
                 [Some((&mut r.path, follow)), None]
@@ -310,6 +327,7 @@ impl Operation<'_> {
             }
             Operation::Symlink(r) => [Some((&mut r.path, false)), None],
             Operation::Sync(r) => [Some((&mut r.path, false)), None],
+            Operation::Unlock(r) => [Some((&mut r.path, true)), None],
             Operation::Write(r) => [Some((&mut r.path, false)), None],
         }
     }

@@ -1,1 +1,33 @@
 //! The server half.
+//!
+//! ```text
+//! connection → request → who sends it: a session, remembered by its credential
+//!                      → what must hold: If, If-Match, …
+//!                      → method → SessionFs → response, streamed
+//! ```
+//!
+//! HTTP keeps nothing between requests, so nothing here is a machine: a method is a function of a request and
+//! a guarded filesystem.
+
+mod body;
+mod connection;
+mod guard;
+mod listen;
+mod locks;
+mod options;
+mod page;
+mod properties;
+mod propfind;
+mod proppatch;
+mod read;
+mod respond;
+mod service;
+mod sessions;
+pub mod table;
+mod tree;
+mod types;
+mod write;
+
+pub use self::listen::WebdavServer;
+pub use self::options::{Clear, WebdavServerOptions};
+pub use self::sessions::Sessions;

@@ -325,6 +325,7 @@ impl Permissions {
             | Operation::Park(_)
             | Operation::Read(_)
             | Operation::Sync(_)
+            | Operation::Unlock(_)
             | Operation::Write(_) => Ok(()),
             Operation::Canonicalize(r) => self.need_any(&r.path, P::ALL),
             Operation::Checksum(r) => self.need(&r.path, P::Get),
@@ -336,6 +337,8 @@ impl Permissions {
                 self.need(&r.to, P::Put).map_err(|e| at(e, &r.to))
             }
             Operation::List(r) => self.need(&r.path, P::List),
+            // Whoever may change nothing here keeps nobody else from it.
+            Operation::Lock(r) => self.need_any(&r.path, &[P::Modify, P::Put, P::Make]),
             Operation::Open(r) => {
                 if r.options.read {
                     self.need(&r.path, P::Get)?;
@@ -375,6 +378,7 @@ impl Interceptor for Permissions {
             .except(OperationKind::Commit)
             .except(OperationKind::Park)
             .except(OperationKind::Sync)
+            .except(OperationKind::Unlock)
     }
 
     async fn before(&self, cx: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {

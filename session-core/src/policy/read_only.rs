@@ -21,6 +21,7 @@ fn changes(operation: &Operation<'_>) -> bool {
         | Operation::Copy(_)
         | Operation::CreateDir(_)
         | Operation::HardLink(_)
+        | Operation::Lock(_)
         | Operation::Park(_)
         | Operation::RemoveDir(_)
         | Operation::RemoveFile(_)
@@ -35,7 +36,8 @@ fn changes(operation: &Operation<'_>) -> bool {
         | Operation::Read(_)
         | Operation::ReadLink(_)
         | Operation::Space(_)
-        | Operation::Stat(_) => false,
+        | Operation::Stat(_)
+        | Operation::Unlock(_) => false,
     }
 }
 
@@ -47,6 +49,7 @@ impl Interceptor for ReadOnly {
             OperationKind::Copy,
             OperationKind::CreateDir,
             OperationKind::HardLink,
+            OperationKind::Lock,
             OperationKind::Open,
             OperationKind::RemoveDir,
             OperationKind::RemoveFile,

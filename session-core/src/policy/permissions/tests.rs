@@ -48,6 +48,7 @@ fn record(kind: OperationKind) -> Record {
         OperationKind::CreateDir => op::CreateDir { path, attributes }.into(),
         OperationKind::HardLink => op::HardLink { from: p("/old"), to: path }.into(),
         OperationKind::List => op::List { path, options: ListOptions::default(), hide: vec![] }.into(),
+        OperationKind::Lock => op::Lock { path, deep: false, exclusive: true }.into(),
         OperationKind::Open => op::Open { path, options: OpenOptions::create() }.into(),
         OperationKind::Park => op::Park { path, size: 0 }.into(),
         OperationKind::Read => op::Read { path, offset: 0, len: 1 }.into(),
@@ -62,6 +63,7 @@ fn record(kind: OperationKind) -> Record {
         OperationKind::Stat => op::Stat { path, follow: Follow::Yes }.into(),
         OperationKind::Symlink => op::Symlink { path, target: Bytes::from_static(b"x") }.into(),
         OperationKind::Sync => op::Sync { path }.into(),
+        OperationKind::Unlock => op::Unlock { path }.into(),
         OperationKind::Write => op::Write { path, offset: 0, len: 1 }.into(),
     }
 }
@@ -82,6 +84,7 @@ async fn every_operation_needs_what_the_table_says() {
             | OperationKind::Park
             | OperationKind::Read
             | OperationKind::Sync
+            | OperationKind::Unlock
             | OperationKind::Write => {
                 assert!(!Permissions::default().interests().contains(*kind));
                 continue;
@@ -99,7 +102,10 @@ async fn every_operation_needs_what_the_table_says() {
             OperationKind::Rename => &[P::RenameFiles],
             OperationKind::SetAttributes => &[P::Chmod],
             // Any one of several will do.
-            OperationKind::Canonicalize | OperationKind::Space | OperationKind::Stat => &[],
+            OperationKind::Canonicalize
+            | OperationKind::Lock
+            | OperationKind::Space
+            | OperationKind::Stat => &[],
         };
         assert!(Permissions::default().interests().contains(*kind), "{kind:?} is not asked");
         let nothing = rules(&[("/elsewhere", P::ALL)]);

@@ -1,0 +1,92 @@
+//! Bodies of requests: read whole within bounds, or piece by piece, at no less than a certain pace.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::reason::Reason;
+use tokio::time::Instant;
+
+/// A body that arrives.
+pub(super) struct Intake {
+    body: Incoming,
+    time: Duration,
+    rate: u64,
+    /// How long was waited for the client since the pace was looked at, and what came meanwhile.
+    waited: Duration,
+    came: u64,
+}
+
+impl Intake {
+    /// Each piece within `time`, and at least `rate` bytes per second over it.
+    pub(super) fn new(body: Incoming, time: Duration, rate: u64) -> Self {
+        Intake { body, time, rate, waited: Duration::ZERO, came: 0 }
+    }
+
+    /// The next piece; `None` at the end. Errors: `Disconnected`, `TimedOut`.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let slow = || {
+                let e = Error::new(ErrorKind::TimedOut).with_detail("nothing came for too long");
+                e.because(Reason::DataTimeout)
+            };
+            let begun = Instant::now();
+            let frame = tokio::time::timeout(self.time, self.body.frame()).await.map_err(|_| slow())?;
+            self.waited += begun.elapsed();
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|e| {
+                let gone = Error::new(ErrorKind::Disconnected).with_detail("the client broke off");
+                gone.because(Reason::ClientAbort).with_source(e)
+            })?;
+            // Trailers tell nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            self.came += data.len() as u64;
+            self.pace()?;
+            if !data.is_empty() {
+                return Ok(Some(data));
+            }
+        }
+    }
+
+    fn pace(&mut self) -> Result<()> {
+        if self.waited < self.time {
+            return Ok(());
+        }
+        if self.came < self.waited.as_secs().saturating_mul(self.rate) {
+            let e = Error::new(ErrorKind::TimedOut).with_detail("the upload is slower than it may be");
+            return Err(e.because(Reason::TooSlow));
+        }
+        (self.waited, self.came) = (Duration::ZERO, 0);
+        Ok(())
+    }
+
+    /// All of it that is left. Errors: as of [`Intake::next`]; `TooLarge`.
+    pub(super) async fn whole_of(&mut self, most: usize) -> Result<Bytes> {
+        let too_large =
+            || Error::new(ErrorKind::TooLarge).with_detail("the body of the request is too large");
+        let announced = self.body.size_hint().exact();
+        if announced.is_some_and(|n| n > most as u64) {
+            return Err(too_large());
+        }
+        let mut all = BytesMut::new();
+        while let Some(piece) = self.next().await? {
+            if all.len() + piece.len() > most {
+                return Err(too_large());
+            }
+            all.extend_from_slice(&piece);
+        }
+        Ok(all.freeze())
+    }
+
+    /// Whether nothing will come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// How much will come, where that is said.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+}

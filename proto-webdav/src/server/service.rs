@@ -1,0 +1,311 @@
+//! From a request to its answer: who sends it, what must hold, which method.
+//!
+//! Credentials are Basic (RFC 7617), over TLS or from this machine alone. Who shows none is told how to, or
+//! is the account of strangers, where there is one; that account is asked for credentials again as soon as
+//! something is refused to it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{Method as HttpMethod, Request, Response};
+use session_core::auth::{Secret, Site};
+use session_core::error::{Error, ErrorKind};
+use session_core::gate::SessionFs;
+use session_core::reason::Reason;
+use session_core::session::{Argument, Running, Session};
+
+use super::body::Intake;
+use super::connection::{Connection, Working};
+use super::options::{Clear, WebdavServerOptions};
+use super::respond::{Answer, Body, Failure, empty, set};
+use super::sessions::{Busy, Client, Out, Sessions, Shown};
+use super::table::{ALLOW, Method, Row};
+use super::{guard, locks, propfind, proppatch, read, tree, write};
+use crate::wire::href::{self, Target};
+
+/// Decodes with padding or without: clients do either.
+const BASIC: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What all connections share.
+pub(super) struct Service {
+    options: Arc<WebdavServerOptions>,
+    site: Arc<dyn Site>,
+    sessions: Arc<Sessions>,
+}
+
+/// What keeps a session and a connection from being idle, for as long as the answer takes.
+pub(super) struct InFlight {
+    connection: Arc<Connection>,
+    session: Arc<Session>,
+    _parts: (Busy, Working, Running),
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.connection.count(&self.session);
+    }
+}
+
+/// One request, as methods see it.
+pub(super) struct Call {
+    pub(super) fs: SessionFs,
+    pub(super) options: Arc<WebdavServerOptions>,
+    pub(super) headers: HeaderMap,
+    pub(super) target: Target,
+    /// The host that the request was made to.
+    pub(super) host: String,
+    pub(super) body: Intake,
+    pub(super) flight: InFlight,
+}
+
+impl Call {
+    /// A field, if it is text.
+    pub(super) fn field(&self, name: impl AsRef<str>) -> Option<&str> {
+        self.headers.get(name.as_ref())?.to_str().ok()
+    }
+
+    /// A path as clients know it.
+    pub(super) fn href(&self, path: &session_core::path::VPath, is_dir: bool) -> String {
+        href::write(path, is_dir, &self.options.prefix)
+    }
+}
+
+impl Service {
+    pub(super) fn new(
+        options: WebdavServerOptions,
+        site: Arc<dyn Site>,
+        sessions: Arc<Sessions>,
+    ) -> Arc<Self> {
+        Arc::new(Service { options: Arc::new(options), site, sessions })
+    }
+
+    pub(super) fn options(&self) -> &WebdavServerOptions {
+        &self.options
+    }
+
+    pub(super) fn site(&self) -> &Arc<dyn Site> {
+        &self.site
+    }
+
+    /// Answers one request. What panics ends this request and nothing else.
+    pub(super) async fn serve(
+        &self,
+        connection: &Arc<Connection>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let working = connection.busy();
+        let answered = AssertUnwindSafe(self.answer(connection, working, request)).catch_unwind().await;
+        answered.unwrap_or_else(|_| {
+            tracing::error!(peer = %connection.peer, "a request panicked");
+            empty(500)
+        })
+    }
+
+    async fn answer(
+        &self,
+        connection: &Arc<Connection>,
+        working: Working,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let client = match self.enter(connection, &head.headers).await {
+            Ok(client) => client,
+            Err(response) => return response,
+        };
+        connection.belongs_to(&client);
+        let session = Arc::clone(&client.session);
+        let busy = client.busy(connection);
+        let row = Row::find(head.method.as_str());
+        let path = head.uri.path();
+        let target = if path == "*" && head.method == HttpMethod::OPTIONS {
+            href::parse(&self.options.prefix, &self.options.prefix)
+        } else {
+            href::parse(path, &self.options.prefix)
+        };
+        let argument = match &target {
+            Ok(target) => Argument::Path(target.path.clone()),
+            Err(_) => Argument::Text(path.chars().take(256).collect::<String>().into()),
+        };
+        let running = session.begin_command(row.map_or("(unknown)", |r| r.name), argument);
+        let flight = InFlight {
+            connection: Arc::clone(connection),
+            session: Arc::clone(&session),
+            _parts: (busy, working, running),
+        };
+        let host = head.uri.authority().map(|a| a.to_string());
+        let host = host.or_else(|| head.headers.get(header::HOST)?.to_str().ok().map(str::to_owned));
+        let answered = match (row, target) {
+            (None, _) => {
+                let e = Error::new(ErrorKind::Unsupported).with_detail("this method is not known here");
+                Err(Failure::with_code(e.because(Reason::CommandDenied), 501))
+            }
+            (_, Err(e)) => Err(e.into()),
+            (Some(row), Ok(target)) => {
+                let call = Call {
+                    fs: client.fs.clone(),
+                    options: Arc::clone(&self.options),
+                    headers: head.headers,
+                    target,
+                    host: host.unwrap_or_default(),
+                    body: Intake::new(body, self.options.data_time, self.options.minimum_rate),
+                    flight,
+                };
+                self.call(row, call, &session).await
+            }
+        };
+        let mut response = answered.unwrap_or_else(|failure| {
+            // The gate has told of what failed behind it.
+            if failure.error.operation().is_none() {
+                session.note_error(&failure.error);
+            }
+            self.failed(&client, &failure)
+        });
+        set(&mut response, header::SERVER, &client.software);
+        session.note_status(u32::from(response.status().as_u16()));
+        response
+    }
+
+    /// A stranger who is refused may be somebody.
+    fn failed(&self, client: &Client, failure: &Failure) -> Response<Body> {
+        let refused = matches!(failure.error.kind(), ErrorKind::Refused | ErrorKind::PermissionDenied);
+        let stranger = self.options.anonymous.as_deref();
+        if refused && stranger.is_some_and(|s| *client.session.requested_user() == *s) {
+            return self.challenge(failure.response());
+        }
+        failure.response()
+    }
+
+    async fn call(&self, row: &Row, mut call: Call, session: &Arc<Session>) -> Answer {
+        if row.operation.is_none() {
+            session.command(row.name, &call.target.path.display()).await?;
+        }
+        call.fs = guard::tokens(&call).await?;
+        match row.method {
+            Method::Copy => tree::copy(call).await,
+            Method::Delete => tree::delete(call).await,
+            Method::Get => read::get(call, true).await,
+            Method::Head => read::get(call, false).await,
+            Method::Lock => locks::lock(call).await,
+            Method::Mkcol => tree::make(call).await,
+            Method::Move => tree::rename(call).await,
+            Method::Options => Ok(offer(&call)),
+            Method::Propfind => propfind::find(call).await,
+            Method::Proppatch => proppatch::patch(call).await,
+            Method::Put => write::put(call).await,
+            Method::Unlock => locks::unlock(call).await,
+        }
+    }
+
+    /// Who sends this.
+    async fn enter(
+        &self,
+        connection: &Arc<Connection>,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Client>, Response<Body>> {
+        if connection.is_clear() && self.options.clear == Clear::Loopback {
+            let e =
+                Error::refused("logins need a protected connection").because(Reason::CredentialsTlsRequired);
+            let e = e.with_hint("use https");
+            return Err(Failure::from(e).response());
+        }
+        let shown = headers.get(header::AUTHORIZATION).map(|field| credentials(field.as_bytes()));
+        if shown.is_none() && self.options.anonymous.is_none() {
+            return Err(self.challenge(empty(401)));
+        }
+        // What is no credential of ours is as good as a wrong one, and costs no hash.
+        let Some(shown) = shown.map_or(Some(None), |s| s.map(Some)) else {
+            return Err(self.rejected(connection));
+        };
+        let software = headers.get(header::USER_AGENT).and_then(|f| f.to_str().ok()).unwrap_or_default();
+        let entered =
+            self.sessions.enter(&self.site, &self.options, connection, shown.as_ref(), software).await;
+        entered.map_err(|out| match out {
+            Out::Rejected => self.rejected(connection),
+            Out::Refused(e) => {
+                let code = if e.kind() == ErrorKind::Throttled { Some(503) } else { None };
+                Failure { code, ..e.into() }.response()
+            }
+        })
+    }
+
+    fn rejected(&self, connection: &Arc<Connection>) -> Response<Body> {
+        if connection.failed() >= self.options.tries {
+            connection.finish.cancel();
+        }
+        self.challenge(empty(401))
+    }
+
+    fn challenge(&self, mut response: Response<Body>) -> Response<Body> {
+        *response.status_mut() = hyper::StatusCode::UNAUTHORIZED;
+        let words = format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.options.realm);
+        set(&mut response, header::WWW_AUTHENTICATE, &words);
+        response
+    }
+}
+
+/// `Basic`, in UTF-8 or, as older clients do, in Latin-1. `None` for anything else.
+fn credentials(field: &[u8]) -> Option<Shown> {
+    let (scheme, token) = field.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let decoded = BASIC.decode(token.trim_ascii()).ok()?;
+    let text = match String::from_utf8(decoded) {
+        Ok(text) => text,
+        Err(e) => e.into_bytes().into_iter().map(char::from).collect(),
+    };
+    let (user, password) = text.split_once(':')?;
+    Some(Shown { user: user.to_owned(), password: Secret::new(password) })
+}
+
+/// What OPTIONS says.
+fn offer(call: &Call) -> Response<Body> {
+    let mut response = empty(200);
+    let classes = if call.locks() { "1, 2, 3, extended-mkcol" } else { "1, 3, extended-mkcol" };
+    set(&mut response, HeaderName::from_static("dav"), classes);
+    set(&mut response, header::ALLOW, ALLOW);
+    // Explorer takes WebDAV only from who says so.
+    set(&mut response, HeaderName::from_static("ms-author-via"), "DAV");
+    set(&mut response, header::ACCEPT_RANGES, "bytes");
+    response
+}
+
+impl Call {
+    /// Whether locks are kept here.
+    pub(super) fn locks(&self) -> bool {
+        use session_core::fs::Filesystem as _;
+        self.fs.capabilities().locks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(field: &str) -> Option<(String, String)> {
+        credentials(field.as_bytes()).map(|s| (s.user.clone(), s.password.expose().to_owned()))
+    }
+
+    #[test]
+    fn basic_is_read_in_utf8_and_in_latin1() {
+        let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        assert_eq!(shown("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), pair("Aladdin", "open sesame"));
+        assert_eq!(shown("basic  QWxhZGRpbjpvcGVuIHNlc2FtZQ"), pair("Aladdin", "open sesame"));
+        let encode = |bytes: &[u8]| format!("Basic {}", BASIC.encode(bytes));
+        assert_eq!(shown(&encode("ä:ö:ü".as_bytes())), pair("ä", "ö:ü"));
+        assert_eq!(shown(&encode(b"\xe4:\xf6")), pair("ä", "ö"));
+        assert_eq!(shown(&encode(b":")), pair("", ""));
+        for bad in ["", "Basic", "Basic ", "Basic !", "Bearer abc", &encode(b"nocolon"), "Digest x"] {
+            assert_eq!(shown(bad), None, "{bad}");
+        }
+    }
+}

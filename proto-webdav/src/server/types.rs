@@ -1,0 +1,58 @@
+//! Content types by the end of a name, for clients that want to know one. What is not known is bytes.
+
+/// The type of a file called `name`.
+pub(super) fn of(name: &[u8]) -> &'static str {
+    const UNKNOWN: &str = "application/octet-stream";
+    let Some(at) = name.iter().rposition(|b| *b == b'.') else { return UNKNOWN };
+    let end = name.get(at + 1..).unwrap_or_default().to_ascii_lowercase();
+    match end.as_slice() {
+        b"7z" => "application/x-7z-compressed",
+        b"avi" => "video/x-msvideo",
+        b"bmp" => "image/bmp",
+        b"bz2" => "application/x-bzip2",
+        b"css" => "text/css",
+        b"csv" => "text/csv",
+        b"doc" => "application/msword",
+        b"docx" => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        b"epub" => "application/epub+zip",
+        b"flac" => "audio/flac",
+        b"gif" => "image/gif",
+        b"gz" | b"tgz" => "application/gzip",
+        b"htm" | b"html" => "text/html",
+        b"ico" => "image/vnd.microsoft.icon",
+        b"ics" => "text/calendar",
+        b"jpeg" | b"jpg" => "image/jpeg",
+        b"js" | b"mjs" => "text/javascript",
+        b"json" => "application/json",
+        b"log" | b"txt" => "text/plain",
+        b"md" => "text/markdown",
+        b"mkv" => "video/x-matroska",
+        b"mov" => "video/quicktime",
+        b"mp3" => "audio/mpeg",
+        b"mp4" => "video/mp4",
+        b"odp" => "application/vnd.oasis.opendocument.presentation",
+        b"ods" => "application/vnd.oasis.opendocument.spreadsheet",
+        b"odt" => "application/vnd.oasis.opendocument.text",
+        b"ogg" => "audio/ogg",
+        b"pdf" => "application/pdf",
+        b"png" => "image/png",
+        b"ppt" => "application/vnd.ms-powerpoint",
+        b"pptx" => "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+        b"rar" => "application/vnd.rar",
+        b"rtf" => "application/rtf",
+        b"svg" => "image/svg+xml",
+        b"tar" => "application/x-tar",
+        b"tif" | b"tiff" => "image/tiff",
+        b"vcf" => "text/vcard",
+        b"wav" => "audio/wav",
+        b"webm" => "video/webm",
+        b"webp" => "image/webp",
+        b"xls" => "application/vnd.ms-excel",
+        b"xlsx" => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        b"xml" => "application/xml",
+        b"xz" => "application/x-xz",
+        b"zip" => "application/zip",
+        b"zst" => "application/zstd",
+        _ => UNKNOWN,
+    }
+}
