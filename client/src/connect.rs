@@ -66,6 +66,7 @@ pub struct Options {
     certificates: Vec<CertificateFingerprint>,
     timeout: Option<Duration>,
     channels: usize,
+    lines: usize,
     reconnect: Duration,
     family: Option<Family>,
     source: Option<IpAddr>,
@@ -133,6 +134,7 @@ impl Options {
             certificates: Vec::new(),
             timeout: None,
             channels: CHANNELS,
+            lines: 1,
             reconnect: Duration::ZERO,
             family: None,
             source: None,
@@ -354,6 +356,13 @@ impl Options {
         if channels > 0 {
             self.channels = channels.min(CHANNELS);
         }
+        self
+    }
+
+    /// Connections of one login over SFTP: what is large goes over all of them at once. At most sixteen, as many
+    /// as the server grants. FTP has its own ([`channels`](Self::channels)).
+    pub fn lines(mut self, lines: usize) -> Self {
+        self.lines = lines.clamp(1, 16);
         self
     }
 

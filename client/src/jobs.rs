@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use session_core::batch::{NameCase, Overwrite, Resume, TransferOptions, Verify};
+use session_core::batch::{NameCase, Overwrite, Resume, Timetable, TransferOptions, Verify};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Algorithm;
 use session_core::path::VPath;
@@ -165,7 +165,10 @@ fn options_json(o: &TransferOptions) -> Value {
         "exclude_hidden": o.exclude_hidden,
         "name_case": o.name_case.name(),
         "parallel": o.parallel,
+        "segments": o.segments,
+        "segment_size": o.segment_size,
         "limit": o.limit,
+        "timetable": o.timetable.as_ref().map(Timetable::to_string),
         "fail_fast": o.fail_fast,
         "verify": verify_name(o.verify),
         "digest": o.digest.map(Algorithm::name),
@@ -193,7 +196,13 @@ fn options_of(v: &Value) -> Option<TransferOptions> {
         name_case: NameCase::ALL.into_iter().find(|c| Some(c.name()) == text("name_case"))?,
         selection: None,
         parallel: usize::try_from(number("parallel")?).ok()?,
+        segments: number("segments").and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
+        segment_size: number("segment_size").unwrap_or(TransferOptions::default().segment_size),
         limit: number("limit")?,
+        timetable: match text("timetable") {
+            Some(table) => Some(Timetable::parse(table).ok()?),
+            None => None,
+        },
         fail_fast: flag("fail_fast")?,
         verify: [Verify::Auto, Verify::Strict, Verify::Size, Verify::None]
             .into_iter()
@@ -236,6 +245,18 @@ impl Spec {
     }
 }
 
+/// Where the state of this user's transfers is. Errors: `NotFound` where the environment names no home.
+pub(crate) fn state_dir() -> Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let state = state.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound)
+            .with_detail("there is no place for the state of jobs")
+            .with_hint("set XDG_STATE_HOME or HOME")
+    })?;
+    Ok(state.join("ferry"))
+}
+
 impl Jobs {
     /// The jobs in `dir`.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
@@ -244,15 +265,7 @@ impl Jobs {
 
     /// This user's. Errors: `NotFound` where the environment names no home.
     pub fn of_user() -> Result<Self> {
-        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let state = absolute("XDG_STATE_HOME")
-            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-            .ok_or_else(|| {
-                Error::new(ErrorKind::NotFound)
-                    .with_detail("there is no place for the state of jobs")
-                    .with_hint("set XDG_STATE_HOME or HOME")
-            })?;
-        Ok(Jobs::at(state.join("ferry/jobs")))
+        Ok(Jobs::at(state_dir()?.join("jobs")))
     }
 
     fn path(&self, id: &str) -> PathBuf {
@@ -395,6 +408,9 @@ mod tests {
                 digest: Some(Algorithm::Sha256),
                 name_case: NameCase::Lower,
                 limit: 77,
+                segments: 5,
+                segment_size: 9,
+                timetable: Some(Timetable::parse("08:00,1M Fri-18:00,off").unwrap()),
                 recursive: true,
                 ..TransferOptions::default()
             },

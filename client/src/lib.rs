@@ -4,7 +4,7 @@
 //! source and a target. The CLI `ferry` is [`cli`]; it uses nothing that a program could not use.
 //!
 //! [`session`] is WinSCP's `Session` over that, [`script`] its scripts; [`sync`] compares and synchronises trees,
-//! [`mask`] chooses files, [`sites`] keeps how servers are opened.
+//! [`watch`] keeps them alike, [`mask`] chooses files, [`sites`] keeps how servers are opened.
 
 pub mod batch;
 pub mod cli;
@@ -12,6 +12,7 @@ pub mod connect;
 pub mod hash;
 pub mod jobs;
 pub mod journal;
+pub mod live;
 pub mod mask;
 pub mod pooled;
 pub mod reconnect;
@@ -20,3 +21,4 @@ pub mod session;
 pub mod sites;
 pub mod sync;
 pub mod url;
+pub mod watch;

@@ -279,6 +279,7 @@ async fn half_a_file_of_its_own_is_not_taken_for_one_that_was_there() {
 fn ferry(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
     command.args(args).current_dir(dir).env("XDG_STATE_HOME", dir.join("state"));
+    command.env("XDG_RUNTIME_DIR", dir.join("run"));
     command
 }
 
@@ -367,4 +368,51 @@ fn short_jobs_leave_nothing_and_failed_ones_are_kept() {
     assert!(!out.status.success());
     let jobs = listed(dir.path());
     assert_eq!((jobs.len(), jobs[0]["standing"].as_str()), (1, Some("failed")));
+}
+
+#[test]
+fn a_running_transfer_is_paused_slowed_ended_and_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), LARGE);
+    std::fs::create_dir(dir.path().join("to")).unwrap();
+    let args = ["cp", "-r", "--limit", "64K", "t", "to"];
+    let child = ferry(dir.path(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = Reaped(child);
+    let begin = Instant::now();
+    let job = loop {
+        if let Some(job) = listed(dir.path()).into_iter().find(|job| job["limit"] == 64 << 10) {
+            break job;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "it is not seen");
+    };
+    assert_eq!((&job["standing"], &job["pid"]), (&"running".into(), &child.0.id().into()));
+    let id = job["job"].as_str().unwrap();
+    let asked = |args: &[&str]| {
+        let out = ferry(dir.path(), &[&["jobs"], args].concat()).output().unwrap();
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    };
+    asked(&["pause", id]);
+    asked(&["limit", "off", id]);
+    // Without a limit it would be over at once.
+    for _ in 0..10 {
+        let job = &listed(dir.path())[0];
+        assert_eq!((&job["paused"], &job["limit"]), (&true.into(), &0.into()), "{job}");
+        assert!(job["bytes_done"].as_u64().unwrap() < LARGE as u64);
+    }
+    asked(&["kill", id]);
+    // Its journal is free when the answer comes.
+    assert_eq!(listed(dir.path())[0]["standing"], "interrupted");
+    assert_ne!(child.0.wait().unwrap().code(), Some(0));
+    let out = ferry(dir.path(), &["jobs", "pause", id]).output().unwrap();
+    assert_eq!(out.status.code(), Some(5));
+    // As slow as before, until somebody says otherwise.
+    let again =
+        ferry(dir.path(), &["resume", id]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut again = Reaped(again);
+    while !listed(dir.path()).iter().any(|job| job["limit"] == 64 << 10) {
+        assert!(again.0.try_wait().unwrap().is_none(), "it ended by itself");
+    }
+    asked(&["limit", "off", id]);
+    assert_eq!(again.0.wait().unwrap().code(), Some(0));
+    is_whole(&dir.path().join("t"), &dir.path().join("to/t"));
 }

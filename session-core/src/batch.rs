@@ -5,6 +5,7 @@
 
 mod options;
 mod receipt;
+mod timetable;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 
 pub use self::options::{Candidate, NameCase, Overwrite, Resume, Select, Selection, TransferOptions};
 pub use self::receipt::{Digest, Guarantee, Proof, Receipt, SCHEMA as RECEIPT_SCHEMA, Verify};
+pub use self::timetable::{Timetable, parse_bytes};
 use crate::auth::Secret;
 use crate::error::{Error, Result};
 use crate::path::VPath;

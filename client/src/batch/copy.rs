@@ -20,7 +20,8 @@ use session_core::path::VPath;
 
 use super::limit::Limiter;
 use super::part::{Continued, Kept, can_continue, interrupted, is_lost, publish, temporary};
-use super::pump::{Account, Digesting, Pump, changed, read_exactly};
+use super::pump::{Account, Digesting, LEAD, Pump, changed, read_exactly};
+use super::segments::Segment;
 use super::tracker::Item;
 use super::verify::{Checked, Verifier, is_local, right_size};
 use crate::journal::Entry;
@@ -65,16 +66,50 @@ pub(super) struct Copied {
 }
 
 /// Keeps account of what the target has: in mind, for the next attempt, and now and then in the journal.
-struct Reached<'a> {
+pub(super) struct Reached<'a> {
     known: AtomicU64,
     entry: Option<&'a Entry>,
+    told: Told,
     noted: Mutex<(u64, Instant)>,
+}
+
+/// What the journal is told of.
+#[derive(Clone, Copy)]
+pub(super) enum Told {
+    /// A file in one piece.
+    Whole,
+    /// One of its segments.
+    Segment(Segment),
 }
 
 /// The journal is told after so many bytes, or after that time.
 const NOTED: (u64, Duration) = (8 << 20, Duration::from_millis(500));
 
-impl Reached<'_> {
+impl<'a> Reached<'a> {
+    pub(super) fn new(begin: u64, entry: Option<&'a Entry>, told: Told) -> Self {
+        Reached { known: begin.into(), entry, told, noted: Mutex::new((begin, Instant::now())) }
+    }
+
+    pub(super) fn known(&self) -> u64 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Everything is there, up to the end.
+    pub(super) async fn ended(&self, end: u64) {
+        self.known.store(end, Ordering::Relaxed);
+        self.tell(end).await;
+    }
+
+    async fn tell(&self, offset: u64) {
+        match (self.entry, self.told) {
+            (None, _) => {}
+            (Some(entry), Told::Whole) => entry.reached(offset).await,
+            (Some(entry), Told::Segment(segment)) => {
+                entry.segment(&Segment { known: offset, ..segment }).await
+            }
+        }
+    }
+
     fn is_due(&self, offset: u64) -> bool {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let due = offset >= noted.0 + NOTED.0 || noted.1.elapsed() >= NOTED.1;
@@ -88,10 +123,8 @@ impl Reached<'_> {
 impl Account for Reached<'_> {
     async fn reached(&self, offset: u64) {
         self.known.store(offset, Ordering::Relaxed);
-        if let Some(entry) = self.entry
-            && self.is_due(offset)
-        {
-            entry.reached(offset).await;
+        if self.entry.is_some() && self.is_due(offset) {
+            self.tell(offset).await;
         }
     }
 }
@@ -110,10 +143,13 @@ impl Copy<'_> {
             }
             _ => {}
         }
-        match self.part() {
-            Some(part) => self.through(&part, kept).await,
-            None => self.in_place().await,
+        let Some(part) = self.part() else { return self.in_place().await };
+        if let Some(segments) = self.segments(&part, kept).await?
+            && let Some(copied) = self.segmented(segments, kept).await?
+        {
+            return Ok(copied);
         }
+        self.through(&part, kept).await
     }
 
     fn part(&self) -> Option<VPath> {
@@ -125,12 +161,12 @@ impl Copy<'_> {
         if wanted { temporary(self.to, capabilities.max_name) } else { None }
     }
 
-    async fn open_source(&self) -> Result<Arc<SessionFile>> {
+    pub(super) async fn open_source(&self) -> Result<Arc<SessionFile>> {
         let options = OpenOptions { size_hint: Some(self.metadata.size), ..OpenOptions::read() };
         self.source.open_file(self.from, &options).await
     }
 
-    fn streams(&self) -> Option<Algorithm> {
+    pub(super) fn streams(&self) -> Option<Algorithm> {
         self.verifier.streams(self.source, self.target)
     }
 
@@ -239,7 +275,7 @@ impl Copy<'_> {
         let target = match target {
             Some(target) => target,
             None => {
-                *kept = Kept { known: None, ..*kept };
+                kept.known = None;
                 let create = self.create_options(OpenOptions::create(), old.as_ref());
                 match self.target.open_file(part, &create).await {
                     Ok(target) => target,
@@ -259,6 +295,17 @@ impl Copy<'_> {
         let digest = self.beginning(&*source, begin).await?;
         let digest = self.pump(&*source, &*target, begin, 0, digest, Some(kept)).await?;
         self.commit(&*target, size, old.as_ref()).await?;
+        self.check_and_publish(part, digest, target.operation(), kept).await
+    }
+
+    /// Checks a complete part and gives it its name.
+    pub(super) async fn check_and_publish(
+        &self,
+        part: &VPath,
+        digest: Option<Digest>,
+        operation: OperationId,
+        kept: &mut Kept,
+    ) -> Result<Copied> {
         let checked = self.check(part, digest).await;
         let (proof, digest) = match checked {
             Err(e) if e.kind() == ErrorKind::Corrupt => {
@@ -273,9 +320,9 @@ impl Copy<'_> {
         let guarantee = publish(self.target, part, self.to, missing, kept).await?;
         self.set_leniently(self.to).await?;
         if self.verifier.looks() {
-            Verifier::size(self.target, self.to, size).await?;
+            Verifier::size(self.target, self.to, self.metadata.size).await?;
         }
-        Ok(Copied { digest, proof, guarantee, operation: target.operation() })
+        Ok(Copied { digest, proof, guarantee, operation })
     }
 
     /// A digest that has seen everything before `begin`, where one is of use and does not cost moving it
@@ -305,11 +352,7 @@ impl Copy<'_> {
         kept: Option<&mut Kept>,
     ) -> Result<Option<Digest>> {
         let size = self.metadata.size;
-        let account = Reached {
-            known: begin.into(),
-            entry: self.entry.filter(|_| kept.is_some()),
-            noted: Mutex::new((begin, Instant::now())),
-        };
+        let account = Reached::new(begin, self.entry.filter(|_| kept.is_some()), Told::Whole);
         let pump = Pump {
             source,
             target,
@@ -318,19 +361,17 @@ impl Copy<'_> {
             item: self.item,
             limiter: self.limiter,
             settles: self.target.capabilities().random_write,
+            lead: LEAD,
             account: &account,
         };
         let moved = pump.run(begin, digest.as_mut().map(|(_, d)| d)).await;
         if let Some(kept) = kept {
-            kept.known = Some(account.known.into_inner());
+            kept.known = Some(account.known());
         }
         moved?;
         if begin == size || size == 0 || (is_local(self.source) && size >= self.options.temporary_from) {
             // A source that grew must be noticed where that costs little, and where nothing else was read.
-            let extra: BytesMut = source.read_into(size, 1, BytesMut::with_capacity(1)).await?;
-            if !extra.is_empty() {
-                return Err(changed());
-            }
+            self.not_grown(source).await?;
         }
         match digest {
             Some((algorithm, digest)) => {
@@ -339,6 +380,12 @@ impl Copy<'_> {
             }
             None => Ok(None),
         }
+    }
+
+    /// Errors: `Corrupt` where there is more than there was.
+    pub(super) async fn not_grown(&self, source: &dyn File) -> Result<()> {
+        let extra: BytesMut = source.read_into(self.metadata.size, 1, BytesMut::with_capacity(1)).await?;
+        if extra.is_empty() { Ok(()) } else { Err(changed()) }
     }
 
     async fn check(&self, at: &VPath, digest: Option<Digest>) -> Result<(Proof, Option<Digest>)> {
@@ -362,7 +409,7 @@ impl Copy<'_> {
             .or_else(|| self.metadata.mode.filter(|_| self.options.preserve_modes).map(|m| m & 0o777))
     }
 
-    fn create_options(&self, mut options: OpenOptions, old: Option<&Metadata>) -> OpenOptions {
+    pub(super) fn create_options(&self, mut options: OpenOptions, old: Option<&Metadata>) -> OpenOptions {
         options.size_hint = Some(self.metadata.size);
         let kept = old.and_then(|m| m.mode).filter(|_| self.target.capabilities().set_mode);
         // The owner's write bit stays on while the file is being written.
@@ -393,7 +440,7 @@ impl Copy<'_> {
         attributes
     }
 
-    async fn commit(&self, target: &dyn File, size: u64, old: Option<&Metadata>) -> Result<()> {
+    pub(super) async fn commit(&self, target: &dyn File, size: u64, old: Option<&Metadata>) -> Result<()> {
         let lenient = self.options.ignore_attribute_errors;
         let attributes = if lenient { Attributes::none() } else { self.attributes(old) };
         let options = CommitOptions { expected_size: Some(size), attributes };

@@ -10,10 +10,12 @@ mod limit;
 mod part;
 mod pump;
 mod run;
+mod segments;
 mod single;
 mod tracker;
 mod verify;
 
 pub use limit::Limiter;
 pub use run::{Batch, Job, Known};
+pub(crate) use segments::Segment;
 pub use tracker::Tracker;

@@ -17,6 +17,7 @@ use session_core::gate::{SessionFile, SessionFs};
 use session_core::path::VPath;
 
 use super::pump::{LEAD, read_exactly};
+use super::segments::Segment;
 
 const SUFFIX: &[u8] = b".filepart";
 const ASIDE: &[u8] = b".replaced";
@@ -29,9 +30,9 @@ const SAMPLES: u64 = 16;
 const FEW: u64 = 4;
 
 /// Bytes of one such block.
-const SAMPLE: u64 = 16 << 10;
+pub(super) const SAMPLE: u64 = 16 << 10;
 
-fn beside(target: &VPath, suffix: &[u8], max_name: usize) -> Option<VPath> {
+pub(super) fn beside(target: &VPath, suffix: &[u8], max_name: usize) -> Option<VPath> {
     let mut name = target.name().to_vec();
     if name.is_empty() || name.len() + suffix.len() > max_name {
         return None;
@@ -51,12 +52,14 @@ pub(super) fn can_continue(capabilities: &Capabilities) -> bool {
 }
 
 /// What this job knows of a part that it wrote itself, from an attempt before or from its journal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     /// The part is ours, and everything before this offset was taken by the target.
     pub(super) known: Option<u64>,
     /// The old file was moved aside and not yet removed.
     pub(super) aside: bool,
+    /// The same of the segments, of a part that has them.
+    pub(super) segments: Vec<Segment>,
 }
 
 /// A part that can be continued, and from where.
@@ -115,7 +118,7 @@ pub(super) fn is_lost(e: &Error) -> bool {
 
 /// What comparing said.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sampled {
+pub(super) enum Sampled {
     Different,
     Same,
     /// The target gives nothing to compare with.
@@ -127,7 +130,15 @@ enum Sampled {
 async fn sampled(source: &dyn File, target: &dyn File, end: u64, samples: u64) -> Result<Sampled> {
     let step = end.saturating_sub(SAMPLE) / (samples - 1);
     let spread = (0..samples).map(|n| (n * step, (n * step + SAMPLE).min(end)));
-    let ranges: BTreeSet<(u64, u64)> = spread.chain([(end.saturating_sub(SAMPLE), end)]).collect();
+    same_at(source, target, spread.chain([(end.saturating_sub(SAMPLE), end)]).collect()).await
+}
+
+/// Whether these ranges look the same on both sides. Errors as above.
+pub(super) async fn same_at(
+    source: &dyn File,
+    target: &dyn File,
+    ranges: BTreeSet<(u64, u64)>,
+) -> Result<Sampled> {
     let compare = |(from, to): (u64, u64)| async move {
         let ours = read_exactly(source, from, to).await?;
         match read_exactly(target, from, to).await {

@@ -117,6 +117,8 @@ pub(super) struct Pump<'a, A> {
     pub(super) limiter: &'a Limiter,
     /// Whether the target is written in any order, and has to be asked what it has.
     pub(super) settles: bool,
+    /// Nothing is begun further than so many bytes beyond what the target is known to have.
+    pub(super) lead: u64,
     pub(super) account: &'a A,
 }
 
@@ -132,7 +134,6 @@ impl<A: Account> Pump<'_, A> {
     /// Moves everything from `begin` on. The digest, where there is one, has seen what lies before.
     /// Dropped, it stops; what was written stays.
     pub(super) async fn run(&self, begin: u64, mut digest: Option<&mut Digesting>) -> Result<()> {
-        let most = self.limiter.chunk(CHUNK);
         let mut window = WINDOW.0;
         let mut round = Round::begin(window);
         let mut next = begin;
@@ -144,7 +145,8 @@ impl<A: Account> Pump<'_, A> {
         let mut in_flight = FuturesUnordered::new();
         let mut settling = FuturesUnordered::new();
         loop {
-            while next < self.size && in_flight.len() < window && next - known < LEAD {
+            while next < self.size && in_flight.len() < window && next - known < self.lead {
+                let most = self.limiter.chunk(CHUNK);
                 let len = most.min(usize::try_from(self.size - next).unwrap_or(most));
                 in_flight.push(self.chunk(next, len, digest.is_some(), &turn));
                 next += len as u64;
@@ -195,7 +197,7 @@ impl<A: Account> Pump<'_, A> {
         kept: bool,
         turn: &tokio::sync::Mutex<()>,
     ) -> Result<Done> {
-        if self.limiter.rate() > 0 {
+        if !self.limiter.is_open() {
             // One chunk of a file asks at a time: files take turns.
             let _turn = turn.lock().await;
             self.limiter.pass(len).await;

@@ -127,7 +127,7 @@ impl Batch {
 
     /// Its speed limit, which may be changed while it runs.
     pub fn limiter(&self) -> &Arc<Limiter> {
-        self.limiter.get_or_init(|| Arc::new(Limiter::new(self.options.limit)))
+        self.limiter.get_or_init(|| Arc::new(Limiter::of(&self.options)))
     }
 
     /// Tells `observer` of each item. Before it runs; the first one stands.
@@ -397,6 +397,7 @@ impl Batch {
         metadata: &Metadata,
         existing: Existing,
     ) -> Result<Receipt> {
+        self.limiter().unpaused().await;
         let record = item(from, to, metadata.size);
         let entry = self.entry_of(from, to, metadata);
         if let Some(observer) = self.observer.get() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use session_core::batch::{Timetable, parse_bytes};
 
 use super::exit;
 use super::sites_args;
@@ -111,7 +112,7 @@ pub(super) enum Command {
     Cp(Transfer),
     /// Go on with a transfer that was interrupted
     Resume(Resume),
-    /// List transfers: running, interrupted, and for a week the finished ones
+    /// List transfers (running, interrupted, and for a week the finished ones), or pause, slow and end them
     Jobs(Jobs),
     /// Make directories
     Mkdir(Mkdir),
@@ -141,6 +142,8 @@ pub(super) enum Command {
     Du(sync_args::Du),
     /// Set modification times; a file that is missing is made, empty
     Touch(sync_args::Touch),
+    /// Make two places alike and keep them so: what changes in A is synchronised shortly after
+    Watch(Box<sync_args::Watch>),
     /// Run a WinSCP script
     Script(Script),
     /// Store how servers are opened, by name: site://NAME/path is then a place
@@ -275,6 +278,12 @@ pub(super) struct Transfer {
     /// Files of some size at once; eight times as many small ones
     #[arg(short = 'P', long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) parallel: u16,
+    /// Move large files in so many segments at once, where that can be; over SFTP over as many connections
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub(super) segments: u16,
+    /// Bytes that a segment has at least
+    #[arg(long, default_value = "32M", value_name = "SIZE", value_parser = bytes)]
+    pub(super) segment_size: u64,
     /// Start interrupted files anew
     #[arg(long)]
     pub(super) no_resume: bool,
@@ -305,9 +314,10 @@ pub(super) struct Transfer {
     /// What becomes of names
     #[arg(long, value_enum, default_value = "keep", value_name = "CASE")]
     pub(super) name_case: NameCaseArg,
-    /// Move at most this much a second: 500K, 2M (powers of 1024)
-    #[arg(long, default_value = "0", value_name = "RATE", value_parser = bytes)]
-    pub(super) limit: u64,
+    /// Move at most this much a second: 500K, 2M (powers of 1024), off; or by the time of the week:
+    /// '08:00,512K 18:00,off', 'Mon-08:00,1M Fri-18:00,off'
+    #[arg(long, default_value = "off", value_name = "RATE|TIMETABLE", value_parser = limit)]
+    pub(super) limit: Limit,
     /// How hard to look at what was moved
     #[arg(long, value_enum, default_value = "size", value_name = "HOW")]
     pub(super) verify: VerifyArg,
@@ -352,6 +362,33 @@ pub(super) struct Jobs {
 pub(super) enum JobsCommand {
     /// Forget jobs; what they moved stays
     Forget {
+        /// Their names
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<String>,
+    },
+    /// End running jobs; 'ferry resume' goes on with them
+    Kill {
+        /// Their names
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<String>,
+    },
+    /// Limit the speed of running jobs from now on
+    Limit {
+        /// Bytes per second: 500K, 2M (powers of 1024), off
+        #[arg(value_name = "RATE", value_parser = rate)]
+        rate: u64,
+        /// Their names
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<String>,
+    },
+    /// Let running jobs move nothing until 'ferry jobs resume'
+    Pause {
+        /// Their names
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<String>,
+    },
+    /// Let paused jobs move again
+    Resume {
         /// Their names
         #[arg(required = true, value_name = "JOB")]
         jobs: Vec<String>,
@@ -561,18 +598,28 @@ fn octal(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A number of bytes: `1000`, `500K`, `2M`, `1G`, in powers of 1024.
 fn bytes(text: &str) -> Result<u64, String> {
-    let cut = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text.get(cut.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        _ => return Err("sizes end in K, M or G, or in nothing".into()),
-    };
-    let number: u64 = cut.parse().map_err(|_| "a size is a whole number with K, M or G behind it")?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".into())
+    parse_bytes(text).ok_or_else(|| "a size is a whole number with K, M or G behind it, or nothing".into())
+}
+
+/// How fast: a rate, or rates by the time of the week.
+#[derive(Clone, Default)]
+pub(super) struct Limit {
+    pub(super) rate: u64,
+    pub(super) timetable: Option<Timetable>,
+}
+
+/// `500K`, `off`, or a timetable.
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
+    if text.contains(':') {
+        let timetable = Some(Timetable::parse(text).map_err(|e| format!("{e:#}"))?);
+        return Ok(Limit { rate: 0, timetable });
+    }
+    Ok(Limit { rate: rate(text)?, timetable: None })
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    crate::live::parse_rate(text).map_err(|e| format!("{e:#}"))
 }
 
 fn algorithm(text: &str) -> Result<session_core::fs::Algorithm, String> {

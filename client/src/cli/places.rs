@@ -42,6 +42,7 @@ pub(super) struct Places {
     /// Where they begin.
     starts: HashMap<String, VPath>,
     channels: usize,
+    lines: usize,
     warned: BTreeSet<String>,
 }
 
@@ -54,12 +55,19 @@ impl Places {
             open: HashMap::new(),
             starts: HashMap::new(),
             channels: 1,
+            lines: 1,
             warned: BTreeSet::new(),
         }
     }
 
     pub(super) fn with_channels(mut self, channels: usize) -> Self {
         self.channels = channels;
+        self
+    }
+
+    /// Opens places over so many connections each, where files in segments are to go over them.
+    pub(super) fn with_lines(mut self, lines: usize) -> Self {
+        self.lines = lines;
         self
     }
 
@@ -176,7 +184,7 @@ impl Places {
         );
         if !self.open.contains_key(&key) {
             let (options, start) = self.options_and_start(&url).await?;
-            let options = options.channels(self.channels);
+            let options = options.channels(self.channels).lines(self.lines);
             let connected = open_url(options, self.decider()).await?;
             for words in connected.warnings() {
                 if self.warned.insert(words.clone()) {

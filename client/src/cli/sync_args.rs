@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::args::{Limit, limit};
 use crate::mask::{Bounds, FileMask};
 use crate::sync::{Conflict, Criteria, Direction, MaxDelete, Side};
 
@@ -127,6 +128,10 @@ pub(super) struct Copying {
     /// Files of some size at once; eight times as many small ones
     #[arg(short = 'P', long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) parallel: u16,
+    /// Move at most this much a second, both ways together: 500K, 2M (powers of 1024), off; or by the time of
+    /// the week: '08:00,512K 18:00,off', 'Mon-08:00,1M Fri-18:00,off'
+    #[arg(long, default_value = "off", value_name = "RATE|TIMETABLE", value_parser = limit)]
+    pub(super) limit: Limit,
     /// Start interrupted files anew
     #[arg(long)]
     pub(super) no_resume: bool,
@@ -187,6 +192,27 @@ pub(super) struct Apply {
     /// The plan; '-' is the standard input
     #[arg(value_name = "PLAN")]
     pub(super) plan: PathBuf,
+}
+
+/// `watch`.
+#[derive(Args)]
+pub(super) struct Watch {
+    #[command(flatten)]
+    pub(super) alike: Alike,
+    #[command(flatten)]
+    pub(super) copying: Copying,
+    /// Let changes settle: wait until nothing more has changed for so many milliseconds
+    #[arg(long, default_value_t = 500, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    pub(super) settle: u32,
+    /// Compare both places every so many seconds, too; needed where what changes is not on a disk of this machine
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) poll: Option<u64>,
+    /// A: a local path or a URL
+    #[arg(value_name = "A")]
+    pub(super) left: String,
+    /// B: a local path or a URL; made where it is missing
+    #[arg(value_name = "B")]
+    pub(super) right: String,
 }
 
 /// `diff`.

@@ -81,18 +81,19 @@ pub(super) async fn host_key(
 pub(super) struct Dialer {
     ssh: ConnectOptions,
     channels: usize,
+    lines: usize,
     decider: Arc<Remembering>,
-    line: Mutex<Option<SshConnection>>,
+    line: Mutex<Vec<SshConnection>>,
 }
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
-    let (channels, budget) = (options.channels, options.reconnect);
+    let (channels, lines, budget) = (options.channels, options.lines, options.reconnect);
     let (mut ssh, warnings) = options_of(options).await?;
     let session = Session::new(Setup::new(Protocol::Sftp, ssh.host.as_str()));
     ssh.session = Some(Arc::clone(&session));
     let account = Account::named(ssh.user.as_str());
     let decider = Arc::new(Remembering::new(decider));
-    let dialer = Arc::new(Dialer { ssh, channels, decider, line: Mutex::default() });
+    let dialer = Arc::new(Dialer { ssh, channels, lines, decider, line: Mutex::default() });
     let (mut fs, home, methods) = dialer.dial().await?;
     if !budget.is_zero() {
         let again = Arc::clone(&dialer) as Arc<dyn Connect>;
@@ -114,20 +115,29 @@ impl Dialer {
         let (first, others) = tokio::join!(connection.sftp(&config), others);
         let first = Arc::new(first?);
         let home = first.home().clone();
-        let others: Vec<Arc<dyn Filesystem>> =
+        let mut others: Vec<Arc<dyn Filesystem>> =
             others.into_iter().flatten().map(|r| Arc::new(r) as Arc<dyn Filesystem>).collect();
+        // As many as the server grants: fewer are slower and nothing else.
+        let more = join_all((1..self.lines).map(|_| async {
+            let line = connect(self.ssh.clone(), self.decider.silently()).await?;
+            let remote = line.sftp(&config).await?;
+            Ok::<_, Error>((line, Arc::new(remote) as Arc<dyn Filesystem>))
+        }));
+        let (more, remotes): (Vec<_>, Vec<_>) = more.await.into_iter().flatten().unzip();
+        others.extend(remotes);
         let fs: Arc<dyn Filesystem> =
             if others.is_empty() { first } else { Arc::new(Pooled::new(first, others)) };
         let methods = connection.methods().to_vec();
         // The one before, if there was one, is cut when its last user lets go of it.
-        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        let lines = std::iter::once(connection).chain(more).collect();
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = lines;
         Ok((fs, home, methods))
     }
 
     /// Says good-bye.
     pub(super) async fn close(&self) {
-        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(connection) = line {
+        let lines = std::mem::take(&mut *self.line.lock().unwrap_or_else(PoisonError::into_inner));
+        for connection in lines {
             connection.close().await;
         }
     }

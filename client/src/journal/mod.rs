@@ -12,6 +12,7 @@
 
 mod record;
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,6 +31,7 @@ use session_core::path::VPath;
 
 pub use self::record::Tally;
 pub(crate) use self::record::{Record, State};
+use crate::batch::Segment;
 
 /// Records that wait for the disk.
 const WAITING: usize = 1024;
@@ -275,6 +277,20 @@ impl Entry {
     pub fn known(&self, fragile: bool) -> Option<u64> {
         let (_, offset) = self.journal.before.open.get(&self.key)?;
         Some(if fragile && !self.journal.same_boot { 0 } else { *offset })
+    }
+
+    /// The segments of a file that was begun in some, as far as the target had them when the job was
+    /// interrupted. `fragile` as above.
+    pub(crate) fn segments(&self, fragile: bool) -> Vec<Segment> {
+        if fragile && !self.journal.same_boot {
+            return Vec::new();
+        }
+        let all = self.journal.before.segments.get(&self.key);
+        all.into_iter().flat_map(BTreeMap::values).copied().collect()
+    }
+
+    pub(crate) async fn segment(&self, segment: &Segment) {
+        self.journal.tell(Told::Record(Record::Segment { key: self.key, segment: *segment })).await;
     }
 
     pub(crate) async fn begun(&self, begin: u64) {

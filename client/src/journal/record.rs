@@ -11,6 +11,8 @@ use session_core::digest::Hasher;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Algorithm;
 
+use crate::batch::Segment;
+
 const VERSION: &str = "1";
 /// Finished files that are remembered one by one.
 pub(super) const MOST_DONE: usize = 1_000_000;
@@ -28,6 +30,8 @@ pub(crate) enum Record {
     Open { key: u64, size: u64 },
     /// The target has everything of it before this offset.
     At { key: u64, offset: u64 },
+    /// Of a segment of it, the target has everything before this offset.
+    Segment { key: u64, segment: Segment },
     /// A file is in place.
     Done { key: u64 },
     /// How far the whole is, for who looks.
@@ -64,6 +68,9 @@ impl Record {
             Record::Begin { pid, boot, at } => json!({ "t": "begin", "pid": pid, "boot": boot, "at": at }),
             Record::Open { key, size } => json!({ "t": "open", "k": format!("{key:016x}"), "n": size }),
             Record::At { key, offset } => json!({ "t": "at", "k": format!("{key:016x}"), "n": offset }),
+            Record::Segment { key, segment: s } => {
+                json!({ "t": "segment", "k": format!("{key:016x}"), "n": [s.begin, s.end, s.known] })
+            }
             Record::Done { key } => json!({ "t": "done", "k": format!("{key:016x}") }),
             Record::Progress(p) => json!({
                 "t": "progress",
@@ -76,6 +83,9 @@ impl Record {
     fn from_json(v: &Value) -> Option<Self> {
         let key = || u64::from_str_radix(v.get("k")?.as_str()?, 16).ok();
         let n = || v.get("n")?.as_u64();
+        let several = || -> Option<Vec<u64>> {
+            v.get("n")?.as_array()?.iter().map(Value::as_u64).collect::<Option<_>>()
+        };
         let at = || v.get("at")?.as_u64();
         let text = |name: &str| v.get(name)?.as_str().map(str::to_owned);
         Some(match v.get("t")?.as_str()? {
@@ -87,9 +97,14 @@ impl Record {
             },
             "open" => Record::Open { key: key()?, size: n()? },
             "at" => Record::At { key: key()?, offset: n()? },
+            "segment" => {
+                let n = several()?;
+                let [begin, end, known] = *n.as_slice() else { return None };
+                Record::Segment { key: key()?, segment: Segment { begin, end, known } }
+            }
             "done" => Record::Done { key: key()? },
             "progress" => {
-                let n: Vec<u64> = v.get("n")?.as_array()?.iter().filter_map(Value::as_u64).collect();
+                let n = several()?;
                 let [files_done, files_total, bytes_done, bytes_total, failed] = *n.as_slice() else {
                     return None;
                 };
@@ -134,6 +149,8 @@ pub(crate) struct State {
     pub(crate) overflow: bool,
     /// Files with a temporary file: their size, and what the target has.
     pub(crate) open: HashMap<u64, (u64, u64)>,
+    /// The segments of those that have some, by where they begin.
+    pub(crate) segments: HashMap<u64, BTreeMap<u64, Segment>>,
     pub(crate) tally: Tally,
     pub(crate) end: Option<(String, u64)>,
 }
@@ -154,8 +171,18 @@ impl State {
                     open.1 = *offset;
                 }
             }
+            Record::Segment { key, segment } => {
+                // Segments of an open file, and not more than a file can have: what overlaps is of another
+                // plan.
+                if self.open.contains_key(key) {
+                    let all = self.segments.entry(*key).or_default();
+                    all.retain(|_, s| s.end <= segment.begin || s.begin >= segment.end);
+                    all.insert(segment.begin, *segment);
+                }
+            }
             Record::Done { key } => {
                 self.open.remove(key);
+                self.segments.remove(key);
                 if self.done.len() < MOST_DONE {
                     self.done.insert(*key);
                 } else {
@@ -199,6 +226,9 @@ impl State {
         for (key, (size, offset)) in self.open.iter().collect::<BTreeMap<_, _>>() {
             add(Record::Open { key: *key, size: *size });
             add(Record::At { key: *key, offset: *offset });
+            for segment in self.segments.get(key).into_iter().flat_map(BTreeMap::values) {
+                add(Record::Segment { key: *key, segment: *segment });
+            }
         }
         add(Record::Progress(self.tally));
         if let Some((outcome, at)) = &self.end {
@@ -218,6 +248,9 @@ mod tests {
             Record::Begin { pid: 7, boot: "b".into(), at: 1 },
             Record::Open { key: u64::MAX, size: 9 },
             Record::At { key: u64::MAX, offset: 4 },
+            Record::Segment { key: u64::MAX, segment: Segment { begin: 0, end: 5, known: 2 } },
+            Record::Segment { key: u64::MAX, segment: Segment { begin: 5, end: 9, known: 5 } },
+            Record::Segment { key: u64::MAX, segment: Segment { begin: 0, end: 5, known: 4 } },
             Record::Done { key: 3 },
             Record::Progress(Tally {
                 files_done: 1,

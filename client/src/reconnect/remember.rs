@@ -38,6 +38,11 @@ impl Remembering {
         self.memory().given.clear();
     }
 
+    /// Answers for one more connection of the same login: with what is known, and else as if nobody were there.
+    pub fn silently(self: &Arc<Self>) -> Arc<dyn Decider> {
+        Arc::new(Silent { of: Arc::clone(self), given: Mutex::default() })
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,6 +62,30 @@ fn trust_key(query: &Query) -> Option<Vec<u8>> {
         Query::HostKey { key, .. } => Some(key.blob.clone()),
         Query::Certificate { certificate } => Some(certificate.fingerprint().into_bytes()),
         _ => None,
+    }
+}
+
+/// See [`Remembering::silently`].
+struct Silent {
+    of: Arc<Remembering>,
+    given: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Decider for Silent {
+    async fn decide(&self, query: Query) -> Answer {
+        let memory = self.of.memory();
+        if let Some(key) = secret_key(&query) {
+            let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = memory.secrets.get(&key).filter(|_| !given.contains(&key)) {
+                given.push(key);
+                return Answer::Secret(known.clone());
+            }
+        }
+        if trust_key(&query).is_some_and(|key| memory.trusted.contains(&key)) {
+            return Answer::Trust(TrustDecision::Accept);
+        }
+        query.unattended()
     }
 }
 

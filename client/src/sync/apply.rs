@@ -22,8 +22,8 @@ use super::backup::{Backup, Kept};
 use super::base::{Base, Conflict, counts, kept_name};
 use super::decide::{Action, Clocks, Facts, Newer};
 use super::difference::{Difference, Differences, Note};
-use super::{Direction, Root, Side, Sides, SyncOptions, compare, expand};
-use crate::batch::{Batch, Tracker};
+use super::{Direction, Root, Side, Sides, SyncOptions, above, compare, expand};
+use crate::batch::{Batch, Limiter, Tracker};
 
 /// Why a conflict is left alone.
 pub(super) const CONFLICT: &str = "it has changed on both sides";
@@ -110,6 +110,11 @@ impl SyncReport {
         self.done().filter(|(d, _)| matches!(d.action, Action::Delete(_))).count()
     }
 
+    /// How many entries were removed from a side.
+    pub fn removed_from(&self, side: Side) -> usize {
+        self.done().filter(|(d, _)| d.action == Action::Delete(side)).count()
+    }
+
     /// How many operations were not tried.
     pub fn skipped(&self) -> usize {
         self.operations.iter().filter(|o| matches!(o.outcome, Outcome::Skipped(_))).count()
@@ -159,6 +164,20 @@ impl Runner {
         Ok(Arc::new(Runner { sides, options, to_left, to_right, decider, backup, check, stop }))
     }
 
+    /// Shares a speed limit with others, instead of one of its own for both sides. Before it runs; the first
+    /// one stands.
+    pub fn share_limiter(&self, limiter: &Arc<Limiter>) {
+        self.to_right.share_limiter(Arc::clone(limiter));
+        self.to_left.share_limiter(Arc::clone(limiter));
+    }
+
+    /// The speed limit of both sides together, which may be changed while it runs.
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        let limiter = self.to_right.limiter();
+        self.to_left.share_limiter(Arc::clone(limiter));
+        limiter
+    }
+
     /// The progress of what is copied to a side.
     pub fn tracker(&self, to: Side) -> &Arc<Tracker> {
         self.batch(to).tracker()
@@ -204,6 +223,7 @@ impl Runner {
     /// Does what the differences say, and nothing else. Dropped, it stops; what was done stays done.
     pub async fn apply(self: &Arc<Self>, found: Differences) -> SyncReport {
         let began = Instant::now();
+        self.limiter();
         let mut work = Work {
             outcomes: vec![Outcome::Skipped("stopped"); found.items.len()],
             items: found.items.into_iter().map(Arc::new).collect(),
@@ -295,8 +315,10 @@ impl Runner {
     }
 
     async fn one(&self, d: &Difference) -> Result<Ended> {
-        if self.stop.is_cancelled() {
-            return Err(ErrorKind::Canceled.into());
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Err(ErrorKind::Canceled.into()),
+            () = self.limiter().unpaused() => {}
         }
         let settled = match d.conflict {
             Some(Conflict::Ask) => match self.ask(d).await? {
@@ -582,12 +604,6 @@ impl Work {
             (d.is_dir() && broken(d.path(side))).then_some("it holds what was not removed")
         }
     }
-}
-
-/// The directories above a path, the root among them.
-fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let cuts = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-    (!path.is_empty()).then_some(0).into_iter().chain(cuts).filter_map(|at| path.get(..at))
 }
 
 fn is_copy(action: Action) -> bool {

@@ -6,7 +6,7 @@ use session_core::path::VPath;
 
 use super::base::{Base, Conflict};
 use super::decide::{Action, Facts};
-use super::{MaxDelete, Root, Side, Sides};
+use super::{MaxDelete, Root, Side, Sides, Within};
 
 /// One name about which something is to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,23 +113,27 @@ impl Differences {
     }
 
     /// Takes out what may not be removed: everything after a failure, and all of one side where that is
-    /// more than is allowed there.
-    pub(super) fn guard(&mut self, max: MaxDelete, sides: &Sides) {
+    /// more than is allowed there. Where only a part was compared, the whole is what shares are of, and what
+    /// was removed lately counts, too.
+    pub(super) fn guard(&mut self, max: MaxDelete, sides: &Sides, within: Option<&Within>) {
         for side in [Side::Left, Side::Right] {
             let deletes = |d: &Difference| d.action == Action::Delete(side);
             let count = self.items.iter().filter(|d| deletes(d)).count() as u64;
-            let allowed = max.allows(self.seen_on(side), self.seen_on(side.other()));
+            let of = |pair: (u64, u64)| if side == Side::Left { pair.0 } else { pair.1 };
+            let whole = self.seen_on(side).max(within.map_or(0, |w| of(w.seen)));
+            let lately = within.map_or(0, |w| of(w.removed));
+            let allowed = max.allows(whole, self.seen_on(side.other()));
             let why = if count == 0 {
                 continue;
             } else if !self.is_complete() {
                 "nothing is removed after a failure"
-            } else if count > allowed {
+            } else if count.saturating_add(lately) > allowed {
                 let path = &sides.get(side).path;
+                let more = if lately > 0 { format!(", {lately} were lately") } else { String::new() };
                 self.failures.push(
                     Error::new(ErrorKind::Refused)
                         .with_detail(format!(
-                            "{count} of {} entries would be removed, {allowed} are allowed",
-                            self.seen_on(side)
+                            "{count} of {whole} entries would be removed{more}, {allowed} are allowed"
                         ))
                         .with_hint("look at the differences, then allow them with --max-delete")
                         .at(OperationKind::RemoveFile, Some(path)),

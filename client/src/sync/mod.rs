@@ -18,8 +18,8 @@ pub mod decide;
 mod difference;
 mod pair;
 pub mod plan;
-
 mod scan;
+mod within;
 
 use std::ops::BitOr;
 use std::sync::Arc;
@@ -35,7 +35,9 @@ pub use apply::{Check, Operation, Outcome, Runner, SyncReport};
 pub use base::{Base, BaseFile, Conflict};
 pub use decide::{Action, Facts};
 pub use difference::{Difference, Differences, Note};
+pub(crate) use scan::is_unfinished;
 pub use scan::{compare, expand};
+pub use within::Within;
 
 /// A side of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -235,6 +237,8 @@ pub struct SyncOptions {
     pub base: Option<Arc<Base>>,
     /// What is done about conflicts, where there is a base.
     pub conflict: Conflict,
+    /// Only this part of both trees is compared, and what is on the way to it; all where nothing is said.
+    pub within: Option<Arc<Within>>,
     /// How files are copied. Times are kept wherever time is a criterion.
     pub transfer: TransferOptions,
 }
@@ -258,6 +262,7 @@ impl Default for SyncOptions {
             make_root: false,
             base: None,
             conflict: Conflict::Skip,
+            within: None,
             transfer: TransferOptions::default(),
         }
     }
@@ -279,11 +284,19 @@ impl SyncOptions {
             "a base is for both ways"
         } else if self.base.is_some() && (self.existing_only || self.collapse) {
             "with a base, every entry of both sides takes part"
+        } else if self.base.is_some() && self.within.is_some() {
+            "a base is of the whole"
         } else {
             return Ok(());
         };
         Err(Error::new(ErrorKind::InvalidArgument).with_detail(bad))
     }
+}
+
+/// The directories above a path below a root, the root among them.
+pub(crate) fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let cuts = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+    (!path.is_empty()).then_some(0).into_iter().chain(cuts).filter_map(|at| path.get(..at))
 }
 
 /// A directory in a filesystem.

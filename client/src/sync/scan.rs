@@ -37,8 +37,10 @@ const MAX_ENTRIES: usize = 4_000_000;
 /// Listings like those of `ls` tell the minute of what is younger than half a year.
 const RECENT: Duration = Duration::from_secs(180 * 24 * 3600);
 
-/// What unfinished files end in; they take no part.
-const UNFINISHED: &[u8] = b".filepart";
+/// Unfinished files take no part.
+pub(crate) fn is_unfinished(name: &[u8]) -> bool {
+    name.ends_with(b".filepart")
+}
 
 /// A directory to be compared: its path below each root, as far as it is there.
 struct Dir {
@@ -136,6 +138,7 @@ pub async fn expand(sides: &Sides, options: &SyncOptions, tree: &Difference) -> 
         existing_only: false,
         collapse: false,
         base: None,
+        within: None,
         ..options.clone()
     };
     options.check()?;
@@ -175,7 +178,7 @@ async fn walk(scan: &Arc<Scan>, first: Dir, items: Vec<Difference>) -> Differenc
         }
     }
     let mut differences = all.finish(scan.options.base.as_deref());
-    differences.guard(scan.options.max_delete, &scan.sides);
+    differences.guard(scan.options.max_delete, &scan.sides, scan.options.within.as_deref());
     differences
 }
 
@@ -405,7 +408,7 @@ impl Scan {
 
     fn seen(&self, root: &Root, dir: &VPath, entry: DirEntry, backup: Option<&[u8]>) -> Seen {
         let excluded = backup.is_some_and(|b| *b == entry.name)
-            || entry.name.ends_with(UNFINISHED)
+            || is_unfinished(&entry.name)
             || !self.takes(&Subject::inside(dir, &entry.name, &root.path, &entry.metadata));
         Seen { facts: Facts::of(&entry.metadata), name: entry.name, excluded }
     }
@@ -478,7 +481,12 @@ impl Scan {
                 }
                 found.items.push(difference);
             }
-            Verdict::Descend => found.deeper.push(deeper()),
+            Verdict::Descend => {
+                let within = self.options.within.as_ref();
+                if within.is_none_or(|w| w.enters(&path(Side::Left)) || w.enters(&path(Side::Right))) {
+                    found.deeper.push(deeper());
+                }
+            }
             Verdict::Digest(action) => undecided.push(Undecided::Digest(difference(action))),
             // The side is decided when the contents differ.
             Verdict::Conflict => {

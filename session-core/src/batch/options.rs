@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Verify;
+use super::{Timetable, Verify};
 use crate::fs::Algorithm;
 use crate::metadata::Metadata;
 use crate::path::VPath;
@@ -191,8 +191,14 @@ pub struct TransferOptions {
     pub selection: Option<Selection>,
     /// How many files at once.
     pub parallel: usize,
+    /// In how many segments at once a large file goes, at most; one or none: in one piece.
+    pub segments: usize,
+    /// Bytes that a segment has at least.
+    pub segment_size: u64,
     /// Bytes per second for the batch as a whole; 0 is no limit.
     pub limit: u64,
+    /// The same by the time of the week, in the zone of this machine; instead of `limit`.
+    pub timetable: Option<Timetable>,
     /// Stop at the first failure.
     pub fail_fast: bool,
     /// How hard to look at what was moved.
@@ -225,7 +231,10 @@ impl Default for TransferOptions {
             name_case: NameCase::default(),
             selection: None,
             parallel: 8,
+            segments: 1,
+            segment_size: 32 << 20,
             limit: 0,
+            timetable: None,
             fail_fast: false,
             verify: Verify::default(),
             digest: None,

@@ -1,24 +1,60 @@
-//! `jobs`: what runs, what was interrupted, what ended lately.
+//! `jobs`: what runs, what was interrupted, what ended lately; and what is asked of those that run.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use session_core::error::Result;
 use session_core::event::timestamp;
 
-use super::Context;
+use super::{Context, transfer};
 use crate::cli::args::{Jobs as Args, JobsCommand};
 use crate::cli::render::{Out, date, size};
 use crate::jobs::{Jobs, Listed, Standing};
+use crate::live::{self, Request, Seen, ask};
 
-pub(super) fn jobs(cx: &Context, a: &Args) -> Result<()> {
-    let jobs = Jobs::of_user()?;
-    if let Some(JobsCommand::Forget { jobs: names }) = &a.what {
-        return names.iter().try_for_each(|name| jobs.forget(name));
+pub(super) async fn jobs(cx: &mut Context, a: &Args) -> Result<()> {
+    let (names, request) = match &a.what {
+        None => return list(cx).await,
+        Some(JobsCommand::Forget { jobs: names }) => {
+            let jobs = Jobs::of_user()?;
+            return names.iter().try_for_each(|name| jobs.forget(name));
+        }
+        Some(JobsCommand::Kill { jobs }) => (jobs, Request::Kill),
+        Some(JobsCommand::Limit { rate, jobs }) => (jobs, Request::Limit(*rate)),
+        Some(JobsCommand::Pause { jobs }) => (jobs, Request::Pause),
+        Some(JobsCommand::Resume { jobs }) => (jobs, Request::Resume),
+    };
+    let dir = live::directory()?;
+    for name in names {
+        if let Err(e) = ask::tell(&dir, name, &request).await {
+            cx.complain(&e);
+        }
     }
+    Ok(())
+}
+
+async fn list(cx: &Context) -> Result<()> {
+    let known = Jobs::of_user()?.list()?;
+    let mut live = match live::directory() {
+        Ok(dir) => ask::list(&dir).await?,
+        Err(_) => Vec::new(),
+    };
     let mut out = Out::new();
-    for job in jobs.list()? {
-        if cx.global.json { out.json(&as_json(&job)) } else { out.line(&as_line(&job)) }
+    let mut lines = Vec::new();
+    for job in known {
+        let seen = live.iter().position(|seen| seen.job == job.id).map(|at| live.swap_remove(at));
+        lines.push(if cx.global.json {
+            as_json(&job, seen.as_ref()).to_string()
+        } else {
+            as_line(&job, seen.as_ref())
+        });
+    }
+    // What keeps no journal is listed while it runs, and first.
+    for seen in live {
+        lines.insert(0, if cx.global.json { seen_json(&seen).to_string() } else { seen_line(&seen) });
+    }
+    for line in lines {
+        out.line(&line);
     }
     Ok(())
 }
@@ -31,45 +67,63 @@ fn standing(job: &Listed) -> String {
     }
 }
 
-fn as_line(job: &Listed) -> String {
+fn line(
+    id: &str,
+    standing: &str,
+    since: &str,
+    files: (u64, u64),
+    bytes: (u64, u64),
+    speed: &str,
+    what: &str,
+) -> String {
+    format!(
+        "{id:<20} {standing:<16} {since}  {}/{} files  {}/{}{speed}  {what}",
+        files.0,
+        files.1,
+        size(bytes.0),
+        size(bytes.1),
+    )
+}
+
+fn as_line(job: &Listed, seen: Option<&Seen>) -> String {
+    if let Some(seen) = seen {
+        return seen_line(seen);
+    }
     let t = &job.tally;
     let since = date(UNIX_EPOCH + Duration::from_secs(job.since));
     let what = match &job.spec {
         Some(spec) => {
-            let first = spec.jobs.first();
-            let place = |side: String, path: Option<String>| format!("{side}{}", path.unwrap_or_default());
-            let more = match spec.jobs.len() {
-                0 | 1 => String::new(),
-                n => format!(" and {} more", n - 1),
-            };
-            format!(
-                "{} {}{more} to {}",
-                spec.command,
-                place(spec.source.shown(), first.map(|j| j.from.display())),
-                place(spec.target.shown(), first.map(|j| j.to.display())),
-            )
+            let what = transfer::what(spec);
+            format!("{} {} to {}", what.command, what.source, what.target)
         }
         None => "of another version, or damaged".into(),
     };
-    format!(
-        "{:<20} {:<16} {since}  {}/{} files  {}/{}  {what}",
-        job.id,
-        standing(job),
-        t.files_done,
-        t.files_total,
-        size(t.bytes_done),
-        size(t.bytes_total),
-    )
+    let (files, bytes) = ((t.files_done, t.files_total), (t.bytes_done, t.bytes_total));
+    line(&job.id, &standing(job), &since, files, bytes, "", &what)
 }
 
-fn as_json(job: &Listed) -> serde_json::Value {
+fn seen_line(seen: &Seen) -> String {
+    let standing = format!("{} ({})", if seen.is_paused() { "paused" } else { "running" }, seen.pid);
+    let since = seen.text("since").get(..16).map(|t| t.replace('T', " ")).unwrap_or_default();
+    let mut speed = format!("  {}/s", size(seen.rate()));
+    if seen.limit() > 0 {
+        speed.push_str(&format!(" of {}/s", size(seen.limit())));
+    }
+    if let Some(left) = seen.left().filter(|_| !seen.is_paused()) {
+        speed.push_str(&format!("  {} s left", left.as_secs()));
+    }
+    let what = format!("{} {} to {}", seen.text("command"), seen.text("source"), seen.text("target"));
+    line(&seen.job, &standing, &since, seen.files(), seen.bytes(), &speed, &what)
+}
+
+fn as_json(job: &Listed, seen: Option<&Seen>) -> Value {
     let (name, pid) = match &job.standing {
         Standing::Running(pid) => ("running", Some(*pid)),
         Standing::Interrupted => ("interrupted", None),
         Standing::Ended(outcome) => (outcome.as_str(), None),
     };
     let t = &job.tally;
-    json!({
+    let mut v = json!({
         "job": job.id,
         "standing": name,
         "pid": pid,
@@ -85,5 +139,29 @@ fn as_json(job: &Listed) -> serde_json::Value {
         "paths": job.spec.as_ref().map(|s| {
             s.jobs.iter().map(|j| json!([j.from.display(), j.to.display()])).collect::<Vec<_>>()
         }),
-    })
+    });
+    if let (Some(seen), Some(map)) = (seen, v.as_object_mut()) {
+        // The process knows better than its journal how far it is; what it is stands in the journal.
+        let told = ["files_done", "files_total", "bytes_done", "bytes_total"];
+        for key in told.into_iter().chain(LIVE) {
+            if let Some(value) = seen.told.get(key) {
+                map.insert(key.into(), value.clone());
+            }
+        }
+        map.insert("seconds_left".into(), seen.left().map(|left| left.as_secs()).into());
+    }
+    v
+}
+
+/// What only a running transfer has to tell.
+const LIVE: [&str; 6] = ["current", "limit", "paused", "rate", "scanning", "seconds"];
+
+fn seen_json(seen: &Seen) -> Value {
+    let mut v = seen.told.clone();
+    if let Some(map) = v.as_object_mut() {
+        map.insert("standing".into(), "running".into());
+        map.insert("pid".into(), seen.pid.into());
+        map.insert("seconds_left".into(), seen.left().map(|left| left.as_secs()).into());
+    }
+    v
 }

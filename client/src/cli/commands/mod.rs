@@ -12,8 +12,10 @@ mod search;
 mod sites;
 mod sync;
 pub(super) mod transfer;
+mod watch;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use session_core::error::{Error, ErrorKind, Result};
 
@@ -21,15 +23,27 @@ use super::args::{Cli, Command, Global};
 use super::exit;
 use super::places::Places;
 use super::render;
+use crate::live::{Live, Registered, Table, What};
 
 /// A command's surroundings.
 pub(super) struct Context {
     pub(super) global: Global,
     pub(super) places: Places,
+    /// What this process moves, for others to see.
+    pub(super) live: Option<Arc<Table>>,
     failed: Option<u8>,
 }
 
 impl Context {
+    /// Lets others see a transfer and ask for it, as long as the result lives.
+    fn enter(&self, job: Option<String>, what: What, live: Arc<dyn Live>) -> Option<Registered> {
+        let (registered, error) = self.live.as_ref()?.enter(job, what, live);
+        if let Some(e) = error.filter(|_| !self.global.quiet && !self.global.json) {
+            eprintln!("warning: {e}");
+        }
+        Some(registered)
+    }
+
     /// Tells a failure that does not stop the command.
     fn complain(&mut self, e: &Error) {
         render::complain(e, self.global.json);
@@ -56,9 +70,10 @@ impl Context {
 pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
     let mut places = Places::new(&cli.global);
     if let Command::Get(t) | Command::Put(t) | Command::Cp(t) = &cli.command {
-        places = places.with_channels(t.channels);
+        places = places.with_channels(t.channels).with_lines(usize::from(t.segments));
     }
-    let mut cx = Context { global: cli.global, places, failed: None };
+    let live = crate::live::directory().ok().map(Table::new);
+    let mut cx = Context { global: cli.global, places, live, failed: None };
     let result = match &cli.command {
         Command::Ls(a) => list::ls(&mut cx, a).await,
         Command::Tree(a) => list::tree(&mut cx, a).await,
@@ -68,7 +83,7 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Put(a) => transfer::transfer(&mut cx, a, transfer::Kind::Put).await,
         Command::Cp(a) => transfer::transfer(&mut cx, a, transfer::Kind::Copy).await,
         Command::Resume(a) => resume::resume(&mut cx, a).await,
-        Command::Jobs(a) => jobs::jobs(&cx, a),
+        Command::Jobs(a) => jobs::jobs(&mut cx, a).await,
         Command::Mkdir(a) => entries::mkdir(&mut cx, a).await,
         Command::Mv(a) => entries::mv(&mut cx, a).await,
         Command::Rm(a) => entries::rm(&mut cx, a).await,
@@ -83,6 +98,7 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plan(a) => sync::plan(&mut cx, a).await,
         Command::Sync(a) => sync::sync(&mut cx, a).await,
         Command::Touch(a) => search::touch(&mut cx, a).await,
+        Command::Watch(a) => watch::watch(&mut cx, a).await,
         Command::Script(a) => script::script(&mut cx, a).await,
         Command::Sites(a) => sites::sites(&mut cx, a).await,
         Command::Fingerprint(a) => fingerprint::fingerprint(&mut cx, a).await,

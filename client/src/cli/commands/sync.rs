@@ -14,11 +14,12 @@ use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
 use crate::cli::render::{Out, complain, error_json, size};
 use crate::cli::sync_args::{Alike, Apply, CaseArg, Comparison, Copying, Diff, Plan, Sync};
+use crate::live::{Live, What};
 use crate::mask::Filter;
 use crate::sync::plan::{self, Header, difference_json};
 use crate::sync::{
-    Action, BaseFile, CaseRule, Check, Difference, Differences, Direction, MaxDelete, Note, Outcome, Runner,
-    Side, Sides, SyncOptions, SyncReport, compare,
+    Action, BaseFile, CaseRule, Check, Difference, Differences, Direction, MaxDelete, Note, Operation,
+    Outcome, Runner, Side, Sides, SyncOptions, SyncReport, compare,
 };
 
 pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
@@ -44,7 +45,8 @@ pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
     }
     let direction = options.direction;
     let runner = Runner::new(sides, options, cx.places.decider(), Check::Target)?;
-    let mut report = watched(cx, &runner, direction, runner.run()).await?;
+    let what = what("sync", &reopened(&places.0), &reopened(&places.1), direction);
+    let mut report = watched(cx, &runner, direction, what, runner.run()).await?;
     if let (Some(state), Some(base)) = (state, report.base.take())
         && let Err(e) = blocking(move || state.save(&base)).await
     {
@@ -99,7 +101,9 @@ pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
         ..SyncOptions::default()
     };
     let runner = Runner::new(sides, options, cx.places.decider(), Check::Both)?;
-    let report = watched(cx, &runner, header.direction, async { Ok(runner.apply(found).await) }).await?;
+    let what = what("apply", &header.left, &header.right, header.direction);
+    let run = async { Ok(runner.apply(found).await) };
+    let report = watched(cx, &runner, header.direction, what, run).await?;
     tell(cx, &report);
     Ok(())
 }
@@ -123,7 +127,7 @@ pub(super) async fn diff(cx: &mut Context, a: &Diff) -> Result<()> {
     Ok(())
 }
 
-async fn open(cx: &mut Context, left: &str, right: &str) -> Result<(Sides, (Place, Place))> {
+pub(super) async fn open(cx: &mut Context, left: &str, right: &str) -> Result<(Sides, (Place, Place))> {
     let left = cx.places.open(left).await?;
     let right = cx.places.open(right).await?;
     if left.key == right.key && (left.path.starts_with(&right.path) || right.path.starts_with(&left.path)) {
@@ -135,7 +139,7 @@ async fn open(cx: &mut Context, left: &str, right: &str) -> Result<(Sides, (Plac
 }
 
 /// How a place is named so that it is found again from anywhere.
-fn reopened(place: &Place) -> String {
+pub(super) fn reopened(place: &Place) -> String {
     if place.remote {
         place.shown.clone()
     } else {
@@ -167,7 +171,7 @@ fn compared(c: &Comparison) -> Result<SyncOptions> {
     })
 }
 
-async fn options(cx: &mut Context, a: &Alike, places: &(Place, Place)) -> Result<SyncOptions> {
+pub(super) async fn options(cx: &mut Context, a: &Alike, places: &(Place, Place)) -> Result<SyncOptions> {
     let direction = Direction::from(a.direction);
     let backup_dir = match (&a.backup_dir, direction) {
         (None, _) => None,
@@ -215,15 +219,23 @@ async fn backup(cx: &mut Context, text: &str, target: &Place) -> Result<VPath> {
     Ok(path)
 }
 
-fn transfer_options(a: &Copying) -> TransferOptions {
+pub(super) fn transfer_options(a: &Copying) -> TransferOptions {
     TransferOptions {
         resume: if a.no_resume { Resume::Off } else { Resume::Auto },
         preserve_modes: !a.no_modes,
         temporary_names: !a.no_temporary,
         parallel: usize::from(a.parallel),
+        limit: a.limit.rate,
+        timetable: a.limit.timetable.clone(),
         fail_fast: a.fail_fast,
         ..TransferOptions::default()
     }
+}
+
+/// What a run is, for who looks.
+pub(super) fn what(command: &str, left: &str, right: &str, direction: Direction) -> What {
+    let (source, target) = if direction == Direction::To(Side::Left) { (right, left) } else { (left, right) };
+    What { command: command.into(), source: source.into(), target: target.into() }
 }
 
 /// Runs with progress drawn; the first Ctrl-C stops it in good order.
@@ -231,6 +243,7 @@ async fn watched(
     cx: &Context,
     runner: &Arc<Runner>,
     direction: Direction,
+    what: What,
     run: impl Future<Output = Result<SyncReport>>,
 ) -> Result<SyncReport> {
     let wanted = !cx.global.quiet && !cx.global.json;
@@ -238,6 +251,8 @@ async fn watched(
     let side = if direction == Direction::To(Side::Left) { Side::Left } else { Side::Right };
     let drawn = Drawn::new(runner.tracker(side), wanted);
     let _running = transfer::Running::begin();
+    let live: Arc<dyn Live> = Arc::<Runner>::clone(runner);
+    let _registered = cx.enter(None, what, live);
     tokio::pin!(run);
     let mut stopped = false;
     let report = loop {
@@ -254,7 +269,7 @@ async fn watched(
 }
 
 /// One line of a preview.
-fn line(d: &Difference) -> String {
+pub(super) fn line(d: &Difference) -> String {
     let side = d.action.side();
     let slash = if d.is_dir() { "/" } else { "" };
     let bytes = if matches!(d.action, Action::Delete(_)) || d.is_dir() {
@@ -285,11 +300,11 @@ fn diff_line(d: &Difference) -> String {
     text
 }
 
-fn note_line(note: &Note) -> String {
+pub(super) fn note_line(note: &Note) -> String {
     format!("skipped '{}': {}", display_bytes(&note.path), note.why)
 }
 
-fn note_json(note: &Note) -> Value {
+pub(super) fn note_json(note: &Note) -> Value {
     json!({ "event": "note", "path": String::from_utf8_lossy(&note.path), "why": note.why })
 }
 
@@ -338,30 +353,35 @@ fn show(cx: &mut Context, found: &Differences, as_diff: bool) {
     failures(cx, &found.failures, false);
 }
 
+/// An operation with its outcome, as one object.
+pub(super) fn operation_json(operation: &Operation) -> Value {
+    let mut v = difference_json(&operation.difference);
+    if let Some(map) = v.as_object_mut() {
+        map.insert("event".into(), "operation".into());
+        match operation.outcome {
+            Outcome::Done(bytes) => {
+                map.insert("outcome".into(), "done".into());
+                map.insert("bytes".into(), bytes.into());
+            }
+            Outcome::Skipped(why) => {
+                map.insert("outcome".into(), "skipped".into());
+                map.insert("why".into(), why.into());
+            }
+            Outcome::Failed(n) => {
+                map.insert("outcome".into(), "failed".into());
+                map.insert("failure".into(), n.into());
+            }
+        }
+    }
+    v
+}
+
 /// Tells what was done.
 fn tell(cx: &mut Context, report: &SyncReport) {
     let mut out = Out::new();
     if cx.global.json {
         for operation in &report.operations {
-            let mut v = difference_json(&operation.difference);
-            if let Some(map) = v.as_object_mut() {
-                map.insert("event".into(), "operation".into());
-                match operation.outcome {
-                    Outcome::Done(bytes) => {
-                        map.insert("outcome".into(), "done".into());
-                        map.insert("bytes".into(), bytes.into());
-                    }
-                    Outcome::Skipped(why) => {
-                        map.insert("outcome".into(), "skipped".into());
-                        map.insert("why".into(), why.into());
-                    }
-                    Outcome::Failed(n) => {
-                        map.insert("outcome".into(), "failed".into());
-                        map.insert("failure".into(), n.into());
-                    }
-                }
-            }
-            out.json(&v);
+            out.json(&operation_json(operation));
         }
         for note in &report.notes {
             out.json(&note_json(note));

@@ -15,9 +15,10 @@ use session_core::batch::{
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::gate::SessionFs;
+use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use crate::batch::{Batch, Job};
+use crate::batch::{Batch, Job, Limiter};
 use crate::cli::args::{NameCaseArg, OverwriteArg, Transfer, VerifyArg};
 use crate::cli::exit;
 use crate::cli::places::Place;
@@ -25,6 +26,7 @@ use crate::cli::progress::Drawn;
 use crate::cli::render::{Out, error_json, size};
 use crate::jobs::{Jobs, Spec};
 use crate::journal::{Journal, Tally};
+use crate::live::{Live, What};
 
 /// A job that was done in less time leaves nothing to list.
 const SHORT: Duration = Duration::from_secs(10);
@@ -226,8 +228,44 @@ impl Observer for Receipts {
     }
 }
 
+/// What a job is, for who looks.
+pub(super) fn what(spec: &Spec) -> What {
+    let first = spec.jobs.first();
+    let place = |side: String, path: Option<String>| format!("{side}{}", path.unwrap_or_default());
+    let more = match spec.jobs.len() {
+        0 | 1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    What {
+        command: spec.command.clone(),
+        source: format!("{}{more}", place(spec.source.shown(), first.map(|j| j.from.display()))),
+        target: place(spec.target.shown(), first.map(|j| j.to.display())),
+    }
+}
+
+/// A batch that others may ask for. What they end is left to be taken up, as after Ctrl-C.
+struct Transferring {
+    batch: Arc<Batch>,
+    killed: CancellationToken,
+}
+
+impl Live for Transferring {
+    fn progress(&self) -> Progress {
+        self.batch.tracker().progress()
+    }
+
+    fn limiter(&self) -> Arc<Limiter> {
+        Arc::clone(self.batch.limiter())
+    }
+
+    fn stop(&self) {
+        self.killed.cancel();
+    }
+}
+
 /// Runs a batch with bar, journal and receipts, and tells how it went.
 pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> Result<()> {
+    let what = what(&work.spec);
     let options = TransferOptions { details: cx.global.json, ..work.spec.options };
     let batch = Batch::new(work.source, work.target, options, cx.places.decider());
     if let Some(path) = &work.receipts {
@@ -246,17 +284,19 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
     let drawn = Drawn::new(batch.tracker(), !cx.global.quiet && !cx.global.json);
     let running = Running::begin();
     let mut stopped = false;
+    let killed = CancellationToken::new();
+    let live = Arc::new(Transferring { batch: Arc::clone(&batch), killed: killed.clone() });
+    let registered = cx.enter(journal.as_ref().map(|kept| kept.id.clone()), what, live);
     let report = {
         let run = batch.run(work.spec.jobs);
         tokio::pin!(run);
         loop {
             tokio::select! {
                 report = &mut run => break report,
-                _ = tokio::signal::ctrl_c(), if !stopped => {
-                    stopped = true;
-                    batch.cancel();
-                }
+                _ = tokio::signal::ctrl_c(), if !stopped => stopped = true,
+                () = killed.cancelled(), if !stopped => stopped = true,
             }
+            batch.cancel();
         }
     };
     drop(running);
@@ -274,6 +314,8 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
         job = stopped.then(|| kept.id.clone());
         kept.end(&report, stopped).await;
     }
+    // Whoever ended it may take it up from here on.
+    drop(registered);
     tell(cx, &report);
     if let Some(id) = job
         && !cx.global.quiet
@@ -358,7 +400,10 @@ fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
         },
         recursive: a.recursive,
         parallel: usize::from(a.parallel),
-        limit: a.limit,
+        segments: usize::from(a.segments),
+        segment_size: a.segment_size,
+        limit: a.limit.rate,
+        timetable: a.limit.timetable.clone(),
         verify: match a.verify {
             VerifyArg::Auto => Verify::Auto,
             VerifyArg::Strict => Verify::Strict,
