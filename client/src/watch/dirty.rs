@@ -81,10 +81,11 @@ mod tests {
     use super::*;
 
     fn shown(dirty: &Dirty) -> String {
-        let one = |(dir, deep): (&Box<[u8]>, &bool)| {
-            format!("{}{}", String::from_utf8_lossy(dir), if *deep { "/**" } else { "/" })
-        };
-        if dirty.is_all() { "all".into() } else { dirty.dirs().iter().map(one).collect::<Vec<_>>().join(" ") }
+        let mut shown = Vec::new();
+        for (dir, deep) in dirty.dirs() {
+            shown.push(format!("{}{}", String::from_utf8_lossy(dir), if *deep { "/**" } else { "/" }));
+        }
+        if dirty.is_all() { "all".into() } else { shown.join(" ") }
     }
 
     #[test]
