@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use client::mask::FileMask;
 use client::sync::{
-    Action, CaseRule, Check, Criteria, Differences, Direction, MaxDelete, Outcome, Runner, Side, Sides,
-    SyncOptions, SyncReport, compare,
+    Action, CaseRule, Check, Criteria, Differences, Direction, MaxDelete, Outcome, Renames, Runner, Side,
+    Sides, SyncOptions, SyncReport, compare,
 };
 use session_core::auth::Account;
 use session_core::batch::Unattended;
@@ -416,4 +416,124 @@ async fn a_directory_that_cannot_be_made_is_one_failure() {
     let refuse: fn(&Record) -> bool = |r| matches!(r, Record::CreateDir(c) if c.path.name() == b"d");
     let report = two.run_with(mirror(), two.sides_with(vec![], vec![Arc::new(Refuse(refuse))])).await;
     assert_eq!((report.failures.len(), report.skipped(), report.copied_to(Side::Right)), (1, 3, 1));
+}
+
+fn renaming() -> SyncOptions {
+    SyncOptions { renames: Renames::Digest, ..mirror() }
+}
+
+fn inode(two: &Two, path: &str) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(two.0.path().join(path)).unwrap().ino()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_moved_is_renamed() {
+    let two = Two::new();
+    for side in ["l", "r"] {
+        two.put(&format!("{side}/d/one"), "content 1", 10);
+        two.put(&format!("{side}/d/two"), "content 2", 20);
+        two.put(&format!("{side}/stays"), "content 3", 30);
+    }
+    two.put("r/gone", "content 4", 0);
+    let inodes = [inode(&two, "r/d/one"), inode(&two, "r/d/two")];
+    let at = |path: &str| two.0.path().join(path);
+    std::fs::rename(at("l/d"), at("l/e")).unwrap();
+    std::fs::create_dir(at("l/deep")).unwrap();
+    std::fs::rename(at("l/e/one"), at("l/deep/first")).unwrap();
+    // Its time is another, its content is not.
+    two.put("l/deep/first", "content 1", 99);
+
+    let found = two.compare(&renaming()).await;
+    let moved: Vec<(String, String)> = found
+        .items
+        .iter()
+        .filter_map(|d| Some((d.moved.as_ref()?.path(Side::Right), d.path(Side::Right))))
+        .map(|(old, new)| {
+            (String::from_utf8(old.to_vec()).unwrap(), String::from_utf8(new.to_vec()).unwrap())
+        })
+        .collect();
+    let pair = |old: &str, new: &str| (old.to_owned(), new.to_owned());
+    assert_eq!(moved, [pair("d/one", "deep/first"), pair("d/two", "e/two")]);
+    // As a plan, it comes back.
+    let header = client::sync::plan::Header {
+        left: "l".into(),
+        right: "r".into(),
+        direction: Direction::To(Side::Right),
+        backup_dir: None,
+    };
+    let mut text = Vec::new();
+    client::sync::plan::write(&mut text, &header, &found).unwrap();
+    assert_eq!(client::sync::plan::read(text.as_slice()).unwrap().1.items, found.items);
+
+    let report = two.run(renaming()).await;
+    report.check().unwrap();
+    assert_eq!((report.moved(), report.copied_to(Side::Right), report.bytes()), (2, 0, 0));
+    assert_eq!([inode(&two, "r/deep/first"), inode(&two, "r/e/two")], inodes);
+    assert!(!two.is_there("r/d") && !two.is_there("r/gone"));
+    assert!(two.run(renaming()).await.operations.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renames_are_bounded_as_removals_are_and_need_what_was_compared() {
+    let moved = || {
+        let two = Two::new();
+        two.put("r/old", "content", 0);
+        two.put("l/new", "content", 0);
+        two
+    };
+    // More than may be removed: copied, and the old one stays.
+    let two = moved();
+    let report = two.run(SyncOptions { max_delete: MaxDelete::Entries(0), ..renaming() }).await;
+    assert_eq!((report.failures.len(), report.moved(), report.copied_to(Side::Right)), (1, 0, 1));
+    assert!(two.is_there("r/old") && two.is_there("r/new"));
+    // Without removals there are no renames.
+    let two = moved();
+    let report = two.run(SyncOptions { delete: false, ..renaming() }).await;
+    assert_eq!((report.moved(), report.copied_to(Side::Right)), (0, 1));
+    assert!(two.is_there("r/old"));
+    // A side that has changed meanwhile is left alone.
+    for (path, content) in [("r/old", "changed meanwhile"), ("l/old", "content"), ("r/new", "came meanwhile")]
+    {
+        let two = moved();
+        let found = two.compare(&renaming()).await;
+        two.put(path, content, 50);
+        let runner = Runner::new(two.sides(), renaming(), Arc::new(Unattended), Check::Target).unwrap();
+        let report = runner.apply(found).await;
+        assert_eq!(report.check().unwrap_err().kind(), ErrorKind::PreconditionFailed, "{path}");
+        assert!(two.is_there("r/old") && two.read(path).as_deref() == Some(content), "{path}");
+    }
+    // Other content of the same size is no move.
+    let two = moved();
+    two.put("l/new", "CONTENT", 0);
+    let report = two.run(renaming()).await;
+    assert_eq!((report.moved(), report.removed(), two.read("r/new").as_deref()), (0, 1, Some("CONTENT")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ways_the_base_knows_what_was_moved() {
+    let two = Two::new();
+    let options = |base: &client::sync::Base| SyncOptions {
+        direction: Direction::Both,
+        base: Some(Arc::new(base.clone())),
+        renames: Renames::Base,
+        ..SyncOptions::default()
+    };
+    two.put("l/a", "content a", 10);
+    two.put("l/b", "content b", 20);
+    two.put("l/c", "content c", 30);
+    let first = two.run(options(&client::sync::Base::new())).await;
+    let base = first.base.unwrap();
+    let at = |path: &str| two.0.path().join(path);
+    let inodes = [inode(&two, "r/a"), inode(&two, "l/b")];
+    std::fs::rename(at("l/a"), at("l/a2")).unwrap();
+    std::fs::create_dir(at("r/sub")).unwrap();
+    std::fs::rename(at("r/b"), at("r/sub/b")).unwrap();
+    let report = two.run(options(&base)).await;
+    report.check().unwrap();
+    assert_eq!((report.moved(), report.bytes()), (2, 0));
+    assert_eq!([inode(&two, "r/a2"), inode(&two, "l/sub/b")], inodes);
+    assert!(!two.is_there("r/a") && !two.is_there("l/b"));
+    let again = two.run(options(&report.base.unwrap())).await;
+    assert!(again.operations.is_empty() && again.is_success(), "{:?}", again.operations);
 }

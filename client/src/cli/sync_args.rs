@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::args::{Limit, limit};
 use crate::mask::{Bounds, FileMask};
-use crate::sync::{Conflict, Criteria, Direction, MaxDelete, Side};
+use crate::sync::{Conflict, Criteria, Direction, MaxDelete, Renames, Side};
 
 /// Where things go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -72,6 +72,27 @@ impl From<ConflictArg> for Conflict {
     }
 }
 
+/// How it is found that a file was moved.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum RenamesArg {
+    /// Not at all: it is copied and removed
+    Off,
+    /// By what --state knows: size and time
+    State,
+    /// By digests, where both sides have them without moving the content
+    Digest,
+}
+
+impl From<RenamesArg> for Renames {
+    fn from(arg: RenamesArg) -> Self {
+        match arg {
+            RenamesArg::Off => Renames::Off,
+            RenamesArg::State => Renames::Base,
+            RenamesArg::Digest => Renames::Digest,
+        }
+    }
+}
+
 /// What takes part in a comparison and what makes a difference.
 #[derive(Args, Clone)]
 pub(super) struct Comparison {
@@ -117,6 +138,9 @@ pub(super) struct Alike {
     /// [default: 10% or 100, whichever is more; none where the source is empty]
     #[arg(long, value_parser = max_delete, value_name = "N")]
     pub(super) max_delete: Option<MaxDelete>,
+    /// Rename what was moved instead of copying and removing it (it counts with --max-delete)
+    #[arg(long, value_enum, default_value = "off", value_name = "HOW")]
+    pub(super) renames: RenamesArg,
     /// Keep what is replaced or removed there, on the same side
     #[arg(long, value_name = "DIR")]
     pub(super) backup_dir: Option<String>,

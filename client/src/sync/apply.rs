@@ -101,13 +101,18 @@ impl SyncReport {
     /// How many files were copied to a side.
     pub fn copied_to(&self, side: Side) -> usize {
         let copied =
-            |d: &Difference| [Action::New(side), Action::Update(side)].contains(&d.action) && !d.is_dir();
+            |d: &Difference| d.action.side() == side && is_copy(d.action) && !d.is_dir() && d.moved.is_none();
         self.done().filter(|(d, _)| copied(d)).count()
     }
 
     /// How many entries were removed.
     pub fn removed(&self) -> usize {
         self.done().filter(|(d, _)| matches!(d.action, Action::Delete(_))).count()
+    }
+
+    /// How many files were renamed.
+    pub fn moved(&self) -> usize {
+        self.done().filter(|(d, _)| d.moved.is_some()).count()
     }
 
     /// How many entries were removed from a side.
@@ -232,7 +237,9 @@ impl Runner {
             base: found.base,
         };
         for side in [Side::Left, Side::Right] {
-            let copied = |d: &&Arc<Difference>| !d.is_dir() && is_copy(d.action) && d.action.side() == side;
+            let copied = |d: &&Arc<Difference>| {
+                !d.is_dir() && is_copy(d.action) && d.action.side() == side && d.moved.is_none()
+            };
             self.batch(side).announce(work.items.iter().filter(copied).map(|d| d.bytes()));
         }
         let (mut directories, mut files, mut removed, mut emptied) = (vec![], vec![], vec![], vec![]);
@@ -339,7 +346,10 @@ impl Runner {
                 Ok(Ended { outcome: Outcome::Done(0), now: both })
             }
             Action::New(_) | Action::Update(_) => {
-                let (bytes, copied) = self.copy(&settled, target).await?;
+                let (bytes, copied) = match &settled.moved {
+                    Some(old) => self.rename(&settled, old, target).await?,
+                    None => self.copy(&settled, target).await?,
+                };
                 let now = self.in_common(&settled, target, copied).await?;
                 Ok(Ended { outcome: Outcome::Done(bytes), now })
             }
@@ -432,6 +442,41 @@ impl Runner {
             backup.restore(kept, &to).await;
         }
         copied.map(|bytes| (bytes, facts))
+    }
+
+    /// Renames what was moved. Like a removal, it is done only while both sides are what was compared. Where the
+    /// target cannot, after all, it is copied and then removed.
+    async fn rename(&self, d: &Difference, old: &Difference, target: Side) -> Result<(u64, Facts)> {
+        let source = target.other();
+        self.unchanged(old, source).await?;
+        self.unchanged(d, source).await?;
+        self.unchanged(d, target).await?;
+        self.unchanged(old, target).await?;
+        let facts = d.facts(source).cloned().ok_or(ErrorKind::Internal)?;
+        let fs = &self.sides.get(target).fs;
+        let to = d.place(target, &self.sides)?;
+        match fs.rename(&old.place(target, &self.sides)?, &to, Replace::No).await {
+            Err(e) if matches!(e.kind(), ErrorKind::CrossDevice | ErrorKind::Unsupported) => {
+                self.batch(target).announce([facts.size]);
+                let copied = self.copy(d, target).await?;
+                self.remove(old, target).await?;
+                return Ok(copied);
+            }
+            renamed => renamed?,
+        }
+        let capabilities = fs.capabilities();
+        let was = old.facts(target);
+        let mut attributes = Attributes::none();
+        if self.options.transfer.preserve_times && capabilities.set_times {
+            attributes = Attributes::times(facts.modified, facts.modified);
+        }
+        if self.options.transfer.preserve_modes && capabilities.set_mode {
+            attributes.mode = facts.mode.filter(|m| was.and_then(|f| f.mode) != Some(*m)).map(|m| m & 0o777);
+        }
+        if !attributes.is_empty() {
+            fs.set_attributes(&to, &attributes, Follow::No).await?;
+        }
+        Ok((0, facts))
     }
 
     /// Keeps both: the target's file steps aside under a name of its own, which the source gets, too.
@@ -564,11 +609,15 @@ impl Work {
         }
         let Some(item) = self.items.get(n).filter(|_| !matches!(outcome, Outcome::Done(_))) else { return };
         let side = item.action.side();
+        let gone = match item.action {
+            Action::Delete(_) => Some(&**item),
+            _ => item.moved.as_deref(),
+        };
+        if let Some(gone) = gone {
+            let above = above(gone.path(side)).map(|dir| (side, dir.into())).collect::<Vec<_>>();
+            self.broken.extend(above);
+        }
         match item.action {
-            Action::Delete(_) => {
-                let above = above(item.path(side)).map(|dir| (side, dir.into())).collect::<Vec<_>>();
-                self.broken.extend(above);
-            }
             _ if item.is_dir() => {
                 self.broken.insert((side, item.path(side).into()));
             }
@@ -579,6 +628,9 @@ impl Work {
     /// Notes what an operation that was done has made the same.
     fn remember(&mut self, n: usize, now: Option<(Facts, Facts)>) {
         if let (Some(base), Some(item)) = (&mut self.base, self.items.get(n)) {
+            if let Some(old) = &item.moved {
+                base.entries.remove(old.path(Side::Left));
+            }
             match now {
                 Some(now) if counts(&now.0, &now.1) => {
                     base.entries.insert(item.path(Side::Left).into(), now);

@@ -25,6 +25,8 @@ pub struct Difference {
     pub tree: bool,
     /// Both sides have changed, and this is how that is settled.
     pub conflict: Option<Conflict>,
+    /// Of a new file: it is on the side that changes already, where it is to be removed, and is renamed.
+    pub moved: Option<Box<Difference>>,
 }
 
 impl Difference {
@@ -52,6 +54,7 @@ impl Difference {
     /// Bytes to be copied.
     pub fn bytes(&self) -> u64 {
         match self.action {
+            _ if self.moved.is_some() => 0,
             Action::New(side) | Action::Update(side) => self.facts(side.other()).map_or(0, |f| f.size),
             Action::Delete(_) => 0,
         }
@@ -63,8 +66,9 @@ impl Difference {
     }
 
     /// Settles it the other way: what was to be copied is to be removed, what was to be removed is to be
-    /// copied back, an update goes the other way.
+    /// copied back, an update goes the other way. What was moved stays under both names then.
     pub fn reverse(&mut self) {
+        self.moved = None;
         self.action = self.action.reverse();
     }
 
@@ -117,7 +121,8 @@ impl Differences {
     /// was removed lately counts, too.
     pub(super) fn guard(&mut self, max: MaxDelete, sides: &Sides, within: Option<&Within>) {
         for side in [Side::Left, Side::Right] {
-            let deletes = |d: &Difference| d.action == Action::Delete(side);
+            let moves = |d: &Difference| d.moved.is_some() && d.action.side() == side;
+            let deletes = |d: &Difference| d.action == Action::Delete(side) || moves(d);
             let count = self.items.iter().filter(|d| deletes(d)).count() as u64;
             let of = |pair: (u64, u64)| if side == Side::Left { pair.0 } else { pair.1 };
             let whole = self.seen_on(side).max(within.map_or(0, |w| of(w.seen)));
@@ -143,11 +148,14 @@ impl Differences {
                 continue;
             };
             let notes = &mut self.notes;
-            self.items.retain(|d| {
-                if deletes(d) {
-                    notes.push(Note { path: d.path(side).into(), why });
+            self.items.retain_mut(|d| {
+                // What would be renamed is copied, and stays where it was, too.
+                let old = if moves(d) { d.moved.take() } else { None };
+                let gone = old.as_deref().or(deletes(d).then_some(&*d));
+                if let Some(gone) = gone {
+                    notes.push(Note { path: gone.path(side).into(), why });
                 }
-                !deletes(d)
+                old.is_some() || !deletes(d)
             });
         }
     }

@@ -8,8 +8,8 @@
 //! listing that failed, nor more than [`MaxDelete`] allows; nothing is replaced or removed that is no longer
 //! what was compared; each operation is reported once, and each failure once.
 //!
-//! Not here: renames (a file that moved is a new one and a removed one), contents that changed while their
-//! size and time stayed unless checksums are a criterion, composed against decomposed letters in names.
+//! Not here: contents that changed while their size and time stayed unless checksums are a criterion, composed
+//! against decomposed letters in names.
 
 mod apply;
 mod backup;
@@ -18,6 +18,7 @@ pub mod decide;
 mod difference;
 mod pair;
 pub mod plan;
+mod renames;
 mod scan;
 mod within;
 
@@ -199,6 +200,18 @@ impl MaxDelete {
     }
 }
 
+/// How it is found that a file was moved, so that it is renamed instead of copied and removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Renames {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By the base of both sides: size and time. Of effect where there is a base.
+    Base,
+    /// By digests, where both sides have them without moving the content.
+    Digest,
+}
+
 /// How two trees are made alike.
 #[derive(Clone, Debug)]
 pub struct SyncOptions {
@@ -237,6 +250,8 @@ pub struct SyncOptions {
     pub base: Option<Arc<Base>>,
     /// What is done about conflicts, where there is a base.
     pub conflict: Conflict,
+    /// What was moved on the side that is followed is renamed on the other. It counts among what may be removed.
+    pub renames: Renames,
     /// Only this part of both trees is compared, and what is on the way to it; all where nothing is said.
     pub within: Option<Arc<Within>>,
     /// How files are copied. Times are kept wherever time is a criterion.
@@ -262,6 +277,7 @@ impl Default for SyncOptions {
             make_root: false,
             base: None,
             conflict: Conflict::Skip,
+            renames: Renames::Off,
             within: None,
             transfer: TransferOptions::default(),
         }

@@ -84,6 +84,9 @@ pub fn difference_json(d: &Difference) -> Value {
         Some(Conflict::Both) => map.insert("conflict".into(), "both".into()),
         _ => None,
     };
+    if let Some(old) = &d.moved {
+        map.insert("moved".into(), difference_json(old));
+    }
     Value::Object(map)
 }
 
@@ -223,7 +226,20 @@ fn read_difference(value: &Value) -> Option<Difference> {
             Some(Some("both")) => Some(Conflict::Both),
             Some(_) => return None,
         },
+        moved: match value.get("moved") {
+            None => None,
+            // A removal has none of its own.
+            Some(old) if old.get("moved").is_none() => Some(Box::new(read_difference(old)?)),
+            Some(_) => return None,
+        },
     };
+    if let Some(old) = &d.moved {
+        let file = |f: &Facts| f.kind == FileType::File;
+        let of_files = d.facts(side.other()).is_some_and(file) && old.facts(side).is_some_and(file);
+        if action != Action::New(side) || old.action != Action::Delete(side) || !of_files {
+            return None;
+        }
+    }
     // What an action needs must be known, and what it makes must not be there.
     let (source, target) = (d.facts(side.other()), d.facts(side));
     let makes_sense = match action {
@@ -265,6 +281,7 @@ mod tests {
             right,
             tree: false,
             conflict: None,
+            moved: None,
         };
         let dir = Facts { kind: FileType::Directory, size: 0, modified: None, mode: None };
         let mut items = vec![
@@ -274,6 +291,9 @@ mod tests {
             item(b"F", Action::Update(Side::Right), Some(file(1)), Some(file(2))),
         ];
         items[3].right_path = Some(b"f".as_slice().into());
+        let mut moved = item(b"new", Action::New(Side::Right), Some(file(3)), None);
+        moved.moved = Some(Box::new(item(b"old", Action::Delete(Side::Right), None, Some(file(3)))));
+        items.push(moved);
         Differences { items, ..Differences::default() }
     }
 
@@ -303,7 +323,7 @@ mod tests {
             read(lines.join("\n").as_bytes()).unwrap_err().to_string()
         };
         assert!(with(0, "{}").contains("line 1 of the plan: it is not the head"));
-        assert!(with(5, r#"{"items":3}"#).contains("line 6 of the plan: 3 lines are announced, 4 are there"));
+        assert!(with(6, r#"{"items":3}"#).contains("line 7 of the plan: 3 lines are announced, 5 are there"));
         let bad = [
             r#"{"action":"new","side":"right","path":"../x","left":{"type":"file","size":1}}"#,
             r#"{"action":"new","side":"right","path":"/x","left":{"type":"file","size":1}}"#,
@@ -313,6 +333,9 @@ mod tests {
             r#"{"action":"delete","side":"right","path":"","right":{"type":"directory","size":0}}"#,
             r#"{"action":"new","side":"right","path":"x","right":{"type":"file","size":1}}"#,
             r#"{"action":"update","side":"right","path":"x","left":{"type":"file","size":1}}"#,
+            r#"{"action":"new","side":"right","path":"x","left":{"type":"file","size":1},"moved":{}}"#,
+            r#"{"action":"new","side":"right","path":"x","left":{"type":"file","size":1},"moved":{"action":"delete","side":"left","path":"y","left":{"type":"file","size":1}}}"#,
+            r#"{"action":"new","side":"right","path":"x","left":{"type":"file","size":1},"moved":{"action":"delete","side":"right","path":"../y","right":{"type":"file","size":1}}}"#,
             r#"{"action":"burn","side":"right","path":"x","left":{"type":"file","size":1}}"#,
         ];
         for line in bad {

@@ -22,7 +22,7 @@ use super::base::{self, Base, Conflict, counts};
 use super::decide::{Action, Clocks, Facts, Newer, Rules, Verdict, decide};
 use super::difference::{Difference, Differences, Note, below};
 use super::pair::{Pair, Seen, exact, folding};
-use super::{CaseRule, Direction, Root, Side, Sides, SyncOptions};
+use super::{CaseRule, Direction, Renames, Root, Side, Sides, SyncOptions};
 use crate::mask::Subject;
 
 /// Directories that are listed at once.
@@ -106,9 +106,9 @@ enum Undecided {
 }
 
 /// What every task needs.
-struct Scan {
-    sides: Sides,
-    options: SyncOptions,
+pub(super) struct Scan {
+    pub(super) sides: Sides,
+    pub(super) options: SyncOptions,
     rules: Rules,
     fold: bool,
     /// Whether each side tells names apart that differ only in case.
@@ -138,6 +138,7 @@ pub async fn expand(sides: &Sides, options: &SyncOptions, tree: &Difference) -> 
         existing_only: false,
         collapse: false,
         base: None,
+        renames: Renames::Off,
         within: None,
         ..options.clone()
     };
@@ -178,6 +179,7 @@ async fn walk(scan: &Arc<Scan>, first: Dir, items: Vec<Difference>) -> Differenc
         }
     }
     let mut differences = all.finish(scan.options.base.as_deref());
+    super::renames::detect(scan, &mut differences).await;
     differences.guard(scan.options.max_delete, &scan.sides, scan.options.within.as_deref());
     differences
 }
@@ -280,6 +282,7 @@ impl Scan {
             right,
             tree: false,
             conflict: None,
+            moved: None,
         });
         Ok((dir, make.into_iter().collect()))
     }
@@ -450,6 +453,7 @@ impl Scan {
                 right: right.as_ref().map(|s| s.facts.clone()),
                 tree: false,
                 conflict: None,
+                moved: None,
             }
         };
         let held = |side| match side {
@@ -523,7 +527,7 @@ impl Scan {
         let (left, right) =
             (difference.place(Side::Left, &self.sides)?, difference.place(Side::Right, &self.sides)?);
         let (l, r) = (&self.sides.left.fs, &self.sides.right.fs);
-        let algorithm = *self.digests.get_or_init(|| self.algorithm(&left, &right)).await;
+        let algorithm = self.algorithm_for(&[(Side::Left, &left), (Side::Right, &right)]).await;
         let (left, right) = futures_util::future::join(
             crate::hash::digest(l, &left, algorithm),
             crate::hash::digest(r, &right, algorithm),
@@ -532,10 +536,16 @@ impl Scan {
         Ok(left?.0 != right?.0)
     }
 
+    /// The algorithm for all files, found out with the first of them.
+    pub(super) async fn algorithm_for(&self, asked: &[(Side, &VPath)]) -> Algorithm {
+        *self.digests.get_or_init(|| async { self.algorithm(asked).await }).await
+    }
+
     /// SHA-256, unless a side that has digests of its own knows only SHA-1.
-    async fn algorithm(&self, left: &VPath, right: &VPath) -> Algorithm {
+    async fn algorithm(&self, asked: &[(Side, &VPath)]) -> Algorithm {
         let mut known = true;
-        for (fs, path) in [(&self.sides.left.fs, left), (&self.sides.right.fs, right)] {
+        for (side, path) in asked {
+            let fs = &self.sides.get(*side).fs;
             if !fs.capabilities().checksums {
                 continue;
             }

@@ -26,11 +26,11 @@ use std::time::{Duration, SystemTime};
 
 use client::mask::FileMask;
 use client::sync::{
-    Action, Base, Check, Conflict, Criteria, Direction, MaxDelete, Outcome, Runner, Side, Sides, SyncOptions,
-    SyncReport, compare,
+    Action, Base, Check, Conflict, Criteria, Direction, MaxDelete, Outcome, Renames, Runner, Side, Sides,
+    SyncOptions, SyncReport, compare,
 };
 use session_core::batch::Unattended;
-use session_core::fs::{CommitOptions, Filesystem, Follow, OpenOptions};
+use session_core::fs::{CommitOptions, Filesystem, Follow, OpenOptions, Replace};
 use session_core::fs_ext::FilesystemExt;
 use session_core::metadata::Attributes;
 use session_core::path::VPath;
@@ -98,6 +98,7 @@ impl Run {
             existing_only: dice.one_in(6),
             mask: FileMask::parse(mask).unwrap(),
             max_delete: MaxDelete::Unlimited,
+            renames: if dice.one_in(2) { Renames::Digest } else { Renames::Off },
             backup_dir: backup.then(|| VPath::absolute("/backup").unwrap()),
             ..SyncOptions::default()
         };
@@ -178,7 +179,9 @@ impl Run {
                 assert!(fine || aside, "{path}: {content:?} became {now:?}, not {:?}", wanted.get(path));
                 let lost = now != Some(content) && self.setting.options.backup_dir.is_some();
                 if let (true, Some(content)) = (lost, content) {
-                    assert!(kept.contains(content), "{path}: {content} is in no backup");
+                    // What was moved stands elsewhere.
+                    let moved = after.values().flatten().any(|c| c == content);
+                    assert!(moved || kept.contains(content), "{path}: {content} is in no backup");
                 }
             }
             for (path, content) in &after {
@@ -216,6 +219,10 @@ fn honest(report: &SyncReport, after: &(Tree, Tree)) {
             }
             (Outcome::Done(_), Action::Delete(_)) => assert!(!target.contains_key(&path), "{path} is there"),
             (Outcome::Done(_), _) => {
+                if let Some(old) = &d.moved {
+                    let old = String::from_utf8(old.path(side).to_vec()).unwrap();
+                    assert!(!target.contains_key(&old), "{old} was moved and is there");
+                }
                 let content = |tree: &Tree| tree.get(&path).map(|e| e.content.clone());
                 assert!(content(target).is_some(), "{path} is not there");
                 assert_eq!(content(target), content(source), "{path}");
@@ -240,14 +247,18 @@ async fn run(seed: u64) {
     let mut dice = Dice(seed);
     let mut run = Run::new(&mut dice);
     run.fill(&mut dice).await;
+    for _ in 0..dice.below(3) {
+        move_one(&run, &mut dice).await;
+    }
     let before = run.trees().await;
     let wanted = expected(&run.setting, &before.0, &before.1);
 
     let told = &run.setting.options;
     let setting = format!(
-        "{:?} {:?} delete {} mirror {} existing {} mask '{}' backup {} steps {:?}\n left {:?}\nright {:?}",
+        "{:?} {:?} {:?} delete {} mirror {} existing {} mask '{}' backup {} steps {:?}\n left {:?}\nright {:?}",
         told.direction,
         told.criteria,
+        told.renames,
         told.delete,
         told.mirror,
         told.existing_only,
@@ -264,7 +275,11 @@ async fn run(seed: u64) {
     let fuse = Dies { left: Arc::new(AtomicI64::new(k)), for_good: dice.one_in(2) };
     run.clock.fetch_add(10, Ordering::SeqCst);
     let result = run.runner(Some(&fuse)).run().await;
-    let died = fuse.left.load(Ordering::SeqCst) < 0;
+    let mut died = fuse.left.load(Ordering::SeqCst) < 0;
+    // A digest that cannot be had is no failure: what may have been moved is copied then.
+    if run.setting.options.renames == Renames::Digest && !fuse.for_good {
+        died &= !result.as_ref().is_ok_and(SyncReport::is_success);
+    }
     let after = run.trees().await;
     run.judge(&before, &after, &wanted).await;
     if let Ok(report) = &result {
@@ -386,9 +401,28 @@ async fn remove_one(run: &Run, dice: &mut Dice) {
     }
 }
 
+/// Moves something on one side, perhaps a whole directory; not into itself, nor over something.
+async fn move_one(run: &Run, dice: &mut Dice) {
+    let world = if dice.one_in(2) { &run.left } else { &run.right };
+    let tree = world.tree(ROOT).await;
+    let paths: Vec<&String> = tree.keys().collect();
+    let to = random_path(dice);
+    if paths.is_empty() {
+        return;
+    }
+    let from = paths[usize::try_from(dice.below(paths.len() as u64)).unwrap()];
+    let at = |path: &str| VPath::absolute(format!("{ROOT}/{path}")).unwrap();
+    let fits = at(&to).parent().is_some_and(|dir| dir == root() || tree.keys().any(|p| at(p) == dir));
+    if fits && !tree.contains_key(&to) && !at(&to).starts_with(&at(from)) {
+        // Below a file there is no room.
+        let _ = world.store.rename(&at(from), &at(&to), Replace::No).await;
+    }
+}
+
 async fn run_with_base(seed: u64) {
     let mut dice = Dice(seed);
     let mut run = Run::new(&mut dice);
+    let renames = dice.pick(&[Renames::Off, Renames::Base, Renames::Base, Renames::Digest]);
     let conflict = dice.pick(&[Conflict::Skip, Conflict::Skip, Conflict::Both, Conflict::Left]);
     // The first run takes for the same what has the same size and time.
     run.unique_sizes = true;
@@ -399,6 +433,7 @@ async fn run_with_base(seed: u64) {
         direction: Direction::Both,
         base: Some(Arc::new(base.clone())),
         conflict,
+        renames,
         max_delete: MaxDelete::Unlimited,
         ..SyncOptions::default()
     };
@@ -406,7 +441,7 @@ async fn run_with_base(seed: u64) {
         let before = run.trees().await;
         let wanted = settled(&before.0, &before.1, &model);
         let setting = format!(
-            "{conflict:?} round {round} steps {:?} base {model:?}\n left {:?}\nright {:?}",
+            "{conflict:?} {renames:?} round {round} steps {:?} base {model:?}\n left {:?}\nright {:?}",
             run.setting.steps,
             contents(&before.0),
             contents(&before.1)
@@ -470,7 +505,11 @@ async fn run_with_base(seed: u64) {
         }
         run.clock.fetch_add(150, Ordering::SeqCst);
         for _ in 0..dice.below(5) {
-            if dice.one_in(3) { remove_one(&run, &mut dice).await } else { run.change(&mut dice).await }
+            match dice.below(6) {
+                0 | 1 => remove_one(&run, &mut dice).await,
+                2 => move_one(&run, &mut dice).await,
+                _ => run.change(&mut dice).await,
+            }
         }
     }
 

@@ -191,6 +191,7 @@ pub(super) async fn options(cx: &mut Context, a: &Alike, places: &(Place, Place)
         mirror: a.mirror,
         existing_only: a.existing,
         max_delete: a.max_delete.unwrap_or_default(),
+        renames: a.renames.into(),
         backup_dir,
         ..compared(&a.comparison)?
     };
@@ -272,6 +273,10 @@ async fn watched(
 pub(super) fn line(d: &Difference) -> String {
     let side = d.action.side();
     let slash = if d.is_dir() { "/" } else { "" };
+    if let Some(old) = &d.moved {
+        let (from, to) = (display_bytes(old.path(side)), display_bytes(d.path(side)));
+        return format!("{:<7} {:<5} {from} to {to}", "rename", side.name());
+    }
     let bytes = if matches!(d.action, Action::Delete(_)) || d.is_dir() {
         String::new()
     } else {
@@ -310,10 +315,14 @@ pub(super) fn note_json(note: &Note) -> Value {
 
 fn summary_of(found: &Differences) -> String {
     let count = |f: fn(&Difference) -> bool| found.items.iter().filter(|d| f(d)).count();
-    let copies = count(|d| !d.is_dir() && !matches!(d.action, Action::Delete(_)));
+    let copies = count(|d| !d.is_dir() && !matches!(d.action, Action::Delete(_)) && d.moved.is_none());
+    let renames = match count(|d| d.moved.is_some()) {
+        0 => String::new(),
+        n => format!("{n} to rename, "),
+    };
     let removals = count(|d| matches!(d.action, Action::Delete(_)));
     let bytes: u64 = found.items.iter().map(Difference::bytes).sum();
-    format!("{copies} files to copy, {}, {removals} to remove", size(bytes))
+    format!("{copies} files to copy, {}, {renames}{removals} to remove", size(bytes))
 }
 
 /// Shows a comparison.
@@ -392,6 +401,7 @@ fn tell(cx: &mut Context, report: &SyncReport) {
             "right": report.seen.1,
             "copied_left": report.copied_to(Side::Left),
             "copied_right": report.copied_to(Side::Right),
+            "moved": report.moved(),
             "removed": report.removed(),
             "skipped": report.skipped() + report.notes.len(),
             "failed": report.failures.len(),
@@ -405,8 +415,9 @@ fn tell(cx: &mut Context, report: &SyncReport) {
         }
         let copied = report.copied_to(Side::Left) + report.copied_to(Side::Right);
         let mut line = format!(
-            "{copied} files copied, {}, {} removed, {} compared",
+            "{copied} files copied, {}, {}{} removed, {} compared",
             size(report.bytes()),
+            if report.moved() > 0 { format!("{} renamed, ", report.moved()) } else { String::new() },
             report.removed(),
             report.seen.0.max(report.seen.1)
         );
