@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::intercept::{Chain, Cx, Interceptor};
 use session_core::lifecycle::{Lifecycle, Verdict};
+use session_core::locks::Locks;
 use session_core::operation::{Operation, OperationKind, OperationSet};
 use session_core::policy::{Filter, Filters, Permissions, ReadOnly, Rule, Throttle};
 use session_core::script::Hooks;
@@ -25,6 +26,8 @@ pub struct Parts {
     pub rules: Vec<Rule>,
     /// Names that are allowed where.
     pub filters: Vec<Filter>,
+    /// What somebody has locked.
+    pub locks: Arc<Locks>,
     /// Shared by the user's sessions; `None` for no limit.
     pub throttle: Option<Arc<Throttle>>,
     /// The site's handlers.
@@ -41,6 +44,7 @@ pub fn of_user(parts: Parts) -> Arc<Chain> {
     if !parts.filters.is_empty() {
         links.push(Arc::new(Filters::new(parts.filters)));
     }
+    links.push(parts.locks);
     if let Some(throttle) = parts.throttle {
         links.push(throttle);
     }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, join_all};
+use proto_webdav::server::Sessions;
 use serde_json::{Value, json};
 use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind, Result};
@@ -90,7 +91,7 @@ impl Read {
     }
 
     /// The servers of each site, which lead to the others by name. `sites` are in the order of the file.
-    fn servers(self, sites: &[Arc<FerrySite>]) -> Result<HashMap<String, Servers>> {
+    fn servers(self, sites: &[Arc<FerrySite>], http: &Arc<Sessions>) -> Result<HashMap<String, Servers>> {
         let mut servers = HashMap::new();
         let site = |n: usize| sites.get(n).map(|s| Arc::clone(s) as Arc<dyn Site>);
         let configs: Vec<Config> = self.listening.iter().map(|(c, _)| c.clone()).collect();
@@ -102,7 +103,7 @@ impl Read {
                 }
             }
             if let Some(site) = site(n) {
-                servers.insert(config.site, prepared.servers(&site, names)?);
+                servers.insert(config.site, prepared.servers(&site, names, http)?);
             }
         }
         Ok(servers)
@@ -121,6 +122,8 @@ pub struct Daemon {
     /// Ends the control socket and the sweeping, after the last session: until then sessions are seen and ended.
     shutdown: CancellationToken,
     started: Instant,
+    /// The sessions of HTTP, which outlive their connections and every reload.
+    http: Arc<Sessions>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// Held for its lock.
@@ -159,7 +162,8 @@ impl Daemon {
         }
         let shutdown = CancellationToken::new();
         let serving = Serving { bound, identities: read.identities(), generation: CancellationToken::new() };
-        let servers = read.servers(&sites)?;
+        let http = Sessions::new()?;
+        let servers = read.servers(&sites, &http)?;
         limit(&common.registry, &config);
         let stores = Arc::clone(&common.stores);
         let daemon = Arc::new(Daemon {
@@ -172,6 +176,7 @@ impl Daemon {
             control: control.clone(),
             shutdown: shutdown.clone(),
             started: Instant::now(),
+            http,
             reloading: tokio::sync::Mutex::new(()),
             _owned: owned,
         });
@@ -343,7 +348,8 @@ impl Daemon {
             });
         }
         let identities = read.identities();
-        let servers = read.servers(&prepared.iter().map(|(s, _)| Arc::clone(s)).collect::<Vec<_>>())?;
+        let sites_now: Vec<_> = prepared.iter().map(|(s, _)| Arc::clone(s)).collect();
+        let servers = read.servers(&sites_now, &self.http)?;
         // The last step that can fail for a fault of the configuration; nothing has changed before it.
         self.journal.set_audit(new.log.audit.as_deref())?;
         if let Some(logging) = &self.logging {

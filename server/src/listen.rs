@@ -12,13 +12,14 @@ use std::sync::Arc;
 use proto_ftp::server::{FtpServer, FtpServerOptions, Hosts, Messages};
 use proto_sftp::ssh::hostkey::{HostKeyKind, HostKeys};
 use proto_sftp::ssh::listen::{SshServer, SshServerOptions};
+use proto_webdav::server::{Sessions, WebdavServer, WebdavServerOptions};
 use session_core::auth::Site;
 use session_core::error::{Error, Result};
 use session_core::net::server_tls::{self, ServerTls, ServerTlsOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Listener, ListenerProtocol, speaks_ftp};
+use crate::config::{Config, Listener, ListenerProtocol, speaks_ftp, speaks_webdav};
 
 /// A socket that is listened on, through every reload.
 pub(crate) struct Bound {
@@ -63,7 +64,8 @@ impl Identities {
     pub(crate) fn of(&self, protocol: ListenerProtocol) -> &[String] {
         match protocol {
             ListenerProtocol::Sftp => &self.host_keys,
-            ListenerProtocol::Ftp | ListenerProtocol::Ftps => &self.certificates,
+            ListenerProtocol::Ftp | ListenerProtocol::Ftps | ListenerProtocol::Webdavs => &self.certificates,
+            ListenerProtocol::Webdav => &[],
         }
     }
 }
@@ -72,8 +74,10 @@ impl Identities {
 pub(crate) struct Prepared {
     pub(crate) identities: Identities,
     ssh: SshServerOptions,
-    /// `None` where no listener speaks FTP: then no certificate is needed.
+    /// `None` where no listener speaks FTP.
     ftp: Option<FtpServerOptions>,
+    /// `None` where no listener speaks WebDAV. TLS stands in it where one speaks it over TLS.
+    webdav: Option<WebdavServerOptions>,
 }
 
 /// Reads the keys and certificates that `config` names. Blocks. Errors: those of the files, by name.
@@ -92,27 +96,39 @@ pub(crate) fn prepare(config: &Config, others: &[&Config]) -> Result<Prepared> {
         ..SshServerOptions::new(keys.clone())
     };
     let mut identities = Identities { host_keys: fingerprints(&keys), certificates: Vec::new() };
-    let ftp = if speaks_ftp(config) {
+    // Without either, no certificate is needed.
+    let mut certified = None;
+    if speaks_ftp(config) || speaks_webdav(config, true) {
         let tls = tls(config, others)?;
         identities.certificates.push(tls.fingerprint());
-        let options = config.ftp.options();
-        Some(FtpServerOptions {
-            tls: Some(tls),
-            tries: limits.tries,
-            login_time: limits.login_time,
-            idle,
-            ..options
-        })
-    } else {
-        None
-    };
-    Ok(Prepared { identities, ssh, ftp })
+        certified = Some(tls);
+    }
+    let ftp = speaks_ftp(config).then(|| FtpServerOptions {
+        tls: certified.clone(),
+        tries: limits.tries,
+        login_time: limits.login_time,
+        idle,
+        ..config.ftp.options()
+    });
+    let webdav = speaks_webdav(config, false).then(|| WebdavServerOptions {
+        tls: certified,
+        tries: limits.tries,
+        login_time: limits.login_time,
+        idle,
+        ..config.webdav.options()
+    });
+    Ok(Prepared { identities, ssh, ftp, webdav })
 }
 
 impl Prepared {
-    /// The servers, before a site; `names` leads to other sites. Errors: `InvalidArgument` for options that
-    /// make no sense.
-    pub(crate) fn servers(self, site: &Arc<dyn Site>, names: Option<Names>) -> Result<Servers> {
+    /// The servers, before a site; `names` leads to other sites, `sessions` are those of HTTP. Errors:
+    /// `InvalidArgument` for options that make no sense.
+    pub(crate) fn servers(
+        self,
+        site: &Arc<dyn Site>,
+        names: Option<Names>,
+        sessions: &Arc<Sessions>,
+    ) -> Result<Servers> {
         let ssh = SshServer::new(self.ssh, Arc::clone(site))?;
         let (mut ftp, mut ftps) = (None, None);
         if let Some(options) = self.ftp {
@@ -122,7 +138,15 @@ impl Prepared {
             ftp = Some(FtpServer::new(options, Arc::clone(site))?);
             ftps = Some(FtpServer::new(implicit, Arc::clone(site))?);
         }
-        Ok(Servers { ssh, ftp, ftps })
+        let (mut webdav, mut webdavs) = (None, None);
+        if let Some(options) = self.webdav {
+            let plain = WebdavServerOptions { tls: None, ..options.clone() };
+            webdav = Some(WebdavServer::new(plain, Arc::clone(site), Arc::clone(sessions))?);
+            if options.tls.is_some() {
+                webdavs = Some(WebdavServer::new(options, Arc::clone(site), Arc::clone(sessions))?);
+            }
+        }
+        Ok(Servers { ssh, ftp, ftps, webdav, webdavs })
     }
 }
 
@@ -155,23 +179,30 @@ pub(crate) struct Servers {
     ssh: SshServer,
     ftp: Option<FtpServer>,
     ftps: Option<FtpServer>,
+    webdav: Option<WebdavServer>,
+    webdavs: Option<WebdavServer>,
 }
 
 impl Servers {
     /// Serves what comes to `socket` until `stop`.
     pub(crate) fn serve(&self, protocol: ListenerProtocol, socket: TcpListener, stop: CancellationToken) {
-        let ftp = match protocol {
+        let (mut ftp, mut webdav) = (None, None);
+        match protocol {
             ListenerProtocol::Sftp => {
                 let ssh = self.ssh.clone();
                 tokio::spawn(async move { ssh.serve(socket, stop).await });
                 return;
             }
-            ListenerProtocol::Ftp => self.ftp.clone(),
-            ListenerProtocol::Ftps => self.ftps.clone(),
-        };
+            ListenerProtocol::Ftp => ftp = self.ftp.clone(),
+            ListenerProtocol::Ftps => ftp = self.ftps.clone(),
+            ListenerProtocol::Webdav => webdav = self.webdav.clone(),
+            ListenerProtocol::Webdavs => webdav = self.webdavs.clone(),
+        }
         // Prepared from the configuration that asked for the listener: it is there.
         if let Some(ftp) = ftp {
             tokio::spawn(async move { ftp.serve(socket, stop).await });
+        } else if let Some(webdav) = webdav {
+            tokio::spawn(async move { webdav.serve(socket, stop).await });
         }
     }
 }

@@ -261,11 +261,12 @@ impl Site for FerrySite {
         let live = self.live();
         let account = identity.account();
         let user = live.user(&account.name).filter(|u| u.enabled).ok_or(ErrorKind::Unauthenticated)?;
-        let files = self.common.stores.mount(&live.config, user, account, session).await?;
+        let (files, locks) = self.common.stores.mount(&live.config, user, account, session).await?;
         let parts = |hooks| chain::Parts {
             read_only: user.read_only,
             rules: user.permissions.clone(),
             filters: user.filters.clone(),
+            locks: Arc::clone(&locks),
             throttle: live.throttles.get(&user.name).cloned(),
             hooks,
         };
@@ -273,7 +274,7 @@ impl Site for FerrySite {
         if live.hooks.is_some() {
             session.lend_files(Arc::clone(&files), chain::of_user(parts(None)));
         }
-        session.guard(identity, files, chain)
+        Ok(session.guard(identity, files, chain)?.locking(locks))
     }
 }
 

@@ -15,6 +15,7 @@ use session_core::auth::Account;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Filesystem;
 use session_core::layers::staged::{Owner, Staged, StagingArea};
+use session_core::locks::{LockTable, Locks};
 use session_core::session::Session;
 use session_core::store::local::{LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
@@ -31,6 +32,7 @@ enum Place {
 
 struct Home {
     store: Arc<dyn Filesystem>,
+    locks: Arc<LockTable>,
     area: Option<Arc<StagingArea>>,
 }
 
@@ -49,15 +51,15 @@ impl Stores {
         self.homes().values().filter_map(|cell| cell.get()?.area.clone()).collect()
     }
 
-    /// The files of `user` as `account` sees them in `session`, staged where that is switched on. Errors:
-    /// those of making and opening the home, without its path, which is in the log.
+    /// The files of `user` as `account` sees them in `session`, staged where that is switched on, and the locks
+    /// on them. Errors: those of making and opening the home, without its path, which is in the log.
     pub async fn mount(
         &self,
         config: &Config,
         user: &User,
         account: &Account,
         session: &Session,
-    ) -> Result<Arc<dyn Filesystem>> {
+    ) -> Result<(Arc<dyn Filesystem>, Arc<Locks>)> {
         let place = match user.store {
             Store::Memory => Place::Memory(config.site.clone(), user.name.clone()),
             Store::Local => {
@@ -69,10 +71,13 @@ impl Stores {
         };
         let cell = Arc::clone(self.homes().entry(place.clone()).or_default());
         let home = cell.get_or_try_init(|| open(place, config)).await.map_err(|e| private(&e, user))?;
-        Ok(match &home.area {
+        let longest = config.webdav.longest_lock(&config.limits);
+        let locks = Locks::new(Arc::clone(&home.locks), name(config, account, session), longest);
+        let files: Arc<dyn Filesystem> = match &home.area {
             Some(area) => Arc::new(Staged::new(owner(config, account, session), Arc::clone(area))),
             None => Arc::clone(&home.store),
-        })
+        };
+        Ok((files, locks))
     }
 
     /// The session of a shared account is over: nobody can continue what it parked.
@@ -106,13 +111,18 @@ fn is_shared(account: &Account) -> bool {
     account.shared || account.anonymous
 }
 
-/// Accounts of two sites are two, also where both use one folder.
-fn owner(config: &Config, account: &Account, session: &Session) -> Owner {
+/// Whose what is parked or locked is. Accounts of two sites are two, also where both use one folder.
+fn name(config: &Config, account: &Account, session: &Session) -> Arc<str> {
     match (is_shared(account), config.one_of_several) {
-        (true, _) => Owner::session(session.id().as_str()),
-        (false, false) => Owner::account(Arc::clone(&account.name)),
-        (false, true) => Owner::account(format!("{}@{}", account.name, config.site)),
+        (true, _) => session.id().as_str().into(),
+        (false, false) => Arc::clone(&account.name),
+        (false, true) => format!("{}@{}", account.name, config.site).into(),
     }
+}
+
+fn owner(config: &Config, account: &Account, session: &Session) -> Owner {
+    let name = name(config, account, session);
+    if is_shared(account) { Owner::session(name) } else { Owner::account(name) }
 }
 
 /// The words for a session: real paths stay in the log.
@@ -141,7 +151,7 @@ async fn open(place: Place, config: &Config) -> Result<Home> {
         }
     };
     if !config.staging.enabled || !store.capabilities().atomic_commit {
-        return Ok(Home { store, area: None });
+        return Ok(Home { store, locks: Arc::default(), area: None });
     }
     let clock = Arc::new(SystemTime::now);
     let area = StagingArea::new(Arc::clone(&store), config.staging.policy(), clock)?;
@@ -149,7 +159,7 @@ async fn open(place: Place, config: &Config) -> Result<Home> {
     if found > 0 {
         tracing::info!(parked = found, "unfinished uploads of a former run were taken up");
     }
-    Ok(Home { store, area: Some(area) })
+    Ok(Home { store, locks: Arc::default(), area: Some(area) })
 }
 
 #[cfg(test)]
@@ -185,7 +195,7 @@ mod tests {
         let mut mounted = Vec::new();
         for user in &config.users {
             let (session, account) = session(Account::named(user.name.as_str()));
-            mounted.push(stores.mount(&config, user, &account, &session).await.unwrap());
+            mounted.push(stores.mount(&config, user, &account, &session).await.unwrap().0);
         }
         assert_eq!(stores.homes().len(), 2);
         let made = std::fs::metadata(dir.path().join("new/c")).unwrap().permissions().mode();
@@ -205,7 +215,7 @@ mod tests {
         let config = config(dir.path(), "[[users]]\nname = \"a\"\nshared = true\n");
         let (user, stores) = (config.users.first().unwrap(), Stores::default());
         let (session, account) = session(Account { shared: true, ..Account::named("a") });
-        let files = stores.mount(&config, user, &account, &session).await.unwrap();
+        let (files, _) = stores.mount(&config, user, &account, &session).await.unwrap();
         let path = VPath::absolute("/f").unwrap();
         let file = files.open(&path, &OpenOptions::create()).await.unwrap();
         file.write_at(0, "x".into()).await.unwrap();

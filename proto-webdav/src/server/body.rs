@@ -9,9 +9,17 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::reason::Reason;
 use tokio::time::Instant;
 
+/// A body that nobody wants is read to its end where it is no larger, so that its connection can go on.
+const UNWANTED: u64 = 64 * 1024;
+/// How long that may take.
+const DRAIN: Duration = Duration::from_secs(2);
+
 /// A body that arrives.
 pub(super) struct Intake {
-    body: Incoming,
+    /// Until it is dropped.
+    body: Option<Incoming>,
+    /// The client waits for a word before it sends.
+    waits: bool,
     time: Duration,
     rate: u64,
     /// How long was waited for the client since the pace was looked at, and what came meanwhile.
@@ -20,9 +28,10 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// Each piece within `time`, and at least `rate` bytes per second over it.
-    pub(super) fn new(body: Incoming, time: Duration, rate: u64) -> Self {
-        Intake { body, time, rate, waited: Duration::ZERO, came: 0 }
+    /// Each piece within `time`, and at least `rate` bytes per second over it. `waits` for a client that waits to
+    /// be told before it sends.
+    pub(super) fn new(body: Incoming, waits: bool, time: Duration, rate: u64) -> Self {
+        Intake { body: Some(body), waits, time, rate, waited: Duration::ZERO, came: 0 }
     }
 
     /// The next piece; `None` at the end. Errors: `Disconnected`, `TimedOut`.
@@ -33,7 +42,8 @@ impl Intake {
                 e.because(Reason::DataTimeout)
             };
             let begun = Instant::now();
-            let frame = tokio::time::timeout(self.time, self.body.frame()).await.map_err(|_| slow())?;
+            let Some(body) = &mut self.body else { return Ok(None) };
+            let frame = tokio::time::timeout(self.time, body.frame()).await.map_err(|_| slow())?;
             self.waited += begun.elapsed();
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|e| {
@@ -66,8 +76,7 @@ impl Intake {
     pub(super) async fn whole_of(&mut self, most: usize) -> Result<Bytes> {
         let too_large =
             || Error::new(ErrorKind::TooLarge).with_detail("the body of the request is too large");
-        let announced = self.body.size_hint().exact();
-        if announced.is_some_and(|n| n > most as u64) {
+        if self.announced().is_some_and(|n| n > most as u64) {
             return Err(too_large());
         }
         let mut all = BytesMut::new();
@@ -82,11 +91,24 @@ impl Intake {
 
     /// Whether nothing will come.
     pub(super) fn is_empty(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(|b| b.is_end_stream())
     }
 
     /// How much will come, where that is said.
     pub(super) fn announced(&self) -> Option<u64> {
-        self.body.size_hint().exact()
+        self.body.as_ref()?.size_hint().exact()
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        let little = self.announced().is_some_and(|n| n <= UNWANTED);
+        if self.waits || self.is_empty() || !little {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Some(mut body) = self.body.take() else { return };
+        runtime
+            .spawn(tokio::time::timeout(DRAIN, async move { while let Some(Ok(_)) = body.frame().await {} }));
     }
 }

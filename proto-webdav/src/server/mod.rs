@@ -29,5 +29,5 @@ mod types;
 mod write;
 
 pub use self::listen::WebdavServer;
-pub use self::options::{Clear, WebdavServerOptions};
+pub use self::options::{Clear, WebdavServerOptions, is_prefix, is_realm};
 pub use self::sessions::Sessions;

@@ -97,7 +97,7 @@ impl std::fmt::Debug for WebdavServerOptions {
 }
 
 /// Whether it can stand in front of the files: empty, or `/…` of plain segments without a slash at its end.
-pub(crate) fn is_prefix(prefix: &str) -> bool {
+pub fn is_prefix(prefix: &str) -> bool {
     let plain = |s: &str| {
         !s.is_empty()
             && s != "."
@@ -105,6 +105,11 @@ pub(crate) fn is_prefix(prefix: &str) -> bool {
             && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
     };
     prefix.is_empty() || prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(plain))
+}
+
+/// Whether it can be told to clients as what they log in to: plain text without quotation marks.
+pub fn is_realm(realm: &str) -> bool {
+    realm.bytes().all(|b| (b' '..0x7f).contains(&b) && b != b'"' && b != b'\\')
 }
 
 impl WebdavServerOptions {
@@ -116,7 +121,7 @@ impl WebdavServerOptions {
             "a server of WebDAV needs at least one try"
         } else if self.data_time.is_zero() || self.login_time.is_zero() {
             "times must be longer than nothing"
-        } else if self.realm.chars().any(|c| c.is_control() || c == '"' || c == '\\' || !c.is_ascii()) {
+        } else if !is_realm(&self.realm) {
             "the realm is plain text without quotation marks"
         } else {
             return Ok(());

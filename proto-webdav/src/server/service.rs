@@ -150,13 +150,14 @@ impl Service {
             }
             (_, Err(e)) => Err(e.into()),
             (Some(row), Ok(target)) => {
+                let waits = head.headers.contains_key(header::EXPECT);
                 let call = Call {
                     fs: client.fs.clone(),
                     options: Arc::clone(&self.options),
                     headers: head.headers,
                     target,
                     host: host.unwrap_or_default(),
-                    body: Intake::new(body, self.options.data_time, self.options.minimum_rate),
+                    body: Intake::new(body, waits, self.options.data_time, self.options.minimum_rate),
                     flight,
                 };
                 self.call(row, call, &session).await

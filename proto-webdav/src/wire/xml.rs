@@ -237,8 +237,9 @@ impl Scope {
     }
 
     fn name(&self, raw: &str, is_element: bool) -> Result<Name> {
-        let (prefix, local) = raw.split_once(':').unwrap_or(("", raw));
-        if !is_ncname(local) || (!prefix.is_empty() && !is_ncname(prefix)) {
+        let split = raw.split_once(':');
+        let (prefix, local) = split.unwrap_or(("", raw));
+        if !is_ncname(local) || (split.is_some() && !is_ncname(prefix)) {
             return Err(bad("the XML holds a name that is none"));
         }
         if prefix.is_empty() && !is_element {

@@ -26,6 +26,7 @@ mod ssh;
 #[cfg(test)]
 mod tests;
 mod values;
+mod webdav;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -46,9 +47,10 @@ pub use self::ftp::{CertificateFiles, Clients, Control, Data, Ftp, Minimum, Tls}
 pub use self::groups::Group;
 pub use self::hooks::{Hook, Scripts};
 pub use self::protector::{Level, ProtectorSettings};
-pub use self::sites::{History, SiteTable, reaches, speaks_ftp};
+pub use self::sites::{History, SiteTable, reaches, speaks_ftp, speaks_webdav};
 pub use self::ssh::Ssh;
 pub use self::values::{is_user_name, parse_duration, parse_network};
+pub use self::webdav::{Clear, Webdav};
 use crate::users::hours::Window;
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
@@ -89,6 +91,8 @@ pub struct Config {
     pub ftp: Ftp,
     /// How SSH is served.
     pub ssh: Ssh,
+    /// How WebDAV is served.
+    pub webdav: Webdav,
     /// Numbers and times.
     pub limits: Limits,
     /// How uploads appear.
@@ -127,6 +131,7 @@ impl Default for Config {
             tls: Tls::default(),
             ftp: Ftp::default(),
             ssh: Ssh::default(),
+            webdav: Webdav::default(),
             limits: Limits::default(),
             staging: Staging::default(),
             fsync: Fsync::default(),
@@ -153,6 +158,10 @@ pub enum ListenerProtocol {
     /// SFTP over SSH.
     #[default]
     Sftp,
+    /// WebDAV without TLS.
+    Webdav,
+    /// WebDAV over TLS.
+    Webdavs,
 }
 
 impl ListenerProtocol {
@@ -162,6 +171,8 @@ impl ListenerProtocol {
             ListenerProtocol::Ftp => "ftp",
             ListenerProtocol::Ftps => "ftps",
             ListenerProtocol::Sftp => "sftp",
+            ListenerProtocol::Webdav => "webdav",
+            ListenerProtocol::Webdavs => "webdavs",
         }
     }
 
@@ -171,6 +182,8 @@ impl ListenerProtocol {
             ListenerProtocol::Ftp => 2021,
             ListenerProtocol::Ftps => 2990,
             ListenerProtocol::Sftp => 2022,
+            ListenerProtocol::Webdav => 2080,
+            ListenerProtocol::Webdavs => 2443,
         }
     }
 }
@@ -544,20 +557,21 @@ impl Default for Log {
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
     "active", "address", "addresses", "allow", "anonymous", "ascii", "audit", "authorities", "ban",
-    "banner", "certificate", "certificate_names", "certificates", "client_authorities",
-    "client_certificates", "commands", "control", "count", "custom", "data", "data_time", "deny",
-    "drain", "enabled", "event", "exit", "expires", "file", "filters", "folder", "foreign_data",
-    "format", "fsync", "ftp", "grant", "groups", "growth", "hide", "history", "home", "hooks",
+    "banner", "certificate", "certificate_names", "certificates", "clear", "client_authorities",
+    "client_certificates", "commands", "connections", "control", "count", "custom", "data", "data_time",
+    "deny", "drain", "enabled", "event", "exit", "expires", "file", "filters", "folder", "foreign_data",
+    "format", "fsync", "ftp", "grant", "groups", "growth", "hide", "history", "hold", "home", "hooks",
     "host_keys", "hosts", "hours", "idle_time", "in_place", "keep", "keep_overwrites", "key", "keys",
-    "keys_file", "level", "limit", "limits", "listeners", "log", "login", "login_time", "memory",
-    "minimum", "minimum_rate", "mode_z", "more", "name", "names", "networks", "off", "offence",
-    "on_error", "output", "parking", "passive_address", "passive_addresses", "passive_ports",
-    "passive_time", "password", "path", "per_address", "per_network", "per_user", "permissions", "port",
-    "principals", "priority", "program_output", "program_time", "programs", "protector", "protocol",
-    "protocols", "proxies", "rate", "read_only", "recovery", "require", "require_session_reuse",
-    "reset", "safe", "scripts", "secrets", "sessions", "shared", "site", "sites", "speed_limit", "ssh",
-    "staging", "start", "store", "strict_tls_eof", "strikes", "threads", "time", "tls", "totp", "tries",
-    "unauthenticated", "unknown_user", "users", "welcome", "window",
+    "keys_file", "level", "limit", "limits", "linger", "listeners", "lock_time", "log", "login",
+    "login_time", "memory", "minimum", "minimum_rate", "mode_z", "more", "name", "names", "networks",
+    "off", "offence", "on_error", "output", "pages", "parking", "passive_address", "passive_addresses",
+    "passive_ports", "passive_time", "password", "path", "per_address", "per_network", "per_user",
+    "permissions", "port", "prefix", "principals", "priority", "program_output", "program_time",
+    "programs", "protector", "protocol", "protocols", "proxies", "rate", "read_only", "realm",
+    "recovery", "remember", "require", "require_session_reuse", "reset", "safe", "scripts", "secrets",
+    "sessions", "shared", "site", "sites", "speed_limit", "ssh", "staging", "start", "store",
+    "strict_tls_eof", "strikes", "threads", "time", "tls", "totp", "tries", "unauthenticated",
+    "unknown_user", "users", "webdav", "welcome", "window",
 ];
 
 impl Config {
@@ -652,6 +666,9 @@ impl Config {
             if zero {
                 faults.push(source.fault_at(&[key("ftp"), key(name)], "this takes some time"));
             }
+        }
+        for (name, words) in self.webdav.check() {
+            faults.push(source.fault_at(&[key("webdav"), key(name)], words));
         }
         faults.extend(self.scripts.check(source));
         faults

@@ -1,7 +1,8 @@
 //! `[[sites]]`: several sites in one server, each with what is its own.
 //!
 //! A file without `[[sites]]` is one site. With them, users, listeners and hooks stand in the sites; a table
-//! that a site does not have (`tls`, `ftp`, `ssh`, `limits`, `staging`, `fsync`, `host_keys`) is the file's.
+//! that a site does not have (`tls`, `ftp`, `ssh`, `webdav`, `limits`, `staging`, `fsync`, `host_keys`) is the
+//! file's.
 //! The file's `limits` count for the whole server besides. What a site keeps is below `sites/NAME` in the
 //! data folder, so that sites share nothing that nobody told them to share.
 //!
@@ -18,7 +19,7 @@ use super::certificates::names_are_worth_the_same;
 use super::fault::{Fault, Source, Step};
 use super::values;
 use super::{
-    Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Ssh, Staging, Tls, User,
+    Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Ssh, Staging, Tls, User, Webdav,
 };
 use super::{Group, groups};
 
@@ -42,6 +43,8 @@ pub struct SiteTable {
     pub ftp: Option<Ftp>,
     /// How it serves SSH.
     pub ssh: Option<Ssh>,
+    /// Its WebDAV.
+    pub webdav: Option<Webdav>,
     /// Its own limits; those of the file count for the server besides.
     pub limits: Option<Limits>,
     /// How its uploads appear.
@@ -98,6 +101,7 @@ impl SiteTable {
             tls: self.tls.clone().unwrap_or_else(|| file.tls.clone()),
             ftp: self.ftp.clone().unwrap_or_else(|| file.ftp.clone()),
             ssh: self.ssh.clone().unwrap_or_else(|| file.ssh.clone()),
+            webdav: self.webdav.clone().unwrap_or_else(|| file.webdav.clone()),
             limits: self.limits.clone().unwrap_or_else(|| file.limits.clone()),
             staging: self.staging.clone().unwrap_or_else(|| file.staging.clone()),
             fsync: self.fsync.unwrap_or(file.fsync),
@@ -223,7 +227,14 @@ fn steps_to(site: usize) -> [Step; 2] {
 
 /// Whether anybody comes to this site over FTP.
 pub fn speaks_ftp(site: &Config) -> bool {
-    site.listeners.iter().any(|l| l.protocol != super::ListenerProtocol::Sftp)
+    use super::ListenerProtocol::{Ftp, Ftps};
+    site.listeners.iter().any(|l| matches!(l.protocol, Ftp | Ftps))
+}
+
+/// Whether anybody comes to this site over WebDAV; with `tls`, over TLS.
+pub fn speaks_webdav(site: &Config, tls: bool) -> bool {
+    use super::ListenerProtocol::{Webdav, Webdavs};
+    site.listeners.iter().any(|l| l.protocol == Webdavs || (!tls && l.protocol == Webdav))
 }
 
 /// Whether `to` may be found by name on the listeners of `door`: what protects a connection is decided by
