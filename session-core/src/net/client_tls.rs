@@ -154,6 +154,12 @@ impl ClientTls {
         lock(&self.verifier.accepted).insert(certificate.sha256);
     }
 
+    /// Offers these protocols in the handshake (ALPN, RFC 7301), the one that is liked best first.
+    pub fn offering(mut self, protocols: &[&[u8]]) -> Self {
+        self.base.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+        self
+    }
+
     /// What one login needs: a configuration with a store of sessions of its own. `newest` lowers the
     /// newest version for this login, where the options allow it.
     pub fn login(&self, newest: Option<TlsVersion>) -> TlsLogin {
@@ -172,6 +178,7 @@ impl ClientTls {
                     )
                     .with_client_cert_resolver(Arc::clone(&config.client_auth_cert_resolver));
                 old.resumption = config.resumption;
+                old.alpn_protocols = config.alpn_protocols;
                 config = old;
             }
         }

@@ -1,0 +1,548 @@
+//! `WebdavRemote`: a server's files as a [`Filesystem`].
+//!
+//! A virtual path is the path of the server's URLs. A method of WebDAV does more than the model allows: DELETE
+//! takes a whole tree, MOVE and COPY take one or put one away. So what would go too far is looked at first
+//! (PROPFIND), and between the look and the deed somebody else may have changed it; nothing in WebDAV is one
+//! step. A code that says little is made a kind by looking, too. How times are set is known by the kind of
+//! server, and checked in its answer.
+//!
+//! Deliberately absent: writes other than of whole files, modes and owners, links, dead properties, locks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use hyper::header::{ALLOW, HeaderName, SERVER};
+use hyper::{Method, StatusCode};
+use session_core::batch::Decider;
+use session_core::capability::Capabilities;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::{File, Filesystem, Follow, ListOptions, Listing, OpenOptions, Replace, Space};
+use session_core::metadata::{Attributes, FileType, Metadata};
+use session_core::operation::OperationKind;
+use session_core::path::{VPath, display_bytes};
+use session_core::session::{Actor, Ending, Protocol, Session, Setup};
+
+use super::call::{Ask, Wire};
+use super::lines::Lines;
+use super::list;
+use super::login::Login;
+use super::options::{SetTimes, WebdavConnectOptions};
+use super::place::encode;
+use super::props;
+use super::read::ReadFile;
+use super::refine::{self, as_kind, status_of};
+use super::write::WriteFile;
+use crate::wire::multistatus_reader::Answer;
+
+/// How far up from its home WebDAV is looked for.
+const UP: usize = 32;
+
+/// What the server says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// How it names itself (`Server`), cleaned.
+    pub server: String,
+    /// What of WebDAV it speaks (`DAV`).
+    pub classes: String,
+    /// Methods that it allows where it was asked.
+    pub methods: Vec<String>,
+    /// How it is told the time of a file.
+    pub times: Option<SetTimes>,
+    /// It tells how much room there is.
+    pub space: bool,
+}
+
+/// What a remote is made of.
+pub(super) struct Remote {
+    pub(super) wire: Wire,
+    pub(super) options: WebdavConnectOptions,
+    facts: Facts,
+    /// The server wants a path as the target of a MOVE, and no URL.
+    by_path: AtomicBool,
+}
+
+/// A server's files. Cheap to clone; clones share the connections. Dropping the last one closes them.
+#[derive(Clone)]
+pub struct WebdavRemote(Arc<Remote>);
+
+impl std::fmt::Debug for WebdavRemote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WebdavRemote").field("facts", &self.0.facts).finish_non_exhaustive()
+    }
+}
+
+/// Connects, makes sure of the server, logs in where it asks for it, and learns what it can do.
+///
+/// Errors: `NotFound` (no such host; no WebDAV at its home or above it), `Disconnected`, `TimedOut`,
+/// `Unauthenticated` (the certificate, with its fingerprint; the login), `Unsupported` (no WebDAV there),
+/// `Refused` (a password that would be told in the clear; a redirect to elsewhere), `InvalidArgument` (the
+/// options), `PeerMisbehaved`, `Canceled`. Dropping the future gives up.
+pub async fn connect(options: WebdavConnectOptions, decider: Arc<dyn Decider>) -> Result<WebdavRemote> {
+    let protocol = if options.secure { Protocol::Webdavs } else { Protocol::Webdav };
+    let session = match &options.session {
+        Some(session) => Arc::clone(session),
+        None => Session::new(Setup::new(protocol, options.host.as_str())),
+    };
+    let canceled = session.cancel_token().clone();
+    let entering = async {
+        session.greeted();
+        session.authenticating();
+        let lines = Lines::new(&options, session).await?;
+        let login = Login::new(&options, lines.place().origin())?;
+        let wire = Wire::new(Arc::clone(&lines), login, options.timeout);
+        lines.ask(Some(decider));
+        let facts = learn(&wire, &options).await;
+        // Later there is nobody to ask.
+        lines.ask(None);
+        Ok(WebdavRemote(Arc::new(Remote { wire, facts: facts?, options, by_path: AtomicBool::new(false) })))
+    };
+    tokio::select! {
+        biased;
+        () = canceled.cancelled() => Err(Error::new(ErrorKind::Canceled)),
+        entered = entering => entered,
+    }
+}
+
+/// Finds WebDAV at its home or above, and learns what the server is.
+async fn learn(wire: &Wire, options: &WebdavConnectOptions) -> Result<Facts> {
+    let mut at = options.home.clone();
+    let mut first = None;
+    for _ in 0..UP {
+        match probe(wire, &at).await {
+            Ok(answer) => return facts(wire, options, &at, &answer).await,
+            // Only some paths are WebDAV's, and what is to be made is not there yet.
+            Err(e) if is_elsewhere(&e) => {
+                first.get_or_insert(e);
+            }
+            Err(e) => return Err(e),
+        }
+        match at.parent() {
+            Some(parent) => at = parent,
+            None => break,
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::new(ErrorKind::NotFound)))
+}
+
+/// Whether WebDAV may be found further up.
+fn is_elsewhere(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::Unsupported)
+        || matches!(status_of(e), Some(400 | 403))
+}
+
+async fn probe(wire: &Wire, at: &VPath) -> Result<Answer> {
+    let ask = Ask::dav("PROPFIND", encode(at, true))?.depth("0").xml(props::PLACE);
+    let answers = wire.call(ask).await?.success().await?.multistatus().await?;
+    let first = answers.into_iter().next().ok_or_else(|| Error::new(ErrorKind::NotFound))?;
+    refine::failure(&first)?;
+    Ok(first)
+}
+
+async fn facts(wire: &Wire, options: &WebdavConnectOptions, at: &VPath, answer: &Answer) -> Result<Facts> {
+    let told = wire.call(Ask::new(Method::OPTIONS, encode(at, true))).await?;
+    let text = |name: &HeaderName| {
+        let fields = told.headers.get_all(name).iter();
+        let all: Vec<String> = fields.map(|v| display_bytes(v.as_bytes())).collect();
+        all.join(", ")
+    };
+    let server: String = text(&SERVER).chars().take(200).collect();
+    let classes: String = text(&HeaderName::from_static("dav")).chars().take(500).collect();
+    let methods: Vec<String> = text(&ALLOW).split(',').map(|m| m.trim().to_ascii_uppercase()).collect();
+    let _ = told.body.beginning().await;
+    let is_owncloud = answer.property(props::OWNCLOUD, "id").is_some();
+    Ok(Facts {
+        times: options.times.or_else(|| times_of(&server, is_owncloud)),
+        space: props::space(answer).is_some(),
+        methods: methods.into_iter().filter(|m| !m.is_empty()).collect(),
+        server,
+        classes,
+    })
+}
+
+/// How a server that names itself like this is told times. One that keeps the property and not the time, as
+/// Apache does, is none of them.
+fn times_of(server: &str, is_owncloud: bool) -> Option<SetTimes> {
+    let server = server.to_ascii_lowercase();
+    let is = |name: &str| server.starts_with(name);
+    if is_owncloud || is("sftpgo") {
+        Some(SetTimes::OwnCloud)
+    } else if is("ferry") || is("microsoft-iis") {
+        Some(SetTimes::Win32)
+    } else if is("wsgidav") || is("rclone") {
+        Some(SetTimes::LastModified)
+    } else {
+        None
+    }
+}
+
+impl WebdavRemote {
+    /// Where relative paths begin.
+    pub fn home(&self) -> &VPath {
+        &self.0.options.home
+    }
+
+    /// The session that counts its bytes; cutting it ends every connection at once.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.0.wire.lines.session
+    }
+
+    /// What the login took: `password`, `token` or `none`.
+    pub fn methods(&self) -> Vec<&'static str> {
+        vec![self.0.wire.method()]
+    }
+
+    /// How the server names itself.
+    pub fn server_version(&self) -> String {
+        self.0.facts.server.clone()
+    }
+
+    /// TLS in words, such as `TLSv1.3 TLS13_AES_256_GCM_SHA384`; `None` in the clear.
+    pub fn tls_words(&self) -> Option<String> {
+        self.0.wire.lines.tls_words().map(str::to_owned)
+    }
+
+    /// What the server can do, by its own words.
+    pub fn facts(&self) -> &Facts {
+        &self.0.facts
+    }
+
+    /// Ends every connection and the session. Transfers under way are cut.
+    pub async fn close(&self) {
+        self.0.wire.lines.close();
+        self.session().close(Ending::new("closed", Actor::Client)).await;
+    }
+}
+
+/// What can be set over this wire. Errors: `InvalidArgument`, `Unsupported`; nothing was sent.
+pub(super) fn settable(remote: &Remote, a: &Attributes) -> Result<()> {
+    let cannot = a.size.is_some()
+        || a.mode.is_some()
+        || a.uid.is_some()
+        || a.gid.is_some()
+        || !a.properties.is_empty()
+        || (a.modified.is_some() && remote.facts.times.is_none())
+        // The time of access only comes along.
+        || (a.accessed.is_some() && a.modified.is_none());
+    if cannot {
+        return Err(Error::unsupported(OperationKind::SetAttributes));
+    }
+    a.modified.map_or(Ok(()), |time| props::seconds(time).map(drop))
+}
+
+impl Remote {
+    /// How times are set.
+    pub(super) fn times(&self) -> Option<SetTimes> {
+        self.facts.times
+    }
+
+    /// What `path` is.
+    pub(super) async fn look(&self, path: &VPath) -> Result<Metadata> {
+        match self.answer(path, props::ENTRY).await {
+            Ok(answer) => Ok(props::metadata(&answer)),
+            // There is always a root, also where it is not WebDAV's.
+            Err(e) if path.is_root() && is_elsewhere(&e) => Ok(Metadata::new(FileType::Directory, 0)),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What the server tells of `path`, and of nothing else.
+    async fn answer(&self, path: &VPath, body: &'static str) -> Result<Answer> {
+        let ask = Ask::dav("PROPFIND", encode(path, false))?.depth("0").xml(body);
+        let answers = self.wire.call(ask).await?.success().await?.multistatus().await?;
+        for answer in answers {
+            let href = answer.hrefs.first().map(String::as_bytes).unwrap_or_default();
+            if self.wire.lines.place().path_of(href, &path.parent().unwrap_or_else(VPath::root))? == *path {
+                refine::failure(&answer)?;
+                return Ok(answer);
+            }
+        }
+        Err(Error::new(ErrorKind::PeerMisbehaved)
+            .with_detail("the server tells of something else than it was asked about"))
+    }
+
+    /// Sets times.
+    pub(super) async fn set(&self, path: &VPath, a: &Attributes) -> Result<()> {
+        settable(self, a)?;
+        let (Some(way), Some(time)) = (self.facts.times, a.modified) else {
+            return self.look(path).await.map(drop);
+        };
+        self.set_time(path, way, time).await
+    }
+
+    /// Sets a time, and makes sure that the server says so.
+    pub(super) async fn set_time(&self, path: &VPath, way: SetTimes, time: SystemTime) -> Result<()> {
+        let ((space, name), body) = props::setting(way, time)?;
+        let ask = Ask::dav("PROPPATCH", encode(path, false))?.xml(body);
+        let answered = self.wire.call(ask).await?.success().await?;
+        if answered.status != StatusCode::MULTI_STATUS {
+            let _ = answered.body.beginning().await;
+            return Ok(());
+        }
+        for answer in answered.multistatus().await? {
+            refine::failure(&answer)?;
+            for property in answer.properties.iter().filter(|p| p.name == name && p.namespace == space) {
+                refine::refusal(&answer, property)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// DELETE, with the right failure where only a part went.
+    pub(super) async fn delete(&self, path: &VPath, is_dir: bool) -> Result<()> {
+        let ask = Ask::dav("DELETE", encode(path, is_dir))?.patience(self.options.patience()).once();
+        self.wire.call(ask).await?.done().await
+    }
+
+    /// MOVE or COPY.
+    async fn transfer(
+        &self,
+        method: &'static str,
+        (from, to): (&VPath, &VPath),
+        is_dir: bool,
+        replace: Replace,
+    ) -> Result<()> {
+        let overwrite = if replace == Replace::Yes { "T" } else { "F" };
+        loop {
+            let by_path = self.by_path.load(Ordering::Relaxed);
+            let target = encode(to, is_dir);
+            let target =
+                if by_path { target } else { format!("{}{target}", self.wire.lines.place().origin()) };
+            let ask = Ask::dav(method, encode(from, is_dir))?
+                .with(HeaderName::from_static("destination"), &target)?
+                .with(HeaderName::from_static("overwrite"), overwrite)?
+                .patience(self.options.patience())
+                .once();
+            let done = self.wire.call(ask).await?.done().await;
+            let e = match done {
+                Ok(()) => return Ok(()),
+                Err(e) => e,
+            };
+            return Err(match status_of(&e) {
+                // A server behind a proxy does not know itself by the name that we call it.
+                Some(400 | 502) if !by_path => {
+                    self.by_path.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                Some(502) => as_kind(&e, ErrorKind::CrossDevice),
+                Some(412) if replace == Replace::No => as_kind(&e, ErrorKind::AlreadyExists),
+                Some(409) => self.why_not_below(to, e).await,
+                _ => e,
+            });
+        }
+    }
+
+    /// Why nothing could be put at `path`: what is the matter with its parent.
+    async fn why_not_below(&self, path: &VPath, e: Error) -> Error {
+        let Some(parent) = path.parent() else { return e };
+        match self.look(&parent).await {
+            Ok(m) if m.is_dir() => as_kind(&e, ErrorKind::PermissionDenied),
+            Ok(_) => as_kind(&e, ErrorKind::NotADirectory),
+            Err(_) => as_kind(&e, ErrorKind::NotFound),
+        }
+    }
+
+    /// Why a PUT was refused, where that can be seen.
+    pub(super) async fn why_not_stored(&self, path: &VPath, e: Error) -> Error {
+        match status_of(&e) {
+            Some(403 | 404 | 405 | 409 | 500) => {}
+            _ => return e,
+        }
+        if self.look(path).await.is_ok_and(|m| m.is_dir()) {
+            return as_kind(&e, ErrorKind::IsADirectory);
+        }
+        match status_of(&e) {
+            Some(404 | 405 | 409) => self.why_not_below(path, e).await,
+            _ => e,
+        }
+    }
+
+    pub(super) fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            write: true,
+            create_dir: true,
+            remove: true,
+            rename: true,
+            rename_replaces: true,
+            set_times: self.facts.times.is_some(),
+            empty_dirs: true,
+            conditional_write: true,
+            server_copy: true,
+            space: self.facts.space,
+            precise_errors: true,
+            follows_links: true,
+            mtime_granularity: Duration::from_secs(1),
+            ..Capabilities::none()
+        }
+    }
+}
+
+#[async_trait]
+impl Filesystem for WebdavRemote {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn stat(&self, path: &VPath, _: Follow) -> Result<Metadata> {
+        self.0.look(path).await
+    }
+
+    async fn list(&self, dir: &VPath, _: &ListOptions) -> Result<Listing> {
+        match list::open(&self.0.wire, dir).await {
+            // A file's URL with a slash behind it leads nowhere.
+            Err(e) if matches!(status_of(&e), Some(400 | 404 | 405 | 409)) => match self.0.look(dir).await {
+                Ok(m) if !m.is_dir() => Err(as_kind(&e, ErrorKind::NotADirectory)),
+                _ => Err(e),
+            },
+            listing => listing,
+        }
+    }
+
+    async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>> {
+        options.check()?;
+        if options.write {
+            return Ok(WriteFile::open(Arc::clone(&self.0), path, options).await?);
+        }
+        if options.if_match.is_none()
+            && let Some(size) = options.size_hint
+        {
+            // Whoever knows the size has just seen that it is a file.
+            return Ok(ReadFile::begun(Arc::clone(&self.0), path.clone(), size).await?);
+        }
+        let known = self.0.look(path).await?;
+        if known.is_dir() {
+            return Err(Error::new(ErrorKind::IsADirectory));
+        }
+        if options.if_match.is_some() && options.if_match != known.etag {
+            return Err(Error::new(ErrorKind::PreconditionFailed));
+        }
+        Ok(ReadFile::of(Arc::clone(&self.0), path.clone(), known))
+    }
+
+    async fn create_dir(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
+        settable(&self.0, attributes)?;
+        if path.is_root() {
+            return Err(Error::new(ErrorKind::AlreadyExists));
+        }
+        let ask = Ask::dav("MKCOL", encode(path, true))?.once();
+        if let Err(e) = self.0.wire.call(ask).await?.done().await {
+            return Err(match status_of(&e) {
+                Some(405) => as_kind(&e, ErrorKind::AlreadyExists),
+                // Whoever makes a path goes on from what is there already.
+                Some(400..=409 | 412 | 500) if self.0.look(path).await.is_ok() => {
+                    as_kind(&e, ErrorKind::AlreadyExists)
+                }
+                Some(409) => self.0.why_not_below(path, e).await,
+                _ => e,
+            });
+        }
+        match (self.0.facts.times, attributes.modified) {
+            (Some(way), Some(time)) => self.0.set_time(path, way, time).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn remove_file(&self, path: &VPath) -> Result<()> {
+        // DELETE would take a directory with all that is in it.
+        if self.0.look(path).await?.is_dir() {
+            return Err(Error::new(ErrorKind::IsADirectory));
+        }
+        self.0.delete(path, false).await
+    }
+
+    async fn remove_dir(&self, path: &VPath) -> Result<()> {
+        let mut pages = self.list(path, &ListOptions::default()).await?;
+        if pages.next_page().await?.is_some() {
+            return Err(Error::new(ErrorKind::NotEmpty));
+        }
+        drop(pages);
+        if path.is_root() {
+            return Err(Error::new(ErrorKind::PermissionDenied).with_detail("the root cannot be removed"));
+        }
+        self.0.delete(path, true).await
+    }
+
+    async fn rename(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
+        if from.is_root() {
+            return Err(Error::new(ErrorKind::InvalidArgument).with_detail("the root cannot be moved"));
+        }
+        if to != from && to.starts_with(from) {
+            return Err(Error::new(ErrorKind::InvalidArgument).with_detail("a directory moved into itself"));
+        }
+        let (source, target) = tokio::join!(self.0.look(from), async {
+            // A MOVE that replaces puts away whatever is there, a full directory too.
+            if replace == Replace::Yes { Some(self.0.look(to).await) } else { None }
+        });
+        let source = source?;
+        if from == to {
+            return if replace == Replace::Yes { Ok(()) } else { Err(Error::new(ErrorKind::AlreadyExists)) };
+        }
+        let target = match target {
+            None => None,
+            Some(Ok(target)) => Some(target),
+            Some(Err(e)) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+            Some(Err(e)) => return Err(e),
+        };
+        match target {
+            Some(t) if t.is_dir() && !source.is_dir() => return Err(Error::new(ErrorKind::IsADirectory)),
+            Some(t) if !t.is_dir() && source.is_dir() => return Err(Error::new(ErrorKind::NotADirectory)),
+            Some(t) if t.is_dir() => {
+                let mut pages = self.list(to, &ListOptions::default()).await?;
+                if pages.next_page().await?.is_some() {
+                    return Err(Error::new(ErrorKind::NotEmpty));
+                }
+            }
+            _ => {}
+        }
+        self.0.transfer("MOVE", (from, to), source.is_dir(), replace).await
+    }
+
+    async fn set_attributes(&self, path: &VPath, attributes: &Attributes, _: Follow) -> Result<()> {
+        self.0.set(path, attributes).await
+    }
+
+    async fn copy(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
+        let (source, target) = tokio::join!(self.0.look(from), async {
+            if replace == Replace::Yes { Some(self.0.look(to).await) } else { None }
+        });
+        if source?.is_dir() {
+            return Err(Error::new(ErrorKind::IsADirectory));
+        }
+        if from == to {
+            return if replace == Replace::Yes { Ok(()) } else { Err(Error::new(ErrorKind::AlreadyExists)) };
+        }
+        match target {
+            Some(Ok(t)) if t.is_dir() => return Err(Error::new(ErrorKind::IsADirectory)),
+            Some(Err(e)) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(e);
+            }
+            _ => {}
+        }
+        self.0.transfer("COPY", (from, to), false, replace).await
+    }
+
+    async fn space(&self, path: &VPath) -> Result<Space> {
+        if !self.0.facts.space {
+            return Err(Error::unsupported(OperationKind::Space));
+        }
+        let answer = self.0.answer(path, props::PLACE).await?;
+        props::space(&answer).ok_or_else(|| {
+            Error::new(ErrorKind::PermissionDenied)
+                .with_detail("the server does not tell how much room is there")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_known_by_their_names() {
+        assert_eq!(times_of("WsgiDAV/4.3.3 Cheroot/10.0.1 Python/3.11", false), Some(SetTimes::LastModified));
+        assert_eq!(times_of("nginx", true), Some(SetTimes::OwnCloud));
+        assert_eq!(times_of("Ferry", false), Some(SetTimes::Win32));
+        assert_eq!(times_of("Apache/2.4.62 (Debian)", false), None);
+    }
+}

@@ -1,0 +1,502 @@
+//! A file that is being written: a PUT.
+//!
+//! Bytes go in order. A call ahead of its turn waits a moment for those before it; a gap or a step back is
+//! `Unsupported`, as is changing a file in place: PUT replaces the whole. A small file is kept until it is
+//! committed and goes in one piece, so that it is sent again where the server asks for it and never seen in
+//! part. A larger one flows while it is written; where its length was told, the last piece waits for the
+//! commit, because a server that has all bytes has the file.
+//!
+//! `commit` is the end of the body, the server's final word, the time, and a look at the size: all of it, or
+//! an error. `park`, a drop and `abort` break the request off: what becomes of its beginning is the server's
+//! business, most throw it away. `abort` removes a new file that is there all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use hyper::Method;
+use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::{CommitOptions, File, OpenOptions};
+use session_core::metadata::{Attributes, FileType, Metadata};
+use session_core::operation::OperationKind;
+use session_core::path::VPath;
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinHandle;
+
+use super::body::{Out, Piece};
+use super::call::{Answered, Ask};
+use super::options::SetTimes;
+use super::place::encode;
+use super::props;
+use super::refine::{as_kind, status_of};
+use super::remote::{Remote, settable};
+
+/// How long a write ahead of its turn waits for the one before it.
+const TURN: Duration = Duration::from_secs(2);
+/// Where ownCloud and its kin are told the time of what is sent, and say that they have taken it.
+const OC_MTIME: HeaderName = HeaderName::from_static("x-oc-mtime");
+
+/// A body under way.
+struct Flow {
+    source: mpsc::Sender<Piece>,
+    sending: JoinHandle<Result<Answered>>,
+    /// The length that was told, and the last piece, which waits for the commit.
+    told: Option<(u64, Bytes)>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Drop for Flow {
+    /// Nobody waits for it any more: its connection closes, and the body is torn.
+    fn drop(&mut self) {
+        self.sending.abort();
+    }
+}
+
+enum State {
+    /// Nothing was sent.
+    Held(BytesMut),
+    /// Data flows.
+    Open(Box<Flow>),
+    /// It failed, or a write was given up half way: what arrived is not known. `true` where the server has
+    /// refused it, so that what stands there is not ours.
+    Broken(bool),
+    /// Committed, parked, aborted or failed.
+    Ended,
+}
+
+struct Inner {
+    state: State,
+    /// Where the next byte goes.
+    at: u64,
+    owed: Attributes,
+    /// A commit failed; an abort may follow.
+    failed: bool,
+    /// The server has taken the file, or may have.
+    stored: bool,
+}
+
+pub(super) struct WriteFile {
+    remote: Arc<Remote>,
+    path: VPath,
+    options: OpenOptions,
+    /// The file was there before it was opened, as far as is known.
+    existed: Option<bool>,
+    inner: Mutex<Inner>,
+    moved: Notify,
+}
+
+impl WriteFile {
+    /// Opens for writing. A small file of a size that is known is not looked at where any may be replaced:
+    /// whether it can be stored is told by its commit.
+    pub(super) async fn open(remote: Arc<Remote>, path: &VPath, options: &OpenOptions) -> Result<Arc<Self>> {
+        settable(&remote, &options.attributes)?;
+        if options.append {
+            return Err(Error::unsupported(OperationKind::Open)
+                .with_detail("WebDAV has no way to add to a file")
+                .with_hint("write it anew"));
+        }
+        let hold = remote.options.hold as u64;
+        let small = options.size_hint.is_some_and(|n| n <= hold);
+        let any = options.create && options.truncate && !options.exclusive && options.if_match.is_none();
+        let existed = if any && small { None } else { Some(Self::there(&remote, path, options).await?) };
+        let file = WriteFile {
+            path: path.clone(),
+            options: options.clone(),
+            existed,
+            inner: Mutex::new(Inner {
+                state: State::Held(BytesMut::new()),
+                at: 0,
+                owed: if existed == Some(true) { Attributes::none() } else { options.attributes.clone() },
+                failed: false,
+                stored: false,
+            }),
+            moved: Notify::new(),
+            remote,
+        };
+        if hold == 0 || options.size_hint.is_some_and(|n| n > hold) {
+            let flow = file.begin().await?;
+            file.inner.lock().await.state = State::Open(flow);
+        }
+        Ok(Arc::new(file))
+    }
+
+    /// Whether the file is there, and may be written as is wanted.
+    async fn there(remote: &Remote, path: &VPath, options: &OpenOptions) -> Result<bool> {
+        let seen = match remote.look(path).await {
+            Ok(m) => Some(m),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        if let Some(wanted) = &options.if_match
+            && seen.as_ref().and_then(|m| m.etag.as_ref()) != Some(wanted)
+        {
+            return Err(Error::new(ErrorKind::PreconditionFailed));
+        }
+        match seen {
+            Some(_) if options.exclusive => Err(Error::new(ErrorKind::AlreadyExists)),
+            Some(m) if m.is_dir() => Err(Error::new(ErrorKind::IsADirectory)),
+            Some(_) if !options.truncate => Err(Error::unsupported(OperationKind::Open)
+                .with_detail("WebDAV replaces a file as a whole")
+                .with_hint("write it anew")),
+            Some(_) => Ok(true),
+            None if options.create => Ok(false),
+            None => Err(Error::new(ErrorKind::NotFound)),
+        }
+    }
+
+    /// The request, with the conditions that the server shall hold it to.
+    fn ask(&self, owed: &Attributes) -> Result<Ask> {
+        let mut ask =
+            Ask::new(Method::PUT, encode(&self.path, false)).patience(self.remote.options.patience());
+        if self.options.exclusive {
+            ask = ask.with(IF_NONE_MATCH, "*")?.once();
+        } else if let Some(etag) = &self.options.if_match {
+            ask = ask.with(IF_MATCH, &format!("\"{etag}\""))?.once();
+        } else if !self.options.create {
+            ask = ask.with(IF_MATCH, "*")?;
+        }
+        if self.remote.times() == Some(SetTimes::OwnCloud)
+            && let Some(time) = owed.modified
+        {
+            ask = ask.with(OC_MTIME, &props::seconds(time)?.to_string())?;
+        }
+        Ok(ask)
+    }
+
+    /// Begins a body that flows.
+    async fn begin(&self) -> Result<Box<Flow>> {
+        let wire = &self.remote.wire;
+        if wire.may_grow_stale() {
+            // What flows cannot be sent again: the login is made fresh by what can.
+            let fresh = wire.call(Ask::new(Method::OPTIONS, encode(&self.path, false))).await?;
+            let _ = fresh.body.beginning().await;
+        }
+        let turn = wire.lines.turn().await?;
+        let slot = wire.lines.slot().await?;
+        let length = self.options.size_hint;
+        let (source, out) = Out::flow(length);
+        let ask = self.ask(&Attributes::none())?.flow(out, slot);
+        let remote = Arc::clone(&self.remote);
+        let sending = tokio::spawn(async move { remote.wire.call(ask).await });
+        let told = length.map(|n| (n, Bytes::new()));
+        Ok(Box::new(Flow { source, sending, told, _turn: turn }))
+    }
+
+    /// Hands a piece to the body. Errors: the server's answer, if it did not wait for the end.
+    async fn send(&self, flow: &mut Flow, piece: Bytes) -> Result<()> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        // Reaching the server and agreeing on TLS may take as long as a step each.
+        let patience = self.remote.options.timeout * 3;
+        let sent = if flow.sending.is_finished() {
+            Ok(Err(()))
+        } else {
+            tokio::time::timeout(patience, flow.source.send(Piece::Data(piece)))
+                .await
+                .map(|r| r.map_err(drop))
+        };
+        match sent {
+            Ok(Ok(())) => {
+                self.remote.wire.lines.moves();
+                Ok(())
+            }
+            Ok(Err(())) => Err(match self.answered(flow).await {
+                Ok(_) => Error::new(ErrorKind::PeerMisbehaved)
+                    .with_detail("the server had its answer ready before the upload had ended"),
+                Err(e) => e,
+            }),
+            Err(_) => Err(Error::new(ErrorKind::TimedOut)
+                .with_detail("the server takes nothing of the upload any more")),
+        }
+    }
+
+    /// The server's answer to the PUT, a success.
+    async fn answered(&self, flow: &mut Flow) -> Result<Answered> {
+        let answer = tokio::time::timeout(self.remote.options.patience(), &mut flow.sending).await;
+        let answer = answer
+            .map_err(|_| {
+                Error::new(ErrorKind::TimedOut).with_detail("the server does not answer to the upload")
+            })?
+            .map_err(|e| Error::new(ErrorKind::Canceled).with_source(e))?;
+        let done = match answer {
+            Ok(answered) => answered.success().await,
+            Err(e) => Err(e),
+        };
+        match done {
+            Ok(answered) => Ok(answered),
+            Err(e) => Err(self.why(e).await),
+        }
+    }
+
+    /// What the refusal of a PUT means.
+    async fn why(&self, e: Error) -> Error {
+        match status_of(&e) {
+            Some(412) if self.options.exclusive => as_kind(&e, ErrorKind::AlreadyExists),
+            Some(412) if self.options.if_match.is_none() => as_kind(&e, ErrorKind::NotFound),
+            _ => self.remote.why_not_stored(&self.path, e).await,
+        }
+    }
+
+    /// Writes in turn; the guard is the turn.
+    async fn put(&self, offset: u64, data: Bytes) -> Result<()> {
+        let mut deadline = tokio::time::Instant::now() + TURN;
+        let mut seen = None;
+        loop {
+            let moved = self.moved.notified();
+            let mut inner = self.inner.lock().await;
+            match inner.state {
+                State::Ended => return Err(Error::new(ErrorKind::Closed)),
+                State::Broken(_) => return Err(broken()),
+                _ => {}
+            }
+            if data.is_empty() {
+                return Ok(());
+            }
+            if offset != inner.at {
+                let at = inner.at;
+                drop(inner);
+                if offset < at {
+                    return Err(not_in_order("bytes cannot be written twice"));
+                }
+                if seen.replace(at) != Some(at) {
+                    deadline = tokio::time::Instant::now() + TURN;
+                }
+                if tokio::time::timeout_at(deadline, moved).await.is_err() {
+                    return Err(not_in_order("bytes cannot be left out"));
+                }
+                continue;
+            }
+            let end = inner.at + data.len() as u64;
+            // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
+            let moved = match std::mem::replace(&mut inner.state, State::Broken(false)) {
+                State::Held(mut held) if end <= self.remote.options.hold as u64 => {
+                    held.extend_from_slice(&data);
+                    Ok(State::Held(held))
+                }
+                State::Held(held) => match self.begin().await {
+                    Ok(mut flow) => {
+                        let head = self.push(&mut flow, held.freeze(), inner.at).await;
+                        let both = async { head.and(self.push(&mut flow, data, end).await) }.await;
+                        both.map(|()| State::Open(flow))
+                    }
+                    Err(e) => Err(e),
+                },
+                State::Open(mut flow) => self.push(&mut flow, data, end).await.map(|()| State::Open(flow)),
+                ended => Ok(ended),
+            };
+            inner.state = match moved {
+                Ok(state) => state,
+                Err(e) => {
+                    inner.state = State::Broken(is_refusal(&e));
+                    return Err(e);
+                }
+            };
+            inner.at = end;
+            drop(inner);
+            self.moved.notify_waiters();
+            return Ok(());
+        }
+    }
+
+    /// Sends what comes before `piece`, which ends at `end`, and `piece` itself where nothing waits.
+    async fn push(&self, flow: &mut Flow, piece: Bytes, end: u64) -> Result<()> {
+        let due = match &mut flow.told {
+            Some((length, _)) if end > *length => {
+                return Err(Error::new(ErrorKind::Corrupt)
+                    .with_detail("the file is longer than was said when it was opened"));
+            }
+            Some((_, last)) => std::mem::replace(last, piece),
+            None => piece,
+        };
+        self.send(flow, due).await
+    }
+
+    /// The end of data, and all that follows it.
+    async fn finish(&self, inner: &mut Inner, options: &CommitOptions) -> Result<Metadata> {
+        let attributes = options.attributes.clone().over(std::mem::take(&mut inner.owed));
+        let size = inner.at;
+        let announced = self.options.size_hint.filter(|_| matches!(inner.state, State::Open(_)));
+        if let State::Broken(_) = inner.state {
+            return Err(broken());
+        }
+        let state = std::mem::replace(&mut inner.state, State::Ended);
+        if let Some(expected) = [options.expected_size, announced].into_iter().flatten().find(|e| *e != size)
+        {
+            // Nothing is published: the request is broken off, not ended.
+            self.give_up(state, size).await;
+            return Err(unlike(size, expected));
+        }
+        inner.failed = true;
+        let answered = match state {
+            State::Held(held) => {
+                let ask = self.ask(&attributes)?.body(held.freeze());
+                let sent = match self.remote.wire.call(ask).await {
+                    Ok(answered) => answered.success().await,
+                    Err(e) => Err(e),
+                };
+                match sent {
+                    Ok(answered) => answered,
+                    Err(e) => return Err(self.why(e).await),
+                }
+            }
+            State::Open(mut flow) => {
+                let last = flow.told.take().map(|(_, last)| last).unwrap_or_default();
+                match self.end(&mut flow, last).await {
+                    Ok(answered) => answered,
+                    Err(e) => {
+                        inner.stored = !is_refusal(&e);
+                        return Err(e);
+                    }
+                }
+            }
+            State::Broken(_) | State::Ended => return Err(Error::new(ErrorKind::Closed)),
+        };
+        inner.stored = true;
+        let timed = answered.header(OC_MTIME).is_some_and(|v| v.eq_ignore_ascii_case("accepted"));
+        let _ = answered.body.beginning().await;
+        if let (Some(way), Some(time), false) = (self.remote.times(), attributes.modified, timed) {
+            self.remote.set_time(&self.path, way, time).await?;
+        }
+        let metadata = self.afterwards(&attributes, size).await?;
+        inner.failed = false;
+        Ok(metadata)
+    }
+
+    /// The last piece, the end of the body, and the answer.
+    async fn end(&self, flow: &mut Flow, last: Bytes) -> Result<Answered> {
+        self.send(flow, last).await?;
+        // A body whose length was told has ended by itself.
+        let _ = flow.source.send(Piece::End).await;
+        self.answered(flow).await
+    }
+
+    /// What is there now.
+    async fn afterwards(&self, attributes: &Attributes, size: u64) -> Result<Metadata> {
+        match self.remote.look(&self.path).await {
+            Ok(seen) if seen.is_file() && seen.size == size => Ok(seen),
+            Ok(seen) => Err(unlike(seen.size, size)),
+            // Where a user may put and not look, or what was put was put away, the server's final word stands.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(Metadata { modified: attributes.modified, ..Metadata::new(FileType::File, size) })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Breaks an upload of `sent` bytes off and sees to it that no half file stays where there was none.
+    async fn give_up(&self, state: State, sent: u64) {
+        let ours = match state {
+            State::Held(_) | State::Broken(true) => false,
+            State::Open(_) | State::Broken(false) | State::Ended => true,
+        };
+        drop(state);
+        if !ours || !(self.options.exclusive || self.existed == Some(false)) {
+            return;
+        }
+        // Not what somebody else has put there meanwhile, as far as can be seen.
+        if self.remote.look(&self.path).await.is_ok_and(|m| m.is_file() && m.size <= sent) {
+            let _ = self.remote.delete(&self.path, false).await;
+        }
+    }
+}
+
+/// Whether the server said no: then nothing of ours is there.
+fn is_refusal(e: &Error) -> bool {
+    status_of(e).is_some_and(|status| status < 500)
+}
+
+fn unlike(size: u64, expected: u64) -> Error {
+    Error::new(ErrorKind::Corrupt).with_detail(format!("the file has {size} bytes, {expected} were expected"))
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Canceled).with_detail("an earlier write did not come to its end")
+}
+
+fn not_in_order(words: &'static str) -> Error {
+    Error::unsupported(OperationKind::Write).with_detail(format!("WebDAV writes a file in order: {words}"))
+}
+
+#[async_trait]
+impl File for WriteFile {
+    async fn read_into(&self, _: u64, _: usize, _: BytesMut) -> Result<BytesMut> {
+        if !self.options.read {
+            return Err(Error::new(ErrorKind::PermissionDenied).with_detail("not opened for reading"));
+        }
+        Err(Error::unsupported(OperationKind::Read)
+            .with_detail("WebDAV cannot read a file while it is written"))
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+        if offset.checked_add(data.len() as u64).is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(Error::new(ErrorKind::OutOfRange));
+        }
+        self.put(offset, data).await
+    }
+
+    async fn metadata(&self) -> Result<Metadata> {
+        let inner = self.inner.lock().await;
+        match inner.state {
+            State::Ended => Err(Error::new(ErrorKind::Closed)),
+            _ => Ok(Metadata::new(FileType::File, inner.at)),
+        }
+    }
+
+    async fn set_attributes(&self, attributes: &Attributes) -> Result<()> {
+        settable(&self.remote, attributes)?;
+        let mut inner = self.inner.lock().await;
+        if matches!(inner.state, State::Ended) {
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        let owed = std::mem::take(&mut inner.owed);
+        inner.owed = attributes.clone().over(owed);
+        Ok(())
+    }
+
+    async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {
+        settable(&self.remote, &options.attributes)?;
+        let mut inner = self.inner.lock().await;
+        if matches!(inner.state, State::Ended) {
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        let done = self.finish(&mut inner, options).await;
+        self.moved.notify_waiters();
+        done
+    }
+
+    async fn park(&self) -> Result<()> {
+        let mut inner = self.inner.lock().await;
+        let state = std::mem::replace(&mut inner.state, State::Ended);
+        self.moved.notify_waiters();
+        if matches!(state, State::Ended) { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
+    }
+
+    async fn abort(&self) -> Result<()> {
+        let mut inner = self.inner.lock().await;
+        let state = std::mem::replace(&mut inner.state, State::Ended);
+        self.moved.notify_waiters();
+        match state {
+            State::Ended => {
+                if !std::mem::take(&mut inner.failed) {
+                    return Err(Error::new(ErrorKind::Closed));
+                }
+                if inner.stored {
+                    self.give_up(State::Ended, inner.at).await;
+                }
+                Ok(())
+            }
+            state => {
+                self.give_up(state, inner.at).await;
+                Ok(())
+            }
+        }
+    }
+}
