@@ -5,14 +5,12 @@
 //! host, and is compared only after decoding, so that `~` and `%7E` are the same. What leads elsewhere is
 //! refused.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::percent_decode;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::{VPath, display_bytes};
 
 use super::options::WebdavConnectOptions;
-
-/// All but the unreserved characters (RFC 3986, section 2.3).
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::wire::href;
 
 /// A server, by scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,15 +109,7 @@ fn usual_port(secure: bool) -> u16 {
 
 /// The path of `path` on the wire; a directory's ends in a slash.
 pub(super) fn encode(path: &VPath, directory: bool) -> String {
-    let mut out = String::with_capacity(path.as_bytes().len() + 8);
-    for segment in path.segments() {
-        out.push('/');
-        out.extend(percent_encode(segment, RESERVED));
-    }
-    if directory || out.is_empty() {
-        out.push('/');
-    }
-    out
+    href::write(path, directory, "")
 }
 
 fn rooted(path: &str) -> String {

@@ -1,14 +1,13 @@
 //! Properties: which are asked for, and what they say of an entry (RFC 4918, section 15; RFC 4331).
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Space;
 use session_core::metadata::{FileType, Metadata};
 
 use super::options::SetTimes;
+use crate::wire::date;
 use crate::wire::multistatus_reader::{Answer, DAV};
 
 /// The namespace of ownCloud and its kin.
@@ -29,30 +28,26 @@ pub(super) const PLACE: &str = concat!(
 );
 
 /// A date of HTTP (RFC 9110, section 5.6.7), or of ISO 8601.
-pub(super) fn date(text: &str) -> Option<SystemTime> {
-    const PARSER: DateTimeParser = DateTimeParser::new();
-    let text = text.trim();
-    let time = PARSER.parse_timestamp(text).ok().or_else(|| text.parse::<Timestamp>().ok())?;
-    Some(SystemTime::from(time))
+pub(super) fn time(text: &str) -> Option<SystemTime> {
+    date::parse_http(text).or_else(|| date::parse_internet(text))
 }
 
-/// A time as a date of HTTP: whole seconds, rounded down. Errors: `InvalidArgument` for one out of bounds.
-pub(super) fn date_text(time: SystemTime) -> Result<String> {
-    Ok(stamp(time)?.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+fn out_of_bounds() -> Error {
+    Error::new(ErrorKind::InvalidArgument).with_detail("a time that cannot be written")
 }
 
-fn stamp(time: SystemTime) -> Result<Timestamp> {
-    let stamp = Timestamp::try_from(time).ok();
-    // Before 1970 the fraction counts backwards: rounded down all the same.
-    stamp
-        .map(|s| (s, s.as_nanosecond().div_euclid(1_000_000_000)))
-        .and_then(|(_, seconds)| Timestamp::from_second(i64::try_from(seconds).ok()?).ok())
-        .ok_or_else(|| Error::new(ErrorKind::InvalidArgument).with_detail("a time that cannot be written"))
-}
-
-/// Whole seconds since 1970.
+/// Whole seconds since 1970, rounded down. Errors: `InvalidArgument` for a time out of bounds.
 pub(super) fn seconds(time: SystemTime) -> Result<i64> {
-    Ok(stamp(time)?.as_second())
+    let whole = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).ok(),
+        Err(e) => {
+            let before = e.duration();
+            let more = u64::from(before.subsec_nanos() > 0);
+            i64::try_from(before.as_secs() + more).ok().map(|s| -s)
+        }
+    };
+    // What HTTP can write can be set.
+    whole.filter(|_| date::http(time).is_some()).ok_or_else(out_of_bounds)
 }
 
 /// A validator without its quotes; none where it is weak, as it may stand while the content changes.
@@ -72,8 +67,8 @@ pub(super) fn metadata(answer: &Answer) -> Metadata {
     let kind = if is_dir { FileType::Directory } else { FileType::File };
     let size = if is_dir { None } else { text("getcontentlength").and_then(|t| t.parse().ok()) };
     let mut found = Metadata::new(kind, size.unwrap_or(0));
-    found.modified = text("getlastmodified").and_then(date);
-    found.created = text("creationdate").and_then(date);
+    found.modified = text("getlastmodified").and_then(time);
+    found.created = text("creationdate").and_then(time);
     found.etag = text("getetag").and_then(etag).map(Into::into);
     found
 }
@@ -97,11 +92,11 @@ pub(super) fn space(answer: &Answer) -> Option<Space> {
 }
 
 /// The property that sets a time in this way, and the request that does it.
-pub(super) fn setting(way: SetTimes, time: SystemTime) -> Result<((&'static str, &'static str), String)> {
+pub(super) fn setting(way: SetTimes, at: SystemTime) -> Result<((&'static str, &'static str), String)> {
     let (space, name, value) = match way {
-        SetTimes::LastModified => (DAV, "getlastmodified", date_text(time)?),
-        SetTimes::OwnCloud => (DAV, "lastmodified", seconds(time)?.to_string()),
-        SetTimes::Win32 => (MICROSOFT, "Win32LastModifiedTime", date_text(time)?),
+        SetTimes::LastModified => (DAV, "getlastmodified", date::http(at).ok_or_else(out_of_bounds)?),
+        SetTimes::OwnCloud => (DAV, "lastmodified", seconds(at)?.to_string()),
+        SetTimes::Win32 => (MICROSOFT, "Win32LastModifiedTime", date::http(at).ok_or_else(out_of_bounds)?),
     };
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><D:propertyupdate xmlns:D=\"DAV:\"><D:set><D:prop>\
@@ -112,21 +107,23 @@ pub(super) fn setting(way: SetTimes, time: SystemTime) -> Result<((&'static str,
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::Duration;
 
     use super::*;
     use crate::wire::multistatus_reader::Property;
 
     #[test]
-    fn dates_go_both_ways() {
-        let time = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(time));
-        assert_eq!(date("1994-11-06T08:49:37Z"), Some(time));
-        assert_eq!(date("yesterday"), None);
-        assert_eq!(date_text(time + Duration::from_millis(999)).unwrap(), "Sun, 06 Nov 1994 08:49:37 GMT");
-        let before = UNIX_EPOCH - Duration::from_millis(500);
-        assert_eq!(seconds(before).unwrap(), -1);
-        assert_eq!(date_text(before).unwrap(), "Wed, 31 Dec 1969 23:59:59 GMT");
+    fn times_go_both_ways() {
+        let at = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(time("Sun, 06 Nov 1994 08:49:37 GMT"), Some(at));
+        assert_eq!(time("1994-11-06T08:49:37Z"), Some(at));
+        assert_eq!(time("yesterday"), None);
+        assert_eq!(seconds(at + Duration::from_millis(999)).unwrap(), 784_111_777);
+        assert_eq!(seconds(UNIX_EPOCH - Duration::from_millis(500)).unwrap(), -1);
+        let (_, body) = setting(SetTimes::Win32, at).unwrap();
+        assert!(body.contains(">Sun, 06 Nov 1994 08:49:37 GMT</"), "{body}");
+        let (_, body) = setting(SetTimes::OwnCloud, at).unwrap();
+        assert!(body.contains("<x:lastmodified xmlns:x=\"DAV:\">784111777</"), "{body}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use session_core::path::display_bytes;
 
 use super::call::Answered;
 use super::props;
+use crate::status;
 use crate::wire::multistatus_reader::{Answer, Property};
 
 /// Events of an error's body that are looked at.
@@ -25,31 +26,15 @@ const WORDS: usize = 300;
 /// The longest wait that a server is believed to mean.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// The kind that a code is likeliest to mean.
-pub(super) fn kind_of(status: u16) -> ErrorKind {
-    match status {
-        401 | 407 => ErrorKind::Unauthenticated,
-        403 => ErrorKind::PermissionDenied,
-        404 | 410 => ErrorKind::NotFound,
-        405 => ErrorKind::Unsupported,
-        408 | 504 => ErrorKind::TimedOut,
+/// The kind that a code is likeliest to mean to a client.
+pub(super) fn kind_of(code: u16) -> ErrorKind {
+    match code {
         // What is in the way is a directory that is not there, more often than not (RFC 4918, section 9).
         409 => ErrorKind::NotFound,
-        412 => ErrorKind::PreconditionFailed,
-        413 => ErrorKind::TooLarge,
         414 => ErrorKind::InvalidPath,
-        416 => ErrorKind::OutOfRange,
         // Another part of the same request failed, and with it this one.
         424 => ErrorKind::Canceled,
-        423 => ErrorKind::Locked,
-        429 | 503 => ErrorKind::Throttled,
-        501 | 505 => ErrorKind::Unsupported,
-        502 => ErrorKind::Disconnected,
-        507 => ErrorKind::NoSpace,
-        508 => ErrorKind::LinkLoop,
-        400..=499 => ErrorKind::InvalidArgument,
-        500..=599 => ErrorKind::Internal,
-        _ => ErrorKind::PeerMisbehaved,
+        code => status::kind(code),
     }
 }
 
@@ -145,7 +130,7 @@ pub(super) fn status_of(e: &Error) -> Option<u32> {
 fn wait_of(value: &str, now: SystemTime) -> Option<Duration> {
     let wait = match value.trim().parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => props::date(value)?.duration_since(now).unwrap_or_default(),
+        Err(_) => props::time(value)?.duration_since(now).unwrap_or_default(),
     };
     Some(wait.min(LONGEST))
 }
@@ -207,7 +192,7 @@ mod tests {
         assert_eq!(after(502), Retry::Later(None));
         assert_eq!(after(507), Retry::Never);
         assert_eq!(after(404), Retry::Never);
-        let now = props::date("Sat, 21 Nov 2026 17:00:00 GMT").unwrap();
+        let now = props::time("Sat, 21 Nov 2026 17:00:00 GMT").unwrap();
         assert_eq!(wait_of("120", now), Some(Duration::from_secs(120)));
         assert_eq!(wait_of("Sat, 21 Nov 2026 17:01:00 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(wait_of("Sat, 21 Nov 2026 16:01:00 GMT", now), Some(Duration::ZERO));
