@@ -180,6 +180,11 @@ fn seconds(time: SystemTime) -> String {
     time.duration_since(UNIX_EPOCH).map_or_else(|_| "?".into(), |d| d.as_secs().to_string())
 }
 
+/// So many files, for people.
+pub(super) fn files(count: u64) -> String {
+    if count == 1 { "1 file".into() } else { format!("{count} files") }
+}
+
 /// Bytes for people, in powers of 1024.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

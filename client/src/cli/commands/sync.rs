@@ -12,7 +12,7 @@ use super::{Context, transfer};
 use crate::cli::exit;
 use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
-use crate::cli::render::{Out, complain, error_json, size};
+use crate::cli::render::{Out, complain, error_json, files, size};
 use crate::cli::sync_args::{Alike, Apply, CaseArg, Comparison, Copying, Diff, Plan, Sync};
 use crate::live::{Live, What};
 use crate::mask::Filter;
@@ -415,7 +415,8 @@ fn tell(cx: &mut Context, report: &SyncReport) {
         }
         let copied = report.copied_to(Side::Left) + report.copied_to(Side::Right);
         let mut line = format!(
-            "{copied} files copied, {}, {}{} removed, {} compared",
+            "{} copied, {}, {}{} removed, {} compared",
+            files(copied as u64),
             size(report.bytes()),
             if report.moved() > 0 { format!("{} renamed, ", report.moved()) } else { String::new() },
             report.removed(),

@@ -23,7 +23,7 @@ use crate::cli::args::{NameCaseArg, OverwriteArg, Transfer, VerifyArg};
 use crate::cli::exit;
 use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
-use crate::cli::render::{Out, error_json, size};
+use crate::cli::render::{Out, error_json, files, size};
 use crate::jobs::{Jobs, Spec};
 use crate::journal::{Journal, Tally};
 use crate::live::{Live, What};
@@ -468,7 +468,7 @@ fn tell(cx: &mut Context, report: &TransferReport) {
             reason = "shown to people"
         )]
         let rate = (report.bytes() as f64 / report.elapsed.as_secs_f64().max(0.001)) as u64;
-        let mut line = format!("{} files, {}, {}/s", report.done(), size(report.bytes()), size(rate));
+        let mut line = format!("{}, {}, {}/s", files(report.counts.done), size(report.bytes()), size(rate));
         if report.counts.verified > 0 {
             line.push_str(&format!(", {} verified", report.counts.verified));
         }

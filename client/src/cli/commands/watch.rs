@@ -18,7 +18,7 @@ use super::sync::{
 };
 use super::{Context, transfer};
 use crate::cli::places::Place;
-use crate::cli::render::{Out, complain, error_json, size};
+use crate::cli::render::{Out, complain, error_json, files, size};
 use crate::cli::sync_args::Watch as Args;
 use crate::live::Live;
 use crate::sync::{Outcome, Side, SyncReport};
@@ -167,8 +167,8 @@ impl Teller {
             }));
         } else if !self.quiet {
             out.line(&format!(
-                "{} files copied, {}, {} removed",
-                summary.copied,
+                "{} copied, {}, {} removed",
+                files(summary.copied),
                 size(summary.bytes),
                 summary.removed
             ));
