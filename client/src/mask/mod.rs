@@ -9,7 +9,8 @@
 //! A mask that includes only directories below a folder does not include that folder: what is not entered
 //! is not searched. An entry whose size or time is not known lies within no bounds.
 //!
-//! [`Filter`] is for those who prefer the lines of a `.gitignore`. Not here: masks that tell case apart.
+//! [`Wildcard`] is one pattern alone, for names in arguments. [`Filter`] is for those who prefer the lines of a
+//! `.gitignore`. Not here: masks that tell case apart.
 
 mod bounds;
 mod filter;
@@ -17,6 +18,7 @@ mod operation;
 mod pattern;
 #[cfg(test)]
 mod tests;
+mod wildcard;
 
 use std::fmt;
 use std::ops::Range;
@@ -30,6 +32,7 @@ use session_core::path::{VPath, display_bytes};
 pub use bounds::{Bounds, moment};
 pub use filter::Filter;
 pub use operation::OperationMask;
+pub use wildcard::Wildcard;
 use pattern::{Element, Pattern, Token, blank, tokens};
 
 /// The longest mask, in bytes.
@@ -132,6 +135,16 @@ enum Name {
     NoDot,
     /// Others.
     Like(Pattern),
+}
+
+impl Name {
+    fn takes(&self, name: &[u8]) -> bool {
+        match self {
+            Name::Any => true,
+            Name::NoDot => !name.contains(&b'.'),
+            Name::Like(pattern) => pattern.matches(name),
+        }
+    }
 }
 
 /// Which parent directories a part takes.
@@ -322,12 +335,8 @@ impl Part {
     }
 
     fn matches(&self, entry: &Subject<'_>) -> bool {
-        let name = match &self.name {
-            Name::Any => true,
-            Name::NoDot => !entry.name.contains(&b'.'),
-            Name::Like(pattern) => pattern.matches(entry.name),
-        };
-        name && self.bounds.hold(entry.size, entry.modified)
+        self.name.takes(entry.name)
+            && self.bounds.hold(entry.size, entry.modified)
             && match &self.parent {
                 None => true,
                 Some(Parent::Absolute(pattern)) => pattern.matches(entry.parent),

@@ -49,6 +49,8 @@ pub(super) enum Element {
     AnyOne,
     /// `*`: any run of characters.
     AnyRun,
+    /// This byte, which is part of no character. In no mask's text.
+    Byte(u8),
     /// This character, in either case.
     Literal(char),
     /// One character of these ranges, or (negated) of none of them.
@@ -63,8 +65,8 @@ pub(super) struct Pattern(pub(super) Vec<Element>);
 
 /// A character of a name, or a byte that is none.
 #[derive(Clone, Copy)]
-enum Unit {
-    Byte,
+pub(super) enum Unit {
+    Byte(u8),
     Char(char),
 }
 
@@ -139,6 +141,7 @@ impl Pattern {
                 Element::AnyOne => out.push('?'),
                 Element::AnyRun => out.push('*'),
                 Element::Slash => out.push('/'),
+                Element::Byte(_) => out.push('?'),
                 Element::Literal(c) if matches!(c, '[' | '*' | '?') || (at_end && blank(*c)) => {
                     out.extend(['[', *c, ']']);
                 }
@@ -208,8 +211,19 @@ fn unit(text: &[u8], at: usize) -> Option<(Unit, usize)> {
     let head = rest.get(..4).unwrap_or(rest);
     match head.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next()) {
         Some(c) => Some((Unit::Char(c), c.len_utf8())),
-        None => Some((Unit::Byte, 1)),
+        None => Some((Unit::Byte(first), 1)),
     }
+}
+
+/// All characters of a name, and the bytes that are none.
+pub(super) fn units(text: &[u8]) -> Vec<Unit> {
+    let mut at = 0;
+    let next = || {
+        let (unit, len) = unit(text, at)?;
+        at += len;
+        Some(unit)
+    };
+    std::iter::from_fn(next).collect()
 }
 
 /// The length in bytes of the first character, or of a byte that is none.
@@ -245,12 +259,13 @@ impl Element {
             (Element::AnyOne, _) => true,
             (Element::Literal(wanted), Unit::Char(c)) => *wanted == c || lower(*wanted) == lower(c),
             (Element::Slash, Unit::Char(c)) => c == '/',
-            (Element::Set { negated, .. }, Unit::Byte) => *negated,
+            (Element::Byte(wanted), Unit::Byte(b)) => *wanted == b,
+            (Element::Set { negated, .. }, Unit::Byte(_)) => *negated,
             (Element::Set { negated, ranges }, Unit::Char(c)) => {
                 let among = |c: char| ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
                 (among(c) || among(lower(c)) || among(upper(c))) != *negated
             }
-            (Element::AnyRun | Element::Literal(_) | Element::Slash, _) => false,
+            (Element::AnyRun | Element::Byte(_) | Element::Literal(_) | Element::Slash, _) => false,
         }
     }
 }

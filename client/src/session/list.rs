@@ -12,10 +12,10 @@ use session_core::metadata::{DirEntry, Metadata};
 use session_core::path::VPath;
 
 use super::core::Session;
-use super::names::Wildcard;
 use super::result::{Matching, RemoteDirectoryInfo, RemoteFileInfo};
 use super::source::remote_entries;
 use crate::hash::{Proof, digest};
+use crate::mask::Wildcard;
 
 /// Levels that an enumeration goes down; a loop of links on the server ends there.
 const DEPTH: usize = 256;

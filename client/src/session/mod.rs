@@ -35,7 +35,6 @@ mod transfer;
 pub use self::core::Session;
 pub use self::event::{Event, Subscription, TransferProgress};
 pub use self::list::EnumerationOptions;
-pub use self::names::Wildcard;
 pub use self::options::{FtpMode, FtpSecure, Protocol, SessionOptions, SshHostKeyPolicy};
 pub use self::parse::parse_script_url;
 pub use self::result::{

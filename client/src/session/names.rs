@@ -10,125 +10,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::metadata::DirEntry;
 use session_core::path::VPath;
 
-use crate::mask::{FileMask, OperationMask, Subject};
-
-/// One pattern of `*`, `?` and `[…]`.
-#[derive(Clone, Debug)]
-pub struct Wildcard {
-    tokens: Vec<Token>,
-    /// `*.`: every name without a dot.
-    dotless: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Token {
-    Any,
-    One,
-    Same(char),
-    /// A set: whether it is negated, and its ranges.
-    Set(bool, Vec<(char, char)>),
-}
-
-/// Text to compare: UTF-8 in lower case, other bytes as characters that no text holds.
-fn folded(name: &[u8]) -> Vec<char> {
-    let mut out = Vec::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        out.extend(chunk.valid().chars().flat_map(char::to_lowercase));
-        out.extend(chunk.invalid().iter().filter_map(|b| char::from_u32(0x0010_FF00 | u32::from(*b))));
-    }
-    out
-}
-
-impl Wildcard {
-    /// Parses a pattern. `*.*` is everything, `*.` what has no dot.
-    pub fn new(pattern: &[u8]) -> Self {
-        let dotless = pattern == b"*.";
-        if dotless || matches!(pattern, b"" | b"*.*") {
-            return Wildcard { tokens: vec![Token::Any], dotless };
-        }
-        let mut tokens = Vec::new();
-        let text = folded(pattern);
-        let mut rest = text.as_slice();
-        while let Some((first, tail)) = rest.split_first() {
-            rest = tail;
-            tokens.push(match first {
-                '*' => Token::Any,
-                '?' => Token::One,
-                '[' => match set(tail) {
-                    Some((token, after)) => {
-                        rest = after;
-                        token
-                    }
-                    // A bracket that is never closed is one.
-                    None => Token::Same('['),
-                },
-                c => Token::Same(*c),
-            });
-        }
-        Wildcard { tokens, dotless }
-    }
-
-    /// Whether a name fits. Takes time in proportion to both lengths at most.
-    pub fn matches(&self, name: &[u8]) -> bool {
-        if self.dotless && name.contains(&b'.') {
-            return false;
-        }
-        let name = folded(name);
-        let (mut at, mut token) = (0, 0);
-        // Where the last star was met, and where its run ends now.
-        let mut star: Option<(usize, usize)> = None;
-        while let Some(c) = name.get(at) {
-            let fits = match self.tokens.get(token) {
-                Some(Token::Any) => {
-                    star = Some((token, at));
-                    token += 1;
-                    continue;
-                }
-                Some(Token::One) => true,
-                Some(Token::Same(same)) => same == c,
-                Some(Token::Set(not, ranges)) => *not != ranges.iter().any(|(a, b)| (a..=b).contains(&c)),
-                None => false,
-            };
-            if fits {
-                at += 1;
-                token += 1;
-            } else if let Some((back, from)) = star {
-                star = Some((back, from + 1));
-                at = from + 1;
-                token = back + 1;
-            } else {
-                return false;
-            }
-        }
-        self.tokens.get(token..).unwrap_or_default().iter().all(|t| matches!(t, Token::Any))
-    }
-}
-
-/// A set after its opening bracket, and what follows it.
-fn set(text: &[char]) -> Option<(Token, &[char])> {
-    let (not, body) = match text.strip_prefix(&['!']) {
-        Some(body) => (true, body),
-        None => (false, text),
-    };
-    // A bracket that comes first is a member.
-    let end = body.iter().skip(1).position(|c| *c == ']')? + 1;
-    let (members, after) = (body.get(..end)?, body.get(end + 1..)?);
-    let mut ranges = Vec::new();
-    let mut rest = members;
-    loop {
-        rest = match rest {
-            [] => return Some((Token::Set(not, ranges), after)),
-            [a, '-', b, tail @ ..] => {
-                ranges.push((*a, *b));
-                tail
-            }
-            [a, tail @ ..] => {
-                ranges.push((*a, *a));
-                tail
-            }
-        };
-    }
-}
+use crate::mask::{FileMask, OperationMask, Subject, Wildcard};
 
 /// Which entries of a directory a source names.
 #[derive(Debug)]
@@ -241,6 +123,8 @@ mod tests {
             assert_eq!(Wildcard::new(mask.as_bytes()).matches(name.as_bytes()), fits, "{mask} {name}");
         }
         assert!(Wildcard::new(b"a?").matches(b"a\xff"));
+        let odd = Wildcard::new(b"\xfe*");
+        assert!(odd.matches(b"\xfe") && odd.matches(b"\xfex") && !odd.matches(b"\xffx"));
         assert!(matches!(local_last(b"[x]"), Last::Name(n) if n == b"[x]"));
         assert!(
             matches!(local_last(b"[x]*"), Last::Mask(Mask::Names(w)) if w.matches(b"[x]y") && !w.matches(b"xy"))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::{Runner, bad, missing};
+use crate::mask::Wildcard;
 use crate::script::command::Command;
 use crate::script::xml::{Files, text_of};
 use crate::session::{FilePermissions, RemoteFileInfo};
@@ -119,7 +120,7 @@ impl Runner<'_> {
                 (PathBuf::from(format!("{dir}/")), mask.to_string())
             }
         };
-        let mask = crate::session::Wildcard::new(mask.as_bytes());
+        let mask = Wildcard::new(mask.as_bytes());
         let mut entries = tokio::fs::read_dir(&dir).await.map_err(|e| missing(e, &dir))?;
         let mut names = Vec::new();
         while let Some(entry) = entries.next_entry().await? {
