@@ -62,6 +62,8 @@ async fn open(scheme: &str, port: u16, world: &World, budget: u64) -> Connected 
         .unwrap()
         .host_keys(&world.host_key.clone().into_iter().collect::<Vec<_>>())
         .unwrap()
+        .certificates(&world.certificate.clone().into_iter().collect::<Vec<_>>())
+        .unwrap()
         .identities(vec!["/nonexistent".into()])
         .password(Some("secret".into()))
         .reconnect(Duration::from_secs(budget));
@@ -144,9 +146,19 @@ async fn sftp_through_a_proxy_that_cuts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_the_server_cuts() {
-    for (scheme, staged, up) in
-        [("sftp", true, true), ("ftp", false, true), ("ftp", false, false), ("ftp", true, true)]
-    {
+    cut_sessions(&[("sftp", true, true), ("ftp", false, true), ("ftp", false, false), ("ftp", true, true)])
+        .await;
+}
+
+/// New connections begin with a whole handshake: what the old ones resumed is gone with their server's half.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_under_tls_that_the_server_cuts() {
+    cut_sessions(&[("ftpes", false, true), ("ftpes", false, false), ("ftpes", true, true)]).await;
+}
+
+/// Scheme, whether uploads are staged, whether it goes up.
+async fn cut_sessions(ways: &[(&str, bool, bool)]) {
+    for (scheme, staged, up) in ways.iter().copied() {
         let what = format!("{scheme}, staged: {staged}, up: {up}");
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         // More than moves between two cuts: it arrives because it is continued.
@@ -155,8 +167,11 @@ async fn sessions_that_the_server_cuts() {
         let cutter = Cutter::every(if up { 4 << 20 } else { 7 << 20 });
         let links: Vec<Arc<dyn Interceptor>> = vec![Arc::clone(&cutter) as _];
         let store = served(there.path(), staged);
-        let world =
-            if scheme == "ftp" { World::ftp(store, links).await } else { World::sftp(store, links).await };
+        let world = match scheme {
+            "ftp" => World::ftp(store, links).await,
+            "ftpes" => World::ftpes(store, links).await,
+            _ => World::sftp(store, links).await,
+        };
         let remote = open(scheme, world.port, &world, 30).await;
         let (a, b) = if up {
             (local(here.path()), remote.fs().clone())

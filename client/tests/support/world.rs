@@ -14,6 +14,7 @@ use session_core::error::Result;
 use session_core::fs::Filesystem;
 use session_core::gate::SessionFs;
 use session_core::intercept::{Chain, Cx, Interceptor};
+use session_core::net::server_tls::{ServerTls, ServerTlsOptions, self_signed};
 use session_core::operation::{Operation, OperationKind, OperationSet};
 use session_core::registry::{Caps, SessionRegistry};
 use session_core::session::*;
@@ -113,6 +114,8 @@ pub struct World {
     pub port: u16,
     /// Of SSH: the fingerprint that a URL can carry.
     pub host_key: Option<String>,
+    /// Of TLS: the fingerprint of the certificate.
+    pub certificate: Option<String>,
     _stop: DropGuard,
 }
 
@@ -126,16 +129,33 @@ impl World {
         let token = stop.clone();
         tokio::spawn(async move { server.serve(listener, token).await });
         let host_key = Some(shown.split(' ').nth(1).unwrap().to_owned());
-        World { port, host_key, _stop: stop.drop_guard() }
+        World { port, host_key, certificate: None, _stop: stop.drop_guard() }
     }
 
     pub async fn ftp(store: Arc<dyn Filesystem>, links: Vec<Arc<dyn Interceptor>>) -> Self {
+        Self::ftp_with(store, links, None).await
+    }
+
+    /// FTP that turns to TLS, where data connections must resume the control connection's session.
+    pub async fn ftpes(store: Arc<dyn Filesystem>, links: Vec<Arc<dyn Interceptor>>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = vec![self_signed(dir.path(), &["localhost".to_owned()]).unwrap()];
+        let tls = ServerTls::new(ServerTlsOptions { certificates, ..ServerTlsOptions::default() }).unwrap();
+        Self::ftp_with(store, links, Some(tls)).await
+    }
+
+    async fn ftp_with(
+        store: Arc<dyn Filesystem>,
+        links: Vec<Arc<dyn Interceptor>>,
+        tls: Option<Arc<ServerTls>>,
+    ) -> Self {
         let (listener, stop, site) = Self::site(store, links).await;
         let port = listener.local_addr().unwrap().port();
-        let server = FtpServer::new(FtpServerOptions::default(), site).unwrap();
+        let certificate = tls.as_ref().map(|tls| tls.fingerprint());
+        let server = FtpServer::new(FtpServerOptions { tls, ..FtpServerOptions::default() }, site).unwrap();
         let token = stop.clone();
         tokio::spawn(async move { server.serve(listener, token).await });
-        World { port, host_key: None, _stop: stop.drop_guard() }
+        World { port, host_key: None, certificate, _stop: stop.drop_guard() }
     }
 
     async fn site(
