@@ -43,7 +43,8 @@ pub struct Spec {
     pub target: Side,
     /// What goes where.
     pub jobs: Vec<Job>,
-    /// How. A selection is code and is not written down: who has one keeps what it is made of in `extra`.
+    /// How. A selection, also of what is text, is code and is not written down: who has one keeps what it is
+    /// made of in `extra`.
     pub options: TransferOptions,
     /// Of the program's own: how to log in, and the like.
     pub extra: Value,
@@ -195,6 +196,7 @@ fn options_of(v: &Value) -> Option<TransferOptions> {
         exclude_hidden: flag("exclude_hidden")?,
         name_case: NameCase::ALL.into_iter().find(|c| Some(c.name()) == text("name_case"))?,
         selection: None,
+        text: None,
         parallel: usize::try_from(number("parallel")?).ok()?,
         segments: number("segments").and_then(|n| usize::try_from(n).ok()).unwrap_or(1),
         segment_size: number("segment_size").unwrap_or(TransferOptions::default().segment_size),

@@ -256,7 +256,6 @@ async fn compression_and_text_and_digests() {
     let server = start(options()).await;
     let mut compressed = to(&server, Security::Plain);
     compressed.compress = true;
-    compressed.ascii = vec!["*.txt".into()];
     let remote = enter_with(compressed).await;
     let content = Bytes::from(b"the same again and again\n".repeat(40_000));
     remote.write_all(&p("/z.bin"), content.clone()).await.unwrap();
@@ -503,16 +502,20 @@ async fn an_upload_that_lacked_nothing_but_its_end_is_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn text_has_each_sides_own_line_ends() {
     let server = start(options()).await;
-    let mut options = to(&server, Security::Plain);
-    options.ascii = vec!["*.txt".into()];
-    let remote = enter_with(options).await;
+    let remote = enter(&server, Security::Plain).await;
+    assert!(remote.capabilities().text);
     let text = b"a line of text\nand another\n\n".repeat(10_000);
-    remote.write_all(&p("/a.txt"), Bytes::from(text.clone())).await.unwrap();
+    let create = OpenOptions { text: true, ..OpenOptions::create() };
+    let file = remote.open(&p("/a.txt"), &create).await.unwrap();
+    file.write_at(0, Bytes::from(text.clone())).await.unwrap();
+    let size = text.len() as u64;
+    let commit = CommitOptions { expected_size: Some(size), ..CommitOptions::default() };
+    assert_eq!(file.commit(&commit).await.unwrap().size, size);
     assert!(server.site.store.read_to_vec(&p("/a.txt"), 1 << 20).await.unwrap() == text);
-    assert!(remote.read_to_vec(&p("/a.txt"), 1 << 20).await.unwrap() == text);
     // In the middle, out of order, and with its connection gone in between.
-    let file = remote.open(&p("/a.txt"), &OpenOptions::read()).await.unwrap();
-    for at in [100_000, 50, 200_000] {
+    let read = OpenOptions { text: true, ..OpenOptions::read() };
+    let file = remote.open(&p("/a.txt"), &read).await.unwrap();
+    for at in [0, 100_000, 50, 200_000] {
         assert_eq!(file.read_into(at as u64, 40, BytesMut::new()).await.unwrap(), text[at..at + 40]);
     }
 }

@@ -460,8 +460,8 @@ async fn jumps_that_cannot_be_served_say_so_and_send_nothing() {
     assert!(server.transfers().is_empty(), "{:?}", server.transfers());
     // Text has no offsets.
     let server = Server::start(DONE).await;
-    let remote = server.remote_with(|o| o.ascii = vec!["*.txt".into()]).await.unwrap();
-    let file = remote.open(&p("/f.txt"), &going_on()).await.unwrap();
+    let remote = server.remote().await.unwrap();
+    let file = remote.open(&p("/f.txt"), &OpenOptions { text: true, ..going_on() }).await.unwrap();
     for offset in [size - 1, size] {
         refused(file.write_at(offset, Bytes::from_static(b"x")).await.unwrap_err());
     }
@@ -485,10 +485,10 @@ async fn text_gets_the_line_ends_of_this_side_wherever_the_pieces_end() {
     const HERE: &[u8] = b"one\ntwo\rthree\r\n\nfour\r";
     for piece in 1..6 {
         let server = Server::start(Ways { content: WIRE, piece, ..DONE }).await;
-        let remote = server.remote_with(|o| o.ascii = vec!["*.txt".into()]).await.unwrap();
+        let remote = server.remote().await.unwrap();
         // What SIZE says (another number altogether) does not matter.
         let hint = OpenOptions { size_hint: Some(SIZE as u64), ..OpenOptions::read() };
-        let file = remote.open(&p("/a.txt"), &hint).await.unwrap();
+        let file = remote.open(&p("/a.txt"), &OpenOptions { text: true, ..hint.clone() }).await.unwrap();
         let mut all = BytesMut::new();
         loop {
             let had = all.len();
@@ -513,8 +513,8 @@ async fn text_gets_the_line_ends_of_this_side_wherever_the_pieces_end() {
 #[tokio::test]
 async fn text_is_uploaded_with_the_line_ends_of_the_wire() {
     let server = Server::start(Ways { features: " SIZE\r\n", ..DONE }).await;
-    let remote = server.remote_with(|o| o.ascii = vec!["*.txt".into()]).await.unwrap();
-    let file = remote.open(&p("/a.txt"), &OpenOptions::create()).await.unwrap();
+    let remote = server.remote().await.unwrap();
+    let file = remote.open(&p("/a.txt"), &OpenOptions { text: true, ..OpenOptions::create() }).await.unwrap();
     let mut at = 0;
     for piece in [&b"one\ntwo\r"[..], b"\nthree\r", b"four\n"] {
         file.write_at(at, Bytes::from_static(piece)).await.unwrap();

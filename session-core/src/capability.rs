@@ -27,6 +27,8 @@ pub struct Capabilities {
     pub continue_write: bool,
     /// Files can be opened for appending.
     pub append: bool,
+    /// Files can be opened as text.
+    pub text: bool,
     /// Size can be set on an existing file.
     pub truncate: bool,
     /// Modification times can be set.
@@ -87,6 +89,7 @@ impl Capabilities {
             random_write: false,
             continue_write: false,
             append: false,
+            text: false,
             truncate: false,
             set_times: false,
             set_mode: false,

@@ -64,6 +64,10 @@ pub struct OpenOptions {
     pub exclusive: bool,
     /// Every write goes to the end, whatever its offset.
     pub append: bool,
+    /// The content is text: its lines end in LF here, and on the other side as it likes (FTP's TYPE A).
+    /// Offsets and sizes count the bytes of this side, which nobody knows before the end is reached;
+    /// `metadata` may tell the other side's. Needs [`Capabilities::text`], or the gate refuses.
+    pub text: bool,
     /// The size to come, where the caller knows it; object stores and quotas want it.
     pub size_hint: Option<u64>,
     /// Attributes of a newly made file.

@@ -83,6 +83,11 @@ impl SessionFs {
     /// Opens for an engine that wants the gate's own file.
     pub async fn open_file(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<SessionFile>> {
         options.check()?;
+        if options.text && !self.capabilities_at(path).text {
+            return Err(Error::unsupported(OperationKind::Open)
+                .at(OperationKind::Open, Some(path))
+                .with_detail("there is no text here: files are kept as they are"));
+        }
         let record = op::Open { path: path.clone(), options: options.clone() };
         let begun = self.begin(record.to_record())?;
         let id = begun.0.id;

@@ -4,13 +4,16 @@
 //! fails a check never stands under the final name. A small one, one whose target is a link or whose
 //! directory takes no new names is written in place. A copy that failed may be run again with what it
 //! kept: it goes on where the target is known to have everything.
+//!
+//! A text has other line ends on the other side: it is moved from its beginning to its end, and what proves
+//! it is that both sides say so. A size or a digest of the other side would prove nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use session_core::batch::{Digest, Guarantee, Overwrite, Proof, Resume, TransferOptions};
+use bytes::BytesMut;
+use session_core::batch::{Digest, Guarantee, Overwrite, Proof, Resume, TransferOptions, Verify};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::event::OperationId;
 use session_core::fs::{Algorithm, CommitOptions, File, Filesystem, Follow, OpenOptions};
@@ -50,6 +53,8 @@ pub(super) struct Copy<'a> {
     pub(super) target: &'a SessionFs,
     pub(super) to: &'a VPath,
     pub(super) existing: Existing,
+    /// It is text to one of the sides.
+    pub(super) text: bool,
     pub(super) options: &'a TransferOptions,
     pub(super) verifier: &'a Verifier,
     pub(super) limiter: &'a Limiter,
@@ -59,10 +64,29 @@ pub(super) struct Copy<'a> {
 
 /// What came of it.
 pub(super) struct Copied {
+    /// What the target has, as it was written.
+    pub(super) size: u64,
     pub(super) digest: Option<Digest>,
     pub(super) proof: Proof,
     pub(super) guarantee: Guarantee,
     pub(super) operation: OperationId,
+}
+
+/// What went over.
+pub(super) struct Moved {
+    /// How long the content is now, what was there before it not counted.
+    pub(super) size: u64,
+    pub(super) digest: Option<Digest>,
+}
+
+impl Moved {
+    async fn new(size: u64, digest: Option<(Algorithm, Digesting)>) -> Result<Moved> {
+        let digest = match digest {
+            Some((algorithm, digest)) => Some(Digest { algorithm, value: digest.finish().await? }),
+            None => None,
+        };
+        Ok(Moved { size, digest })
+    }
 }
 
 /// Keeps account of what the target has: in mind, for the next attempt, and now and then in the journal.
@@ -134,10 +158,17 @@ impl Copy<'_> {
     /// place, a part of it. Errors: those of either side; `Corrupt` where sizes or digests do not agree in
     /// the end; `Unsupported` where what was asked for cannot be done or proved.
     pub(super) async fn run(&self, kept: &mut Kept) -> Result<Copied> {
+        if self.text && self.options.verify == Verify::Strict {
+            return Err(Error::new(ErrorKind::Unsupported)
+                .with_detail("a text has other line ends at the target, and its content cannot be proved")
+                .with_hint("move it as it is, or ask for less than --verify=strict"));
+        }
         match (self.options.overwrite, self.existing) {
             (Overwrite::Append, _) => return self.append().await,
             (Overwrite::Continue, Existing::There(size))
-                if (1..self.metadata.size).contains(&size) && can_continue(&self.target.capabilities()) =>
+                if !self.text
+                    && (1..self.metadata.size).contains(&size)
+                    && can_continue(&self.target.capabilities()) =>
             {
                 return self.grow(size).await;
             }
@@ -162,12 +193,17 @@ impl Copy<'_> {
     }
 
     pub(super) async fn open_source(&self) -> Result<Arc<SessionFile>> {
-        let options = OpenOptions { size_hint: Some(self.metadata.size), ..OpenOptions::read() };
+        let options = OpenOptions {
+            text: self.text && is_text_at(self.source, self.from),
+            size_hint: Some(self.metadata.size),
+            ..OpenOptions::read()
+        };
         self.source.open_file(self.from, &options).await
     }
 
     pub(super) fn streams(&self) -> Option<Algorithm> {
-        self.verifier.streams(self.source, self.target)
+        // What is sent is not what the other side has a digest of.
+        if self.text { self.options.digest } else { self.verifier.streams(self.source, self.target) }
     }
 
     /// Under its own name from the start.
@@ -185,11 +221,11 @@ impl Copy<'_> {
         let target = self.target.open_file(self.to, &self.create_options(create, None)).await?;
         let written = async {
             let digest = self.streams().map(|a| (a, Digesting::new(a, self.metadata.size)));
-            let digest = self.pump(&*source, &*target, 0, 0, digest, None).await?;
-            self.commit(&*target, self.metadata.size, None).await?;
-            Ok(digest)
+            let moved = self.pump(&*source, &*target, 0, 0, digest, None).await?;
+            self.commit(&*target, moved.size, None).await?;
+            Ok(moved)
         };
-        let digest: Option<Digest> = match written.await {
+        let moved: Moved = match written.await {
             Err(e) if !is_lost(&e) => {
                 // Half a file shall not stay under its final name; the first error is the one to tell.
                 let _ = target.abort().await;
@@ -198,8 +234,9 @@ impl Copy<'_> {
             written => written?,
         };
         self.set_leniently(self.to).await?;
-        let (proof, digest) = self.check(self.to, digest).await?;
-        Ok(Copied { digest, proof, guarantee: Guarantee::InPlace, operation: target.operation() })
+        let size = moved.size;
+        let (proof, digest) = self.check(self.to, moved.digest).await?;
+        Ok(Copied { size, digest, proof, guarantee: Guarantee::InPlace, operation: target.operation() })
     }
 
     /// What an existing target lacks, at its end.
@@ -209,11 +246,12 @@ impl Copy<'_> {
         let target = self.target.open_file(self.to, &options).await?;
         self.item.at(begin);
         let digest = self.beginning(&*source, begin).await?;
-        let digest = self.pump(&*source, &*target, begin, 0, digest, None).await?;
-        self.commit(&*target, self.metadata.size, None).await?;
+        let moved = self.pump(&*source, &*target, begin, 0, digest, None).await?;
+        let size = moved.size;
+        self.commit(&*target, size, None).await?;
         self.set_leniently(self.to).await?;
-        let (proof, digest) = self.check(self.to, digest).await?;
-        Ok(Copied { digest, proof, guarantee: Guarantee::InPlace, operation: target.operation() })
+        let (proof, digest) = self.check(self.to, moved.digest).await?;
+        Ok(Copied { size, digest, proof, guarantee: Guarantee::InPlace, operation: target.operation() })
     }
 
     /// The whole source behind what the target holds.
@@ -228,21 +266,22 @@ impl Copy<'_> {
         let mut options =
             OpenOptions { write: true, create: true, append: !anywhere, ..OpenOptions::default() };
         options.attributes.mode = self.mode().map(|m| m | 0o200);
+        options.text = self.text && is_text_at(self.target, self.to);
         let target = self.target.open_file(self.to, &options).await?;
         let shift = if anywhere { before } else { 0 };
         let digest = self.streams().map(|a| (a, Digesting::new(a, self.metadata.size)));
-        let digest = self.pump(&*source, &*target, 0, shift, digest, None).await?;
-        self.commit(&*target, before + self.metadata.size, None).await?;
+        let moved = self.pump(&*source, &*target, 0, shift, digest, None).await?;
+        self.commit(&*target, before + moved.size, None).await?;
         self.set_leniently(self.to).await?;
-        if self.options.verify == session_core::batch::Verify::Strict {
+        if self.options.verify == Verify::Strict {
             return Err(Error::new(ErrorKind::Unsupported)
                 .with_detail("what was added to a file cannot be proved on its own")
                 .with_hint("ask for less than --verify=strict when appending"));
         }
-        let digest = digest;
         Ok(Copied {
-            digest,
-            proof: Proof::Size,
+            size: moved.size,
+            digest: moved.digest,
+            proof: if self.text { Proof::Reply } else { Proof::Size },
             guarantee: Guarantee::InPlace,
             operation: target.operation(),
         })
@@ -265,6 +304,7 @@ impl Copy<'_> {
         let mut begin = 0;
         let mut target = None;
         if self.options.resume == Resume::Auto
+            && !self.text
             && let Some(Continued { file, begin: at }) =
                 interrupted(self.target, part, &*source, size, kept).await?
         {
@@ -293,20 +333,23 @@ impl Copy<'_> {
         }
         self.item.at(begin);
         let digest = self.beginning(&*source, begin).await?;
-        let digest = self.pump(&*source, &*target, begin, 0, digest, Some(kept)).await?;
-        self.commit(&*target, size, old.as_ref()).await?;
-        self.check_and_publish(part, digest, target.operation(), kept).await
+        // Of a text nothing is kept: nobody could say where it goes on.
+        let kept_here = if self.text { None } else { Some(&mut *kept) };
+        let moved = self.pump(&*source, &*target, begin, 0, digest, kept_here).await?;
+        self.commit(&*target, moved.size, old.as_ref()).await?;
+        self.check_and_publish(part, moved, target.operation(), kept).await
     }
 
     /// Checks a complete part and gives it its name.
     pub(super) async fn check_and_publish(
         &self,
         part: &VPath,
-        digest: Option<Digest>,
+        moved: Moved,
         operation: OperationId,
         kept: &mut Kept,
     ) -> Result<Copied> {
-        let checked = self.check(part, digest).await;
+        let size = moved.size;
+        let checked = self.check(part, moved.digest).await;
         let (proof, digest) = match checked {
             Err(e) if e.kind() == ErrorKind::Corrupt => {
                 // Nobody shall continue it.
@@ -319,10 +362,12 @@ impl Copy<'_> {
         let missing = self.existing == Existing::Missing;
         let guarantee = publish(self.target, part, self.to, missing, kept).await?;
         self.set_leniently(self.to).await?;
-        if self.verifier.looks() {
-            Verifier::size(self.target, self.to, self.metadata.size).await?;
+        match (self.verifier.looks(), self.text) {
+            (true, true) => drop(self.target.stat(self.to, Follow::Yes).await?),
+            (true, false) => Verifier::size(self.target, self.to, size).await?,
+            (false, _) => {}
         }
-        Ok(Copied { digest, proof, guarantee, operation })
+        Ok(Copied { size, digest, proof, guarantee, operation })
     }
 
     /// A digest that has seen everything before `begin`, where one is of use and does not cost moving it
@@ -350,7 +395,7 @@ impl Copy<'_> {
         shift: u64,
         mut digest: Option<(Algorithm, Digesting)>,
         kept: Option<&mut Kept>,
-    ) -> Result<Option<Digest>> {
+    ) -> Result<Moved> {
         let size = self.metadata.size;
         let account = Reached::new(begin, self.entry.filter(|_| kept.is_some()), Told::Whole);
         let pump = Pump {
@@ -364,6 +409,12 @@ impl Copy<'_> {
             lead: LEAD,
             account: &account,
         };
+        if self.text && is_text_at(self.source, self.from) {
+            let size = pump.to_end(digest.as_mut().map(|(_, d)| d)).await?;
+            // For the totals, what was expected is what came.
+            self.item.at(self.metadata.size);
+            return Moved::new(size, digest).await;
+        }
         let moved = pump.run(begin, digest.as_mut().map(|(_, d)| d)).await;
         if let Some(kept) = kept {
             kept.known = Some(account.known());
@@ -373,13 +424,7 @@ impl Copy<'_> {
             // A source that grew must be noticed where that costs little, and where nothing else was read.
             self.not_grown(source).await?;
         }
-        match digest {
-            Some((algorithm, digest)) => {
-                let value: Bytes = digest.finish().await?;
-                Ok(Some(Digest { algorithm, value }))
-            }
-            None => Ok(None),
-        }
+        Moved::new(size, digest).await
     }
 
     /// Errors: `Corrupt` where there is more than there was.
@@ -389,6 +434,9 @@ impl Copy<'_> {
     }
 
     async fn check(&self, at: &VPath, digest: Option<Digest>) -> Result<(Proof, Option<Digest>)> {
+        if self.text {
+            return Ok((Proof::Reply, digest));
+        }
         let file = Checked {
             source: self.source,
             from: self.from,
@@ -411,6 +459,7 @@ impl Copy<'_> {
 
     pub(super) fn create_options(&self, mut options: OpenOptions, old: Option<&Metadata>) -> OpenOptions {
         options.size_hint = Some(self.metadata.size);
+        options.text = self.text && is_text_at(self.target, self.to);
         let kept = old.and_then(|m| m.mode).filter(|_| self.target.capabilities().set_mode);
         // The owner's write bit stays on while the file is being written.
         options.attributes.mode = self.mode().or(kept).map(|m| (m & 0o777) | 0o200);
@@ -459,6 +508,11 @@ impl Copy<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether files can be text there.
+pub(super) fn is_text_at(side: &SessionFs, path: &VPath) -> bool {
+    side.capabilities_at(path).text
 }
 
 /// Whether an error may mean that a directory takes no new name, or not this one.

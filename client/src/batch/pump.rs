@@ -186,6 +186,29 @@ impl<A: Account> Pump<'_, A> {
         Ok(())
     }
 
+    /// Moves everything to the source's end, wherever that is, in order: of a text nobody knows how long it is
+    /// on this side before it was read. Gives its length. Dropped, it stops; what was written stays.
+    pub(super) async fn to_end(&self, mut digest: Option<&mut Digesting>) -> Result<u64> {
+        let most = self.limiter.chunk(CHUNK);
+        let mut at = 0;
+        loop {
+            let bytes = self.source.read_into(at, most, BytesMut::with_capacity(most)).await?.freeze();
+            let len = bytes.len();
+            if len == 0 {
+                return Ok(at);
+            }
+            if self.limiter.rate() > 0 {
+                self.limiter.pass(len).await;
+            }
+            self.target.write_at(at + self.shift, bytes.clone()).await?;
+            if let Some(digest) = digest.as_deref_mut() {
+                digest.feed(bytes).await;
+            }
+            at += len as u64;
+            self.item.moved(len as u64);
+        }
+    }
+
     async fn settled(&self, at: u64) -> Result<u64> {
         self.target.settle().await.map(|()| at)
     }

@@ -21,7 +21,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::copy::{Copied, Copy, Existing};
+use super::copy::{Copied, Copy, Existing, is_text_at};
 use super::limit::Limiter;
 use super::part::{Kept, is_lost};
 use super::tracker::{Item, Tracker};
@@ -290,6 +290,13 @@ impl Batch {
         self.options.selection.as_ref().is_none_or(|s| s.0.takes(&candidate))
     }
 
+    /// Whether a file is moved as text: it is one, and one side can tell.
+    fn is_text(&self, from: &VPath, to: &VPath, metadata: &Metadata) -> bool {
+        let candidate = Candidate { path: from, root: from, metadata };
+        self.options.text.as_ref().is_some_and(|s| s.0.takes(&candidate))
+            && (is_text_at(&self.source, from) || is_text_at(&self.target, to))
+    }
+
     async fn directory(
         &self,
         from: &VPath,
@@ -360,7 +367,7 @@ impl Batch {
         let record = item(&from, &to, metadata.size);
         let entry = self.entry_of(&from, &to, &metadata);
         if let Some(entry) = &entry
-            && self.was_done(entry, &to, &metadata).await
+            && self.was_done(entry, &from, &to, &metadata).await
         {
             self.tracker.was_there(metadata.size);
             entry.done().await;
@@ -412,6 +419,7 @@ impl Batch {
             target: &self.target,
             to,
             existing,
+            text: self.is_text(from, to, metadata),
             options: &self.options,
             verifier: &self.verifier,
             limiter: self.limiter(),
@@ -440,6 +448,7 @@ impl Batch {
                 }
             }
         };
+        let text = copy.text;
         if let Some(entry) = &entry {
             entry.done().await;
         }
@@ -449,8 +458,9 @@ impl Batch {
             source_site: source.site(),
             target: to.clone(),
             target_site: target.site(),
-            size: metadata.size,
+            size: copied.size,
             sent: tracked.sent(),
+            text,
             digest: copied.digest,
             proof: copied.proof,
             guarantee: copied.guarantee,
@@ -502,7 +512,7 @@ impl Batch {
     }
 
     /// Whether an interrupted run of this job moved the file, and it is still there.
-    async fn was_done(&self, entry: &Entry, to: &VPath, metadata: &Metadata) -> bool {
+    async fn was_done(&self, entry: &Entry, from: &VPath, to: &VPath, metadata: &Metadata) -> bool {
         let (done, begun) = (entry.was_done(), entry.was_begun());
         if !done && !begun {
             return false;
@@ -523,7 +533,7 @@ impl Batch {
         };
         // What was done is told by the journal; what was only begun, by its time.
         there.is_file()
-            && there.size == metadata.size
+            && (there.size == metadata.size || self.is_text(from, to, metadata))
             && if done { !timed || same_time } else { timed && same_time }
     }
 

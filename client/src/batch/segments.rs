@@ -19,7 +19,7 @@ use session_core::gate::SessionFile;
 use session_core::metadata::Metadata;
 use session_core::path::VPath;
 
-use super::copy::{Copied, Copy, Reached, Told};
+use super::copy::{Copied, Copy, Moved, Reached, Told};
 use super::part::{Kept, SAMPLE, Sampled, beside, is_lost, same_at};
 use super::pump::{LEAD, Pump};
 use super::verify::is_local;
@@ -66,6 +66,9 @@ impl Copy<'_> {
     pub(super) async fn segments(&self, part: &VPath, kept: &Kept) -> Result<Option<Vec<Segment>>> {
         let size = self.metadata.size;
         let Some(fresh) = plan(size, self.options) else { return Ok(None) };
+        if self.text {
+            return Ok(None);
+        }
         let in_order = self.options.digest.is_some() || self.options.verify == Verify::Strict;
         if !self.target.capabilities().random_write || (in_order && !is_local(self.source)) {
             return Ok(None);
@@ -153,7 +156,7 @@ impl Copy<'_> {
             }
             _ => None,
         };
-        self.check_and_publish(&part, digest, target.operation(), kept).await.map(Some)
+        self.check_and_publish(&part, Moved { size, digest }, target.operation(), kept).await.map(Some)
     }
 
     /// The part that an earlier attempt or run left, if what is known of it looks right.

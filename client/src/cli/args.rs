@@ -311,6 +311,9 @@ pub(super) struct Transfer {
     /// Leave names that begin with a dot
     #[arg(long)]
     pub(super) exclude_hidden: bool,
+    /// Files that match, as '*.txt; *.csv', are text: over FTP each side gets its own ends of line
+    #[arg(long, value_name = "MASK", value_parser = mask)]
+    pub(super) ascii_mask: Option<String>,
     /// What becomes of names
     #[arg(long, value_enum, default_value = "keep", value_name = "CASE")]
     pub(super) name_case: NameCaseArg,
@@ -620,6 +623,11 @@ pub(super) fn limit(text: &str) -> Result<Limit, String> {
 
 fn rate(text: &str) -> Result<u64, String> {
     crate::live::parse_rate(text).map_err(|e| format!("{e:#}"))
+}
+
+/// A mask that is one, as it was written.
+fn mask(text: &str) -> Result<String, String> {
+    crate::mask::FileMask::parse(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
 }
 
 fn algorithm(text: &str) -> Result<session_core::fs::Algorithm, String> {

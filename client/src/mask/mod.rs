@@ -25,6 +25,7 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use jiff::Zoned;
+use session_core::batch::{Candidate, Selection};
 use session_core::error::{Error, ErrorKind};
 use session_core::metadata::Metadata;
 use session_core::path::{VPath, display_bytes};
@@ -32,8 +33,12 @@ use session_core::path::{VPath, display_bytes};
 pub use bounds::{Bounds, moment};
 pub use filter::Filter;
 pub use operation::OperationMask;
-pub use wildcard::Wildcard;
 use pattern::{Element, Pattern, Token, blank, tokens};
+pub use wildcard::Wildcard;
+
+/// What is text where nothing else is said: WinSCP's own list.
+pub const TEXTS: &str = "*.*html; *.htm; *.txt; *.php; *.php3; *.cgi; *.c; *.cpp; *.h; *.pas; *.bas; *.tex; \
+                         *.pl; *.js; .htaccess; *.xtml; *.css; *.cfg; *.ini; *.sh; *.xml";
 
 /// The longest mask, in bytes.
 const MAX_TEXT: usize = 64 << 10;
@@ -248,6 +253,14 @@ impl FileMask {
             }
         }
         false
+    }
+
+    /// The mask as a batch takes it; `./` in it is the directory that holds what was named.
+    pub fn selection(self) -> Selection {
+        Selection::new(move |c: &Candidate<'_>| {
+            let root = c.root.parent().unwrap_or_else(VPath::root);
+            self.matches(&Subject::new(c.path, &root, c.metadata))
+        })
     }
 
     /// The last part of `path` with what means something in a mask taken literally (WinSCP's

@@ -3,12 +3,11 @@
 //! WinSCP's scripts begin with times kept and permissions left to the server. What the engine cannot do yet
 //! is refused by the name of its switch.
 
-use session_core::batch::{Candidate, NameCase, Overwrite, Resume, Selection, TransferOptions};
+use session_core::batch::{NameCase, Overwrite, Resume, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::path::VPath;
 
 use super::command::{Command, Verb};
-use crate::mask::{FileMask, Subject};
+use crate::mask::FileMask;
 use crate::session::FilePermissions;
 
 /// What `ascii`, `binary` and `option transfer` have said.
@@ -78,7 +77,7 @@ pub(super) fn options(command: &Command, mode: Mode, confirm: bool) -> Result<Tr
             ("noneweronly", _) => options.overwrite = Overwrite::Always,
             ("resume", _) => options.overwrite = Overwrite::Continue,
             ("append", _) => options.overwrite = Overwrite::Append,
-            ("filemask", Some(v)) => options.selection = Some(selection(FileMask::parse(v)?)),
+            ("filemask", Some(v)) => options.selection = Some(FileMask::parse(v)?.selection()),
             ("transfer", Some(v)) => mode = Mode::parse(v)?,
             ("resumesupport", Some(v)) => match v.to_ascii_lowercase().as_str() {
                 "on" => options.temporary_from = 0,
@@ -111,14 +110,6 @@ pub(super) fn options(command: &Command, mode: Mode, confirm: bool) -> Result<Tr
 fn permissions(text: &str) -> Result<u32> {
     let parsed = FilePermissions::from_octal(text).or_else(|_| FilePermissions::from_text(text));
     parsed.map(FilePermissions::numeric)
-}
-
-/// What a mask takes; `./` in it is the directory that the source was named in.
-fn selection(mask: FileMask) -> Selection {
-    Selection::new(move |c: &Candidate<'_>| {
-        let root = c.root.parent().unwrap_or_else(VPath::root);
-        mask.matches(&Subject::new(c.path, &root, c.metadata))
-    })
 }
 
 /// One raw setting of transfers.

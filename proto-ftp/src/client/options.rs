@@ -90,9 +90,6 @@ pub struct FtpConnectOptions {
     pub compress: bool,
     /// Names on the wire.
     pub encoding: Encoding,
-    /// Names of files that are sent as text (TYPE A), with `*` and `?`; local ends of line are LF. The sizes
-    /// that the server tells of them count its own line ends.
-    pub ascii: Vec<String>,
     /// Two servers that cannot make sure of each other may copy between themselves under TLS: what they send
     /// is encrypted, and nobody knows for whom.
     pub unverified_copies: bool,
@@ -136,7 +133,6 @@ impl FtpConnectOptions {
             time_offset: None,
             compress: false,
             encoding: Encoding::default(),
-            ascii: Vec::new(),
             unverified_copies: false,
             session: None,
         }

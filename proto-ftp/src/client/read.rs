@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{CommitOptions, File, Follow};
+use session_core::fs::{CommitOptions, File, Follow, OpenOptions};
 use session_core::metadata::Metadata;
 use session_core::path::VPath;
 use tokio::sync::Notify;
@@ -115,14 +115,15 @@ impl Drop for Call<'_> {
 }
 
 impl ReadFile {
-    /// `size` and `known` are what was learned at opening.
+    /// `known` is what was learned at opening, if anything was.
     pub(super) fn new(
         remote: Arc<Remote>,
         path: VPath,
-        size: Option<u64>,
+        options: &OpenOptions,
         known: Option<Metadata>,
     ) -> Arc<ReadFile> {
-        let text = remote.is_text(&path);
+        let text = options.text;
+        let size = known.as_ref().map(|m| m.size).or(options.size_hint);
         let file = Arc::new(ReadFile {
             remote,
             path,

@@ -195,41 +195,9 @@ fn in_quotes(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `*` and `?` in a name, letters of either case.
-fn matches_mask(mask: &[u8], name: &[u8]) -> bool {
-    let (mut m, mut n) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while let Some(c) = name.get(n) {
-        match mask.get(m) {
-            Some(b'*') => {
-                star = Some((m, n));
-                m += 1;
-            }
-            Some(p) if *p == b'?' || p.eq_ignore_ascii_case(c) => {
-                m += 1;
-                n += 1;
-            }
-            _ => match star {
-                Some((at, from)) => {
-                    star = Some((at, from + 1));
-                    m = at + 1;
-                    n = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    mask.get(m..).unwrap_or_default().iter().all(|p| *p == b'*')
-}
-
 impl Remote {
     pub(super) fn facts(&self) -> &Facts {
         &self.facts
-    }
-
-    /// Whether a file is sent as text.
-    pub(super) fn is_text(&self, path: &VPath) -> bool {
-        self.pool.dialer.options.ascii.iter().any(|mask| matches_mask(mask.as_bytes(), path.name()))
     }
 
     /// The path as it goes over the wire. Errors: `InvalidPath`.
@@ -446,6 +414,7 @@ impl Remote {
             rename_replaces: f.kind != ServerKind::Iis,
             continue_write: true,
             append: true,
+            text: true,
             set_times: f.has("MFMT") || f.kind == ServerKind::Vsftpd || f.has_site("UTIME"),
             set_mode: f.has_site("CHMOD"),
             symlinks: f.has_site("SYMLINK"),
@@ -527,13 +496,13 @@ impl Filesystem for FtpRemote {
         }
         if options.size_hint.is_some() {
             // Whoever knows the size has just seen that it is a file.
-            return Ok(ReadFile::new(Arc::clone(&self.0), path.clone(), options.size_hint, None));
+            return Ok(ReadFile::new(Arc::clone(&self.0), path.clone(), options, None));
         }
         let known = self.0.look(path, Follow::Yes).await?;
         if known.is_dir() {
             return Err(Error::new(ErrorKind::IsADirectory));
         }
-        Ok(ReadFile::new(Arc::clone(&self.0), path.clone(), Some(known.size), Some(known)))
+        Ok(ReadFile::new(Arc::clone(&self.0), path.clone(), options, Some(known)))
     }
 
     async fn create_dir(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
@@ -764,21 +733,6 @@ impl Filesystem for FtpRemote {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn masks_match_names() {
-        for (mask, name, fits) in [
-            ("*.txt", "a.TXT", true),
-            ("*.txt", "a.txt.gz", false),
-            ("a?c*", "abcde", true),
-            ("*", "", true),
-            ("*a*b*", "xxaxxbxx", true),
-            ("*a*b*", "xxbxxaxx", false),
-            ("", "a", false),
-        ] {
-            assert_eq!(matches_mask(mask.as_bytes(), name.as_bytes()), fits, "{mask} {name}");
-        }
-    }
 
     #[test]
     fn digests_are_found_in_answers() {

@@ -66,7 +66,6 @@ pub(super) struct WriteFile {
     remote: Arc<Remote>,
     path: VPath,
     options: OpenOptions,
-    text: bool,
     /// The file was there before it was opened, as far as is known.
     existed: Option<bool>,
     inner: Mutex<Inner>,
@@ -104,10 +103,9 @@ impl WriteFile {
         }
         let anew = options.truncate || existed == Some(false);
         let reads =
-            (options.read && !anew).then(|| ReadFile::new(Arc::clone(&remote), path.clone(), None, None));
+            (options.read && !anew).then(|| ReadFile::new(Arc::clone(&remote), path.clone(), options, None));
         let owed = if existed == Some(true) { Attributes::none() } else { options.attributes.clone() };
         let file = WriteFile {
-            text: remote.is_text(path),
             path: path.clone(),
             options: options.clone(),
             existed,
@@ -147,7 +145,7 @@ impl WriteFile {
         let asks = verb == "STOR" && self.existed.is_none() && !self.options.attributes.is_empty();
         let look = if self.remote.facts().lists_facts() { "MLST" } else { "SIZE" };
         let probe = if asks { Some(Command::with(look, self.remote.wire_path(&self.path)?)) } else { None };
-        let ask = Ask { from, text: self.text, probe, uploads: true, ..Ask::new(command) };
+        let ask = Ask { from, text: self.options.text, probe, uploads: true, ..Ask::new(command) };
         match Transfer::open(&self.remote.pool, &ask).await {
             Err(e) => Err(self.remote.why_not_stored(&self.path, e).await),
             begun => begun.map(Box::new),
@@ -224,7 +222,7 @@ impl WriteFile {
                     return Err(Error::new(ErrorKind::Closed));
                 }
             };
-            if self.text {
+            if self.options.text {
                 let wire = inner.text.change(data);
                 transfer.write(&wire).await?;
             } else {
@@ -242,7 +240,7 @@ impl WriteFile {
     fn may_go_back(&self, offset: u64, end: u64) -> Result<()> {
         let hint = "continue it at its end, or write it anew";
         let facts = self.remote.facts();
-        if self.text {
+        if self.options.text {
             return Err(text_has_no_offsets());
         }
         if end - offset > OVERLAP as u64 {
@@ -258,7 +256,7 @@ impl WriteFile {
     /// Goes on where the file ends.
     async fn resume_at_end(&self) -> Result<Box<Transfer>> {
         // How long the text is on this side nobody knows, so nobody can know what is missing.
-        if self.text && !self.options.append {
+        if self.options.text && !self.options.append {
             return Err(text_has_no_offsets());
         }
         self.begin("APPE", 0).await
@@ -339,7 +337,7 @@ impl WriteFile {
             if let Some(seen) = seen(&reply) {
                 // Others may append too.
                 let grew = self.options.append && seen.size > size;
-                if !self.text && !grew {
+                if !self.options.text && !grew {
                     expect(seen.size, Some(size))?;
                 }
                 metadata = if reply.code == 250 { seen } else { Metadata { size: seen.size, ..metadata } };
@@ -348,7 +346,7 @@ impl WriteFile {
             }
             // Where a user may put and not look, the server's final word stands.
         }
-        if self.text {
+        if self.options.text {
             // Of text everybody counts the bytes of his own line ends.
             metadata.size = size;
         }

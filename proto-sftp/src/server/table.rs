@@ -230,7 +230,7 @@ impl Planner<'_> {
             append,
             size_hint: attrs.size,
             attributes: new_attributes(attrs),
-            if_match: None,
+            ..OpenOptions::default()
         };
         let footprint =
             if create || truncate { Footprint::changes(&[&path]) } else { Footprint::looks_at(&path) };

@@ -189,6 +189,11 @@ pub struct TransferOptions {
     pub name_case: NameCase,
     /// What takes part; everything where nothing is said.
     pub selection: Option<Selection>,
+    /// Which files are text, whose lines end as each side likes, where a side can do that
+    /// ([`Capabilities::text`](crate::capability::Capabilities::text)); everything is moved as it is where
+    /// nothing is said. The file itself stands for the root of its candidate. A text is never continued, and
+    /// neither sizes nor digests of the two sides say anything of each other.
+    pub text: Option<Selection>,
     /// How many files at once.
     pub parallel: usize,
     /// In how many segments at once a large file goes, at most; one or none: in one piece.
@@ -230,6 +235,7 @@ impl Default for TransferOptions {
             exclude_hidden: false,
             name_case: NameCase::default(),
             selection: None,
+            text: None,
             parallel: 8,
             segments: 1,
             segment_size: 32 << 20,

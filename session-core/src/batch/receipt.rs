@@ -1,7 +1,7 @@
 //! `Receipt`: what became of one file of a batch, who checked it and how, and what its publishing promised.
 //!
-//! A receipt exists only for a file that is in place with the right size: nothing less counts as moved.
-//! Beyond that it claims what was seen and no more: [`Proof`] names the strongest check that was made,
+//! A receipt exists only for a file that is in place with the right size, or, of a text, that both sides have
+//! taken to its end: nothing less counts as moved. Beyond that it claims what was seen and no more: [`Proof`] names the strongest check that was made,
 //! [`Guarantee`] what a reader of the target could have met meanwhile. The JSON form has a versioned
 //! schema, [`SCHEMA`]; fields may be added to it, never changed.
 
@@ -25,7 +25,7 @@ pub enum Verify {
     /// By digest where a side computes one itself and nothing is moved a second time; else by size.
     Auto,
     /// By digest of what is at the target, computed there or read back; `Unsupported` where neither can
-    /// be had, and then the file counts as failed.
+    /// be had, as of texts, and then the file counts as failed.
     Strict,
     /// The published file is looked at once more, and has the right size.
     #[default]
@@ -37,6 +37,8 @@ pub enum Verify {
 /// The strongest check that a file passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
+    /// Both sides said that this was all. Of texts, whose sizes and digests differ with their line ends.
+    Reply,
     /// What was written was read back and has the digest of what was sent.
     Reread,
     /// The size agrees.
@@ -51,6 +53,7 @@ impl Proof {
     /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
+            Proof::Reply => "reply",
             Proof::Reread => "reread",
             Proof::Size => "size",
             Proof::SourceDigest => "source-digest",
@@ -60,7 +63,7 @@ impl Proof {
 
     /// Whether content was compared, and not its size alone.
     pub fn is_digest(self) -> bool {
-        self != Proof::Size
+        !matches!(self, Proof::Reply | Proof::Size)
     }
 }
 
@@ -109,10 +112,12 @@ pub struct Receipt {
     pub target: VPath,
     /// The target's host, or `local`.
     pub target_site: Arc<str>,
-    /// Bytes of the whole file.
+    /// Bytes of the whole file; of a text, as many as it has with LF at the end of each line.
     pub size: u64,
     /// Bytes that crossed: less than the size where it was continued, more where a part went twice.
     pub sent: u64,
+    /// It was moved as text.
+    pub text: bool,
     /// The digest of the content, where one was wanted.
     pub digest: Option<Digest>,
     /// Who checked it and how.
@@ -157,6 +162,9 @@ impl Receipt {
             "began": timestamp(self.began),
             "ended": timestamp(self.ended),
         });
+        if let (true, Some(map)) = (self.text, v.as_object_mut()) {
+            map.insert("text".into(), true.into());
+        }
         path_into(&mut v, "source", &self.source);
         path_into(&mut v, "target", &self.target);
         if let (Some(digest), Some(map)) = (&self.digest, v.as_object_mut()) {

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::Context;
-use super::transfer::{Kept, Work, run};
+use super::transfer::{Kept, Work, run, text_of};
 use crate::cli::args::{Global, Resume};
 use crate::cli::places::Place;
 use crate::jobs::{Jobs, Side, Standing};
 
-/// What is needed to log in again in the same way, and where receipts go. No secret.
-pub(super) fn extra(global: &Global, receipts: Option<&Path>) -> Value {
+/// What is needed to log in again in the same way, what is text, and where receipts go. No secret.
+pub(super) fn extra(global: &Global, receipts: Option<&Path>, ascii_mask: Option<&str>) -> Value {
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
     let text = |p: PathBuf| p.into_os_string().into_string().ok();
     json!({
@@ -20,6 +20,7 @@ pub(super) fn extra(global: &Global, receipts: Option<&Path>) -> Value {
         "host_key": global.host_key,
         "certificate": global.certificate,
         "known_hosts": global.known_hosts.as_ref().map(absolute).and_then(text),
+        "ascii_mask": ascii_mask,
         "receipts": receipts.map(Path::to_path_buf).and_then(text),
     })
 }
@@ -63,7 +64,8 @@ pub(super) async fn resume(cx: &mut Context, a: &Resume) -> Result<()> {
         Some(id) => id.clone(),
         None => only(&jobs)?,
     };
-    let (spec, journal) = jobs.take_up(&id)?;
+    let (mut spec, journal) = jobs.take_up(&id)?;
+    spec.options.text = text_of(spec.extra.get("ascii_mask").and_then(Value::as_str))?;
     recall(cx.places.global_mut(), &spec.extra);
     let source = open(cx, &spec.source).await?;
     let target = open(cx, &spec.target).await?;

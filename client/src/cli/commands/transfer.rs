@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_core::batch::{
-    Ended, ItemOutcome, NameCase, Observer, Overwrite, Progress, Resume, TransferItem, TransferOptions,
-    TransferReport, Verify,
+    Ended, ItemOutcome, NameCase, Observer, Overwrite, Progress, Resume, Selection, TransferItem,
+    TransferOptions, TransferReport, Verify,
 };
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
@@ -27,6 +27,7 @@ use crate::cli::render::{Out, error_json, files, size};
 use crate::jobs::{Jobs, Spec};
 use crate::journal::{Journal, Tally};
 use crate::live::{Live, What};
+use crate::mask::FileMask;
 
 /// A job that was done in less time leaves nothing to list.
 const SHORT: Duration = Duration::from_secs(10);
@@ -106,7 +107,8 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
             .with_detail(format!("'{}' is not a directory", target.shown))
             .with_hint("make it with 'ferry mkdir'"));
     }
-    let options = options(a, cx.global.reconnect);
+    let text = a.ascii_mask.as_deref();
+    let options = TransferOptions { text: text_of(text)?, ..options(a, cx.global.reconnect) };
     let receipts = match &a.receipts {
         Some(file) => Some(std::path::absolute(file)?),
         None => None,
@@ -138,7 +140,7 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
             target: target.side.clone(),
             jobs,
             options: options.clone(),
-            extra: super::resume::extra(&cx.global, receipts.as_deref()),
+            extra: super::resume::extra(&cx.global, receipts.as_deref(), text),
         };
         // What is appended cannot be told from what was there: a second run could append it twice.
         let once = a.no_journal || options.overwrite == Overwrite::Append;
@@ -370,6 +372,11 @@ fn groups(sources: Vec<Place>) -> Vec<(String, Vec<Place>)> {
         }
     }
     groups
+}
+
+/// What is text, by its mask. Errors: `InvalidArgument` for one that is none.
+pub(super) fn text_of(mask: Option<&str>) -> Result<Option<Selection>> {
+    Ok(mask.map(FileMask::parse).transpose()?.map(FileMask::selection))
 }
 
 fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
