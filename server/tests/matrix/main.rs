@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use session_core::auth::Account;
-use session_core::conformance::{self, Report, Subject};
+use session_core::conformance::{self, Profile, Report, Subject};
 use session_core::fs::ListOptions;
 use session_core::fs_ext::FilesystemExt as _;
 use session_core::metadata::Attributes;
@@ -205,12 +205,13 @@ async fn gated_staged_local() {
     all(&gated(&Store::local(&dir).staged()), skip).await;
 }
 
-// ---- through SFTP
+// ---- through a protocol
 
-/// Runs everything through SFTP, from one user's connection, watched over another user's.
-async fn over_sftp(store: Store, may_skip: &[&[&str]]) {
+/// Runs everything from one user's connections, watched over another user's. `says` is what differs between
+/// the protocols, beside what no protocol tells: which file is which, what exactly failed, what is staged.
+async fn over(way: Way, store: Store, may_skip: &[&[&str]], says: impl FnOnce(&mut Profile)) {
     let staged = store.is_staged();
-    let world = Arc::new(World::new(Way::Sftp, store, Arc::default()).await);
+    let world = Arc::new(World::new(way, store, Arc::default()).await);
     let (alice, of_alice) = world.log_in("alice").await;
     let (again, of_again) = world.log_in("alice").await;
     let (bob, of_bob) = world.log_in("bob").await;
@@ -218,11 +219,10 @@ async fn over_sftp(store: Store, may_skip: &[&[&str]]) {
     subject.other = Some(bob);
     subject.again = Some(again);
     subject.profile.staged = staged;
-    // Version 3 has one ending, CLOSE; attributes that do not tell files apart; and few codes of errors.
-    subject.profile.close_only = true;
     subject.profile.knows_files = false;
     subject.profile.infers_kinds = true;
     subject.profile.stages = false;
+    says(&mut subject.profile);
     let lost = Arc::clone(&world);
     subject.leave = Some(Arc::new(move |path, content| {
         let lost = Arc::clone(&lost);
@@ -235,6 +235,15 @@ async fn over_sftp(store: Store, may_skip: &[&[&str]]) {
     }
     world.all_closed().await;
     is_complete(&world.events());
+}
+
+// ---- through SFTP
+
+/// Runs everything through SFTP.
+async fn over_sftp(store: Store, may_skip: &[&[&str]]) {
+    // Version 3 has one ending, CLOSE; attributes that do not tell files apart; and few codes of errors.
+    let sftp = |profile: &mut Profile| profile.close_only = true;
+    over(Way::Sftp, store, may_skip, sftp).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -322,38 +331,17 @@ const NOT_OVER_FTP: &[&str] = &[
     "write::if_match_of_a_missing_file_fails",
 ];
 
-/// Runs everything through FTP, from one user's connections, watched over another user's.
+/// Runs everything through FTP.
 async fn over_ftp(way: Way, store: Store, may_skip: &[&[&str]]) {
-    let staged = store.is_staged();
-    let world = Arc::new(World::new(way, store, Arc::default()).await);
-    let (alice, of_alice) = world.log_in("alice").await;
-    let (again, of_again) = world.log_in("alice").await;
-    let (bob, of_bob) = world.log_in("bob").await;
-    let mut subject = Subject::new(alice);
-    subject.other = Some(bob);
-    subject.again = Some(again);
-    subject.profile.staged = staged;
     // Lines end names, and 550 stands for most errors.
-    subject.profile.knows_files = false;
-    subject.profile.infers_kinds = true;
-    subject.profile.stages = false;
-    subject.profile.line_ends = false;
-    subject.profile.link_times = false;
-    subject.profile.arrives_later = true;
-    // STOR replaces; who looks first may look too early.
-    subject.profile.exclusive_creation = false;
-    let lost = Arc::clone(&world);
-    subject.leave = Some(Arc::new(move |path, content| {
-        let lost = Arc::clone(&lost);
-        Box::pin(async move { lost.loses_an_upload("alice", &path, content).await })
-    }));
-    all(&subject, may_skip).await;
-    drop(subject);
-    for connection in [of_alice, of_again, of_bob] {
-        connection.close().await;
-    }
-    world.all_closed().await;
-    is_complete(&world.events());
+    let ftp = |profile: &mut Profile| {
+        profile.line_ends = false;
+        profile.link_times = false;
+        profile.arrives_later = true;
+        // STOR replaces; who looks first may look too early.
+        profile.exclusive_creation = false;
+    };
+    over(way, store, may_skip, ftp).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
