@@ -182,7 +182,7 @@ impl Ground {
         let which = which.host();
         if !self.running.contains_key(&which) {
             let (kit, root, passive) = (&self.kit, self.root.as_path(), which.passive());
-            let over = Over { root: Some(root), passive: Some(passive) };
+            let over = Over { root: Some(root), passive: Some(passive), lines: &[] };
             let endpoint = match (which, &self.ferryd) {
                 (Server::Sshd, _) => servers::sshd_over(kit, root)?,
                 (Server::Proftpd, _) => servers::ftp_proftpd(kit, Scheme::Ftp, over)?,

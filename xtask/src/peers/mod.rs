@@ -26,6 +26,7 @@ use cases::ftp::FTP;
 use cases::ours::OURS;
 use cases::python::PYTHON;
 use cases::theirs::{MOUNTED, THEIRS};
+use cases::ways::{WAYS, Way};
 use clients::{CLIENTS, FTP_CLIENTS, FTPS_CLIENTS};
 use known::Known;
 use servers::{Address, Endpoint, FTP_SERVERS, Kit, SERVERS, Scheme, Starter};
@@ -241,7 +242,8 @@ fn names() -> impl Iterator<Item = String> {
     let ftp = FTP.iter().map(|case| case.name.to_owned());
     let ours =
         servers_of_ours().flat_map(|server| OURS.iter().map(move |case| format!("{server}::{}", case.name)));
-    theirs.chain(ftp).chain(daemon).chain(ours)
+    let ways = WAYS.iter().map(|case| case.name.to_owned());
+    theirs.chain(ftp).chain(daemon).chain(ways).chain(ours)
 }
 
 /// The servers that ours is tried on; the last are our own.
@@ -375,6 +377,7 @@ impl Trial<'_> {
                 }
             }
         }
+        self.ways(&kit)?;
         for server in self.servers(SERVERS).chain(self.servers(FTP_SERVERS)) {
             if !OURS.iter().any(|case| self.is_chosen(&format!("{}::{}", server.name, case.name))) {
                 continue;
@@ -385,6 +388,21 @@ impl Trial<'_> {
                 }
                 Err(fault) => self.cannot_start(server.name, &fault),
             }
+        }
+        Ok(())
+    }
+
+    /// Ours on their servers by ways that most do not go.
+    fn ways(&mut self, kit: &Kit) -> Result<()> {
+        let chosen =
+            |case: &&cases::ways::WayCase| self.is_chosen(case.name) && self.present.contains(&case.peer);
+        let chosen: Vec<_> = WAYS.iter().filter(chosen).collect();
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let client = example("proto-ftp", "client")?;
+        for case in chosen {
+            self.judge(case.name, || (case.run)(&Way { kit, client: &client }));
         }
         Ok(())
     }
@@ -472,6 +490,16 @@ fn programs() -> Result<Programs> {
     Ok(Programs { ferry: dir.join("ferry"), ferryd: has_daemon.then(|| dir.join("ferryd")) })
 }
 
+/// An example of ours, as `cargo build` makes it.
+fn example(package: &str, name: &str) -> Result<PathBuf> {
+    let built = Run::new(repo::cargo())
+        .args(["build", "--locked", "-p", package, "--example", name])
+        .dir(repo::root())
+        .watch(|_| {})?;
+    ensure!(built, "the example {name} does not build");
+    Ok(repo::target_dir()?.join("debug/examples").join(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -481,7 +509,7 @@ mod tests {
         let names: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
         let used = SERVERS.iter().map(|server| server.peer).chain(CLIENTS.iter().map(|client| client.peer));
         let cases = THEIRS.iter().chain(MOUNTED).chain(PYTHON).map(|case| case.peer);
-        let cases = cases.chain(DAEMON.iter().map(|case| case.peer));
+        let cases = cases.chain(DAEMON.iter().map(|case| case.peer)).chain(WAYS.iter().map(|case| case.peer));
         for name in used.chain(cases) {
             assert!(names.contains(&name), "{name}");
         }

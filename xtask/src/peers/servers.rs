@@ -266,6 +266,39 @@ impl Place {
         })
     }
 
+    /// What ProFTPD is told whatever it speaks: who it is, its port, its one account, which is whoever runs us.
+    fn proftpd(&self, hash: &str) -> Result<Vec<String>> {
+        let (name, uid, gid) = me()?;
+        let group = Run::new("id").arg("-gn").text()?;
+        let passwd = self.path("passwd");
+        write(&passwd, format!("{USER}:{hash}:{uid}:{gid}::{}:/bin/sh\n", self.root.display()))?;
+        set_mode(&passwd, 0o600)?;
+        Ok(vec![
+            "ServerName test".to_owned(),
+            "ServerType standalone".to_owned(),
+            "DefaultAddress 127.0.0.1".to_owned(),
+            "SocketBindTight on".to_owned(),
+            "UseIPv6 off".to_owned(),
+            "UseReverseDNS off".to_owned(),
+            format!("Port {}", self.port),
+            format!("User {name}"),
+            format!("Group {}", group.trim()),
+            "RootLogin on".to_owned(),
+            "RequireValidShell off".to_owned(),
+            "AuthOrder mod_auth_file.c".to_owned(),
+            format!("AuthUserFile {}", passwd.display()),
+            format!("PidFile {}", self.path("pid").display()),
+            format!("ScoreboardFile {}", self.path("scoreboard").display()),
+            "WtmpLog off".to_owned(),
+            "TransferLog none".to_owned(),
+            format!("SystemLog {}", self.path("system.log").display()),
+            format!("DelayTable {}", self.path("delay").display()),
+            "AllowOverwrite on".to_owned(),
+            "AllowStoreRestart on".to_owned(),
+            "MaxInstances none".to_owned(),
+        ])
+    }
+
     /// What a client must know.
     fn address(&self, user: &str, folder: &str) -> Result<Address> {
         let public = self.path("host_key.pub");
@@ -493,50 +526,20 @@ pub(super) fn dropbear(kit: &Kit) -> Result<Endpoint> {
 /// ProFTPD with mod_sftp. It reads keys in the form of RFC 4716 and accounts from its own file.
 pub(super) fn proftpd(kit: &Kit) -> Result<Endpoint> {
     let place = Place::new(kit, "proftpd")?;
-    let (name, uid, gid) = me()?;
-    let group = Run::new("id").arg("-gn").text()?;
     let keys = place.path("keys");
     let exported = program("ssh-keygen")?.args(["-e", "-m", "RFC4716", "-f"]).arg(kit.public()).text()?;
     write(&keys, exported)?;
-    // Perl is part of every Debian; it has crypt(3), which no shell has.
-    let script = "print crypt($ARGV[0], q($6$ferrytest$))";
-    let hash = Run::new("perl").args(["-e", script, PASSWORD]).text()?;
-    let passwd = place.path("passwd");
-    write(&passwd, format!("{USER}:{hash}:{uid}:{gid}::{}:/bin/sh\n", place.root.display()))?;
-    set_mode(&passwd, 0o600)?;
     set_mode(&place.host_key, 0o600)?;
     let config = place.path("config");
-    let lines = [
-        "ModulePath /usr/lib/proftpd".to_owned(),
-        "LoadModule mod_sftp.c".to_owned(),
-        "ServerName test".to_owned(),
-        "ServerType standalone".to_owned(),
-        "DefaultAddress 127.0.0.1".to_owned(),
-        "SocketBindTight on".to_owned(),
-        "UseIPv6 off".to_owned(),
-        "UseReverseDNS off".to_owned(),
-        format!("Port {}", place.port),
-        format!("User {name}"),
-        format!("Group {}", group.trim()),
-        "RootLogin on".to_owned(),
-        "RequireValidShell off".to_owned(),
-        "AuthOrder mod_auth_file.c".to_owned(),
-        format!("AuthUserFile {}", passwd.display()),
-        format!("PidFile {}", place.path("pid").display()),
-        format!("ScoreboardFile {}", place.path("scoreboard").display()),
-        "WtmpLog off".to_owned(),
-        "TransferLog none".to_owned(),
-        format!("SystemLog {}", place.path("system.log").display()),
-        format!("DelayTable {}", place.path("delay").display()),
-        "AllowOverwrite on".to_owned(),
-        "AllowStoreRestart on".to_owned(),
-        "MaxInstances 100".to_owned(),
+    let mut lines = vec!["ModulePath /usr/lib/proftpd".to_owned(), "LoadModule mod_sftp.c".to_owned()];
+    lines.extend(place.proftpd(&ftp::password_hash()?)?);
+    lines.extend([
         "SFTPEngine on".to_owned(),
         format!("SFTPLog {}", place.path("sftp.log").display()),
         format!("SFTPHostKey {}", place.host_key.display()),
         format!("SFTPAuthorizedUserKeys file:{}", keys.display()),
         "SFTPAuthMethods publickey password".to_owned(),
-    ];
+    ]);
     write(&config, lines.join("\n") + "\n")?;
     let run = program("proftpd")?.args(["--nodaemon", "--config"]).arg(&config);
     let folder = with_slash(&place.root);

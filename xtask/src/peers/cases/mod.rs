@@ -9,6 +9,7 @@ pub(super) mod ftp;
 pub(super) mod ours;
 pub(super) mod python;
 pub(super) mod theirs;
+pub(super) mod ways;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -5,9 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    Address, Endpoint, Kit, LOOPBACK, PASSWORD, Place, READY, Scheme, Starter, USER, me, with_slash,
-};
+use super::{Address, Endpoint, Kit, LOOPBACK, PASSWORD, Place, READY, Scheme, Starter, USER, with_slash};
 use crate::fault::{Result, While, ensure};
 use crate::install::is_root;
 use crate::peers::cases::ours::Trait;
@@ -40,11 +38,14 @@ pub(in crate::peers) const FTP_SERVERS: &[Starter] = &[
     starter("rclone-ftp", "rclone", rclone, RCLONE_LACKS),
 ];
 
-/// Over what folder, and with which ports for data, where it matters.
+/// Over what folder, with which ports for data, and with what more in the configuration, where it matters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Over<'a> {
     pub(crate) root: Option<&'a Path>,
     pub(crate) passive: Option<(u16, u16)>,
+    /// Whole lines, of vsftpd and ProFTPD; `{port}` and `{place}` are the server's port and its own folder,
+    /// with a slash at the end.
+    pub(crate) lines: &'a [String],
 }
 
 /// What the protocol has no words for, names that the servers' own commands stumble over, and uploads that
@@ -136,6 +137,12 @@ impl Place {
         })
     }
 
+    /// Lines of a configuration with what only this place knows.
+    fn filled(&self, lines: &[String]) -> Vec<String> {
+        let (port, place) = (self.port.to_string(), self.path("").display().to_string());
+        lines.iter().map(|line| line.replace("{port}", &port).replace("{place}", &place)).collect()
+    }
+
     /// The certificate, made once.
     fn certificate(&self) -> Result<(PathBuf, String)> {
         let (certificate, note) = (self.path("tls.pem"), self.path("tls.fingerprint"));
@@ -207,6 +214,7 @@ pub(crate) fn vsftpd(kit: &Kit, scheme: Scheme, over: Over<'_>) -> Result<Endpoi
             format!("rsa_private_key_file={}", place.path("tls.key").display()),
         ]);
     }
+    lines.extend(place.filled(over.lines));
     let config = place.path("vsftpd.conf");
     write(&config, lines.join("\n") + "\n")?;
     set_mode(&config, 0o600)?;
@@ -222,40 +230,14 @@ pub(crate) fn proftpd(kit: &Kit, scheme: Scheme, over: Over<'_>) -> Result<Endpo
     if let Some(root) = over.root {
         place.root = root.to_path_buf();
     }
-    let (name, uid, gid) = me()?;
-    let group = Run::new("id").arg("-gn").text()?;
-    let (passwd, hash) = (place.path("passwd"), password_hash()?);
-    write(&passwd, format!("{USER}:{hash}:{uid}:{gid}::{}:/bin/sh\n", place.root.display()))?;
-    set_mode(&passwd, 0o600)?;
-    let mut lines = vec![
-        "ServerName test".to_owned(),
-        "ServerType standalone".to_owned(),
-        "DefaultAddress 127.0.0.1".to_owned(),
-        "SocketBindTight on".to_owned(),
-        "UseIPv6 off".to_owned(),
-        "UseReverseDNS off".to_owned(),
-        format!("Port {}", place.port),
-        format!("User {name}"),
-        format!("Group {}", group.trim()),
-        "RootLogin on".to_owned(),
-        "RequireValidShell off".to_owned(),
+    let mut lines = place.proftpd(&password_hash()?)?;
+    lines.extend([
         "UseFtpUsers off".to_owned(),
-        "AuthOrder mod_auth_file.c".to_owned(),
-        format!("AuthUserFile {}", passwd.display()),
-        format!("PidFile {}", place.path("pid").display()),
-        format!("ScoreboardFile {}", place.path("scoreboard").display()),
-        "WtmpLog off".to_owned(),
-        "TransferLog none".to_owned(),
-        format!("SystemLog {}", place.path("system.log").display()),
-        format!("DelayTable {}", place.path("delay").display()),
         "DelayEngine off".to_owned(),
-        "AllowOverwrite on".to_owned(),
-        "AllowStoreRestart on".to_owned(),
         "AllowRetrieveRestart on".to_owned(),
-        "MaxInstances none".to_owned(),
         // It shows a hundred thousand names otherwise, and not one more.
         "ListOptions \"\" maxfiles 1000000".to_owned(),
-    ];
+    ]);
     if let Some((from, to)) = over.passive {
         lines.push(format!("PassivePorts {from} {to}"));
     }
@@ -270,10 +252,10 @@ pub(crate) fn proftpd(kit: &Kit, scheme: Scheme, over: Over<'_>) -> Result<Endpo
             format!("TLSECCertificateKeyFile {}", place.path("tls.key").display()),
             format!("TLSLog {}", place.path("tls.log").display()),
             "TLSRenegotiate none".to_owned(),
-            "TLSVerifyClient off".to_owned(),
         ]);
         set_mode(&place.path("tls.key"), 0o600)?;
     }
+    lines.extend(place.filled(over.lines));
     let config = place.path("config");
     write(&config, lines.join("\n") + "\n")?;
     let run = program("proftpd")?.args(["--nodaemon", "--config"]).arg(&config);
