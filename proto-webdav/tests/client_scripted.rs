@@ -88,7 +88,9 @@ async fn a_listing_of_something_else_or_half_a_listing_is_an_error() {
         "/deep/" => multistatus(&[("/deep/", DIRECTORY), ("/deep/a/b", &file(1))]),
         "/above/" => multistatus(&[("/above/", DIRECTORY), ("/secret", &file(1))]),
         "/cut/" => {
-            let Answer::Bytes(mut whole) = multistatus(&[("/cut/", DIRECTORY), ("/cut/a", &file(1))]) else { panic!() };
+            let Answer::Bytes(mut whole) = multistatus(&[("/cut/", DIRECTORY), ("/cut/a", &file(1))]) else {
+                panic!()
+            };
             whole.truncate(whole.len() - 20);
             Answer::Last(whole)
         }
@@ -227,7 +229,9 @@ async fn a_server_without_ranges_is_read_from_the_beginning() {
 async fn a_body_that_breaks_off_is_never_a_short_file() {
     let server = Scripted::new(|r| match (r.method.as_str(), r.target.as_str()) {
         ("GET", "/told") => Answer::Last(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n12345".to_vec()),
-        ("GET", "/chunked") => Answer::Last(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n".to_vec()),
+        ("GET", "/chunked") => {
+            Answer::Last(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n".to_vec())
+        }
         ("GET", "/wrong") => answer(206, &["Content-Range: bytes 7-9/100"], "789"),
         ("GET", "/packed") => answer(200, &["Content-Encoding: gzip"], "12345"),
         _ => usual(r, &[("/told", 100), ("/chunked", 100), ("/wrong", 100), ("/packed", 100)]),
@@ -363,7 +367,10 @@ async fn bytes_go_in_order_and_sizes_are_kept() {
     assert!(puts(&server)[0].body == content(400_000));
     let file = remote.open(&p("/f"), &known).await.unwrap();
     file.write_at(0, Bytes::from(content(400_000))).await.unwrap();
-    assert_eq!(file.write_at(400_000, Bytes::from_static(b"x")).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(
+        file.write_at(400_000, Bytes::from_static(b"x")).await.unwrap_err().kind(),
+        ErrorKind::Corrupt
+    );
     let file = remote.open(&p("/f"), &known).await.unwrap();
     file.write_at(0, Bytes::from_static(b"x")).await.unwrap();
     assert_eq!(file.commit(&CommitOptions::default()).await.unwrap_err().kind(), ErrorKind::Corrupt);
@@ -371,7 +378,10 @@ async fn bytes_go_in_order_and_sizes_are_kept() {
         OpenOptions { write: true, ..OpenOptions::default() },
         OpenOptions { write: true, append: true, ..OpenOptions::default() },
     ] {
-        assert_eq!(remote.open(&p("/f"), &options).await.map(drop).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(
+            remote.open(&p("/f"), &options).await.map(drop).unwrap_err().kind(),
+            ErrorKind::Unsupported
+        );
     }
 }
 
@@ -407,9 +417,14 @@ async fn conditions_stand_in_the_request_and_losing_removes_nothing() {
     assert_eq!(e.kind(), ErrorKind::PreconditionFailed);
     let right = OpenOptions { if_match: Some("v1".into()), ..OpenOptions::create() };
     let file = remote.open(&p("/f"), &right).await.unwrap();
-    assert_eq!(file.commit(&CommitOptions::default()).await.unwrap_err().kind(), ErrorKind::PreconditionFailed);
-    let conditions: Vec<_> =
-        puts(&server).iter().map(|r| (r.header("if-none-match").to_owned(), r.header("if-match").to_owned())).collect();
+    assert_eq!(
+        file.commit(&CommitOptions::default()).await.unwrap_err().kind(),
+        ErrorKind::PreconditionFailed
+    );
+    let conditions: Vec<_> = puts(&server)
+        .iter()
+        .map(|r| (r.header("if-none-match").to_owned(), r.header("if-match").to_owned()))
+        .collect();
     assert_eq!(conditions, [("*".into(), String::new()), (String::new(), "\"v1\"".into())]);
     assert!(server.seen().iter().all(|r| r.method != "DELETE"));
 }
@@ -449,7 +464,9 @@ async fn a_move_never_puts_away_what_it_should_not() {
         ("PROPFIND", "/a" | "/full" | "/empty", "0") => multistatus(&[(&format!("{}/", r.target), full)]),
         ("PROPFIND", "/full/", "1") => multistatus(&[("/full/", full), ("/full/x", &file(1))]),
         ("PROPFIND", "/empty/", "1") => multistatus(&[("/empty/", full)]),
-        ("MOVE", _, _) if r.header("overwrite") == "F" && r.header("destination").ends_with("/g") => answer(412, &[], ""),
+        ("MOVE", _, _) if r.header("overwrite") == "F" && r.header("destination").ends_with("/g") => {
+            answer(412, &[], "")
+        }
         ("MOVE", _, _) => answer(201, &[], ""),
         _ => usual(r, &[("/f", 1), ("/g", 2)]),
     })
@@ -473,11 +490,14 @@ async fn a_move_never_puts_away_what_it_should_not() {
     remote.rename(&p("/a"), &p("/empty"), Replace::Yes).await.unwrap();
     let moved: Vec<_> = server.seen().into_iter().filter(|r| r.method == "MOVE").collect();
     let told: Vec<_> = moved.iter().map(|r| (r.line(), r.header("overwrite").to_owned())).collect();
-    assert_eq!(told, [
-        ("MOVE /f".to_owned(), "F".to_owned()),
-        ("MOVE /f".to_owned(), "T".to_owned()),
-        ("MOVE /a/".to_owned(), "T".to_owned()),
-    ]);
+    assert_eq!(
+        told,
+        [
+            ("MOVE /f".to_owned(), "F".to_owned()),
+            ("MOVE /f".to_owned(), "T".to_owned()),
+            ("MOVE /a/".to_owned(), "T".to_owned()),
+        ]
+    );
     assert_eq!(moved[2].header("destination"), format!("http://127.0.0.1:{}/empty/", server.address.port()));
 }
 
@@ -492,7 +512,12 @@ async fn a_server_that_does_not_know_its_own_name_is_told_a_path() {
     let remote = server.remote().await;
     remote.rename(&p("/f"), &p("/g h"), Replace::No).await.unwrap();
     remote.rename(&p("/f"), &p("/g h"), Replace::No).await.unwrap();
-    let told: Vec<_> = server.seen().iter().filter(|r| r.method == "MOVE").map(|r| r.header("destination").to_owned()).collect();
+    let told: Vec<_> = server
+        .seen()
+        .iter()
+        .filter(|r| r.method == "MOVE")
+        .map(|r| r.header("destination").to_owned())
+        .collect();
     assert_eq!(told[1..], ["/g%20h", "/g%20h"]);
 }
 
@@ -531,7 +556,9 @@ async fn times_are_set_as_the_server_has_it_and_a_no_is_told() {
              <x:Win32LastModifiedTime xmlns:x=\"urn:schemas-microsoft-com:\"/></D:prop>\
              <D:status>HTTP/1.1 403 Forbidden</D:status></D:propstat></D:response></D:multistatus>",
         ),
-        ("PROPPATCH", path) => multistatus(&[(path, "<x:Win32LastModifiedTime xmlns:x=\"urn:schemas-microsoft-com:\"/>")]),
+        ("PROPPATCH", path) => {
+            multistatus(&[(path, "<x:Win32LastModifiedTime xmlns:x=\"urn:schemas-microsoft-com:\"/>")])
+        }
         ("PUT", _) => answer(201, &["X-OC-MTime: accepted"], ""),
         _ => usual(r, &[("/f", 1), ("/no", 1)]),
     })
@@ -553,7 +580,8 @@ async fn times_are_set_as_the_server_has_it_and_a_no_is_told() {
     let mut options = server.options();
     options.times = Some(SetTimes::OwnCloud);
     let remote = connect(options, decider()).await.unwrap();
-    let file = remote.open(&p("/f"), &OpenOptions { size_hint: Some(1), ..OpenOptions::create() }).await.unwrap();
+    let file =
+        remote.open(&p("/f"), &OpenOptions { size_hint: Some(1), ..OpenOptions::create() }).await.unwrap();
     file.write_at(0, Bytes::from_static(b"x")).await.unwrap();
     file.commit(&CommitOptions { attributes: times, ..CommitOptions::default() }).await.unwrap();
     assert_eq!(puts(&server)[0].header("x-oc-mtime"), "784111777");
@@ -598,10 +626,16 @@ async fn a_digest_is_preferred_in_the_clear_and_renewed() {
     let now = Arc::clone(&nonce);
     let server = Scripted::new(move |r| {
         let nonce = format!("nonce=\"n{}\"", now.load(Ordering::SeqCst));
-        let fits = r.header("authorization").starts_with("Digest ") && r.header("authorization").contains(&nonce);
+        let fits =
+            r.header("authorization").starts_with("Digest ") && r.header("authorization").contains(&nonce);
         let stale = if r.header("authorization").is_empty() { "" } else { ", stale=true" };
-        let challenge = format!("Basic realm=\"x\", Digest realm=\"x\", {nonce}, qop=\"auth\", algorithm=MD5{stale}");
-        if fits { usual(r, &[("/f", 1)]) } else { answer(401, &[&format!("WWW-Authenticate: {challenge}")], "") }
+        let challenge =
+            format!("Basic realm=\"x\", Digest realm=\"x\", {nonce}, qop=\"auth\", algorithm=MD5{stale}");
+        if fits {
+            usual(r, &[("/f", 1)])
+        } else {
+            answer(401, &[&format!("WWW-Authenticate: {challenge}")], "")
+        }
     })
     .await;
     let mut options = server.options();
@@ -614,7 +648,10 @@ async fn a_digest_is_preferred_in_the_clear_and_renewed() {
     let seen = server.seen();
     assert!(seen.iter().all(|r| !r.header("authorization").starts_with("Basic")));
     let last = seen.last().unwrap().header("authorization").to_owned();
-    assert!(last.contains("uri=\"/f\"") && last.contains("nc=00000001") && last.contains("nonce=\"n2\""), "{last}");
+    assert!(
+        last.contains("uri=\"/f\"") && last.contains("nc=00000001") && last.contains("nonce=\"n2\""),
+        "{last}"
+    );
 }
 
 #[tokio::test]
@@ -668,7 +705,11 @@ async fn codes_are_kinds_with_their_hints_to_try_again() {
         "/busy" => answer(503, &["Retry-After: 7"], ""),
         "/many" => answer(429, &["Retry-After: 3"], ""),
         "/locked" => answer(423, &[], ""),
-        "/quota" => answer(507, &["Content-Type: application/xml"], "<D:error xmlns:D=\"DAV:\"><D:quota-not-exceeded/></D:error>"),
+        "/quota" => answer(
+            507,
+            &["Content-Type: application/xml"],
+            "<D:error xmlns:D=\"DAV:\"><D:quota-not-exceeded/></D:error>",
+        ),
         "/gone" => answer(410, &[], ""),
         "/away" => answer(502, &[], ""),
         "/page" => answer(200, &[], "<html>"),

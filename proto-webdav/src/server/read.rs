@@ -21,8 +21,8 @@ use super::respond::{Answer, Body, Failure, broken, empty, full, set, streamed};
 use super::service::{Call, InFlight};
 use super::{guard, page, properties};
 use crate::wire::conditions::{etag, if_range};
+use crate::wire::date;
 use crate::wire::range::{self, Wanted};
-use crate::wire::{date, href};
 
 /// How much is read at once: little at first, for files that are little.
 const FIRST: usize = 64 * 1024;
@@ -112,10 +112,9 @@ fn described(call: &Call, there: &Metadata) -> Response<Body> {
         set(&mut response, header::LAST_MODIFIED, &at);
     }
     set(&mut response, header::CONTENT_TYPE, &properties::content_type(&call.target.path, there));
-    let name = href::segment(call.target.path.name());
-    set(&mut response, header::CONTENT_DISPOSITION, &format!("attachment; filename*=UTF-8''{name}"));
     let headers = response.headers_mut();
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response

@@ -170,6 +170,9 @@ impl Service {
             }
             self.failed(&client, &failure)
         });
+        if response.status() == hyper::StatusCode::METHOD_NOT_ALLOWED {
+            set(&mut response, header::ALLOW, ALLOW);
+        }
         set(&mut response, header::SERVER, &client.software);
         session.note_status(u32::from(response.status().as_u16()));
         response

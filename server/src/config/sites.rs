@@ -19,7 +19,8 @@ use super::certificates::names_are_worth_the_same;
 use super::fault::{Fault, Source, Step};
 use super::values;
 use super::{
-    Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Ssh, Staging, Tls, User, Webdav,
+    Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Ssh, Staging, Tls, User,
+    Webdav,
 };
 use super::{Group, groups};
 

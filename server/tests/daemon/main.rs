@@ -28,3 +28,4 @@ mod rules;
 mod sessions;
 mod sites;
 mod ssh;
+mod webdav;

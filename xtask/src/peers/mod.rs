@@ -116,6 +116,8 @@ const PEERS: &[Peer] = &[
     ),
     Peer::debian("wget", Kind::Client, &["wget"], &["wget", "--version"], "GNU Wget"),
     Peer::debian("ncftp", Kind::Client, &["ncftp"], &["ncftpput", "-v"], "NcFTP"),
+    Peer::debian("litmus", Kind::Judge, &["litmus"], &["litmus", "--version"], "litmus"),
+    Peer::debian("cadaver", Kind::Client, &["cadaver"], &["cadaver", "--version"], "cadaver"),
     Peer::debian("tnftp", Kind::Client, &["tnftp"], &["tnftp", "-?"], "usage"),
     Peer::debian("ftplib", Kind::Client, &["python3"], &["python3", "-c", FTPLIB], "ftplib"),
     Peer::python("ssh-audit", Kind::Judge, &["ssh-audit"], &["python", "-c", SSH_AUDIT], "ssh-audit"),

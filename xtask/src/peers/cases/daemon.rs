@@ -3,6 +3,8 @@
 //!
 //! Each case starts a server of its own with the configuration that it needs.
 
+mod dav;
+
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::path::Path;
@@ -46,6 +48,10 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::withstands_malformed_packets", "asyncssh", malformed_packets),
     DaemonCase { needs_root: true, ..case("ferryd::says_that_the_disk_is_full", "openssh", full_disk) },
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
+    case("litmus::passes", "litmus", dav::litmus_passes),
+    case("cadaver::works", "cadaver", dav::cadaver_works),
+    case("curl_dav::moves_a_file", "curl", dav::curl_moves_a_file),
+    case("rclone_dav::syncs", "rclone", dav::rclone_syncs),
 ];
 
 /// What a case of ours starts from.
