@@ -16,6 +16,7 @@ use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::script::{events_table, members_table};
 
+use crate::accounts;
 use crate::config::{
     self, Config, ENV_CONFIG, ENV_CONTROL, ENV_DATA, ENV_LOG, Fault, Listener, ListenerProtocol, LogFormat,
 };
@@ -106,6 +107,10 @@ enum Command {
     Hooks(hooks::Hooks),
     /// Let the running server read its configuration anew
     Reload,
+    /// Let the running server take no new session, finish its transfers and stop
+    Drain,
+    #[command(flatten)]
+    Accounts(accounts::Commands),
     /// Print what is generated from this program
     #[command(hide = true)]
     Docs {
@@ -185,6 +190,17 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Hooks(what)) => hooks::run(what, || config_file(&global)).await,
         Some(Command::Reload) => match control_of(&global) {
             Ok(control) => commands::reload(control).await,
+            Err(e) => commands::failure(&e),
+        },
+        Some(Command::Drain) => match control_of(&global) {
+            Ok(control) => commands::drain(control).await,
+            Err(e) => commands::failure(&e),
+        },
+        Some(Command::Accounts(what)) => match control_of(&global) {
+            Ok(control) => {
+                let config = || load(&global, &Run { listen: vec![], json: false, log: None });
+                accounts::run(what, control, config).await
+            }
             Err(e) => commands::failure(&e),
         },
         Some(Command::Docs { what }) => docs(&what),
@@ -339,25 +355,32 @@ fn init(global: &Global, file: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn hash_password() -> Result<()> {
+/// What is typed twice at a terminal, or comes by standard input. Never an argument, which others see.
+pub(crate) fn typed(what: &str) -> Result<Secret> {
+    let invalid = |words: String| Error::new(ErrorKind::InvalidArgument).with_detail(words);
     let text = if std::io::stdin().is_terminal() {
-        let first = rpassword::prompt_password("Password: ")?;
+        let first = rpassword::prompt_password(format!("{what}: "))?;
         if rpassword::prompt_password("Again: ")? != first {
-            return Err(Error::new(ErrorKind::InvalidArgument).with_detail("the two differ"));
+            return Err(invalid("the two differ".into()));
         }
         first
     } else {
         let mut text = String::new();
-        std::io::stdin().take(4096).read_to_string(&mut text)?;
+        std::io::stdin().take(16 << 10).read_to_string(&mut text)?;
         text.trim_end_matches(['\r', '\n']).to_string()
     };
-    if text.contains(['\r', '\n']) {
+    if text.is_empty() {
+        return Err(invalid(format!("the {} is empty", what.to_lowercase())));
+    }
+    Ok(Secret::new(text))
+}
+
+fn hash_password() -> Result<()> {
+    let password = typed("Password")?;
+    if password.expose().contains(['\r', '\n']) {
         return Err(Error::new(ErrorKind::InvalidArgument).with_detail("a password is one line"));
     }
-    if text.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidArgument).with_detail("the password is empty"));
-    }
-    let hash = password::hash(&Secret::new(text));
+    let hash = password::hash(&password);
     println!("{}", hash.map_err(|words| Error::new(ErrorKind::InvalidArgument).with_detail(words))?);
     Ok(())
 }

@@ -12,23 +12,28 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join_all};
 use proto_webdav::server::Sessions;
 use serde_json::{Value, json};
 use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::net::server_tls::ServerTls;
 use session_core::reason::Reason;
 use session_core::registry::{PATIENCE, SessionRegistry};
 use session_core::script::Engine;
 use session_core::session::{Actor, Ending, Session, system_clock};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::{Accounts, Desk, InForce, Touched};
 use crate::config::{Config, Listener, ListenerProtocol, reaches};
-use crate::control::{ControlState, serve as serve_control};
+use crate::control::{ControlState, serve as serve_control, serve_network};
+use crate::hooks::declared_secrets;
 use crate::listen::{self, Bound, Identities, Names, Servers};
 use crate::log::{Journal, Logging, parse_level};
 use crate::protector::Protector;
@@ -121,6 +126,10 @@ pub struct Daemon {
     control: PathBuf,
     /// Ends the control socket and the sweeping, after the last session: until then sessions are seen and ended.
     shutdown: CancellationToken,
+    /// No session is taken any more.
+    stopping: CancellationToken,
+    /// Where the API is answered over the network.
+    admin: Option<(SocketAddr, Option<Arc<ServerTls>>)>,
     started: Instant,
     /// The sessions of HTTP, which outlive their connections and every reload.
     http: Arc<Sessions>,
@@ -128,6 +137,30 @@ pub struct Daemon {
     reloading: tokio::sync::Mutex<()>,
     /// Held for its lock.
     _owned: File,
+}
+
+/// The listener of the API.
+struct Admin {
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
+}
+
+impl Admin {
+    /// `None` where it is not asked for. Errors: the address is taken, or not ours; those of the certificate.
+    async fn open(config: &Config) -> Result<Option<Self>> {
+        let asked = &config.admin;
+        if !asked.enabled {
+            return Ok(None);
+        }
+        let tls = asked.tls.then(|| listen::tls(config, &[])).transpose()?;
+        let at = SocketAddr::new(asked.address, asked.port);
+        let cannot =
+            |e: std::io::Error| Error::from(e).with_detail(format!("the API cannot be answered on {at}"));
+        let socket = TcpListener::bind(at).await.map_err(cannot)?;
+        let address = socket.local_addr().map_err(cannot)?;
+        Ok(Some(Admin { socket, address, tls }))
+    }
 }
 
 fn lock(m: &Mutex<Serving>) -> MutexGuard<'_, Serving> {
@@ -147,7 +180,9 @@ impl Daemon {
         let owned = own(&config.data)?;
         let bans = Some(config.data.join("bans.json"));
         let protector = Protector::new(config.protector.clone(), bans, system_clock())?;
-        let common = Common::new(Engine::new(config.scripts.limits()), Arc::clone(&journal), protector);
+        let accounts = Accounts::open(&config.data).await?;
+        let engine = Engine::new(config.scripts.limits());
+        let common = Common::new(engine, Arc::clone(&journal), protector, accounts);
         let read = Read::new(&config)?;
         let mut bound = Vec::new();
         for site in config.each_site() {
@@ -156,6 +191,7 @@ impl Daemon {
             }
         }
         let control = config.control.clone();
+        let admin = Admin::open(&config).await?;
         let mut sites = Vec::new();
         for site in config.each_site() {
             sites.push(FerrySite::new(site, Arc::clone(&common))?);
@@ -175,12 +211,18 @@ impl Daemon {
             serving: Mutex::new(serving),
             control: control.clone(),
             shutdown: shutdown.clone(),
+            stopping: CancellationToken::new(),
+            admin: admin.as_ref().map(|a| (a.address, a.tls.clone())),
             started: Instant::now(),
             http,
             reloading: tokio::sync::Mutex::new(()),
             _owned: owned,
         });
-        daemon.open_control(control).await?;
+        let state = daemon.state();
+        if let Some(Admin { socket, tls, .. }) = admin {
+            tokio::spawn(serve_network(socket, tls, state.clone(), shutdown.clone()));
+        }
+        serve_control(control, state, shutdown.clone()).await?;
         daemon.listen(&mut lock(&daemon.serving), &servers)?;
         let sites = Arc::downgrade(&daemon);
         tokio::spawn(keep_bans(Arc::clone(&daemon.common.protector), shutdown.clone()));
@@ -221,12 +263,14 @@ impl Daemon {
         Ok(())
     }
 
-    async fn open_control(self: &Arc<Self>, path: PathBuf) -> Result<()> {
-        let status = Arc::downgrade(self);
-        let reload = Arc::downgrade(self);
-        let state = ControlState {
+    /// What the API reaches.
+    fn state(self: &Arc<Self>) -> ControlState {
+        let weak = || Arc::downgrade(self);
+        let (status, reload, drain, ready) = (weak(), weak(), weak(), weak());
+        ControlState {
             registry: Arc::clone(&self.common.registry),
             protector: Arc::clone(&self.common.protector),
+            desk: Desk::new(Arc::clone(&self.common.accounts), Arc::new(Behind(weak()))),
             status: Arc::new(move || status.upgrade().map_or(Value::Null, |d| d.status())),
             reload: Arc::new(move || {
                 let daemon = reload.upgrade();
@@ -237,8 +281,11 @@ impl Daemon {
                     }
                 }) as BoxFuture<'static, Result<Value>>
             }),
-        };
-        serve_control(path, state, self.shutdown.clone()).await
+            drain: Arc::new(move || {
+                drain.upgrade().into_iter().for_each(|d| d.stopping.cancel());
+            }),
+            ready: Arc::new(move || ready.upgrade().is_some_and(|d| !d.stopping.is_cancelled())),
+        }
     }
 
     fn listeners(&self) -> Vec<Value> {
@@ -257,12 +304,19 @@ impl Daemon {
         serving.bound.iter().map(listener).collect()
     }
 
+    /// Where the API is answered over the network; null where it is not.
+    fn admin_url(&self) -> Value {
+        let scheme = |tls: &Option<_>| if tls.is_some() { "https" } else { "http" };
+        self.admin.as_ref().map(|(at, tls)| format!("{}://{at}", scheme(tls))).into()
+    }
+
     /// The ready line: what a harness needs.
     pub fn ready(&self) -> Value {
         json!({
             "event": "ready",
             "listeners": self.listeners(),
             "control": self.control.display().to_string(),
+            "admin": self.admin_url(),
             "pid": std::process::id(),
         })
     }
@@ -286,7 +340,7 @@ impl Daemon {
         let site = |site: &Arc<FerrySite>| {
             let of = site.config();
             json!({
-                "name": of.site, "hosts": of.hosts, "users": of.users.len(), "hooks": of.hooks.len(),
+                "name": of.site, "hosts": of.hosts, "users": site.users(), "hooks": of.hooks.len(),
                 "sessions": sessions.iter().filter(|s| *s.site() == *of.site).count(),
             })
         };
@@ -298,13 +352,14 @@ impl Daemon {
             "uptimeSeconds": self.started.elapsed().as_secs(),
             "listeners": self.listeners(),
             "control": self.control.display().to_string(),
+            "admin": self.admin_url(),
             "data": config.data.display().to_string(),
             "sessions": sessions.len(),
             "loggedIn": sessions.iter().filter(|s| s.identity().is_some()).count(),
             "transfers": sessions.iter().map(|s| s.transfers().len()).sum::<usize>(),
             "parkedUploads": self.common.stores.parked(),
             "auditDropped": self.journal.dropped(),
-            "users": sum(|c| c.users.len()),
+            "users": served.sites.iter().map(|s| s.users()).sum::<usize>(),
             "hooks": sum(|c| c.hooks.len()),
             "limits": {
                 "sessions": config.limits.sessions, "perAddress": config.limits.per_address,
@@ -313,10 +368,44 @@ impl Daemon {
         })
     }
 
+    /// Puts in force what was changed of the accounts; the answer: how many sessions ended by it.
+    async fn renew(&self, touched: Touched, actor: &str) -> Result<usize> {
+        let mut ended = 0;
+        {
+            // What a reload prepares meanwhile was read before the change, or waits for this.
+            let _one = self.reloading.lock().await;
+            let sites = self.served().sites.clone();
+            let (of, actor) = (touched.clone(), Actor::Admin(actor.into()));
+            let work = tokio::task::spawn_blocking(move || {
+                let names = |site: &str| match &of {
+                    Touched::Users(keys) => {
+                        Some(keys.iter().filter(|k| k.0 == site).map(|k| k.1.clone()).collect::<Vec<_>>())
+                    }
+                    Touched::Nothing => Some(Vec::new()),
+                    Touched::AllUsers | Touched::Secrets => None,
+                };
+                let mut ended = 0;
+                for site in sites {
+                    let names = names(&site.config().site);
+                    if names.as_ref().is_none_or(|n| !n.is_empty()) {
+                        ended += site.renew(names.as_deref(), &actor)?;
+                    }
+                }
+                Ok::<_, Error>(ended)
+            });
+            ended += work.await.map_err(|_| Error::from(ErrorKind::Internal))??;
+        }
+        if touched == Touched::Secrets {
+            self.reload().await?;
+        }
+        Ok(ended)
+    }
+
     /// Reads the configuration anew; a bad one changes nothing. The answer says what changed and how many
     /// sessions were ended, because their account is gone.
     pub async fn reload(&self) -> Result<Value> {
         let _one = self.reloading.lock().await;
+        self.common.accounts.refresh().await?;
         let (again, old, common) = (Arc::clone(&self.reload), self.served(), Arc::clone(&self.common));
         let there = Arc::clone(&old);
         let read = tokio::task::spawn_blocking(move || {
@@ -350,6 +439,10 @@ impl Daemon {
         let identities = read.identities();
         let sites_now: Vec<_> = prepared.iter().map(|(s, _)| Arc::clone(s)).collect();
         let servers = read.servers(&sites_now, &self.http)?;
+        if let Some((_, Some(tls))) = &self.admin {
+            // A certificate that was renewed; one that cannot be read leaves the old one in force.
+            tls.reload()?;
+        }
         // The last step that can fail for a fault of the configuration; nothing has changed before it.
         self.journal.set_audit(new.log.audit.as_deref())?;
         if let Some(logging) = &self.logging {
@@ -403,8 +496,10 @@ impl Daemon {
                     }
                 }
                 () = stop.recv() => break,
+                () = self.stopping.cancelled() => break,
             }
         }
+        self.stopping.cancel();
         tracing::info!(sessions = self.common.registry.len(), "stopping");
         self.served().sites.iter().for_each(|s| s.close());
         lock(&self.serving).generation.cancel();
@@ -508,6 +603,26 @@ async fn keep_bans(protector: Arc<Protector>, shutdown: CancellationToken) {
     }
 }
 
+/// What the accounts see of the daemon.
+struct Behind(Weak<Daemon>);
+
+#[async_trait]
+impl InForce for Behind {
+    fn sites(&self) -> Vec<Arc<Config>> {
+        let daemon = self.0.upgrade();
+        daemon.map(|d| d.served().sites.iter().map(|s| s.config()).collect()).unwrap_or_default()
+    }
+
+    fn declared_secrets(&self) -> Vec<String> {
+        self.0.upgrade().map(|d| declared_secrets(&d.served().config.scripts)).unwrap_or_default()
+    }
+
+    async fn renew(&self, touched: Touched, actor: &str) -> Result<usize> {
+        let daemon = self.0.upgrade().ok_or(ErrorKind::Closed)?;
+        daemon.renew(touched, actor).await
+    }
+}
+
 /// What a server listens to.
 struct Signals {
     reload: Signal,
@@ -535,7 +650,7 @@ impl Stop {
 }
 
 /// One daemon for a data folder: two would take each other's unfinished uploads for their own.
-fn own(data: &Path) -> Result<File> {
+pub(crate) fn own(data: &Path) -> Result<File> {
     let named = |e: std::io::Error| {
         Error::from(e).with_detail(format!("the data folder {} cannot be used", data.display()))
     };
@@ -589,6 +704,7 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
         }
     };
     later(old.data != new.data || old.control != new.control, "data folder and control socket");
+    later(old.admin != new.admin, "the API over the network");
     later(old.log.format != new.log.format, "the format of the log");
     out
 }

@@ -3,6 +3,7 @@
 //!
 //! Not here yet: quotas, bans, several sites in one process, WebDAV, S3 and SCP.
 
+pub mod accounts;
 pub mod chain;
 pub mod cli;
 pub mod config;

@@ -233,7 +233,8 @@ fn host_keys(config: &Config) -> Result<HostKeys> {
     Ok(keys)
 }
 
-fn tls(config: &Config, others: &[&Config]) -> Result<Arc<ServerTls>> {
+/// The TLS of a configuration; `others` add their certificates. Blocks. Errors: those of the files, by name.
+pub(crate) fn tls(config: &Config, others: &[&Config]) -> Result<Arc<ServerTls>> {
     let mut certificates = certificates(config)?;
     for other in others {
         let theirs = self::certificates(other)?;

@@ -4,7 +4,7 @@
 //! What a reload changes stands in one value, `Live`, that is exchanged as a whole: sessions that are
 //! there keep the chain they were guarded with, new ones get the new rules. The homes are `stores`' business.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -22,6 +22,7 @@ use session_core::registry::SessionRegistry;
 use session_core::script::{Engine, Hooks, Values};
 use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup, system_clock};
 
+use crate::accounts::{self, Accounts};
 use crate::chain;
 use crate::config::{Config, User};
 use crate::hooks;
@@ -56,15 +57,22 @@ pub struct Common {
     pub protector: Arc<Protector>,
     /// The open homes: a folder that two sites name is one home.
     pub stores: Arc<Stores>,
+    /// What the file does not have.
+    pub accounts: Arc<Accounts>,
     /// One-time codes that were used, by site.
     spent: Mutex<HashMap<String, Arc<Spent>>>,
 }
 
 impl Common {
     /// With an empty table and no open homes.
-    pub fn new(engine: Arc<Engine>, journal: Arc<Journal>, protector: Arc<Protector>) -> Arc<Self> {
+    pub fn new(
+        engine: Arc<Engine>,
+        journal: Arc<Journal>,
+        protector: Arc<Protector>,
+        accounts: Arc<Accounts>,
+    ) -> Arc<Self> {
         let (registry, stores, spent) = (Arc::default(), Arc::default(), Mutex::default());
-        Arc::new(Common { registry, engine, journal, protector, stores, spent })
+        Arc::new(Common { registry, engine, journal, protector, stores, accounts, spent })
     }
 
     /// Those of one site, through every reload. Blocks. Errors: those of its file.
@@ -110,13 +118,47 @@ impl FerrySite {
 
     /// Puts it in force. Sessions of users that are gone or switched off are cut; the answer is how many.
     pub fn replace(&self, prepared: Prepared) -> usize {
-        let live = Arc::new(prepared.0);
+        self.put(prepared.0, &Actor::Server)
+    }
+
+    /// Takes up what has changed of the stored accounts: of these names, or of all. Sessions of users that
+    /// are gone or switched off are cut; the answer is how many. The caller sees to it that nothing else is
+    /// put in force meanwhile. Blocks. Errors: `Internal`.
+    pub(crate) fn renew(&self, names: Option<&[String]>, actor: &Actor) -> Result<usize> {
+        let live = self.live();
+        let (config, accounts) = (&live.config, &self.common.accounts);
+        let names: BTreeSet<String> = match names {
+            Some(names) => names.iter().cloned().collect(),
+            None => {
+                let there = live.directory.names().into_iter().map(String::from);
+                accounts.contents().names(&config.site).into_iter().chain(there).collect()
+            }
+        };
+        // What the file declares stands as it was read.
+        let stored = names.into_iter().filter(|n| !config.users.iter().any(|u| u.name == *n));
+        let changes = stored.map(|name| {
+            let user = accounts.user(config, &name);
+            (name, user)
+        });
+        let directory = live.directory.changed(changes.collect())?;
+        let next = Live {
+            config: Arc::clone(config),
+            throttles: throttles(&directory, Some(&live)),
+            directory: Arc::new(directory),
+            hooks: live.hooks.clone(),
+            front: Arc::clone(&live.front),
+        };
+        Ok(self.put(next, actor))
+    }
+
+    fn put(&self, live: Live, actor: &Actor) -> usize {
+        let live = Arc::new(live);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&live);
         let mut ended = 0;
         for session in self.sessions() {
             let Some(identity) = session.identity() else { continue };
             let stays = live.user(&identity.account().name).is_some_and(|u| u.enabled);
-            if !stays && session.cut(gone()) {
+            if !stays && session.cut(gone(actor.clone())) {
                 ended += 1;
             }
         }
@@ -130,11 +172,16 @@ impl FerrySite {
         for session in self.sessions() {
             let Some(identity) = session.identity() else { continue };
             let user = live.user(&identity.account().name);
-            if let Some((code, words)) = user.and_then(|u| bars(u, session.protocol(), now)) {
+            if let Some((code, words)) = user.and_then(|u| bars(&u, session.protocol(), now)) {
                 ended += usize::from(session.cut(Ending::new(words, Actor::Server).because(code)));
             }
         }
         ended
+    }
+
+    /// How many accounts there are.
+    pub fn users(&self) -> usize {
+        self.live().directory.users().count()
     }
 
     /// Its live sessions.
@@ -170,24 +217,33 @@ impl FerrySite {
 /// Builds what a start would build of `config`, and throws it away. Errors: those of users and handlers.
 pub fn check(config: Config) -> Result<()> {
     let protector = Protector::new(config.protector.clone(), None, system_clock())?;
-    let common = Common::new(Engine::new(config.scripts.limits()), Arc::default(), protector);
+    let accounts = Accounts::holding(accounts::read_file(&config.data.join(accounts::FILE))?);
+    let common = Common::new(Engine::new(config.scripts.limits()), Arc::default(), protector, accounts);
     config.each_site().into_iter().try_for_each(|site| Live::new(site, &common, &Arc::default()).map(|_| ()))
 }
 
-fn gone() -> Ending {
-    Ending::new("the account was removed or switched off", Actor::Server).because(Reason::AccountClosed)
+fn gone(actor: Actor) -> Ending {
+    Ending::new("the account was removed or switched off", actor).because(Reason::AccountClosed)
+}
+
+/// The limits of speed by user. What did not change goes on, shared with the sessions that are there.
+fn throttles(directory: &Directory, before: Option<&Live>) -> HashMap<String, Arc<Throttle>> {
+    let limited = directory.users().filter(|u| u.speed_limit > 0);
+    let throttle = |user: &Arc<User>| {
+        let same = before.filter(|l| l.user(&user.name).is_some_and(|u| u.speed_limit == user.speed_limit));
+        let kept = same.and_then(|l| l.throttles.get(&user.name).cloned());
+        (user.name.clone(), kept.unwrap_or_else(|| Arc::new(Throttle::new(user.speed_limit))))
+    };
+    limited.map(throttle).collect()
 }
 
 impl Live {
     fn new(config: Config, common: &Common, values: &Arc<Values>) -> Result<Self> {
-        let directory = Arc::new(Directory::with(&config, common.spent(&config)?)?);
-        let hooks = hooks::load(&config, &common.engine, values)?;
-        let throttles = config
-            .users
-            .iter()
-            .filter(|u| u.speed_limit > 0)
-            .map(|u| (u.name.clone(), Arc::new(Throttle::new(u.speed_limit))))
-            .collect();
+        let stored = common.accounts.users(&config);
+        let directory = Arc::new(Directory::with(&config, stored, common.spent(&config)?)?);
+        let secrets = common.accounts.contents().secrets.clone();
+        let hooks = hooks::load(&config, &common.engine, values, secrets)?;
+        let throttles = throttles(&directory, None);
         let front = chain::of_front(
             Guard::new(Arc::clone(&common.protector), &common.registry),
             hooks.as_ref(),
@@ -196,8 +252,8 @@ impl Live {
         Ok(Live { config: Arc::new(config), directory, hooks, front, throttles })
     }
 
-    fn user(&self, name: &str) -> Option<&User> {
-        self.config.users.iter().find(|u| u.name == name)
+    fn user(&self, name: &str) -> Option<Arc<User>> {
+        self.directory.account(name)
     }
 }
 
@@ -261,7 +317,7 @@ impl Site for FerrySite {
         let live = self.live();
         let account = identity.account();
         let user = live.user(&account.name).filter(|u| u.enabled).ok_or(ErrorKind::Unauthenticated)?;
-        let (files, locks) = self.common.stores.mount(&live.config, user, account, session).await?;
+        let (files, locks) = self.common.stores.mount(&live.config, &user, account, session).await?;
         let parts = |hooks| chain::Parts {
             read_only: user.read_only,
             rules: user.permissions.clone(),

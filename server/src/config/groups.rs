@@ -58,7 +58,7 @@ pub struct Group {
 
 impl Group {
     /// Gives `user` what it does not have: `has` are the keys of its table and those given before.
-    fn give(&self, user: &mut User, has: &mut HashSet<String>) {
+    pub(super) fn give(&self, user: &mut User, has: &mut HashSet<String>) {
         fn one<T: Clone>(has: &mut HashSet<String>, key: &str, from: &Option<T>, to: &mut T) {
             if let Some(value) = from
                 && has.insert(key.into())

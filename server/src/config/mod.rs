@@ -15,12 +15,14 @@ macro_rules! words {
     )* };
 }
 
+mod admin;
 mod certificates;
 mod fault;
 mod ftp;
 mod groups;
 mod hooks;
 mod protector;
+mod records;
 mod sites;
 mod ssh;
 #[cfg(test)]
@@ -41,12 +43,14 @@ use session_core::policy::{Filter, PermissionSet, Rule};
 use session_core::registry::Caps;
 use session_core::session::Protocol;
 
+pub use self::admin::Admin;
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
 pub use self::ftp::{CertificateFiles, Clients, Control, Data, Ftp, Minimum, Tls};
 pub use self::groups::Group;
 pub use self::hooks::{Hook, Scripts};
 pub use self::protector::{Level, ProtectorSettings};
+pub use self::records::{Record, SECRET_KEYS, group};
 pub use self::sites::{History, SiteTable, reaches, speaks_ftp, speaks_webdav};
 pub use self::ssh::Ssh;
 pub use self::values::{is_user_name, parse_duration, parse_network};
@@ -81,6 +85,8 @@ pub struct Config {
     pub data: PathBuf,
     /// The control socket; never empty once loaded.
     pub control: PathBuf,
+    /// The API over the network.
+    pub admin: Admin,
     /// Where clients connect.
     pub listeners: Vec<Listener>,
     /// Files of host keys, preferred first; never empty once loaded. One that is missing may be made.
@@ -126,6 +132,7 @@ impl Default for Config {
             sites: Vec::new(),
             data: "data".into(),
             control: PathBuf::new(),
+            admin: Admin::default(),
             listeners: vec![Listener::default(), Listener::of(ListenerProtocol::Ftp)],
             host_keys: Vec::new(),
             tls: Tls::default(),
@@ -556,7 +563,7 @@ impl Default for Log {
 /// Every key, for suggestions.
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
-    "active", "address", "addresses", "allow", "anonymous", "ascii", "audit", "authorities", "ban",
+    "active", "address", "addresses", "admin", "allow", "anonymous", "ascii", "audit", "authorities", "ban",
     "banner", "certificate", "certificate_names", "certificates", "clear", "client_authorities",
     "client_certificates", "commands", "connections", "control", "count", "custom", "data", "data_time",
     "deny", "drain", "enabled", "event", "exit", "expires", "file", "filters", "folder", "foreign_data",
@@ -682,30 +689,11 @@ impl Config {
             let mut wrong = |k: &str, words: String| {
                 faults.push(source.fault_at(&[key("users"), Step::Index(i), key(k)], words));
             };
-            let name = &user.name;
-            if let Err(words) = groups::start_of(user) {
-                wrong("start", words);
+            for (k, words) in records::check_user(user) {
+                wrong(k, words);
             }
-            if self.users.iter().take(i).any(|u| u.name == *name) {
-                wrong("name", format!("there is another user '{name}'"));
-            }
-            if user.totp.is_none() && !user.recovery.is_empty() {
-                wrong("recovery", format!("'{name}' has no one-time codes that these could stand for"));
-            }
-            for (n, method) in user.require.iter().enumerate() {
-                if user.require.iter().take(n).any(|m| m == method) {
-                    wrong("require", format!("{} is required twice", method.name()));
-                }
-                if *method == Method::PublicKey && !user.has_key() {
-                    wrong("require", format!("'{name}' must show a key and has none"));
-                }
-                let codes = user.totp.is_some() && !user.require.contains(&Method::Interactive);
-                if codes && n == 0 {
-                    wrong("require", format!("the codes of '{name}' need keyboard-interactive here"));
-                }
-                if *method == Method::Password && user.password.is_none() && !user.takes_any_password() {
-                    wrong("require", format!("'{name}' must give a password and has none"));
-                }
+            if self.users.iter().take(i).any(|u| u.name == user.name) {
+                wrong("name", format!("there is another user '{}'", user.name));
             }
         }
         faults.extend(hooks::check(&self.hooks, source));
@@ -758,16 +746,11 @@ impl Config {
             *file = base.join(file);
         }
         for user in &mut self.users {
-            user.home = if user.home.as_os_str().is_empty() {
-                self.data.join("homes").join(&user.name)
-            } else {
-                // The name was found to be one plain segment: it cannot lead elsewhere.
-                base.join(Path::new(&groups::with_name(&user.home.to_string_lossy(), &user.name)))
-            };
-            user.keys_file = user.keys_file.take().map(|f| base.join(&f));
-            for name in &mut user.certificate_names {
-                *name = groups::with_name(name, &user.name);
-            }
+            records::complete_user(user, &self.data, base.0);
+        }
+        // For accounts that are not in the file.
+        for home in self.groups.iter_mut().filter_map(|g| g.home.as_mut()) {
+            *home = base.join(home);
         }
         for hook in &mut self.hooks {
             hook.file = base.join(&hook.file);

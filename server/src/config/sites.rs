@@ -123,7 +123,7 @@ impl SiteTable {
         }
         own(&mut self.host_keys, config.host_keys);
         own(&mut self.tls, config.tls);
-        (self.users, self.hooks) = (config.users, config.hooks);
+        (self.groups, self.users, self.hooks) = (config.groups, config.users, config.hooks);
     }
 }
 
@@ -159,6 +159,7 @@ impl Config {
     pub(super) fn check(&self, source: &Source<'_>) -> Vec<Fault> {
         let mut faults = self.check_tables(source);
         faults.extend(self.protector.check(source));
+        faults.extend(self.admin.check(source));
         if self.sites.is_empty() {
             faults.extend(self.check_own(source));
             return faults;
@@ -199,8 +200,10 @@ impl Config {
 
     /// What has no effect, of all sites.
     pub(super) fn told_of_sites(&self, source: &Source<'_>) -> Vec<Fault> {
+        // Whom the file does not know, the database may.
+        let stored = self.data.join(crate::accounts::FILE).exists();
         if self.sites.is_empty() {
-            let mut told = self.check_hooks(source);
+            let mut told = if stored { Vec::new() } else { self.check_hooks(source) };
             told.extend(self.check_certificates(std::slice::from_ref(self), source));
             return told;
         }
@@ -208,7 +211,9 @@ impl Config {
         let all = self.each_site();
         for (i, site) in all.iter().enumerate() {
             let here = source.below(&steps_to(i));
-            told.extend(site.check_hooks(&here));
+            if !stored {
+                told.extend(site.check_hooks(&here));
+            }
             told.extend(site.check_certificates(&all, &here));
             if site.listeners.is_empty() && !all.iter().any(|door| speaks_ftp(door) && reaches(door, site)) {
                 let mut fault = here.fault_at(&[Step::Key("name".into())], "nobody can reach this site");

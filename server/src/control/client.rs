@@ -42,7 +42,13 @@ impl Control {
         self.call(Method::POST, path, body).await
     }
 
-    async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Value> {
+    /// Whether somebody answers there.
+    pub async fn is_there(&self) -> bool {
+        UnixStream::connect(&self.path).await.is_ok()
+    }
+
+    /// Any call; errors as of [`Control::get`].
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Bytes) -> Result<Value> {
         let work = self.exchange(method, path, body);
         match tokio::time::timeout(CALL_TIME, work).await {
             Ok(result) => result,
@@ -70,6 +76,7 @@ impl Control {
             .method(method)
             .uri(path)
             .header(hyper::header::HOST, "ferryd")
+            .header(hyper::header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|e| Error::new(ErrorKind::InvalidArgument).with_source(e))?;
         let response = sender.send_request(request).await.map_err(lost)?;

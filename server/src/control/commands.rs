@@ -125,15 +125,15 @@ Exit codes:
   1  failed
   2  the arguments or the configuration make no sense
   3  no ferryd answers
-  5  no such session";
+  5  no such session, user, group, secret or token";
 
 /// Tells an error and gives its exit code.
 pub fn failure(e: &Error) -> ExitCode {
     tell(e, 1)
 }
 
-/// As [`failure`], of a command that names sessions: what is not found is one.
-fn session_failure(e: &Error) -> ExitCode {
+/// As [`failure`], of a command that names one thing: what is not found is that.
+pub(crate) fn session_failure(e: &Error) -> ExitCode {
     tell(e, 5)
 }
 
@@ -157,7 +157,7 @@ fn pause(text: &str) -> std::result::Result<Duration, String> {
 }
 
 /// Writes to standard output. Answers whether somebody reads on.
-pub(super) fn put(text: &str) -> Result<bool> {
+pub(crate) fn put(text: &str) -> Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -198,6 +198,15 @@ pub async fn status(control: PathBuf, json: bool) -> ExitCode {
     said.map_or_else(|e| failure(&e), |_| ExitCode::SUCCESS)
 }
 
+/// Runs `ferryd drain`.
+pub async fn drain(control: PathBuf) -> ExitCode {
+    let said = match Control::new(control).post("/v1/drain", &Value::Null).await {
+        Ok(_) => say("no session is taken any more; the server ends with its transfers"),
+        Err(e) => Err(e),
+    };
+    said.map_or_else(|e| failure(&e), |_| ExitCode::SUCCESS)
+}
+
 /// Runs `ferryd reload`.
 pub async fn reload(control: PathBuf) -> ExitCode {
     let said = match Control::new(control).post("/v1/reload", &Value::Null).await {
@@ -214,7 +223,7 @@ pub async fn reload(control: PathBuf) -> ExitCode {
     said.map_or_else(|e| failure(&e), |_| ExitCode::SUCCESS)
 }
 
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
@@ -336,7 +345,7 @@ fn short(sessions: &[Value]) -> usize {
 const SHORTEST: usize = 12;
 
 /// A client's words as a terminal may have them.
-pub(super) fn shown(s: &Value, key: &str) -> String {
+pub(crate) fn shown(s: &Value, key: &str) -> String {
     display_bytes(text(s, key).as_bytes())
 }
 
@@ -421,7 +430,7 @@ async fn show(control: &Control, id: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn pairs(v: &Value) -> String {
+pub(crate) fn pairs(v: &Value) -> String {
     let Some(map) = v.as_object() else { return format!("{v}\n") };
     let rest = map.keys().filter(|k| !FIRST.contains(&k.as_str())).map(String::as_str);
     let mut out = String::new();

@@ -1,14 +1,21 @@
-//! The control plane: HTTP and JSON over a Unix socket, apart from every data listener.
+//! The control plane: HTTP and JSON, apart from every data listener.
 //!
-//! `serve` answers, `client` asks, `commands` are the subcommands of `ferryd` that ask. The socket belongs
-//! to its owner alone (mode 0600): who may open it may do everything. The API is versioned by its path
-//! and later serves a web page as well.
+//! `paths` is the table of the API, `api` its answers; `serve` gives them over a Unix socket that belongs to
+//! its owner alone (mode 0600), and `network`, where it is asked for, over TCP to who has a token. `client`
+//! asks, `commands` are the subcommands of `ferryd` that ask. The API is versioned by its paths.
 
+mod api;
 mod bans;
 pub mod client;
 pub mod commands;
+mod network;
+mod paths;
 mod select;
 mod serve;
+mod watch;
 
+pub use api::ControlState;
+pub(crate) use api::ask_desk;
 pub use bans::{Bans, bans};
-pub use serve::{ControlState, serve};
+pub use network::serve_network;
+pub use serve::serve;

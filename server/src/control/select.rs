@@ -1,6 +1,6 @@
 //! Which sessions are asked for, and in which order: the query of a list, live or over.
 //!
-//! Several filters mean all of them. Deliberately absent: reading of URLs (`super::serve`).
+//! Several filters mean all of them. Deliberately absent: reading of URLs (`super::api`).
 
 use std::cmp::Ordering;
 use std::net::IpAddr;

@@ -1,20 +1,7 @@
-//! The API's answering side.
+//! The control socket: the API for this machine's administrators.
 //!
-//! ```text
-//! GET  /v1/status
-//! GET  /v1/sessions?user=&address=&protocol=&site=&state=&path=&order=
-//! GET  /v1/sessions/{id}                         one that is over too, while it is remembered
-//! GET  /v1/history?user=&address=&protocol=&site=&path=&reason=&actor=&order=&limit=
-//! POST /v1/sessions/{id}/terminate               {"reason": "…"}
-//! POST /v1/sessions/terminate?user=|address=|site=   {"reason": "…"}
-//! GET  /v1/bans
-//! POST /v1/bans/add                              {"network": "…", "time": "…", "reason": "…"}
-//! POST /v1/bans/remove                           {"network": "…"}
-//! POST /v1/reload
-//! ```
-//!
-//! Several filters mean all of them. A failure is `{"error": {"kind", "message", "hint"}}`; the kinds are
-//! those of [`ErrorKind`]. Connections, heads, bodies and times are bounded.
+//! Who may open the socket may do everything. Connections, heads and times are bounded; the answers are
+//! those of `super::api`.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,47 +10,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::{Request, rt};
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::registry::{PATIENCE, SessionRegistry};
-use session_core::session::{Actor, Ending, Session};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::bans;
-use super::select::{self, Selection};
-use crate::protector::Protector;
-
-/// The largest body, bytes.
-const MAX_BODY: usize = 64 << 10;
-
-/// Time for a request's head, and for its body.
-const REQUEST_TIME: Duration = Duration::from_secs(10);
+use super::api::{self, Caller, ControlState, REQUEST_TIME};
+use crate::accounts::Role;
 
 /// Connections at once; more wait in the socket's queue.
 const CONNECTIONS: usize = 32;
 
 /// Time for answers under way when the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-
-/// What the API can reach.
-#[derive(Clone)]
-pub struct ControlState {
-    /// The live table.
-    pub registry: Arc<SessionRegistry>,
-    /// The block list.
-    pub protector: Arc<Protector>,
-    /// The answer to `/v1/status`.
-    pub status: Arc<dyn Fn() -> Value + Send + Sync>,
-    /// Reads the configuration anew.
-    pub reload: Arc<dyn Fn() -> BoxFuture<'static, Result<Value>> + Send + Sync>,
-}
 
 /// Opens the socket and answers on it until `shutdown` fires; then its file is removed. A socket that
 /// nobody answers on is replaced; one that answers is another server's, and what is no socket is left
@@ -159,15 +121,25 @@ impl Drop for SocketFile {
 }
 
 async fn converse(socket: UnixStream, state: ControlState, actor: String, shutdown: CancellationToken) {
+    let caller = Caller { actor, role: Role::Admin };
+    talk(TokioIo::new(socket), state, move |_| Ok(caller.clone()), shutdown).await;
+}
+
+/// Answers on one connection until it ends; `who` tells whose a request is.
+pub(super) async fn talk<I, W>(io: I, state: ControlState, who: W, shutdown: CancellationToken)
+where
+    I: rt::Read + rt::Write + Unpin + Send + 'static,
+    W: Fn(&Request<Incoming>) -> Result<Caller> + Clone + Send + 'static,
+{
     let service = hyper::service::service_fn(move |request| {
-        let (state, actor) = (state.clone(), actor.clone());
-        async move { Ok::<_, Infallible>(answer(&state, &actor, request).await) }
+        let (state, who) = (state.clone(), who.clone());
+        async move { Ok::<_, Infallible>(api::answer(&state, who, request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(hyper_util::rt::TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(io, service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -181,210 +153,17 @@ async fn converse(socket: UnixStream, state: ControlState, actor: String, shutdo
     }
 }
 
-type Answer = Response<Full<Bytes>>;
-
-fn reply(status: StatusCode, value: &Value) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-    response
-}
-
-fn problem(e: &Error) -> Answer {
-    let status = match e.kind() {
-        ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        ErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
-        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let mut error = json!({ "kind": e.kind().name(), "message": e.to_string() });
-    if let (Some(map), Some(hint)) = (error.as_object_mut(), e.hint()) {
-        map.insert("hint".into(), hint.into());
-    }
-    reply(status, &json!({ "error": error }))
-}
-
-async fn answer(state: &ControlState, actor: &str, request: Request<Incoming>) -> Answer {
-    if let Some(method) = method_of(request.uri().path())
-        && *request.method() != method
-    {
-        let e = Error::new(ErrorKind::Unsupported).with_detail(format!("this path takes {method} only"));
-        let mut refused = problem(&e);
-        *refused.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        if let Ok(value) = hyper::header::HeaderValue::from_str(method.as_str()) {
-            refused.headers_mut().insert(hyper::header::ALLOW, value);
-        }
-        return refused;
-    }
-    match route(state, actor, request).await {
-        Ok(value) => reply(StatusCode::OK, &value),
-        Err(e) => problem(&e),
-    }
-}
-
-fn segments(path: &str) -> Vec<&str> {
-    path.split('/').filter(|s| !s.is_empty()).collect()
-}
-
-/// The one method of each path; none for a path that is not there.
-fn method_of(path: &str) -> Option<Method> {
-    match segments(path).as_slice() {
-        ["v1", "bans", "add" | "remove"]
-        | ["v1", "reload"]
-        | ["v1", "sessions", "terminate"]
-        | ["v1", "sessions", _, "terminate"] => Some(Method::POST),
-        ["v1", "bans" | "history" | "status" | "sessions"] | ["v1", "sessions", _] => Some(Method::GET),
-        _ => None,
-    }
-}
-
-async fn route(state: &ControlState, actor: &str, request: Request<Incoming>) -> Result<Value> {
-    let path = request.uri().path().to_string();
-    let query = parse_query(request.uri().query().unwrap_or_default())?;
-    match segments(&path).as_slice() {
-        ["v1", "status"] => Ok((state.status)()),
-        ["v1", "bans"] => Ok(bans::show(&state.protector)),
-        ["v1", "bans", what @ ("add" | "remove")] => {
-            let what = (*what).to_string();
-            let body = body(request).await?;
-            bans::apply(&state.protector, &state.registry, &what, &body, actor).await
-        }
-        ["v1", "reload"] => (state.reload)().await,
-        ["v1", "sessions"] => {
-            let selection = Selection::parse(&query, select::LIVE)?;
-            let mut found: Vec<_> = state.registry.list().iter().map(|s| s.snapshot()).collect();
-            found.retain(|s| selection.matches(s));
-            selection.arrange(&mut found, |s| s);
-            Ok(json!({ "sessions": found }))
-        }
-        ["v1", "history"] => {
-            let selection = Selection::parse(&query, select::OVER)?;
-            let mut found = state.registry.ended();
-            found.retain(|e| selection.matches_ended(e));
-            selection.arrange(&mut found, |e| &e.session);
-            let found: Vec<_> = found.iter().map(|e| &**e).collect();
-            Ok(json!({ "sessions": found }))
-        }
-        ["v1", "sessions", "terminate"] => {
-            if query.is_empty() {
-                return Err(Error::new(ErrorKind::InvalidArgument).with_detail(
-                    "name a user, an address or a site: everybody at once is not ended by mistake",
-                ));
-            }
-            let selection = Selection::parse(&query, select::END)?;
-            let reason = reason(request).await?;
-            let mut found = state.registry.list();
-            found.retain(|s| selection.matches(&s.snapshot()));
-            terminate(&found, &reason, actor).await
-        }
-        ["v1", "sessions", id] => {
-            let shown = match (state.registry.find(id), state.registry.find_ended(id)) {
-                (Some(live), _) => serde_json::to_value(live.snapshot()),
-                (None, Some(ended)) => serde_json::to_value(&*ended),
-                (None, None) => return Err(unknown(id)),
-            };
-            shown.map_err(|e| Error::new(ErrorKind::Internal).with_source(e))
-        }
-        ["v1", "sessions", id, "terminate"] => {
-            let session = find(state, id)?;
-            terminate(&[session], &reason(request).await?, actor).await
-        }
-        _ => Err(Error::new(ErrorKind::NotFound).with_detail(format!("no such path: {path}"))),
-    }
-}
-
-fn find(state: &ControlState, id: &str) -> Result<Arc<Session>> {
-    state.registry.find(id).ok_or_else(|| unknown(id))
-}
-
-fn unknown(id: &str) -> Error {
-    Error::new(ErrorKind::NotFound)
-        .with_detail(format!("no session '{id}'"))
-        .with_hint("'ferryd sessions' lists them; an id may be shortened as long as it is the only one")
-}
-
-/// Cuts all of them before it waits for any: a caller who hangs up leaves none of them alive.
-async fn terminate(sessions: &[Arc<Session>], reason: &str, actor: &str) -> Result<Value> {
-    let ending = Ending::new(reason, Actor::Admin(actor.into()));
-    for s in sessions {
-        if s.cut(ending.clone()) {
-            tracing::info!(session = %s.id(), user = ?s.user_id(), reason, actor, "a session was ended");
-        }
-    }
-    let ends = sessions.iter().map(|s| async {
-        let left = s.terminate(ending.clone(), PATIENCE).await;
-        json!({ "sessionId": s.id().as_str(), "inFlight": left.in_flight })
-    });
-    Ok(json!({ "terminated": join_all(ends).await }))
-}
-
-/// The reason of a body; none is "ended by an administrator".
-async fn reason(request: Request<Incoming>) -> Result<String> {
-    let bad = |words: &'static str| Error::new(ErrorKind::InvalidArgument).with_detail(words);
-    match body(request).await?.get("reason") {
-        None => Ok("ended by an administrator".into()),
-        Some(Value::String(s)) if s.len() <= 1000 => Ok(s.clone()),
-        Some(_) => Err(bad("a reason is a string of at most 1000 bytes")),
-    }
-}
-
-/// A body of JSON; `null` for none.
-async fn body(request: Request<Incoming>) -> Result<Value> {
-    let body = Limited::new(request.into_body(), MAX_BODY).collect();
-    let body = tokio::time::timeout(REQUEST_TIME, body)
-        .await
-        .map_err(|_| Error::new(ErrorKind::TimedOut).with_detail("the body did not come in time"))?
-        .map_err(|e| match e.downcast_ref::<LengthLimitError>() {
-            Some(_) => Error::new(ErrorKind::TooLarge).with_detail("the body is too large"),
-            None => Error::new(ErrorKind::Disconnected).with_detail("the body ended early"),
-        })?
-        .to_bytes();
-    if body.is_empty() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_slice(&body)
-        .map_err(|_| Error::new(ErrorKind::InvalidArgument).with_detail("the body is not JSON"))
-}
-
-fn parse_query(query: &str) -> Result<Vec<(String, String)>> {
-    let bad = || Error::new(ErrorKind::InvalidArgument).with_detail("the query is malformed");
-    let decode = |text: &str| {
-        let mut out = Vec::new();
-        let mut bytes = text.bytes();
-        while let Some(b) = bytes.next() {
-            match b {
-                b'%' => {
-                    let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-                    let (high, low) =
-                        (digit(bytes.next()).ok_or_else(bad)?, digit(bytes.next()).ok_or_else(bad)?);
-                    out.push(u8::try_from(high * 16 + low).map_err(|_| bad())?);
-                }
-                b'+' => out.push(b' '),
-                b => out.push(b),
-            }
-        }
-        String::from_utf8(out).map_err(|_| bad())
-    };
-    let pairs = query.split('&').filter(|p| !p.is_empty());
-    pairs
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Ok((decode(key)?, decode(value)?))
-        })
-        // A filter without a value filters nothing.
-        .filter(|r| !matches!(r, Ok((_, v)) if v.is_empty()))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accounts::{Accounts, Desk, InForce, Touched};
+    use crate::config::Config;
+    use crate::control::api::MAX_BODY;
     use crate::control::client::Control;
+    use crate::protector::Protector;
+    use serde_json::{Value, json};
     use session_core::auth::Account;
-    use session_core::registry::Caps;
+    use session_core::registry::{Caps, SessionRegistry};
     use session_core::session::{Protocol, Setup, system_clock};
 
     struct World {
@@ -407,12 +186,11 @@ mod tests {
             registry.open(setup).unwrap().log_in(Account::named(user), vec!["password"]).unwrap();
         }
         let state = ControlState {
-            registry: Arc::clone(&registry),
-            protector: protector(),
             status: Arc::new(|| json!({ "ok": true })),
             reload: Arc::new(|| {
                 Box::pin(async { Err(Error::new(ErrorKind::InvalidArgument).with_detail("line 7")) })
             }),
+            ..idle_state(&registry)
         };
         let stop = CancellationToken::new();
         let path = dir.path().join("run/control.sock");
@@ -473,12 +251,7 @@ mod tests {
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let w = world().await;
-        let state = ControlState {
-            registry: Arc::clone(&w.registry),
-            protector: protector(),
-            status: Arc::new(|| Value::Null),
-            reload: Arc::new(|| Box::pin(async { Ok(Value::Null) })),
-        };
+        let state = idle_state(&w.registry);
         let live = w.dir.path().join("run/control.sock");
         let e = serve(live, state.clone(), CancellationToken::new()).await.err().unwrap();
         assert_eq!(e.kind(), ErrorKind::AlreadyExists);
@@ -491,12 +264,32 @@ mod tests {
         assert_eq!(nobody.kind(), ErrorKind::Disconnected);
     }
 
+    struct Nobody;
+
+    #[async_trait::async_trait]
+    impl InForce for Nobody {
+        fn sites(&self) -> Vec<Arc<Config>> {
+            Vec::new()
+        }
+
+        fn declared_secrets(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        async fn renew(&self, _: Touched, _: &str) -> Result<usize> {
+            Ok(0)
+        }
+    }
+
     fn idle_state(registry: &Arc<SessionRegistry>) -> ControlState {
         ControlState {
             registry: Arc::clone(registry),
             protector: protector(),
+            desk: Desk::new(Accounts::none(), Arc::new(Nobody)),
             status: Arc::new(|| Value::Null),
             reload: Arc::new(|| Box::pin(async { Ok(Value::Null) })),
+            drain: Arc::new(|| {}),
+            ready: Arc::new(|| true),
         }
     }
 

@@ -69,11 +69,12 @@ pub(crate) fn field<'a>(object: &'a Value, key: &str) -> &'a Value {
 }
 
 /// The handlers of a configuration, compiled; `None` where there are none. Blocks. Errors: those of
-/// reading and compiling them, by file.
+/// reading and compiling them, by file. `stored` are secrets that are not in the file.
 pub(crate) fn load(
     config: &Config,
     engine: &Arc<Engine>,
     values: &Arc<Values>,
+    stored: BTreeMap<String, Secret>,
 ) -> Result<Option<Arc<Hooks>>> {
     if config.hooks.is_empty() {
         return Ok(None);
@@ -82,14 +83,20 @@ pub(crate) fn load(
     for hook in &config.hooks {
         bindings.push(binding(hook, &config.scripts)?);
     }
-    let services = services(&config.scripts, values)?;
+    let services = services(&config.scripts, values, stored)?;
     Hooks::with(Arc::clone(engine), services, bindings).map(Some)
 }
 
 /// What handlers reach. Errors: those of the secrets' file.
-pub(crate) fn services(scripts: &Scripts, values: &Arc<Values>) -> Result<Services> {
+pub(crate) fn services(
+    scripts: &Scripts,
+    values: &Arc<Values>,
+    stored: BTreeMap<String, Secret>,
+) -> Result<Services> {
+    let mut secrets = stored;
+    secrets.extend(declared(scripts.secrets.as_deref(), std::env::vars())?);
     Ok(Services {
-        secrets: secrets(scripts.secrets.as_deref(), std::env::vars())?,
+        secrets: Secrets::new(secrets),
         values: Arc::clone(values),
         host: Some(Arc::new(ServerHost::new(scripts))),
     })
@@ -134,7 +141,16 @@ pub(crate) fn read(file: &Path, folder: &Path) -> Result<(String, Option<(Script
     Ok((text, Some((folder, place.to_string()))))
 }
 
-fn secrets(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Secrets> {
+/// The names of the secrets that the file and the environment have, which stand before stored ones.
+pub(crate) fn declared_secrets(scripts: &Scripts) -> Vec<String> {
+    let declared = declared(scripts.secrets.as_deref(), std::env::vars());
+    declared.map(|all| all.into_keys().collect()).unwrap_or_default()
+}
+
+fn declared(
+    file: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<BTreeMap<String, Secret>> {
     let mut all = BTreeMap::new();
     if let Some(file) = file {
         let fault = |words: String| invalid(format!("the secrets in {}: {words}", file.display()));
@@ -156,7 +172,7 @@ fn secrets(file: Option<&Path>, variables: impl Iterator<Item = (String, String)
             all.insert(name.to_ascii_lowercase(), Secret::new(secret));
         }
     }
-    Ok(Secrets::new(all))
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -172,7 +188,7 @@ mod tests {
         let read = |mode| {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
             let variables = [("FERRYD_SECRET_B", "three"), ("FERRYD_SECRET_", "x"), ("PATH", "p")];
-            secrets(Some(&file), variables.into_iter().map(|(n, v)| (n.into(), v.into())))
+            declared(Some(&file), variables.into_iter().map(|(n, v)| (n.into(), v.into()))).map(Secrets::new)
         };
         assert!(read(0o644).unwrap_err().to_string().contains("others may read"));
         let all = read(0o600).unwrap();

@@ -1,4 +1,5 @@
-//! `Directory`: the configured accounts as the [`Authenticator`] of a site.
+//! `Directory`: the accounts of a site, of the file and of the database, as its [`Authenticator`]. Every
+//! account is looked up here and nowhere else; the file's stand before stored ones of the same name.
 //!
 //! A name that does not exist, a disabled account and a wrong address take the time and get the words of a
 //! wrong proof: a password is always hashed, for a name without one against a configured hash whose answer
@@ -41,6 +42,9 @@ use crate::config::{Config, Store, User, parse_network};
 /// How many passwords are hashed at a time, at most: each needs its memory and a processor.
 const HASHERS: usize = 4;
 
+/// How many hashes stand for all where a name without a password is judged.
+const DECOYS: usize = 256;
+
 /// The accounts of a site.
 pub struct Directory {
     accounts: HashMap<String, Arc<User>>,
@@ -63,12 +67,12 @@ impl Directory {
     /// The accounts of `config`, their key files read. Blocks. Errors: `InvalidArgument` for a key file that
     /// is missing or not understood, with file and line.
     pub fn new(config: &Config) -> Result<Directory> {
-        Directory::with(config, Arc::default())
+        Directory::with(config, Vec::new(), Arc::default())
     }
 
-    /// The same, with the one-time codes that were used before.
-    pub fn with(config: &Config, spent: Arc<Spent>) -> Result<Directory> {
-        let mut accounts = HashMap::new();
+    /// The same, with accounts that are not in the file, and the one-time codes that were used before.
+    pub fn with(config: &Config, stored: Vec<Arc<User>>, spent: Arc<Spent>) -> Result<Directory> {
+        let mut accounts: HashMap<_, _> = stored.into_iter().map(|user| (user.name.clone(), user)).collect();
         for user in &config.users {
             let mut user = user.clone();
             if let Some(file) = &user.keys_file {
@@ -81,21 +85,41 @@ impl Directory {
             }
             accounts.insert(user.name.clone(), Arc::new(user));
         }
-        let mut decoys: Vec<_> = config.users.iter().filter_map(|u| u.password.clone()).collect();
-        if decoys.is_empty() {
-            let internal = |words| Error::new(ErrorKind::Internal).with_detail(words);
-            let made = password::hash(&Secret::default()).map_err(internal)?;
-            decoys.push(PasswordHash::parse(&made).map_err(internal)?);
-        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Directory {
+            decoys: decoys(&accounts)?,
             accounts,
-            decoys,
             picks: RandomState::new(),
             spent,
             hashing: Arc::new(Semaphore::new(cores.min(HASHERS))),
             hashed: Arc::default(),
         })
+    }
+
+    /// These accounts, with others in place of some: `None` for those that are gone. Blocks where nobody is
+    /// left who has a password. Errors: `Internal`.
+    pub(crate) fn changed(&self, changes: Vec<(String, Option<Arc<User>>)>) -> Result<Directory> {
+        let mut accounts = self.accounts.clone();
+        for (name, user) in changes {
+            match user {
+                Some(user) => accounts.insert(name, user),
+                None => accounts.remove(&name),
+            };
+        }
+        Ok(Directory {
+            decoys: decoys(&accounts)?,
+            accounts,
+            // A name is judged by the same decoy while the decoys are the same.
+            picks: self.picks.clone(),
+            spent: Arc::clone(&self.spent),
+            hashing: Arc::clone(&self.hashing),
+            hashed: Arc::clone(&self.hashed),
+        })
+    }
+
+    /// All of them.
+    pub(crate) fn users(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.accounts.values()
     }
 
     /// What is configured for the account: home, store, permissions, limits.
@@ -250,6 +274,21 @@ impl Directory {
             }
         }
     }
+}
+
+/// Hashes that cost what those of the accounts cost, in the same proportions. Errors: `Internal`.
+fn decoys(accounts: &HashMap<String, Arc<User>>) -> Result<Vec<PasswordHash>> {
+    let mut names: Vec<&String> = accounts.keys().collect();
+    names.sort_unstable();
+    let hashes = || names.iter().filter_map(|n| accounts.get(*n)?.password.as_ref());
+    let step = hashes().count().div_ceil(DECOYS).max(1);
+    let mut decoys: Vec<_> = hashes().step_by(step).cloned().collect();
+    if decoys.is_empty() {
+        let internal = |words| Error::new(ErrorKind::Internal).with_detail(words);
+        let made = password::hash(&Secret::default()).map_err(internal)?;
+        decoys.push(PasswordHash::parse(&made).map_err(internal)?);
+    }
+    Ok(decoys)
 }
 
 /// What OpenSSH's PROTOCOL.certkeys leaves to the account. The signature, the validity and the type were

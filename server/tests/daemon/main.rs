@@ -14,6 +14,8 @@ mod ftp;
 #[allow(unreachable_pub, reason = "shared by the modules of one test")]
 mod support;
 
+mod accounts;
+mod admin;
 mod bans;
 mod certificates;
 mod codes;

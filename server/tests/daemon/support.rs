@@ -43,6 +43,24 @@ pub fn ferryd(data: &Path, args: &[&str]) -> (i32, String, String) {
     (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
 }
 
+/// The same, with something to read.
+pub fn ferryd_reads(data: &Path, args: &[&str], input: &str) -> (i32, String, String) {
+    use std::io::Write as _;
+    let mut command = command(data);
+    let mut child = command
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Who refuses its arguments reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let out = child.wait_with_output().unwrap();
+    let text = |b: Vec<u8>| String::from_utf8(b).unwrap().replace(data.to_str().unwrap(), "DATA");
+    (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
+}
+
 fn command(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ferryd"));
     for name in ["FERRYD_CONFIG", "FERRYD_CONTROL", "FERRYD_LOG"] {

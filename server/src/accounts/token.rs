@@ -1,0 +1,119 @@
+//! Tokens of the API: `ferry_ID_SECRET`.
+//!
+//! The secret is 256 random bits, so its SHA-256 keeps it and needs no salt. The id tells which token is
+//! meant, so that nothing is searched by the secret; the hashes are compared in a time that does not depend
+//! on where they differ. A token says what its bearer may do, and may end by itself.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use session_core::auth::Secret;
+use session_core::error::{Error, ErrorKind, Result};
+use sha2::{Digest as _, Sha256};
+
+/// What somebody may do through the API; each may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    /// See everything but secrets.
+    Read,
+    /// End sessions, block addresses, reload, drain.
+    Operate,
+    /// Accounts, secrets and tokens.
+    Admin,
+}
+
+impl Role {
+    /// Its word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Operate => "operate",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+/// A token as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Token {
+    /// Who it was made for.
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    /// SHA-256 of its secret, hexadecimal.
+    pub(crate) hash: String,
+    /// Seconds since 1970.
+    pub(crate) made: u64,
+    pub(crate) expires: Option<u64>,
+}
+
+const PREFIX: &str = "ferry_";
+
+fn hash(secret: &str) -> String {
+    Sha256::digest(secret.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl Token {
+    /// A new one: its id, what is kept, and the text that is shown once.
+    pub(crate) fn make(
+        name: &str,
+        role: Role,
+        expires: Option<u64>,
+        now: u64,
+    ) -> Result<(String, Token, Secret)> {
+        let mut bytes = [0u8; 38];
+        getrandom::fill(&mut bytes).map_err(|_| Error::new(ErrorKind::Internal))?;
+        let (id, secret) = bytes.split_at(6);
+        let id: String = id.iter().map(|b| format!("{b:02x}")).collect();
+        let secret = URL_SAFE_NO_PAD.encode(secret);
+        let text = Secret::new(format!("{PREFIX}{id}_{secret}"));
+        let token = Token { name: name.into(), role, hash: hash(&secret), made: now, expires };
+        Ok((id, token, text))
+    }
+
+    /// Whether it is good no more.
+    pub(crate) fn is_over(&self, now: u64) -> bool {
+        self.expires.is_some_and(|end| end <= now)
+    }
+}
+
+/// The token that this text is, if it is one that is good.
+pub(crate) fn find<'a>(
+    tokens: &'a BTreeMap<String, Token>,
+    text: &str,
+    now: u64,
+) -> Option<(&'a str, &'a Token)> {
+    let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+    let shown = hash(secret);
+    let (id, token) = tokens.get_key_value(id)?;
+    let pairs = shown.bytes().zip(token.hash.bytes());
+    let difference = pairs.fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
+    let same = std::hint::black_box(difference) == 0 && token.hash.len() == shown.len();
+    (same && !token.is_over(now)).then_some((id.as_str(), token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_by_its_whole_text_and_while_it_is_good() {
+        let (id, token, text) = Token::make("ci", Role::Read, Some(100), 0).unwrap();
+        let (other, second, _) = Token::make("ci", Role::Admin, None, 0).unwrap();
+        assert!(!format!("{token:?}").contains(text.expose().rsplit('_').next().unwrap()));
+        let tokens = BTreeMap::from([(id.clone(), token), (other.clone(), second)]);
+        let good = |text: &str, now| find(&tokens, text, now).map(|(_, t)| t.role);
+        assert_eq!(good(text.expose(), 99), Some(Role::Read));
+        assert_eq!(good(text.expose(), 100), None);
+        let mut cut = text.expose().to_string();
+        cut.pop();
+        for bad in [cut.as_str(), "", "ferry_", &format!("ferry_{id}_"), &text.expose().replace(&id, &other)]
+        {
+            assert_eq!(good(bad, 0), None, "{bad}");
+        }
+        assert!(Role::Read < Role::Operate && Role::Operate < Role::Admin);
+    }
+}

@@ -1,0 +1,337 @@
+//! The answers of the API, the same over the control socket and over the network.
+//!
+//! `super::paths` says what there is. Several filters mean all of them. A failure is
+//! `{"error": {"kind", "message", "hint"}}`; the kinds are those of [`ErrorKind`]. Bodies are JSON, and they
+//! and their times are bounded. There are no cookies, and nothing that a browser sends by itself is a proof
+//! of who asks.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::registry::{PATIENCE, SessionRegistry};
+use session_core::session::{Actor, Ending, Session};
+
+use super::paths::{Call, Miss, decode, description, find};
+use super::select::{self, Selection};
+use super::{bans, watch};
+use crate::accounts::{Asked, Desk, Role};
+use crate::protector::Protector;
+
+/// The largest body, bytes.
+pub(super) const MAX_BODY: usize = 64 << 10;
+/// The largest import.
+const MAX_IMPORT: usize = 64 << 20;
+
+/// Time for a request's head, and for its body.
+pub(super) const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Time for the body of an import.
+const IMPORT_TIME: Duration = Duration::from_secs(60);
+
+/// What the API can reach.
+#[derive(Clone)]
+pub struct ControlState {
+    /// The live table.
+    pub registry: Arc<SessionRegistry>,
+    /// The block list.
+    pub protector: Arc<Protector>,
+    /// The accounts.
+    pub(crate) desk: Arc<Desk>,
+    /// The answer to `/v1/status`.
+    pub status: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// Reads the configuration anew.
+    pub reload: Arc<dyn Fn() -> BoxFuture<'static, Result<Value>> + Send + Sync>,
+    /// Begins to stop; answers nothing.
+    pub drain: Arc<dyn Fn() + Send + Sync>,
+    /// Whether new sessions are taken.
+    pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// As the log and the reasons of ends name it.
+    pub(super) actor: String,
+    pub(super) role: Role,
+}
+
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+fn respond(status: StatusCode, kind: &'static str, body: UnsyncBoxBody<Bytes, Infallible>) -> Answer {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn reply(status: StatusCode, value: &Value) -> Answer {
+    respond(status, "application/json", Full::new(Bytes::from(value.to_string())).boxed_unsync())
+}
+
+pub(super) fn problem(e: &Error) -> Answer {
+    let status = match e.kind() {
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::InvalidArgument | ErrorKind::Unsupported => StatusCode::BAD_REQUEST,
+        ErrorKind::AlreadyExists | ErrorKind::NotEmpty => StatusCode::CONFLICT,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
+        ErrorKind::Throttled => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut error = json!({ "kind": e.kind().name(), "message": e.to_string() });
+    if let (Some(map), Some(hint)) = (error.as_object_mut(), e.hint()) {
+        map.insert("hint".into(), hint.into());
+    }
+    let mut answer = reply(status, &json!({ "error": error }));
+    let more = match status {
+        StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+        StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "60")),
+        _ => None,
+    };
+    if let Some((name, value)) = more {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// Answers a request. `who` is asked once the path is known to need somebody.
+pub(super) async fn answer(
+    state: &ControlState,
+    who: impl FnOnce(&Request<Incoming>) -> Result<Caller>,
+    request: Request<Incoming>,
+) -> Answer {
+    let path = request.uri().path().to_string();
+    let found = find(request.method(), &path);
+    let open = matches!(&found, Ok((entry, _)) if entry.role.is_none());
+    let caller = if open { None } else { Some(who(&request)) };
+    let caller = match caller.transpose() {
+        Ok(caller) => caller,
+        Err(e) => return problem(&e),
+    };
+    let (entry, name) = match found {
+        Ok(found) => found,
+        Err(Miss::Path) => {
+            return problem(&Error::new(ErrorKind::NotFound).with_detail(format!("no such path: {path}")));
+        }
+        Err(Miss::Method(methods)) => return not_allowed(&methods),
+    };
+    let Some(caller) = caller else { return health(state) };
+    if entry.role.is_none_or(|role| caller.role < role) {
+        let needed = entry.role.map_or("admin", Role::name);
+        let e = Error::new(ErrorKind::PermissionDenied);
+        return problem(&e.with_detail(format!("this takes a token of the role {needed}")));
+    }
+    match route(state, &caller, entry.call, &name, request).await {
+        Ok(Routed::Value(value)) => reply(StatusCode::OK, &value),
+        Ok(Routed::Stream(answer)) => answer,
+        Err(e) => problem(&e),
+    }
+}
+
+fn health(state: &ControlState) -> Answer {
+    match (state.ready)() {
+        true => reply(StatusCode::OK, &json!({ "status": "ready" })),
+        false => reply(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" })),
+    }
+}
+
+fn not_allowed(methods: &[&'static hyper::Method]) -> Answer {
+    let list = methods.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(", ");
+    let e = Error::new(ErrorKind::Unsupported).with_detail(format!("this path takes {list} only"));
+    let mut refused = problem(&e);
+    *refused.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    if let Ok(value) = HeaderValue::from_str(&list) {
+        refused.headers_mut().insert(header::ALLOW, value);
+    }
+    refused
+}
+
+enum Routed {
+    Value(Value),
+    Stream(Answer),
+}
+
+async fn route(
+    state: &ControlState,
+    caller: &Caller,
+    call: Call,
+    name: &str,
+    request: Request<Incoming>,
+) -> Result<Routed> {
+    let query = parse_query(request.uri().query().unwrap_or_default())?;
+    let actor = &caller.actor;
+    let value = match call {
+        Call::Health => json!({ "status": "ready" }),
+        Call::Description => description(),
+        Call::Status => (state.status)(),
+        Call::Bans => bans::show(&state.protector),
+        Call::AddBan | Call::RemoveBan => {
+            let what = if call == Call::AddBan { "add" } else { "remove" };
+            let body = body(request, MAX_BODY, REQUEST_TIME).await?;
+            bans::apply(&state.protector, &state.registry, what, &body, actor).await?
+        }
+        Call::Reload => (state.reload)().await?,
+        Call::Drain => {
+            tracing::info!(actor, "asked to drain");
+            (state.drain)();
+            json!({ "draining": true })
+        }
+        Call::Sessions => {
+            let selection = Selection::parse(&query, select::LIVE)?;
+            let mut found: Vec<_> = state.registry.list().iter().map(|s| s.snapshot()).collect();
+            found.retain(|s| selection.matches(s));
+            selection.arrange(&mut found, |s| s);
+            json!({ "sessions": found })
+        }
+        Call::Watch => {
+            let selection = Selection::parse(&query, select::LIVE)?;
+            let lines = watch::changes(Arc::clone(&state.registry), selection, watch::PAUSE);
+            let body = StreamBody::new(lines).boxed_unsync();
+            return Ok(Routed::Stream(respond(StatusCode::OK, "application/x-ndjson", body)));
+        }
+        Call::History => {
+            let selection = Selection::parse(&query, select::OVER)?;
+            let mut found = state.registry.ended();
+            found.retain(|e| selection.matches_ended(e));
+            selection.arrange(&mut found, |e| &e.session);
+            let found: Vec<_> = found.iter().map(|e| &**e).collect();
+            json!({ "sessions": found })
+        }
+        Call::TerminateMany => {
+            if query.is_empty() {
+                return Err(Error::new(ErrorKind::InvalidArgument).with_detail(
+                    "name a user, an address or a site: everybody at once is not ended by mistake",
+                ));
+            }
+            let selection = Selection::parse(&query, select::END)?;
+            let reason = reason(request).await?;
+            let mut found = state.registry.list();
+            found.retain(|s| selection.matches(&s.snapshot()));
+            terminate(&found, &reason, actor).await
+        }
+        Call::Session => {
+            let shown = match (state.registry.find(name), state.registry.find_ended(name)) {
+                (Some(live), _) => serde_json::to_value(live.snapshot()),
+                (None, Some(ended)) => serde_json::to_value(&*ended),
+                (None, None) => return Err(unknown(name)),
+            };
+            shown.map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?
+        }
+        Call::Terminate => {
+            let session = state.registry.find(name).ok_or_else(|| unknown(name))?;
+            terminate(&[session], &reason(request).await?, actor).await
+        }
+        Call::Accounts(asked) => {
+            let (most, time) = match asked {
+                Asked::Import => (MAX_IMPORT, IMPORT_TIME),
+                _ => (MAX_BODY, REQUEST_TIME),
+            };
+            let body = body(request, most, time).await?;
+            state.desk.answer(asked, name, query, body, actor).await?
+        }
+    };
+    Ok(Routed::Value(value))
+}
+
+fn unknown(id: &str) -> Error {
+    Error::new(ErrorKind::NotFound)
+        .with_detail(format!("no session '{id}'"))
+        .with_hint("'ferryd sessions' lists them; an id may be shortened as long as it is the only one")
+}
+
+/// Cuts all of them before it waits for any: a caller who hangs up leaves none of them alive.
+async fn terminate(sessions: &[Arc<Session>], reason: &str, actor: &str) -> Value {
+    let ending = Ending::new(reason, Actor::Admin(actor.into()));
+    for s in sessions {
+        if s.cut(ending.clone()) {
+            tracing::info!(session = %s.id(), user = ?s.user_id(), reason, actor, "a session was ended");
+        }
+    }
+    let ends = sessions.iter().map(|s| async {
+        let left = s.terminate(ending.clone(), PATIENCE).await;
+        json!({ "sessionId": s.id().as_str(), "inFlight": left.in_flight })
+    });
+    json!({ "terminated": join_all(ends).await })
+}
+
+/// The reason of a body; none is "ended by an administrator".
+async fn reason(request: Request<Incoming>) -> Result<String> {
+    let bad = |words: &'static str| Error::new(ErrorKind::InvalidArgument).with_detail(words);
+    match body(request, MAX_BODY, REQUEST_TIME).await?.get("reason") {
+        None => Ok("ended by an administrator".into()),
+        Some(Value::String(s)) if s.len() <= 1000 => Ok(s.clone()),
+        Some(_) => Err(bad("a reason is a string of at most 1000 bytes")),
+    }
+}
+
+/// A body of JSON; `null` for none. It says that it is JSON: what a form of a web page can send does not.
+async fn body(request: Request<Incoming>, most: usize, time: Duration) -> Result<Value> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let kind = kind.and_then(|k| k.split(';').next()).map(str::trim).map(str::to_ascii_lowercase);
+    let body = Limited::new(request.into_body(), most).collect();
+    let body = tokio::time::timeout(time, body)
+        .await
+        .map_err(|_| Error::new(ErrorKind::TimedOut).with_detail("the body did not come in time"))?
+        .map_err(|e| match e.downcast_ref::<LengthLimitError>() {
+            Some(_) => Error::new(ErrorKind::TooLarge).with_detail("the body is too large"),
+            None => Error::new(ErrorKind::Disconnected).with_detail("the body ended early"),
+        })?
+        .to_bytes();
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    if kind.as_deref() != Some("application/json") {
+        return Err(Error::new(ErrorKind::InvalidArgument)
+            .with_detail("a body is JSON and says so: Content-Type: application/json"));
+    }
+    serde_json::from_slice(&body)
+        .map_err(|_| Error::new(ErrorKind::InvalidArgument).with_detail("the body is not JSON"))
+}
+
+/// What the API would answer of the accounts, without a server. `target` is a path and a query.
+pub(crate) async fn ask_desk(
+    desk: &Arc<Desk>,
+    method: &hyper::Method,
+    target: &str,
+    body: Value,
+    actor: &str,
+) -> Result<Value> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    match find(method, path) {
+        Ok((entry, name)) => match entry.call {
+            Call::Accounts(asked) => desk.answer(asked, &name, parse_query(query)?, body, actor).await,
+            _ => Err(ErrorKind::Unsupported.into()),
+        },
+        Err(_) => Err(Error::new(ErrorKind::NotFound).with_detail(format!("no such path: {path}"))),
+    }
+}
+
+pub(super) fn parse_query(query: &str) -> Result<Vec<(String, String)>> {
+    let bad = || Error::new(ErrorKind::InvalidArgument).with_detail("the query is malformed");
+    let part = |text: &str| decode(&text.replace('+', " ")).ok_or_else(bad);
+    let pairs = query.split('&').filter(|p| !p.is_empty());
+    pairs
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((part(key)?, part(value)?))
+        })
+        // A filter without a value filters nothing.
+        .filter(|r| !matches!(r, Ok((_, v)) if v.is_empty()))
+        .collect()
+}
