@@ -20,7 +20,7 @@ use session_core::event::timestamp;
 
 use super::token::Role;
 use super::{Accounts, Change, Contents, Key, Stored, Token, bundle, seconds_now};
-use crate::config::{Config, Record, SECRET_KEYS, Store, User, group, is_user_name, parse_duration};
+use crate::config::{Config, Record, SECRET_KEYS, Store, User, group, is_user_name, line, parse_duration};
 use crate::users::password;
 use crate::users::totp::{Enrolment, recovery_hash};
 
@@ -145,11 +145,16 @@ impl Desk {
         Arc::new(Desk { accounts, serving })
     }
 
-    /// Whose token this is, and what it may do.
-    pub(crate) fn bearer(&self, text: &str) -> Option<(String, Role)> {
+    /// The token that this text is: its id, who it is for, what it may do.
+    pub(crate) fn bearer(&self, text: &str) -> Option<(String, String, Role)> {
         let contents = self.accounts.contents();
         let (id, token) = super::token::find(&contents.tokens, text, seconds_now())?;
-        Some((format!("token {id} {}", token.name), token.role))
+        Some((id.to_string(), token.name.clone(), token.role))
+    }
+
+    /// Whether the token of this id is good still.
+    pub(crate) fn takes(&self, id: &str) -> bool {
+        self.accounts.contents().tokens.get(id).is_some_and(|t| !t.is_over(seconds_now()))
     }
 
     /// Answers. `name` is what the path names. Errors: `InvalidArgument`, `NotFound`, `AlreadyExists`,
@@ -379,6 +384,11 @@ impl Desk {
                         .with_detail(format!("{} users are in the group '{name}': {some}", members.len()))
                         .with_hint("take them out of it first"));
                 }
+                if let Some(other) = groups_in(&before, &key.0, &BTreeSet::from([name])).first() {
+                    return Err(Error::new(ErrorKind::NotEmpty)
+                        .with_detail(format!("the group '{other}' is in the group '{name}'"))
+                        .with_hint("take it out of it first"));
+                }
                 Ok(Plan {
                     changes: vec![Change::Group(key, None)],
                     touched: Touched::Nothing,
@@ -522,6 +532,9 @@ impl Desk {
         let change = Change::Group(key.clone(), Some(Arc::new(Stored { record, changed: seconds_now() })));
         let mut after = before.clone();
         after.apply(change.clone());
+        let declared = |name: &str| config.groups.iter().find(|g| g.name == name).cloned();
+        let find = |name: &str| declared(name).or_else(|| after.group(&key.0, name));
+        line(std::slice::from_ref(name), &find).map_err(|words| bad(format!("groups: {words}")))?;
         let keys: Vec<Key> = users.into_iter().map(|user| (key.0.clone(), user)).collect();
         judge(&before, &after, &self.serving.sites(), &keys)?;
         let what = if adds { "added" } else { "changed" };
@@ -587,13 +600,30 @@ pub(super) fn judge(before: &Contents, after: &Contents, sites: &[Arc<Config>], 
     Err(bad(faults.join("\n")))
 }
 
-/// Who is in a group, by the records.
+/// Whether a record names one of these groups.
+fn names_one(stored: &Stored, groups: &BTreeSet<&str>) -> bool {
+    let named = stored.record.get("groups").and_then(Value::as_array).into_iter().flatten();
+    named.filter_map(Value::as_str).any(|name| groups.contains(name))
+}
+
+/// The stored groups of a site that are in one of these.
+fn groups_in<'a>(contents: &'a Contents, site: &str, groups: &BTreeSet<&str>) -> Vec<&'a str> {
+    let all = contents.groups.iter().filter(|((s, _), stored)| s == site && names_one(stored, groups));
+    all.map(|((_, name), _)| name.as_str()).collect()
+}
+
+/// The stored users who get something of a group: who name it, or a group that leads to it.
 fn members(contents: &Contents, site: &str, group: &str) -> Vec<String> {
-    let is_in = |stored: &Stored| {
-        let groups = stored.record.get("groups").and_then(Value::as_array);
-        groups.is_some_and(|all| all.iter().any(|g| g == group))
-    };
-    let users = contents.users.iter().filter(|((s, _), stored)| s == site && is_in(stored));
+    let mut groups = BTreeSet::from([group]);
+    loop {
+        let more = groups_in(contents, site, &groups);
+        let before = groups.len();
+        groups.extend(more);
+        if groups.len() == before {
+            break;
+        }
+    }
+    let users = contents.users.iter().filter(|((s, _), stored)| s == site && names_one(stored, &groups));
     users.map(|((_, name), _)| name.clone()).collect()
 }
 

@@ -89,7 +89,8 @@ impl Contents {
         }
     }
 
-    fn group(&self, site: &str, name: &str) -> Option<Group> {
+    /// A group that is kept.
+    pub(crate) fn group(&self, site: &str, name: &str) -> Option<Group> {
         let stored = self.groups.get(&(site.to_string(), name.to_string()))?;
         group(name, &stored.record).ok()
     }

@@ -197,6 +197,28 @@ async fn groups_are_given_and_not_taken_from_who_needs_them() {
 }
 
 #[tokio::test]
+async fn groups_in_groups_give_to_all_below_and_never_to_themselves() {
+    let w = World::new().await;
+    w.done(Asked::AddGroup, "", json!({ "name": "all", "speed_limit": 7 })).await;
+    w.done(Asked::AddGroup, "", json!({ "name": "some", "groups": ["all", "staff"] })).await;
+    w.done(Asked::AddUser, "", json!({ "name": "bob", "groups": ["some"] })).await;
+    let bob = || w.accounts.user(&w.told.sites[0], "bob").unwrap();
+    assert!(bob().speed_limit == 7 && bob().read_only && bob().groups == ["some"]);
+    w.done(Asked::ChangeGroup, "all", json!({ "speed_limit": 8 })).await;
+    let keys = vec![("ferry".to_string(), "bob".to_string())];
+    assert_eq!(w.told.touched.lock().unwrap().last(), Some(&Touched::Users(keys)));
+    assert_eq!(bob().speed_limit, 8);
+    let (_, words) = w.refused(Asked::ChangeGroup, "all", json!({ "groups": ["some"] })).await;
+    assert!(words.contains("the group 'all' is in itself, by all, some"), "{words}");
+    let (_, words) = w.refused(Asked::AddGroup, "", json!({ "name": "x", "groups": ["none"] })).await;
+    assert!(words.contains("there is no group 'none'"), "{words}");
+    w.done(Asked::RemoveUser, "bob", Value::Null).await;
+    assert_eq!(w.refused(Asked::RemoveGroup, "all", Value::Null).await.0, ErrorKind::NotEmpty);
+    w.done(Asked::RemoveGroup, "some", Value::Null).await;
+    w.done(Asked::RemoveGroup, "all", Value::Null).await;
+}
+
+#[tokio::test]
 async fn lists_come_in_pages() {
     let w = World::new().await;
     for name in ["a", "b", "c"] {
@@ -280,14 +302,15 @@ async fn tokens_are_kept_as_hashes_and_bear_their_role() {
     let made = w.done(Asked::AddToken, "", json!({ "name": "ci", "role": "operate", "time": "1d" })).await;
     let text = made["token"].as_str().unwrap();
     let w = w.again().await;
-    let (actor, role) = w.desk.bearer(text).unwrap();
-    assert_eq!((actor, role), (format!("token {} ci", made["id"].as_str().unwrap()), Role::Operate));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(w.desk.bearer(text).unwrap(), (id.to_string(), "ci".to_string(), Role::Operate));
+    assert!(w.desk.takes(id));
     assert!(w.desk.bearer(&text[..text.len() - 1]).is_none());
     let bytes = std::fs::read(w.database()).unwrap();
     let secret = text.rsplit('_').next().unwrap().as_bytes();
     assert!(!bytes.windows(secret.len()).any(|b| b == secret));
-    w.done(Asked::RemoveToken, made["id"].as_str().unwrap(), Value::Null).await;
-    assert!(w.desk.bearer(text).is_none());
+    w.done(Asked::RemoveToken, id, Value::Null).await;
+    assert!(w.desk.bearer(text).is_none() && !w.desk.takes(id));
 }
 
 #[tokio::test]

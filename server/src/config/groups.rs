@@ -3,9 +3,10 @@
 //! A key that an account's table does not have is that of its groups, the first one that has it; a key that
 //! it has stands, also if it says what is the default. A table (`permissions`, `filters`, `custom`) is taken
 //! as a whole. In `home`, `start` and `certificate_names`, `%u` and `%username%` are the account's name,
-//! wherever they stand.
+//! wherever they stand. A group may be in groups: they come right behind it. An account is in the groups that
+//! it names itself.
 //!
-//! Deliberately absent: groups in groups, secrets of groups (passwords, keys, certificates, codes).
+//! Deliberately absent: secrets of groups (passwords, keys, certificates, codes).
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ pub struct Group {
     /// Its name, as accounts name it.
     #[serde(deserialize_with = "values::user_name")]
     pub name: String,
+    /// The groups that it is in.
+    #[serde(default)]
+    pub groups: Vec<String>,
     pub home: Option<PathBuf>,
     pub store: Option<Store>,
     #[serde(default, deserialize_with = "values::some_networks")]
@@ -58,7 +62,7 @@ pub struct Group {
 
 impl Group {
     /// Gives `user` what it does not have: `has` are the keys of its table and those given before.
-    pub(super) fn give(&self, user: &mut User, has: &mut HashSet<String>) {
+    fn give(&self, user: &mut User, has: &mut HashSet<String>) {
         fn one<T: Clone>(has: &mut HashSet<String>, key: &str, from: &Option<T>, to: &mut T) {
             if let Some(value) = from
                 && has.insert(key.into())
@@ -86,34 +90,99 @@ impl Group {
     }
 }
 
-/// Gives every user what its groups have. The faults: names of groups that come twice or are not there.
+/// Gives `user` what its groups have, and theirs, each where it stands; `has` are the keys of the user's
+/// own table. Err: a group that is not there, or is in itself.
+pub(super) fn give_all(
+    user: &mut User,
+    mut has: HashSet<String>,
+    find: &dyn Fn(&str) -> Option<Group>,
+) -> Result<(), String> {
+    for group in line(&user.groups, find)? {
+        group.give(user, &mut has);
+    }
+    Ok(())
+}
+
+/// These groups and those that they are in, in the order in which they give, each once. Err: a group that is
+/// not there, or is in itself.
+pub(crate) fn line(names: &[String], find: &dyn Fn(&str) -> Option<Group>) -> Result<Vec<Group>, String> {
+    fn follow(
+        name: &str,
+        find: &dyn Fn(&str) -> Option<Group>,
+        way: &mut Vec<String>,
+        line: &mut Vec<Group>,
+    ) -> Result<(), String> {
+        if way.iter().any(|n| n == name) {
+            return Err(format!("the group '{name}' is in itself, by {}", way.join(", ")));
+        }
+        if line.iter().any(|g| g.name == name) {
+            return Ok(());
+        }
+        let group = find(name).ok_or_else(|| format!("there is no group '{name}'"))?;
+        let above = group.groups.clone();
+        line.push(group);
+        way.push(name.to_string());
+        for name in &above {
+            follow(name, find, way, line)?;
+        }
+        way.pop();
+        Ok(())
+    }
+    let mut line = Vec::new();
+    for name in names {
+        follow(name, find, &mut Vec::new(), &mut line)?;
+    }
+    Ok(line)
+}
+
+/// Gives every user what its groups have. The faults: names of groups that come twice or are not there,
+/// groups that are in themselves.
 pub(super) fn inherit(groups: &[Group], users: &mut [User], source: &Source<'_>) -> Vec<Fault> {
     let key = |k: &str| Step::Key(k.into());
     let mut faults = Vec::new();
+    let known: Vec<_> = groups.iter().map(|g| g.name.as_str()).collect();
+    let find = |name: &str| groups.iter().find(|g| g.name == name).cloned();
+    // The fault of the names in one table, if they have one: at the name that is not there.
+    let fault = |table: &str, i: usize, names: &[String], words: String| {
+        let at = [key(table), Step::Index(i), key("groups")];
+        match names.iter().position(|n| !known.contains(&n.as_str())) {
+            Some(n) => {
+                let name = names.get(n).map_or("", String::as_str);
+                let mut fault = source
+                    .fault_at(&[&at[..], &[Step::Index(n)]].concat(), format!("there is no group '{name}'"));
+                fault.hint = nearest(name, &known).map(|n| format!("did you mean '{n}'?"));
+                fault
+            }
+            None => source.fault_at(&at, words),
+        }
+    };
+    let mut sound = true;
     for (i, group) in groups.iter().enumerate() {
         if groups.iter().take(i).any(|g| g.name == group.name) {
             let at = [key("groups"), Step::Index(i), key("name")];
             faults.push(source.fault_at(&at, format!("there is another group '{}'", group.name)));
+        }
+        if let Err(words) = line(std::slice::from_ref(&group.name), &find) {
+            sound = false;
+            // Told where it is, not at everybody who is led there.
+            let here = group.groups.iter().any(|n| !known.contains(&n.as_str()))
+                || words.starts_with(&format!("the group '{}' ", group.name));
+            if here {
+                faults.push(fault("groups", i, &group.groups, words));
+            }
         }
     }
     // Names of groups meant something to hooks only, before there were groups.
     if groups.is_empty() {
         return faults;
     }
-    let known: Vec<_> = groups.iter().map(|g| g.name.as_str()).collect();
     let mut tables = source.keys_of_each("users").into_iter();
     for (i, user) in users.iter_mut().enumerate() {
-        let mut has = tables.next().unwrap_or_default();
-        for (n, name) in user.groups.clone().iter().enumerate() {
-            match groups.iter().find(|g| g.name == *name) {
-                Some(group) => group.give(user, &mut has),
-                None => {
-                    let at = [key("users"), Step::Index(i), key("groups"), Step::Index(n)];
-                    let mut fault = source.fault_at(&at, format!("there is no group '{name}'"));
-                    fault.hint = nearest(name, &known).map(|n| format!("did you mean '{n}'?"));
-                    faults.push(fault);
-                }
-            }
+        let has = tables.next().unwrap_or_default();
+        if let Err(words) = give_all(user, has, &find)
+            && (sound || user.groups.iter().any(|n| !known.contains(&n.as_str())))
+        {
+            faults.push(fault("users", i, &user.groups, words));
         }
     }
     faults

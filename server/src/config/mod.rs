@@ -48,6 +48,7 @@ pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
 pub use self::ftp::{CertificateFiles, Clients, Control, Data, Ftp, Minimum, Tls};
 pub use self::groups::Group;
+pub(crate) use self::groups::line;
 pub use self::hooks::{Hook, Scripts};
 pub use self::protector::{Level, ProtectorSettings};
 pub use self::records::{Record, SECRET_KEYS, group};

@@ -39,15 +39,11 @@ impl Config {
             return Err(vec!["keys_file: keys stand in the record itself: keys = [\"…\"]".into()]);
         }
         let mut user: User = read(name, record).map_err(|words| vec![words])?;
-        let mut has: HashSet<String> = record.keys().cloned().collect();
-        let mut faults = Vec::new();
-        for name in user.groups.clone() {
-            let declared = self.groups.iter().find(|g| g.name == name).cloned();
-            match declared.or_else(|| stored(&name)) {
-                Some(group) => group.give(&mut user, &mut has),
-                None => faults.push(format!("groups: there is no group '{name}'")),
-            }
-        }
+        let declared = |name: &str| self.groups.iter().find(|g| g.name == name).cloned();
+        let has: HashSet<String> = record.keys().cloned().collect();
+        let given = groups::give_all(&mut user, has, &|name| declared(name).or_else(|| stored(name)));
+        let mut faults: Vec<String> =
+            given.err().map(|words| format!("groups: {words}")).into_iter().collect();
         faults.extend(check_user(&user).into_iter().map(|(key, words)| format!("{key}: {words}")));
         if self.one_of_several && !user.certificate_names.is_empty() {
             // Which doors lead to a site is decided by the file alone (`names_are_worth_the_same`).
@@ -190,8 +186,12 @@ mod tests {
     #[test]
     fn a_record_is_the_table_of_the_file() {
         let stored = |name: &str| {
-            let more = record(json!({ "speed_limit": 7, "read_only": false }));
-            (name == "fast").then(|| group(name, &more).unwrap())
+            let more = match name {
+                "fast" => json!({ "groups": ["all"], "read_only": false }),
+                "all" => json!({ "speed_limit": 7, "groups": ["staff"] }),
+                _ => json!({ "groups": ["round"] }),
+            };
+            (name != "none").then(|| group(name, &record(more)).unwrap())
         };
         let of = json!({
             "groups": ["staff", "fast"], "expires": "2030-12-31", "hours": ["mon-fri 08:00-18:00"],
@@ -203,6 +203,8 @@ mod tests {
         assert_eq!(user.permissions[0].path, VPath::absolute("/in").unwrap());
         let plain = file().account("eve", &Record::new(), &stored).unwrap();
         assert_eq!(plain.home, Path::new("/etc/ferry/data/homes/eve"));
+        let round = file().account("eve", &record(json!({ "groups": ["fast", "round"] })), &stored);
+        assert_eq!(round.unwrap_err(), ["groups: the group 'round' is in itself, by round"]);
         let own = file().account("eve", &record(json!({ "home": "x/%u" })), &stored).unwrap();
         assert_eq!(own.home, Path::new("/etc/ferry/data/x/eve"));
     }

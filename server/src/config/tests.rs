@@ -275,3 +275,21 @@ fn users_have_what_their_groups_have_and_their_own_stands() {
                  [[sites.users]]\nname = \"u\"\ngroups = [\"g\"]\n";
     assert_eq!(parse(sites).unwrap().0.each_site()[0].users[0].sessions, 2);
 }
+
+#[test]
+fn groups_are_in_groups_and_not_in_themselves() {
+    let groups = "[[groups]]\nname = \"a\"\nspeed_limit = 1\n\
+        [[groups]]\nname = \"b\"\ngroups = [\"a\"]\nread_only = true\n\
+        [[groups]]\nname = \"c\"\nspeed_limit = 3\nread_only = false\n";
+    let (config, faults) =
+        parse(&format!("{groups}[[users]]\nname = \"x\"\ngroups = [\"b\", \"c\"]\n")).unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    let x = &config.users[0];
+    assert_eq!((x.speed_limit, x.read_only), (1, true), "the groups of a group come right behind it");
+    let round = groups.replacen("speed_limit = 1", "groups = [\"b\"]", 1);
+    let faults = refused(&format!("{round}[[users]]\nname = \"x\"\ngroups = [\"b\"]\n"));
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains(":3:1: the group 'a' is in itself, by a, b"), "{faults:?}");
+    let faults = refused(&groups.replacen("[\"a\"]", "[\"aa\"]", 1));
+    assert_eq!(faults, ["/etc/ferry/ferryd.toml:6:11: there is no group 'aa'\nhint: did you mean 'a'?"]);
+}

@@ -61,6 +61,8 @@ pub(super) struct Caller {
     /// As the log and the reasons of ends name it.
     pub(super) actor: String,
     pub(super) role: Role,
+    /// The id of its token; none over the control socket.
+    pub(super) token: Option<String>,
 }
 
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -201,7 +203,9 @@ async fn route(
         }
         Call::Watch => {
             let selection = Selection::parse(&query, select::LIVE)?;
-            let lines = watch::changes(Arc::clone(&state.registry), selection, watch::PAUSE);
+            let (desk, token) = (Arc::clone(&state.desk), caller.token.clone());
+            let may = move || token.as_ref().is_none_or(|id| desk.takes(id));
+            let lines = watch::changes(Arc::clone(&state.registry), selection, watch::PAUSE, may);
             let body = StreamBody::new(lines).boxed_unsync();
             return Ok(Routed::Stream(respond(StatusCode::OK, "application/x-ndjson", body)));
         }

@@ -115,8 +115,9 @@ async fn converse(
     let _ = stream.set_nodelay(true);
     let desk = Arc::clone(&state.desk);
     let who = move |request: &Request<Incoming>| {
-        bearer(request, peer, &failures, |text| desk.bearer(text))
-            .map(|(actor, role)| Caller { actor: format!("{actor} from {}", peer.ip().to_canonical()), role })
+        let (id, name, role) = bearer(request, peer, &failures, |text| desk.bearer(text))?;
+        let actor = format!("token {id} {name} from {}", peer.ip().to_canonical());
+        Ok(Caller { actor, role, token: Some(id) })
     };
     let Some(tls) = tls else {
         return talk(TokioIo::new(stream), state, who, shutdown).await;

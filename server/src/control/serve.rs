@@ -121,7 +121,7 @@ impl Drop for SocketFile {
 }
 
 async fn converse(socket: UnixStream, state: ControlState, actor: String, shutdown: CancellationToken) {
-    let caller = Caller { actor, role: Role::Admin };
+    let caller = Caller { actor, role: Role::Admin, token: None };
     talk(TokioIo::new(socket), state, move |_| Ok(caller.clone()), shutdown).await;
 }
 

@@ -3,7 +3,8 @@
 //! Each line is `{"event", "session"}`: `there` for those of the beginning, then `opened`, `changed` and
 //! `closed`; the last has the reason and who did it, while it is remembered. The table is looked at twice a
 //! second, so what comes and goes between two looks is only in the history. While nothing happens a line
-//! `{"event":"alive"}` now and then finds out who has gone away. A reader who is slow is told less often.
+//! `{"event":"alive"}` now and then finds out who has gone away. A reader who is slow is told less often, and
+//! one whose token is good no more is told nothing more.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -38,17 +39,23 @@ pub(super) fn changes(
     registry: Arc<SessionRegistry>,
     selection: Selection,
     pause: Duration,
+    may: impl Fn() -> bool,
 ) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> {
     let watch =
         Watch { registry, selection, known: HashMap::new(), leaving: HashMap::new(), begun: false, quiet: 0 };
-    futures_util::stream::unfold(watch, move |mut watch| async move {
-        loop {
-            if watch.begun {
-                tokio::time::sleep(pause).await;
+    let may = Arc::new(may);
+    futures_util::stream::unfold(watch, move |mut watch| {
+        let may = Arc::clone(&may);
+        async move {
+            while may() {
+                if watch.begun {
+                    tokio::time::sleep(pause).await;
+                }
+                if let Some(lines) = watch.look() {
+                    return Some((Ok(Frame::data(Bytes::from(lines))), watch));
+                }
             }
-            if let Some(lines) = watch.look() {
-                return Some((Ok(Frame::data(Bytes::from(lines))), watch));
-            }
+            None
         }
     })
 }
@@ -124,7 +131,7 @@ mod tests {
     async fn what_comes_changes_and_goes_is_told() {
         let registry = SessionRegistry::new(Caps::default());
         let pause = Duration::from_millis(1);
-        let mut lines = Box::pin(changes(Arc::clone(&registry), Selection::default(), pause));
+        let mut lines = Box::pin(changes(Arc::clone(&registry), Selection::default(), pause, || true));
         let mut next = async || {
             let frame = lines.next().await.unwrap().unwrap();
             let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();

@@ -215,7 +215,7 @@ async fn a_server_that_drains_says_so_and_ends() {
     drop(session);
 }
 
-/// The examples print what the table holds.
+/// The examples print what the table holds. Takes seconds: three interpreters start three times each.
 #[tokio::test]
 async fn the_examples_list_the_sessions_of_a_site() {
     let s = Server::configured(&config(""), &[]);
