@@ -265,7 +265,8 @@ impl Driver {
             }
             Call::Open(what) => {
                 self.data.check()?;
-                let opened = transfer::open(self.filesystem()?, what).await;
+                let is_here = self.session.peer_address().is_some_and(|ip| ip.to_canonical().is_loopback());
+                let opened = transfer::open(self.filesystem()?, what, is_here).await;
                 match opened {
                     Ok((opened, done)) => {
                         self.opened = Some(opened);
