@@ -5,7 +5,8 @@
 //! `list`, `speed`, `round` (files there and back), `cat` (DIRECTORY is a file), `between` (the file `f` of
 //! the login folder becomes `g` there on the server of `--other`). Flags: `--active`, `--certificate=PEM` and
 //! `--key=PEM` for the client's own, `--host=NAME` for HOST, `--other=PORT` for a second server with the same
-//! login. The server's certificate is accepted as it is: for trying only.
+//! login, `--unverified` for copies between servers that do not know each other. The server's certificate is
+//! accepted as it is: for trying only.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -146,6 +147,7 @@ fn connection(args: &[String], flag: &dyn Fn(&str) -> Option<String>) -> FtpConn
     options.tls.certificate =
         own.map(|(chain, key)| ClientCertificate { chain: chain.into(), key: key.into() });
     options.host_name = flag("host");
+    options.unverified_copies = flag("unverified").is_some();
     options
 }
 
