@@ -117,9 +117,11 @@ impl Service {
         request: Request<Incoming>,
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
+        let waits = head.headers.contains_key(header::EXPECT);
+        let body = Intake::new(body, waits, self.options.data_time, self.options.minimum_rate);
         let client = match self.enter(connection, &head.headers).await {
             Ok(client) => client,
-            Err(response) => return response,
+            Err(response) => return *response,
         };
         connection.belongs_to(&client);
         let session = Arc::clone(&client.session);
@@ -150,14 +152,13 @@ impl Service {
             }
             (_, Err(e)) => Err(e.into()),
             (Some(row), Ok(target)) => {
-                let waits = head.headers.contains_key(header::EXPECT);
                 let call = Call {
                     fs: client.fs.clone(),
                     options: Arc::clone(&self.options),
                     headers: head.headers,
                     target,
                     host: host.unwrap_or_default(),
-                    body: Intake::new(body, waits, self.options.data_time, self.options.minimum_rate),
+                    body,
                     flight,
                 };
                 self.call(row, call, &session).await
@@ -214,29 +215,29 @@ impl Service {
         &self,
         connection: &Arc<Connection>,
         headers: &HeaderMap,
-    ) -> Result<Arc<Client>, Response<Body>> {
+    ) -> Result<Arc<Client>, Box<Response<Body>>> {
         if connection.is_clear() && self.options.clear == Clear::Loopback {
             let e =
                 Error::refused("logins need a protected connection").because(Reason::CredentialsTlsRequired);
             let e = e.with_hint("use https");
-            return Err(Failure::from(e).response());
+            return Err(Failure::from(e).response().into());
         }
         let shown = headers.get(header::AUTHORIZATION).map(|field| credentials(field.as_bytes()));
         if shown.is_none() && self.options.anonymous.is_none() {
-            return Err(self.challenge(empty(401)));
+            return Err(self.challenge(empty(401)).into());
         }
         // What is no credential of ours is as good as a wrong one, and costs no hash.
         let Some(shown) = shown.map_or(Some(None), |s| s.map(Some)) else {
-            return Err(self.rejected(connection));
+            return Err(self.rejected(connection).into());
         };
         let software = headers.get(header::USER_AGENT).and_then(|f| f.to_str().ok()).unwrap_or_default();
         let entered =
             self.sessions.enter(&self.site, &self.options, connection, shown.as_ref(), software).await;
         entered.map_err(|out| match out {
-            Out::Rejected => self.rejected(connection),
+            Out::Rejected => self.rejected(connection).into(),
             Out::Refused(e) => {
                 let code = if e.kind() == ErrorKind::Throttled { Some(503) } else { None };
-                Failure { code, ..e.into() }.response()
+                Failure { code, ..e.into() }.response().into()
             }
         })
     }

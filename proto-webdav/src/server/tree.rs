@@ -45,7 +45,7 @@ pub(super) async fn make(mut call: Call) -> Answer {
     };
     let attributes = match proppatch::of_new_directory(&call, &changes) {
         Ok(attributes) => attributes,
-        Err(answer) => return Ok(answer),
+        Err(answer) => return Ok(*answer),
     };
     call.fs.create_dir(&path, &attributes).await.map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => Failure::with_code(e, 405),
