@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -21,7 +21,7 @@ use session_core::locks::{LockTable, Locks};
 use session_core::net::server_tls::{ServerTls, ServerTlsOptions, self_signed};
 use session_core::path::VPath;
 use session_core::registry::{Caps, SessionRegistry};
-use session_core::session::{Identity, Protocol, Session, Setup, system_clock};
+use session_core::session::{Identity, Protocol, Session, Setup};
 use session_core::store::memory::{MemoryOptions, MemoryStore};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -83,6 +83,11 @@ impl EventSink for Notes {
     }
 }
 
+/// The moment at which it always is.
+fn then() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(784_111_777)
+}
+
 pub struct TestSite {
     pub registry: Arc<SessionRegistry>,
     pub store: Arc<dyn Filesystem>,
@@ -96,7 +101,7 @@ pub struct TestSite {
 
 impl TestSite {
     pub fn over(store: Arc<dyn Filesystem>) -> Arc<Self> {
-        let area = StagingArea::new(Arc::clone(&store), StagingPolicy::default(), system_clock()).unwrap();
+        let area = StagingArea::new(Arc::clone(&store), StagingPolicy::default(), Arc::new(then)).unwrap();
         Arc::new(TestSite {
             registry: SessionRegistry::new(Caps::default()),
             store,
@@ -110,8 +115,8 @@ impl TestSite {
 
     /// Where it is always the same moment.
     pub fn in_memory() -> Arc<Self> {
-        let clock = Arc::new(|| UNIX_EPOCH + Duration::from_secs(784_111_777));
-        Self::over(Arc::new(MemoryStore::with(MemoryOptions { clock, ..MemoryOptions::default() })))
+        let options = MemoryOptions { clock: Arc::new(then), ..MemoryOptions::default() };
+        Self::over(Arc::new(MemoryStore::with(options)))
     }
 }
 
