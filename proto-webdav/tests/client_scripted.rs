@@ -314,8 +314,9 @@ async fn a_large_file_flows_with_its_length_or_in_chunks() {
 
 #[tokio::test]
 async fn what_is_given_up_is_torn_and_what_it_left_is_removed() {
-    // Also where all bytes that were announced were written: only a commit lets the last ones go.
-    for (hint, len) in [(Some(600_000), 500_000), (Some(600_000), 600_000), (None, 500_000)] {
+    // Also where all bytes that were announced were written: only a commit lets the last ones go. So many that the
+    // request must have begun.
+    for (hint, len) in [(Some(3_000_000), 2_500_000), (Some(3_000_000), 3_000_000), (None, 3_000_000)] {
         let server = storing().await;
         let remote = server.remote().await;
         let options = OpenOptions { size_hint: hint, ..OpenOptions::create() };

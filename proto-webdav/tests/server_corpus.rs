@@ -1,4 +1,4 @@
-//! The committed fuzzing corpus of what a client sends, run as a test, whole and cut everywhere.
+//! The committed fuzzing corpus of what peers send, run as a test, whole and cut everywhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use proto_webdav::wire::fuzz;
@@ -6,7 +6,11 @@ use proto_webdav::wire::fuzz;
 #[test]
 fn the_corpus_is_survived() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for (target, run) in [("webdav_bodies", fuzz::bodies as fn(&[u8])), ("webdav_fields", fuzz::fields)] {
+    for (target, run) in [
+        ("webdav_answers", fuzz::answers as fn(&[u8])),
+        ("webdav_bodies", fuzz::bodies),
+        ("webdav_fields", fuzz::fields),
+    ] {
         let mut files = 0;
         for file in std::fs::read_dir(folder.join(target)).unwrap() {
             let data = std::fs::read(file.unwrap().path()).unwrap();

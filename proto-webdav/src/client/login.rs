@@ -120,7 +120,7 @@ impl Login {
         };
         // Over TLS Basic first, else Digest.
         let (basic, digest) = (of("basic"), of("digest"));
-        if basic.is_some() && (!lines.is_in_the_clear() || digest.is_none()) {
+        if basic.is_some() && (lines.place().secure || digest.is_none()) {
             if used.way == Way::Basic {
                 return Err(self.refused(&user));
             }

@@ -346,6 +346,8 @@ impl Remote {
     /// Why a PUT was refused, where that can be seen.
     pub(super) async fn why_not_stored(&self, path: &VPath, e: Error) -> Error {
         match status_of(&e) {
+            // Of a PUT, the name is what can be wrong.
+            Some(400) => return as_kind(&e, ErrorKind::InvalidPath),
             Some(403 | 404 | 405 | 409 | 500) => {}
             _ => return e,
         }
@@ -428,9 +430,10 @@ impl Filesystem for WebdavRemote {
         let ask = Ask::dav("MKCOL", encode(path, true))?.once();
         if let Err(e) = self.0.wire.call(ask).await?.done().await {
             return Err(match status_of(&e) {
+                Some(400) => as_kind(&e, ErrorKind::InvalidPath),
                 Some(405) => as_kind(&e, ErrorKind::AlreadyExists),
                 // Whoever makes a path goes on from what is there already.
-                Some(400..=409 | 412 | 500) if self.0.look(path).await.is_ok() => {
+                Some(401..=409 | 412 | 500) if self.0.look(path).await.is_ok() => {
                     as_kind(&e, ErrorKind::AlreadyExists)
                 }
                 Some(409) => self.0.why_not_below(path, e).await,

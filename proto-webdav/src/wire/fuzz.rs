@@ -1,4 +1,4 @@
-//! Entries for fuzzing: one for each parser that sees a client. Each takes any bytes and must return.
+//! Entries for fuzzing: one for each parser that sees a peer. Each takes any bytes and must return.
 //!
 //! `fuzz/` holds the targets; the corpus in `fuzz/corpus/` also runs in `cargo test`.
 
@@ -8,6 +8,7 @@ use super::conditions::{self, Conditions};
 use super::depth::Depth;
 use super::if_header::If;
 use super::multistatus::{self, Propstat, Value};
+use super::multistatus_reader::{Answer, MultistatusReader};
 use super::propfind::Propfind;
 use super::xml::{self, Element};
 use super::{date, href, lock, proppatch, range};
@@ -86,4 +87,19 @@ pub fn fields(data: &[u8]) {
         }
         let _ = href::parse_url(line, "localhost", "/dav");
     }
+}
+
+/// What a server answers: the same, however it is cut on its way.
+pub fn answers(data: &[u8]) {
+    let read = |piece: usize| -> Option<Vec<Answer>> {
+        let mut reader = MultistatusReader::new();
+        let mut all = Vec::new();
+        for piece in data.chunks(piece) {
+            all.extend(reader.feed(piece).ok()?);
+        }
+        reader.end().ok().map(|()| all)
+    };
+    let whole = read(data.len().max(1));
+    assert_eq!(whole, read(1));
+    assert_eq!(whole, read(7));
 }

@@ -222,6 +222,9 @@ impl MultistatusReader {
             }
             self.looked += step;
             if self.scan == Scan::Text {
+                if self.looked - whole > MAX_TOKEN {
+                    return Err(bad("the server's XML has a tag or text that is too long"));
+                }
                 whole = self.looked;
             }
         }

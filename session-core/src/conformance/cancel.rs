@@ -199,7 +199,7 @@ suite! { "cancel";
         file.commit(&Default::default()).await?;
     }
     /// A commit that was given up has ended the file or not, and its content is what was written.
-    a_commit_leaves_what_was_written(b) needs |_, p| !p.staged => {
+    a_commit_leaves_what_was_written(b) needs |_, p| !p.staged && p.keeps_given_up => {
         at_every_wait!(|n| {
             let file = b.open(&b.at("f")?, OpenOptions::create()).await?;
             file.write_at(0, Bytes::from_static(b"content")).await?;

@@ -118,6 +118,8 @@ pub struct Profile {
     pub normal_forms: bool,
     /// Bytes that were written are still on their way, and nothing but the end of the file waits for them.
     pub arrives_later: bool,
+    /// What was written is there though its commit was given up half way; without, nothing need be.
+    pub keeps_given_up: bool,
     /// A file can be created only if it is not there, in one step.
     pub exclusive_creation: bool,
     /// A hole in a file costs nothing, so that very large files can be tried.
@@ -145,6 +147,7 @@ impl Profile {
             line_ends: true,
             normal_forms: true,
             arrives_later: false,
+            keeps_given_up: true,
             exclusive_creation: true,
             sparse: true,
             thorough: false,
