@@ -4,10 +4,14 @@
 //! is the same type as a session of the server; its gate counts and cancels in the same way. What the caller
 //! leaves open is decided by the URL, for SFTP by `ssh_config` where it is to be read, else by what is usual.
 
+#[cfg(any(feature = "ftp", feature = "webdav"))]
+mod certificate;
 #[cfg(feature = "ftp")]
 mod ftp;
 #[cfg(feature = "sftp")]
 mod sftp;
+#[cfg(feature = "webdav")]
+mod webdav;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -37,13 +41,17 @@ pub use proto_sftp::ssh::keys::Agent;
 #[cfg(feature = "ftp")]
 pub use session_core::net::client_tls::TlsVersion;
 
-/// Channels of one connection (SFTP) or connections (FTP) that a transfer is given at most; also the most
+/// Channels of one connection (SFTP) or connections (FTP, WebDAV) that a transfer is given at most; also the most
 /// that may be asked for. sshd grants ten channels.
 const CHANNELS: usize = 8;
 
 /// How a remote is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
+    /// WebDAV in the clear.
+    Dav,
+    /// WebDAV over TLS.
+    Davs,
     /// FTP in the clear.
     Ftp,
     /// FTP that turns to TLS, or fails.
@@ -76,11 +84,13 @@ pub struct Options {
     proxy_of_environment: bool,
     #[cfg_attr(not(feature = "ftp"), allow(dead_code, reason = "what only FTP asks for"))]
     ftp: FtpOptions,
+    #[cfg_attr(not(feature = "webdav"), allow(dead_code, reason = "what only WebDAV asks for"))]
+    dav: DavOptions,
     #[cfg_attr(not(feature = "sftp"), allow(dead_code, reason = "what only SFTP asks for"))]
     ssh: SshOptions,
 }
 
-/// What only FTP asks for.
+/// What only FTP asks for, and WebDAV of what belongs to TLS.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(not(feature = "ftp"), allow(dead_code, reason = "what only FTP asks for"))]
 struct FtpOptions {
@@ -91,6 +101,15 @@ struct FtpOptions {
     client_certificate: Option<PathBuf>,
     #[cfg(feature = "ftp")]
     tls: Option<(TlsVersion, TlsVersion)>,
+}
+
+/// What only WebDAV asks for.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(not(feature = "webdav"), allow(dead_code, reason = "what only WebDAV asks for"))]
+struct DavOptions {
+    path: Vec<u8>,
+    token: Option<Secret>,
+    secrets_in_the_clear: bool,
 }
 
 /// What only SFTP asks for.
@@ -120,6 +139,8 @@ impl Options {
     /// that is none.
     pub fn from_url(url: &Url) -> Result<Self> {
         let scheme = match url.scheme.as_str() {
+            "dav" | "http" => Scheme::Dav,
+            "davs" | "https" => Scheme::Davs,
             "ftp" => Scheme::Ftp,
             "ftpes" => Scheme::Ftpes,
             "ftps" => Scheme::Ftps,
@@ -143,17 +164,20 @@ impl Options {
             proxy: None,
             proxy_of_environment: false,
             ftp: FtpOptions::default(),
+            dav: DavOptions { path: url.path.clone(), ..DavOptions::default() },
             ssh: SshOptions::default(),
         };
         if scheme != Scheme::Sftp {
-            // As curl, lftp and WinSCP do it.
-            options.user.get_or_insert_with(|| "anonymous".to_owned());
+            if !matches!(scheme, Scheme::Dav | Scheme::Davs) {
+                // As curl, lftp and WinSCP do it.
+                options.user.get_or_insert_with(|| "anonymous".to_owned());
+            }
             options.port = Some(url.port_or_default());
         }
         let pinned: Vec<String> = url.fingerprint.clone().into_iter().collect();
         match scheme {
             Scheme::Sftp => options.host_keys(&pinned),
-            Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => options.certificates(&pinned),
+            _ => options.certificates(&pinned),
         }
     }
 
@@ -320,6 +344,18 @@ impl Options {
         self
     }
 
+    /// WebDAV: show this token instead of user and password.
+    pub fn token(mut self, token: Option<Secret>) -> Self {
+        self.dav.token = token;
+        self
+    }
+
+    /// WebDAV: a password may be told in the clear over a network, where the server wants nothing else.
+    pub fn secrets_in_the_clear(mut self, yes: bool) -> Self {
+        self.dav.secrets_in_the_clear = yes;
+        self
+    }
+
     /// Look host keys up in this file instead of the user's own.
     pub fn known_hosts(mut self, file: Option<PathBuf>) -> Self {
         self.ssh.known_hosts = file;
@@ -351,7 +387,7 @@ impl Options {
         self
     }
 
-    /// Channels (SFTP) or connections (FTP) for one transfer; 0 leaves it to the line.
+    /// Channels (SFTP) or connections (FTP, WebDAV) for one transfer; 0 leaves it to the line.
     pub fn channels(mut self, channels: usize) -> Self {
         if channels > 0 {
             self.channels = channels.min(CHANNELS);
@@ -367,7 +403,10 @@ impl Options {
     }
 
     /// The way where only caller and environment are asked.
-    #[cfg_attr(not(feature = "ftp"), allow(dead_code, reason = "SFTP asks its configuration in between"))]
+    #[cfg_attr(
+        not(any(feature = "ftp", feature = "webdav")),
+        allow(dead_code, reason = "SFTP asks its configuration in between")
+    )]
     fn way(&self, port: u16) -> Result<Proxy> {
         match &self.proxy {
             Some(proxy) => Ok(proxy.clone()),
@@ -384,6 +423,8 @@ enum Line {
     Local,
     #[cfg(feature = "sftp")]
     Ssh(Arc<sftp::Dialer>),
+    #[cfg(feature = "webdav")]
+    Webdav(Arc<proto_webdav::client::WebdavRemote>),
 }
 
 /// An open place.
@@ -424,6 +465,8 @@ impl Connected {
             Line::Local => {}
             #[cfg(feature = "sftp")]
             Line::Ssh(dialer) => dialer.close().await,
+            #[cfg(feature = "webdav")]
+            Line::Webdav(remote) => remote.close().await,
         }
         self.session.close(Ending::new("done", Actor::Client)).await;
     }
@@ -464,11 +507,18 @@ pub async fn host_key(
     sftp::host_key(options, kinds, decider).await
 }
 
-/// The certificate of an FTPS server, without believing it and without a login. Errors: `InvalidArgument` for
-/// plain FTP; those of connecting.
-#[cfg(feature = "ftp")]
+/// The certificate of a server of FTPS or WebDAV, without believing it and without a login. Errors:
+/// `InvalidArgument` in the clear; those of connecting.
+#[cfg(any(feature = "ftp", feature = "webdav"))]
 pub async fn certificate(options: &Options) -> Result<session_core::trust::Certificate> {
-    ftp::certificate(options).await
+    match options.scheme {
+        #[cfg(feature = "webdav")]
+        Scheme::Dav | Scheme::Davs => webdav::certificate(options).await,
+        #[cfg(feature = "ftp")]
+        _ => ftp::certificate(options).await,
+        #[cfg(not(feature = "ftp"))]
+        _ => Err(session_core::error::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// Connects and logs in. Errors: `Disconnected`, `TimedOut`, `Unauthenticated` (login and trust),
@@ -479,7 +529,9 @@ pub async fn open_url(options: Options, decider: Arc<dyn Decider>) -> Result<Con
         Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => ftp::open(options, decider).await,
         #[cfg(feature = "sftp")]
         Scheme::Sftp => sftp::open(options, decider).await,
-        #[cfg(not(all(feature = "ftp", feature = "sftp")))]
+        #[cfg(feature = "webdav")]
+        Scheme::Dav | Scheme::Davs => webdav::open(options, decider).await,
+        #[cfg(not(all(feature = "ftp", feature = "sftp", feature = "webdav")))]
         _ => {
             let _ = decider;
             use session_core::error::{Error, ErrorKind};

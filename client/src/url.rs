@@ -1,10 +1,12 @@
 //! Where a thing is: a local path or a URL.
 //!
 //! `sftp://[user[:password][;fingerprint=…]@]host[:port]/path`, percent-encoded (RFC 3986), the host in
-//! brackets where it is an IPv6 address; the fingerprint may also stand before the password. The path is absolute; `/~/x` is relative to the login folder
-//! (as in curl and OpenSSH's `sftp`). `site://NAME/path` is a stored site ([`crate::sites`]): NAME is percent-encoded,
-//! so `%2F` stands for the slash between its folders; without a path it is where the site begins. `ftp` is FTP in the clear, `ftpes` turns to TLS or fails, `ftps` is TLS
-//! from the first byte (WinSCP's words). Everything else is a local path, as is `file:///x`.
+//! brackets where it is an IPv6 address; the fingerprint may also stand before the password. The path is
+//! absolute; `/~/x` is relative to the login folder (as in curl and OpenSSH's `sftp`). `site://NAME/path` is a
+//! stored site ([`crate::sites`]): NAME is percent-encoded, so `%2F` stands for the slash between its folders;
+//! without a path it is where the site begins. The other schemes are WinSCP's: `ftp` is FTP in the clear, `ftpes`
+//! turns to TLS or fails, `ftps` is TLS from the first byte; `dav` and `http` are WebDAV in the clear, `davs` and
+//! `https` over TLS. Everything else is a local path, as is `file:///x`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -46,12 +48,20 @@ pub const SITE: &str = "site";
 
 /// The schemes that this build can open.
 pub const SCHEMES: &[&str] = &[
+    #[cfg(feature = "webdav")]
+    "dav",
+    #[cfg(feature = "webdav")]
+    "davs",
     #[cfg(feature = "ftp")]
     "ftp",
     #[cfg(feature = "ftp")]
     "ftpes",
     #[cfg(feature = "ftp")]
     "ftps",
+    #[cfg(feature = "webdav")]
+    "http",
+    #[cfg(feature = "webdav")]
+    "https",
     #[cfg(feature = "sftp")]
     "sftp",
 ];
@@ -190,6 +200,8 @@ impl Url {
         self.port.unwrap_or(match self.scheme.as_str() {
             "ftp" | "ftpes" => 21,
             "ftps" => 990,
+            "dav" | "http" => 80,
+            "davs" | "https" => 443,
             _ => 22,
         })
     }
@@ -365,6 +377,21 @@ mod tests {
         assert_eq!(url("ftps://h/").port_or_default(), 990);
         assert_eq!(url("ftpes://h/").port_or_default(), 21);
         assert_eq!(url("FTP://h/").port_or_default(), 21);
+    }
+
+    #[test]
+    #[cfg(feature = "webdav")]
+    fn webdav_has_the_names_that_winscp_gives_it() {
+        for (text, port) in [("dav://h/x", 80), ("http://h/x", 80), ("davs://h/x", 443), ("HTTPS://h/x", 443)]
+        {
+            assert_eq!(url(text).port_or_default(), port, "{text}");
+        }
+        let digest = vec!["a1"; 32].join(":");
+        let u = url(&format!("davs://u:p;fingerprint={digest}@h:8443/a%20b/"));
+        assert_eq!(
+            (u.fingerprint.as_deref(), u.port, u.path.as_slice()),
+            (Some(digest.as_str()), Some(8443), &b"/a b/"[..])
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Opening a place over FTP: in the clear only where the URL says so.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,16 +8,13 @@ use session_core::auth::Account;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
-use session_core::net::client_tls::ClientCertificate;
 use session_core::net::dial::bare;
 use session_core::session::{Protocol, Session, Setup};
 use session_core::trust::Certificate;
 
+use super::certificate::own_certificate;
 use super::{Connected, Line, Options, Scheme, guard};
 use crate::reconnect::{Connect, Reconnecting, SystemTimer};
-
-/// The largest certificate that is read, bytes.
-const LARGEST: u64 = 1 << 20;
 
 /// The remote opens connections as it needs them, with the login that it knows: all that is left is to see
 /// whether it can.
@@ -35,46 +31,12 @@ impl Connect for Again {
     }
 }
 
-/// Certificate and key, wherever the key stands. Errors: those of reading; `InvalidArgument` for a file that is
-/// no PEM, `Unsupported` where the key is encrypted.
-fn own_certificate(chain: PathBuf) -> Result<ClientCertificate> {
-    let read = |path: &Path| {
-        let failed = |e: std::io::Error| {
-            let words = format!("cannot read the certificate '{}': {e}", path.display());
-            Error::from(e).with_detail(words)
-        };
-        if std::fs::metadata(path).map_err(failed)?.len() > LARGEST {
-            return Err(Error::new(ErrorKind::InvalidArgument)
-                .with_detail(format!("'{}' is too large for a certificate", path.display())));
-        }
-        std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).map_err(failed)
-    };
-    let text = read(&chain)?;
-    if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(Error::new(ErrorKind::InvalidArgument)
-            .with_detail(format!("'{}' holds no certificate in PEM form", chain.display()))
-            .with_hint("PKCS#12 is not read: openssl pkcs12 -in FILE -out FILE.pem -nodes"));
-    }
-    let beside = chain.with_extension("key");
-    let (key, text) = if text.contains("PRIVATE KEY-----") || !beside.is_file() {
-        (chain.clone(), text)
-    } else {
-        let text = read(&beside)?;
-        (beside, text)
-    };
-    if text.contains("ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED") {
-        return Err(Error::new(ErrorKind::Unsupported)
-            .with_detail(format!("the key in '{}' is encrypted, which is not read for TLS", key.display())));
-    }
-    Ok(ClientCertificate { chain, key })
-}
-
 /// The options of a connection. Errors: a proxy of the environment that is none; those of the files.
 async fn options_of(options: &Options) -> Result<FtpConnectOptions> {
     let security = match options.scheme {
         Scheme::Ftpes => Security::Explicit,
         Scheme::Ftps => Security::Implicit,
-        Scheme::Ftp | Scheme::Sftp => Security::Plain,
+        _ => Security::Plain,
     };
     let usual = if security == Security::Implicit { 990 } else { 21 };
     let user = options.user.clone().unwrap_or_else(|| "anonymous".to_owned());
@@ -104,9 +66,7 @@ async fn options_of(options: &Options) -> Result<FtpConnectOptions> {
                 .with_detail("a certificate of one's own is shown under TLS only")
                 .with_hint("use ftpes:// or ftps://"));
         }
-        let read = tokio::task::spawn_blocking(move || own_certificate(file)).await;
-        let read = read.map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?;
-        ftp.tls.certificate = Some(read?);
+        ftp.tls.certificate = Some(own_certificate(file).await?);
     }
     Ok(ftp)
 }

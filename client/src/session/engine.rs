@@ -29,7 +29,8 @@ impl SessionOptions {
             (Protocol::Ftp, FtpSecure::Explicit) => "ftpes",
             (Protocol::Ftp, FtpSecure::Implicit) => "ftps",
             (Protocol::Scp, _) => return Err(not_yet("SCP is not built yet")),
-            (Protocol::Webdav, _) => return Err(not_yet("WebDAV is not built yet")),
+            (Protocol::Webdav, _) if self.secure => "davs",
+            (Protocol::Webdav, _) => "dav",
             (Protocol::S3, _) => return Err(not_yet("S3 is not built yet")),
         };
         if self.new_password.is_some() {
@@ -44,7 +45,7 @@ impl SessionOptions {
             fingerprint: None,
             host: self.host_name.clone(),
             port: Some(self.port_or_default()),
-            path: b"/".to_vec(),
+            path: self.root_path.as_deref().unwrap_or("/").as_bytes().to_vec(),
         };
         let options = connect::Options::from_url(&url)?
             .timeout(self.timeout)
@@ -55,7 +56,7 @@ impl SessionOptions {
             })
             .source(self.set("SourceAddress").and_then(|text| text.parse().ok()))
             .proxy(self.proxy()?);
-        if self.protocol.is_ssh() { self.over_ssh(options) } else { self.over_ftp(options) }
+        if self.protocol.is_ssh() { self.over_ssh(options) } else { self.over_tls(options) }
     }
 
     /// What a raw setting says, if it says anything.
@@ -111,9 +112,10 @@ impl SessionOptions {
         Ok(options.host_keys(&keys)?.known_hosts(self.known_hosts.clone()))
     }
 
-    fn over_ftp(&self, options: connect::Options) -> Result<connect::Options> {
+    /// FTP and WebDAV, over TLS or not.
+    fn over_tls(&self, options: connect::Options) -> Result<connect::Options> {
         if self.raw_setting("Tunnel") == Some("1") {
-            return Err(not_yet("a tunnel carries SFTP only: FTP needs further connections"));
+            return Err(not_yet("a tunnel carries SFTP only: the others need further connections"));
         }
         if self.private_key_passphrase.is_some() && self.tls_client_certificate_path.is_some() {
             return Err(not_yet("the key of a client certificate is read where it is not encrypted"));
@@ -492,7 +494,6 @@ mod tests {
     fn what_cannot_be_opened_says_so() {
         for (options, word) in [
             (SessionOptions::sftp("h").protocol(Protocol::Scp), "SCP"),
-            (SessionOptions::sftp("h").protocol(Protocol::Webdav), "WebDAV"),
             (SessionOptions::sftp("h").protocol(Protocol::S3), "S3"),
             (SessionOptions::sftp("h").user_name("u").password("p").new_password("q"), "password"),
         ] {

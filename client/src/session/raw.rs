@@ -72,7 +72,6 @@ const GSSAPI: &str =
 const OLD: &str = "dss, DES, arcfour, blowfish and SSH-1 are broken and not part of Ferry";
 const PUTTY: &str = "works around faults of servers that PuTTY's code has and Ferry's does not";
 const SHELL: &str = "settings of SCP's shell; SCP is not built yet";
-const DAV: &str = "WebDAV is not built yet";
 const S3: &str = "S3 is not built yet";
 const PROXY: &str = "the way to the server; nothing without `ProxyMethod`";
 const TUNNEL: &str = "the host to go over, and how it is entered; nothing without `Tunnel`";
@@ -455,10 +454,28 @@ pub const SETTINGS: &[Setting] = &[
     ),
     s("TLS", "CompleteTlsShutdown", "2", Auto, Only(&["0", "2"], "TLS is ended in good order")),
     s("TLS", "TlsCertificateFile", "", Text, Typed("tls_client_certificate_path")),
-    s("WebDAV", "WebDavLiberalEscaping", "0", Switch, NotYet(DAV)),
-    s("WebDAV", "WebDavAuthLegacy", "0", Switch, NotYet(DAV)),
-    s("WebDAV", "WebDavCrossDomainRedirects", "0", Switch, NotYet(DAV)),
-    s("WebDAV", "WebDavUnencryptedRedirects", "0", Switch, NotYet(DAV)),
+    s(
+        "WebDAV",
+        "WebDavLiberalEscaping",
+        "0",
+        Switch,
+        Only(&["0"], "every byte of a name is escaped that has to be"),
+    ),
+    s("WebDAV", "WebDavAuthLegacy", "0", Switch, Only(&["0", "1"], "digests of the old kind are understood")),
+    s(
+        "WebDAV",
+        "WebDavCrossDomainRedirects",
+        "0",
+        Switch,
+        Only(&["0"], "nothing is sent to another server than the one that was named"),
+    ),
+    s(
+        "WebDAV",
+        "WebDavUnencryptedRedirects",
+        "0",
+        Switch,
+        Only(&["0"], "nothing that began under TLS goes on without"),
+    ),
     s("S3", "S3DefaultRegion", "", Text, NotYet(S3)),
     s("S3", "S3SessionToken", "", Text, NotYet(S3)),
     s("S3", "S3RoleArn", "", Text, NotYet(S3)),

@@ -8,6 +8,7 @@ use session_core::auth::Secret;
 use session_core::net::client_tls::ClientTlsOptions;
 use session_core::net::dial::{Dial, Family, bare};
 use session_core::net::proxy::Proxy;
+use session_core::net::reach::Reach;
 use session_core::path::VPath;
 use session_core::session::Session;
 
@@ -38,6 +39,8 @@ pub struct WebdavConnectOptions {
     pub family: Family,
     /// The address of this machine from which to connect.
     pub source: Option<IpAddr>,
+    /// Which addresses may be connected to; any where nothing else is said.
+    pub reach: Reach,
     /// By which way.
     pub proxy: Proxy,
     /// Who logs in; nobody where it is `None`.
@@ -91,6 +94,7 @@ impl WebdavConnectOptions {
             home: VPath::root(),
             family: Family::default(),
             source: None,
+            reach: Reach::default(),
             proxy: Proxy::Direct,
             user: None,
             password: None,
@@ -117,6 +121,7 @@ impl WebdavConnectOptions {
             user: self.user.clone().unwrap_or_default(),
             family: self.family,
             source: self.source,
+            reach: self.reach.clone(),
             proxy: self.proxy.clone(),
             timeout: self.timeout,
             // A torn upload must not look like a whole one.

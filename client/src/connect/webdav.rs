@@ -1,0 +1,89 @@
+//! Opening a place over WebDAV: in the clear only where the URL says so.
+//!
+//! A path is that of the server's URLs, so one connection serves all that is WebDAV's on a host; the path of
+//! the URL is only where it is looked for first.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proto_webdav::client::{WebdavConnectOptions, WebdavRemote, certificate_of, connect};
+use session_core::auth::Account;
+use session_core::batch::Decider;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::{Filesystem, Follow};
+use session_core::path::VPath;
+use session_core::session::{Protocol, Session, Setup};
+use session_core::trust::Certificate;
+
+use super::certificate::own_certificate;
+use super::{Connected, Line, Options, Scheme, guard};
+use crate::reconnect::{Connect, Reconnecting, SystemTimer};
+
+/// The remote opens connections as it needs them, with the login that it knows: all that is left is to see
+/// whether it can.
+struct Again(Arc<WebdavRemote>);
+
+#[async_trait]
+impl Connect for Again {
+    async fn connect(&self) -> Result<Arc<dyn Filesystem>> {
+        match self.0.stat(self.0.home(), Follow::Yes).await {
+            // Whatever it answers, it answers.
+            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Err(e),
+            _ => Ok(Arc::clone(&self.0) as Arc<dyn Filesystem>),
+        }
+    }
+}
+
+/// The options of a connection. Errors: a proxy of the environment that is none; those of the files.
+async fn options_of(options: &Options) -> Result<WebdavConnectOptions> {
+    let secure = options.scheme == Scheme::Davs;
+    let port = options.port.unwrap_or(if secure { 443 } else { 80 });
+    let mut dav = WebdavConnectOptions::new(options.host.clone(), port);
+    dav.secure = secure;
+    dav.home = VPath::absolute(&options.dav.path)?;
+    dav.proxy = options.way(port)?;
+    dav.family = options.family.unwrap_or_default();
+    dav.source = options.source;
+    dav.reach = options.reach.clone();
+    dav.user = options.user.clone();
+    dav.password = options.password.clone();
+    dav.token = options.dav.token.clone();
+    dav.secrets_in_the_clear = options.dav.secrets_in_the_clear;
+    dav.tls.fingerprints = options.certificates.clone();
+    dav.connections = options.channels;
+    dav.timeout = options.timeout.unwrap_or(dav.timeout);
+    #[cfg(feature = "ftp")]
+    if let Some((oldest, newest)) = options.ftp.tls {
+        (dav.tls.minimum, dav.tls.maximum) = (oldest, newest);
+    }
+    if let Some(file) = options.ftp.client_certificate.clone() {
+        if !secure {
+            return Err(Error::new(ErrorKind::InvalidArgument)
+                .with_detail("a certificate of one's own is shown under TLS only")
+                .with_hint("use davs://"));
+        }
+        dav.tls.certificate = Some(own_certificate(file).await?);
+    }
+    Ok(dav)
+}
+
+pub(super) async fn certificate(options: &Options) -> Result<Certificate> {
+    certificate_of(options_of(options).await?).await
+}
+
+pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
+    let mut dav = options_of(&options).await?;
+    let protocol = if dav.secure { Protocol::Webdavs } else { Protocol::Webdav };
+    let session = Session::new(Setup::new(protocol, options.host.as_str()));
+    dav.session = Some(Arc::clone(&session));
+    let account = Account::named(dav.user.as_deref().unwrap_or("anonymous"));
+    let remote = Arc::new(connect(dav, decider).await?);
+    let mut fs = Arc::clone(&remote) as Arc<dyn Filesystem>;
+    if !options.reconnect.is_zero() {
+        let again = Arc::new(Again(Arc::clone(&remote))) as Arc<dyn Connect>;
+        fs = Arc::new(Reconnecting::new(fs, again, options.reconnect, Arc::new(SystemTimer)));
+    }
+    let methods = remote.methods();
+    let home = remote.home().clone();
+    guard(session, account, methods, (fs, home), Line::Webdav(remote))
+}
