@@ -1,11 +1,11 @@
 //! The conformance suite over what a server stands on and over what a client reaches: one test per cell.
 //!
 //! A cell is a store (memory, disk; bare or under a staging layer) and a way to it: called directly,
-//! through a session's gate, or through SFTP and FTP (our server over the store, our client, loopback TCP).
+//! through a session's gate, or through SFTP, FTP and WebDAV (our server over the store, our client, loopback TCP).
 //! Each cell has a list of the cases that may be skipped; a case that fails names its promise. `laws` holds
 //! what is true of any session.
 //!
-//! Deliberately absent: the bare stores called directly, which are tests of `session-core`; WebDAV and S3;
+//! Deliberately absent: the bare stores called directly, which are tests of `session-core`; S3;
 //! mounts; remotes as stores.
 #![allow(
     clippy::unwrap_used,
@@ -397,6 +397,87 @@ async fn ftps_local() {
 }
 
 // ---- large
+
+// ---- through WebDAV
+
+/// What WebDAV has no words for, and what its one stream of bytes cannot do.
+const NOT_OVER_DAV: &[&str] = &[
+    // Sizes are set by writing alone.
+    "attributes::a_directory_is_not_cut",
+    "attributes::a_file_is_cut",
+    "attributes::a_file_is_extended_with_zeros",
+    "attributes::a_handle_cuts",
+    // Modes, links.
+    "attributes::a_mode_is_kept",
+    "links::",
+    // Dead properties are the server's only.
+    "attributes::properties_are_kept",
+    "attributes::properties_survive_a_rename",
+    // A file is replaced as a whole.
+    "write::continues_at_the_end",
+    "write::append_goes_to_the_end",
+    "write::append_can_create",
+    // Sorted listings.
+    "list::by_key_counts_the_slash",
+    "list::by_name_is_sorted",
+];
+
+/// Runs everything through WebDAV, as one user, watched by another.
+async fn over_dav(way: Way, store: Store, may_skip: &[&[&str]]) {
+    let staged = store.is_staged();
+    let world = Arc::new(World::new(way, store, Arc::default()).await);
+    let (alice, of_alice) = world.log_in("alice").await;
+    let (again, of_again) = world.log_in("alice").await;
+    let (bob, of_bob) = world.log_in("bob").await;
+    let mut subject = Subject::new(alice);
+    subject.other = Some(bob);
+    subject.again = Some(again);
+    subject.profile.staged = staged;
+    subject.profile.knows_files = false;
+    subject.profile.stages = false;
+    subject.profile.link_times = false;
+    subject.profile.arrives_later = true;
+    // A request that is given up is torn, with what had not left yet.
+    subject.profile.keeps_given_up = false;
+    let lost = Arc::clone(&world);
+    subject.leave = Some(Arc::new(move |path, content| {
+        let lost = Arc::clone(&lost);
+        Box::pin(async move { lost.loses_an_upload("alice", &path, content).await })
+    }));
+    all(&subject, may_skip).await;
+    drop(subject);
+    for connection in [of_alice, of_again, of_bob] {
+        connection.close().await;
+    }
+    world.all_closed().await;
+    is_complete(&world.events());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dav_memory() {
+    let skip: &[_] = &[IN_NO_CELL, NEED_STAGING, NOT_STAGED, NEED_A_STORE, LINKS_ARE_FOLLOWED, NOT_OVER_DAV];
+    over_dav(Way::Dav, Store::memory(), skip).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dav_local() {
+    let dir = tempfile::tempdir().unwrap();
+    let skip: &[_] = &[IN_NO_CELL, NEED_STAGING, NOT_STAGED, NEED_A_STORE, LINKS_ARE_FOLLOWED, NOT_OVER_DAV];
+    over_dav(Way::Dav, Store::local(&dir), skip).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dav_staged_memory() {
+    let skip: &[_] = &[IN_NO_CELL, NOT_STAGED, NEED_A_STORE, LINKS_ARE_FOLLOWED, NOT_OVER_DAV];
+    over_dav(Way::Dav, Store::memory().staged(), skip).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn davs_staged_local() {
+    let dir = tempfile::tempdir().unwrap();
+    let skip: &[_] = &[IN_NO_CELL, NOT_STAGED, NEED_A_STORE, LINKS_ARE_FOLLOWED, NOT_OVER_DAV];
+    over_dav(Way::Davs, Store::local(&dir).staged(), skip).await;
+}
 
 /// A hundred thousand entries, filled in below, since the way there is not what is tried.
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,8 @@ use proto_sftp::client::Config;
 use proto_sftp::ssh::hostkey::HostKeyKind;
 use proto_sftp::ssh::keys::Agent;
 use proto_sftp::ssh::{ConnectOptions, HostKeys, SshConnection, SshServer, SshServerOptions, connect};
+use proto_webdav::client::{WebdavConnectOptions, WebdavRemote};
+use proto_webdav::server::{Sessions, WebdavServer, WebdavServerOptions};
 use session_core::auth::*;
 use session_core::batch::Unattended;
 use session_core::error::Result;
@@ -152,10 +154,7 @@ fn ftp_options(way: Way) -> (FtpServerOptions, Known) {
     if way == Way::Ftp {
         return (FtpServerOptions::default(), Known::Nothing);
     }
-    let dir = tempfile::tempdir().unwrap();
-    let certificates = vec![self_signed(dir.path(), &["localhost".to_string()]).unwrap()];
-    let tls = ServerTls::new(ServerTlsOptions { certificates, ..ServerTlsOptions::default() }).unwrap();
-    let known = Known::Certificate(CertificateFingerprint::parse(&tls.fingerprint()).unwrap());
+    let (tls, known) = certified();
     let options = FtpServerOptions {
         implicit_tls: way == Way::Ftps,
         control_policy: ControlPolicy::Require,
@@ -165,9 +164,33 @@ fn ftp_options(way: Way) -> (FtpServerOptions, Known) {
     (options, known)
 }
 
+/// A server of WebDAV, and what is known of it. A session of HTTP ends with its last connection, so that it can be
+/// waited for.
+fn dav_options(way: Way) -> (WebdavServerOptions, Known) {
+    let options = WebdavServerOptions { linger: Some(Duration::ZERO), ..WebdavServerOptions::default() };
+    if way == Way::Dav {
+        return (options, Known::Nothing);
+    }
+    let (tls, known) = certified();
+    (WebdavServerOptions { tls: Some(tls), ..options }, known)
+}
+
+/// TLS with a certificate of its own.
+fn certified() -> (Arc<ServerTls>, Known) {
+    let dir = tempfile::tempdir().unwrap();
+    let certificates = vec![self_signed(dir.path(), &["localhost".to_string()]).unwrap()];
+    let tls = ServerTls::new(ServerTlsOptions { certificates, ..ServerTlsOptions::default() }).unwrap();
+    let known = Known::Certificate(CertificateFingerprint::parse(&tls.fingerprint()).unwrap());
+    (tls, known)
+}
+
 /// How clients reach the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
+    /// WebDAV in the clear, over HTTP/1.1.
+    Dav,
+    /// WebDAV over TLS, with HTTP/2.
+    Davs,
     Sftp,
     /// FTP in the clear.
     Ftp,
@@ -179,6 +202,7 @@ pub enum Way {
 
 /// A client's connection.
 pub enum Connection {
+    Dav(Arc<WebdavRemote>),
     Ftp(Arc<FtpRemote>),
     Ssh(SshConnection),
 }
@@ -186,6 +210,7 @@ pub enum Connection {
 impl Connection {
     pub fn session(&self) -> &Arc<Session> {
         match self {
+            Connection::Dav(remote) => remote.session(),
             Connection::Ftp(remote) => remote.session(),
             Connection::Ssh(connection) => connection.session(),
         }
@@ -193,6 +218,7 @@ impl Connection {
 
     pub async fn close(&self) {
         match self {
+            Connection::Dav(remote) => remote.close().await,
             Connection::Ftp(remote) => remote.close().await,
             Connection::Ssh(connection) => connection.close().await,
         }
@@ -233,6 +259,11 @@ impl World {
             let server = SshServer::new(SshServerOptions::new(keys), server_site).unwrap();
             tokio::spawn(async move { server.serve(listener, token).await });
             Known::HostKey(Fingerprint::parse(shown.split(' ').nth(1).unwrap()).unwrap())
+        } else if matches!(way, Way::Dav | Way::Davs) {
+            let (options, known) = dav_options(way);
+            let server = WebdavServer::new(options, server_site, Sessions::new().unwrap()).unwrap();
+            tokio::spawn(async move { server.serve(listener, token).await });
+            known
         } else {
             let (options, known) = ftp_options(way);
             let server = FtpServer::new(options, server_site).unwrap();
@@ -245,6 +276,9 @@ impl World {
     pub async fn log_in(&self, user: &str) -> (Arc<dyn Filesystem>, Connection) {
         let fingerprint = match &self.known {
             Known::HostKey(fingerprint) => fingerprint,
+            Known::Certificate(_) | Known::Nothing if matches!(self.way, Way::Dav | Way::Davs) => {
+                return self.log_in_over_dav(user).await;
+            }
             Known::Certificate(_) | Known::Nothing => return self.log_in_over_ftp(user).await,
         };
         let mut options = ConnectOptions::new("127.0.0.1", self.port, user);
@@ -257,6 +291,22 @@ impl World {
         (Arc::new(connection.sftp(&Config::default()).await.unwrap()), Connection::Ssh(connection))
     }
 
+    async fn log_in_over_dav(&self, user: &str) -> (Arc<dyn Filesystem>, Connection) {
+        let mut options = WebdavConnectOptions::new("127.0.0.1", self.port);
+        options.secure = self.way == Way::Davs;
+        options.user = Some(user.to_owned());
+        options.password = Some(Secret::new("secret"));
+        // Cases run side by side, and each open file has a connection of its own.
+        options.connections = 64;
+        // What is under way is looked at.
+        options.hold = 0;
+        if let Known::Certificate(fingerprint) = &self.known {
+            options.tls.fingerprints = vec![fingerprint.clone()];
+        }
+        let remote = Arc::new(proto_webdav::client::connect(options, Arc::new(Unattended)).await.unwrap());
+        (Arc::clone(&remote) as Arc<dyn Filesystem>, Connection::Dav(remote))
+    }
+
     async fn log_in_over_ftp(&self, user: &str) -> (Arc<dyn Filesystem>, Connection) {
         let mut options = FtpConnectOptions::new("127.0.0.1", self.port, user);
         options.password = Some(Secret::new("secret"));
@@ -265,7 +315,7 @@ impl World {
         options.security = match self.way {
             Way::Ftpes => Security::Explicit,
             Way::Ftps => Security::Implicit,
-            Way::Ftp | Way::Sftp => Security::Plain,
+            Way::Dav | Way::Davs | Way::Ftp | Way::Sftp => Security::Plain,
         };
         if let Known::Certificate(fingerprint) = &self.known {
             options.tls.fingerprints = vec![fingerprint.clone()];
