@@ -96,6 +96,8 @@ enum Command {
     Sessions(Box<commands::Sessions>),
     /// The block list: who may not connect
     Ban(control::Bans),
+    /// What homes and folders hold, and may hold
+    Quota(control::Quota),
     /// What the running server says of itself
     Status {
         /// One JSON object
@@ -181,6 +183,10 @@ async fn run(cli: Cli) -> ExitCode {
         },
         Some(Command::Ban(args)) => match control_of(&global) {
             Ok(control) => control::bans(control, args).await,
+            Err(e) => commands::failure(&e),
+        },
+        Some(Command::Quota(args)) => match control_of(&global) {
+            Ok(control) => control::quota(control, args).await,
             Err(e) => commands::failure(&e),
         },
         Some(Command::Status { json }) => match control_of(&global) {

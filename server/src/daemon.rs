@@ -42,6 +42,9 @@ use crate::site::{Common, FerrySite};
 /// How often parked uploads are looked through, and accounts for whether their time is over.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// Where the counts of quotas are kept between two runs, in the data folder.
+const QUOTAS: &str = "quotas.json";
+
 /// The time between two writings of the block list, at least.
 const BANS_WRITTEN: Duration = Duration::from_secs(1);
 
@@ -88,7 +91,24 @@ impl Read {
                 all.iter().filter(|o| o.site != site.site && reaches(site, o)).collect();
             listening.push((site.clone(), listen::prepare(site, &others)?));
         }
-        Ok(Read { listening })
+        let read = Read { listening };
+        read.check_gateways(config)?;
+        Ok(read)
+    }
+
+    /// No gateway leads to this server. Errors: `InvalidArgument`.
+    fn check_gateways(&self, config: &Config) -> Result<()> {
+        let identities = self.identities();
+        let ours: Vec<&str> = identities.values().flat_map(Identities::all).collect();
+        for gateway in &config.gateways {
+            let pinned =
+                gateway.host_keys.iter().chain(&gateway.certificates).chain(&gateway.url.fingerprint);
+            if pinned.into_iter().any(|p| ours.iter().any(|own| own.eq_ignore_ascii_case(p.trim()))) {
+                let words = format!("the gateway '{}' leads to this very server", gateway.name);
+                return Err(Error::new(ErrorKind::InvalidArgument).with_detail(words));
+            }
+        }
+        Ok(())
     }
 
     fn identities(&self) -> HashMap<String, Identities> {
@@ -183,6 +203,7 @@ impl Daemon {
         let accounts = Accounts::open(&config.data).await?;
         let engine = Engine::new(config.scripts.limits());
         let common = Common::new(engine, Arc::clone(&journal), protector, accounts);
+        common.stores.quotas.take(&config.data.join(QUOTAS))?;
         let read = Read::new(&config)?;
         let mut bound = Vec::new();
         for site in config.each_site() {
@@ -255,6 +276,7 @@ impl Daemon {
                 sockets.push((servers, b.asked.protocol, b.listener()?));
             }
         }
+        self.common.stores.gateways.set_own(serving.bound.iter().map(|b| b.address).collect());
         serving.generation.cancel();
         serving.generation = CancellationToken::new();
         for (servers, protocol, socket) in sockets {
@@ -271,6 +293,7 @@ impl Daemon {
             registry: Arc::clone(&self.common.registry),
             protector: Arc::clone(&self.common.protector),
             desk: Desk::new(Arc::clone(&self.common.accounts), Arc::new(Behind(weak()))),
+            stores: Arc::clone(&self.common.stores),
             status: Arc::new(move || status.upgrade().map_or(Value::Null, |d| d.status())),
             reload: Arc::new(move || {
                 let daemon = reload.upgrade();
@@ -539,13 +562,20 @@ impl Daemon {
             tracing::warn!(sessions = busy, "cut in the middle of what they did");
         }
         let ends = sessions.iter().map(|s| s.terminate(stopping(), PATIENCE));
-        join_all(ends).await;
+        let left: usize = join_all(ends).await.iter().map(|left| left.in_flight).sum();
         self.shutdown.cancel();
         if let Err(e) = self.common.protector.save() {
             tracing::error!("{e:#}");
         }
         // Closing events and their hooks, and the end of the control socket.
         tokio::time::sleep(Duration::from_millis(100)).await;
+        // What is still under way may change the counts: then they are made anew.
+        if left == 0 {
+            let file = self.served().config.data.join(QUOTAS);
+            if let Err(e) = self.common.stores.quotas.save(&file, &self.common.stores.metered()) {
+                tracing::error!("{e:#}");
+            }
+        }
         self.journal.flush(Duration::from_millis(500));
     }
 }

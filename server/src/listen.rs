@@ -60,6 +60,11 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        self.host_keys.iter().chain(&self.certificates).map(String::as_str)
+    }
+
     /// Those of one protocol.
     pub(crate) fn of(&self, protocol: ListenerProtocol) -> &[String] {
         match protocol {

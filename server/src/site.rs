@@ -24,11 +24,12 @@ use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup, s
 
 use crate::accounts::{self, Accounts};
 use crate::chain;
-use crate::config::{Config, User};
+use crate::config::{self, Config, User};
+use crate::gateway::{self, Settings};
 use crate::hooks;
 use crate::log::Journal;
 use crate::protector::{Guard, Protector, Strike};
-use crate::stores::Stores;
+use crate::stores::{self, Stores};
 use crate::users::directory::{Directory, bars};
 use crate::users::totp::Spent;
 
@@ -40,6 +41,7 @@ struct Live {
     front: Arc<Chain>,
     /// By user; shared by the user's sessions.
     throttles: HashMap<String, Arc<Throttle>>,
+    gateways: HashMap<String, Settings>,
 }
 
 /// A configuration made ready, not in force yet.
@@ -219,7 +221,10 @@ pub fn check(config: Config) -> Result<()> {
     let protector = Protector::new(config.protector.clone(), None, system_clock())?;
     let accounts = Accounts::holding(accounts::read_file(&config.data.join(accounts::FILE))?);
     let common = Common::new(Engine::new(config.scripts.limits()), Arc::default(), protector, accounts);
-    config.each_site().into_iter().try_for_each(|site| Live::new(site, &common, &Arc::default()).map(|_| ()))
+    config.each_site().into_iter().try_for_each(|site| {
+        stores::check(&site)?;
+        Live::new(site, &common, &Arc::default()).map(|_| ())
+    })
 }
 
 fn gone(actor: Actor) -> Ending {
@@ -242,6 +247,7 @@ impl Live {
         let stored = common.accounts.users(&config);
         let directory = Arc::new(Directory::with(&config, stored, common.spent(&config)?)?);
         let secrets = common.accounts.contents().secrets.clone();
+        let gateways = gateway::read(&config, secrets.clone())?;
         let hooks = hooks::load(&config, &common.engine, values, secrets)?;
         let throttles = throttles(&directory, None);
         let front = chain::of_front(
@@ -249,7 +255,7 @@ impl Live {
             hooks.as_ref(),
             &common.stores,
         );
-        Ok(Live { config: Arc::new(config), directory, hooks, front, throttles })
+        Ok(Live { config: Arc::new(config), directory, hooks, front, throttles, gateways })
     }
 
     fn user(&self, name: &str) -> Option<Arc<User>> {
@@ -317,10 +323,11 @@ impl Site for FerrySite {
         let live = self.live();
         let account = identity.account();
         let user = live.user(&account.name).filter(|u| u.enabled).ok_or(ErrorKind::Unauthenticated)?;
-        let (files, locks) = self.common.stores.mount(&live.config, &user, account, session).await?;
+        let (files, locks) =
+            self.common.stores.mount(&live.config, &live.gateways, &user, account, session).await?;
         let parts = |hooks| chain::Parts {
             read_only: user.read_only,
-            rules: user.permissions.clone(),
+            rules: config::rules(&user),
             filters: user.filters.clone(),
             locks: Arc::clone(&locks),
             throttle: live.throttles.get(&user.name).cloned(),

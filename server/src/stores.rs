@@ -4,28 +4,41 @@
 //! 0750) when its user first comes. What a former run left unfinished is taken up before anybody reaches
 //! the home. A store stays as it was opened: staging and fsync settings of an open home change at the next
 //! start. Two homes of which one lies in the other are two stores.
+//!
+//! Virtual folders are stores like homes, mounted in the tree of whoever has them. One that cannot be had
+//! takes nothing else away: whatever is asked of it fails, and it is never an empty folder.
 
 use std::collections::HashMap;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use async_trait::async_trait;
 use session_core::auth::Account;
+use session_core::capability::Capabilities;
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::Filesystem;
+use session_core::fs::*;
+use session_core::layers::mounts::{Mount, Mounts};
+use session_core::layers::quota::{Account as Counted, Limits, Metered};
 use session_core::layers::staged::{Owner, Staged, StagingArea};
 use session_core::locks::{LockTable, Locks};
+use session_core::metadata::Metadata;
+use session_core::path::VPath;
 use session_core::session::Session;
 use session_core::store::local::{LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
 use tokio::sync::OnceCell;
 
-use crate::config::{Config, Store, User};
+use crate::config::{Config, Folder, Quota, Store, User, far_path};
+use crate::gateway::{Gateways, Settings};
+use crate::quotas::Quotas;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Folder(PathBuf),
+    /// Of this gateway; whether it is made where it is missing.
+    Gateway(String, VPath, bool),
     /// Of this site, of this user.
     Memory(String, String),
 }
@@ -33,6 +46,7 @@ enum Place {
 struct Home {
     store: Arc<dyn Filesystem>,
     locks: Arc<LockTable>,
+    metered: Option<Metered>,
     area: Option<Arc<StagingArea>>,
 }
 
@@ -40,6 +54,10 @@ struct Home {
 #[derive(Default)]
 pub struct Stores {
     homes: Mutex<HashMap<Place, Arc<OnceCell<Home>>>>,
+    /// The gateways that hold some of them.
+    pub gateways: Gateways,
+    /// What they hold, where that is bounded.
+    pub quotas: Quotas,
 }
 
 impl Stores {
@@ -52,32 +70,175 @@ impl Stores {
     }
 
     /// The files of `user` as `account` sees them in `session`, staged where that is switched on, and the locks
-    /// on them. Errors: those of making and opening the home, without its path, which is in the log.
+    /// on them. Errors: those of making and opening the home, without its path, which is in the log. `far` are
+    /// the gateways of the configuration.
     pub async fn mount(
         &self,
         config: &Config,
+        far: &HashMap<String, Settings>,
         user: &User,
         account: &Account,
         session: &Session,
     ) -> Result<(Arc<dyn Filesystem>, Arc<Locks>)> {
-        let place = match user.store {
-            Store::Memory => Place::Memory(config.site.clone(), user.name.clone()),
-            Store::Local => {
-                let home = user.home.clone();
-                let made = tokio::task::spawn_blocking(move || make(home)).await;
-                let made = made.map_err(|_| Error::new(ErrorKind::Internal))?;
-                Place::Folder(made.map_err(|e| private(&e, user))?)
-            }
+        let owner = owner(config, account, session);
+        let home = async {
+            let place = match (user.store, &user.gateway) {
+                (_, Some(gateway)) => self.far(gateway, &user.home, user, far, true)?,
+                (Store::Memory, None) => Place::Memory(config.site.clone(), user.name.clone()),
+                (Store::Local, None) => folder(user.home.clone(), true).await?,
+            };
+            self.view(place, config, &VPath::root(), &owner, &of_home(config, user)).await
         };
-        let cell = Arc::clone(self.homes().entry(place.clone()).or_default());
-        let home = cell.get_or_try_init(|| open(place, config)).await.map_err(|e| private(&e, user))?;
+        let (home, table) = home.await.map_err(|e| private(&e, user))?;
         let longest = config.webdav.longest_lock(&config.limits);
-        let locks = Locks::new(Arc::clone(&home.locks), name(config, account, session), longest);
+        let locks = Locks::new(table, name(config, account, session), longest);
+        if user.folders.is_empty() {
+            return Ok((home, locks));
+        }
+        let mut mounts = Vec::new();
+        for virtual_folder in &user.folders {
+            let fs = match self.virtual_folder(virtual_folder, user, config, far, &owner).await {
+                Ok(fs) => fs,
+                Err(e) => {
+                    let Folder { path, folder, .. } = virtual_folder;
+                    tracing::error!(user = %user.name, %path, folder = %folder.display(), "a virtual folder cannot be opened: {e:#}");
+                    Arc::new(Away)
+                }
+            };
+            let described = virtual_folder.gateway.is_none();
+            mounts.push(Mount { at: virtual_folder.path.clone(), fs, described });
+        }
+        Ok((Arc::new(Mounts::new(home, mounts)?), locks))
+    }
+
+    async fn virtual_folder(
+        &self,
+        asked: &Folder,
+        user: &User,
+        config: &Config,
+        far: &HashMap<String, Settings>,
+        owner: &Owner,
+    ) -> Result<Arc<dyn Filesystem>> {
+        // What is only read is there already, or not at all.
+        let makes = !asked.read_only;
+        let place = match &asked.gateway {
+            Some(gateway) => self.far(gateway, &asked.folder, user, far, makes)?,
+            None => folder(asked.folder.clone(), makes).await?,
+        };
+        let bounds = Bounds {
+            by: format!("folder {} of {}", asked.path, config.site),
+            limits: asked.quota,
+            groups: Vec::new(),
+        };
+        Ok(self.view(place, config, &asked.path, owner, &bounds).await?.0)
+    }
+
+    /// A folder of a gateway. The gateway has its present settings from now on.
+    fn far(
+        &self,
+        gateway: &str,
+        path: &Path,
+        user: &User,
+        far: &HashMap<String, Settings>,
+        makes: bool,
+    ) -> Result<Place> {
+        let invalid = |words: String| Error::new(ErrorKind::InvalidArgument).with_detail(words);
+        let settings = far.get(gateway).ok_or_else(|| invalid(format!("there is no gateway '{gateway}'")))?;
+        self.gateways.set(settings);
+        Ok(Place::Gateway(gateway.to_owned(), far_path(path, &user.name).map_err(invalid)?, makes))
+    }
+
+    /// What an owner sees of a store, which is opened if nobody has done it. `at` is where it stands in the
+    /// owner's tree.
+    async fn view(
+        &self,
+        place: Place,
+        config: &Config,
+        at: &VPath,
+        owner: &Owner,
+        bounds: &Bounds,
+    ) -> Result<(Arc<dyn Filesystem>, Arc<LockTable>)> {
+        let cell = Arc::clone(self.homes().entry(place.clone()).or_default());
+        let account = self.account(&place, bounds);
+        let bounded = account.is_some();
+        let home = cell.get_or_try_init(|| self.open(place, config, at, account)).await?;
+        if bounded && home.metered.is_none() {
+            tracing::warn!(by = %bounds.by, "a quota of a store that is open without one holds from the next start on");
+        }
         let files: Arc<dyn Filesystem> = match &home.area {
-            Some(area) => Arc::new(Staged::new(owner(config, account, session), Arc::clone(area))),
+            Some(area) => Arc::new(Staged::new(owner.clone(), Arc::clone(area))),
             None => Arc::clone(&home.store),
         };
-        Ok((files, locks))
+        Ok((files, Arc::clone(&home.locks)))
+    }
+
+    /// Opens a store. `at` is where it stands in the tree of whoever comes first.
+    async fn open(
+        &self,
+        place: Place,
+        config: &Config,
+        at: &VPath,
+        account: Option<Counted>,
+    ) -> Result<Home> {
+        let store: Arc<dyn Filesystem> = match place {
+            Place::Gateway(name, path, makes) => Arc::new(self.gateways.folder(&name, path, makes)?),
+            Place::Memory(..) => Arc::new(MemoryStore::new()),
+            Place::Folder(path) => {
+                let options = LocalOptions { fsync: config.fsync.policy(), ..LocalOptions::default() };
+                let opened = tokio::task::spawn_blocking(move || LocalStore::open(path, options)).await;
+                Arc::new(opened.map_err(|_| Error::new(ErrorKind::Internal))??)
+            }
+        };
+        let (store, metered) = match account {
+            None => (store, None),
+            Some(account) => {
+                let metered = self.count(store, account).await?;
+                (Arc::new(metered.clone()) as Arc<dyn Filesystem>, Some(metered))
+            }
+        };
+        if !config.staging.enabled || !store.capabilities().atomic_commit {
+            return Ok(Home { store, locks: Arc::default(), metered, area: None });
+        }
+        let clock = Arc::new(SystemTime::now);
+        let mut policy = config.staging.policy();
+        policy.off = policy.off.iter().filter_map(|off| within(off, at)).collect();
+        let area = StagingArea::new(Arc::clone(&store), policy, clock)?;
+        let found = area.recover().await?;
+        if found > 0 {
+            tracing::info!(parked = found, "unfinished uploads of a former run were taken up");
+        }
+        Ok(Home { store, locks: Arc::default(), metered, area: Some(area) })
+    }
+
+    /// Where a place is counted; `None` where nothing bounds it.
+    fn account(&self, place: &Place, bounds: &Bounds) -> Option<Counted> {
+        let name = match place {
+            Place::Folder(path) => format!("folder {}", path.display()),
+            Place::Gateway(..) => return None,
+            Place::Memory(site, user) => format!("memory {user} of {site}"),
+        };
+        if bounds.limits.is_none() && bounds.groups.is_empty() {
+            return None;
+        }
+        Some(self.quotas.book.account(&name, &bounds.by, bounds.limits.limits(), &bounds.groups))
+    }
+
+    /// A store that is counted, from what a former run knew or from what is there.
+    async fn count(&self, store: Arc<dyn Filesystem>, account: Counted) -> Result<Metered> {
+        let place = account.place().to_owned();
+        let metered = Metered::new(store, account).await?;
+        match self.quotas.known(&place) {
+            Some(usage) => metered.restore(usage),
+            None => {
+                metered.rescan().await?;
+            }
+        }
+        Ok(metered)
+    }
+
+    /// The stores that are counted.
+    pub fn metered(&self) -> Vec<Metered> {
+        self.homes().values().filter_map(|cell| cell.get()?.metered.clone()).collect()
     }
 
     /// The session of a shared account is over: nobody can continue what it parked.
@@ -131,35 +292,87 @@ fn private(e: &Error, user: &User) -> Error {
     Error::new(e.kind()).with_detail("the home of this account cannot be opened")
 }
 
-fn make(home: PathBuf) -> Result<PathBuf> {
-    match std::fs::canonicalize(&home) {
-        Ok(path) => return Ok(path),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e.into()),
-    }
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&home)?;
-    Ok(std::fs::canonicalize(&home)?)
+/// Who bounds a place, and how.
+struct Bounds {
+    by: String,
+    limits: Quota,
+    groups: Vec<(String, Limits)>,
 }
 
-async fn open(place: Place, config: &Config) -> Result<Home> {
-    let store: Arc<dyn Filesystem> = match place {
-        Place::Memory(..) => Arc::new(MemoryStore::new()),
-        Place::Folder(path) => {
-            let options = LocalOptions { fsync: config.fsync.policy(), ..LocalOptions::default() };
-            let opened = tokio::task::spawn_blocking(move || LocalStore::open(path, options)).await;
-            Arc::new(opened.map_err(|_| Error::new(ErrorKind::Internal))??)
+fn of_home(config: &Config, user: &User) -> Bounds {
+    let group = |(name, quota): &(String, Quota)| (format!("{name} of {}", config.site), quota.limits());
+    Bounds {
+        by: format!("user {} of {}", user.name, config.site),
+        limits: user.quota,
+        groups: user.total_quotas.iter().map(group).collect(),
+    }
+}
+
+/// A folder of this machine, by its one name.
+async fn folder(path: PathBuf, made: bool) -> Result<Place> {
+    let found = tokio::task::spawn_blocking(move || match std::fs::canonicalize(&path) {
+        Err(e) if made && e.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&path)?;
+            std::fs::canonicalize(&path)
         }
-    };
-    if !config.staging.enabled || !store.capabilities().atomic_commit {
-        return Ok(Home { store, locks: Arc::default(), area: None });
+        found => found,
+    });
+    let found = found.await.map_err(|_| Error::new(ErrorKind::Internal))?;
+    Ok(Place::Folder(found?))
+}
+
+/// A virtual folder that cannot be had.
+struct Away;
+
+impl Away {
+    fn told<T>(&self) -> Result<T> {
+        Err(Error::new(ErrorKind::Disconnected).with_detail("this folder is not available"))
     }
-    let clock = Arc::new(SystemTime::now);
-    let area = StagingArea::new(Arc::clone(&store), config.staging.policy(), clock)?;
-    let found = area.recover().await?;
-    if found > 0 {
-        tracing::info!(parked = found, "unfinished uploads of a former run were taken up");
+}
+
+#[async_trait]
+impl Filesystem for Away {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::none()
     }
-    Ok(Home { store, locks: Arc::default(), area: Some(area) })
+
+    async fn stat(&self, _: &VPath, _: Follow) -> Result<Metadata> {
+        self.told()
+    }
+
+    async fn list(&self, _: &VPath, _: &ListOptions) -> Result<Listing> {
+        self.told()
+    }
+
+    async fn open(&self, _: &VPath, _: &OpenOptions) -> Result<Arc<dyn File>> {
+        self.told()
+    }
+}
+
+/// What can be told of virtual folders before anybody needs them. Blocks. Errors: `InvalidArgument` for one
+/// that is no folder, and one that is only read and is not there.
+pub fn check(config: &Config) -> Result<()> {
+    for user in &config.users {
+        for Folder { path, folder, read_only, .. } in user.folders.iter().filter(|f| f.gateway.is_none()) {
+            let wrong = match std::fs::metadata(folder) {
+                Ok(there) if there.is_dir() => continue,
+                Ok(_) => "is no folder".to_owned(),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && !read_only => continue,
+                Err(e) => e.to_string(),
+            };
+            let words = format!("'{}' of '{}': {}: {wrong}", path, user.name, folder.display());
+            return Err(Error::new(ErrorKind::InvalidArgument).with_detail(words));
+        }
+    }
+    Ok(())
+}
+
+/// A folder of the whole tree as a store at `at` has it, if it has it.
+fn within(path: &VPath, at: &VPath) -> Option<VPath> {
+    match at.starts_with(path) {
+        true => Some(VPath::root()),
+        false => path.rebase(at, &VPath::root()),
+    }
 }
 
 #[cfg(test)]
@@ -195,7 +408,7 @@ mod tests {
         let mut mounted = Vec::new();
         for user in &config.users {
             let (session, account) = session(Account::named(user.name.as_str()));
-            mounted.push(stores.mount(&config, user, &account, &session).await.unwrap().0);
+            mounted.push(stores.mount(&config, &HashMap::new(), user, &account, &session).await.unwrap().0);
         }
         assert_eq!(stores.homes().len(), 2);
         let made = std::fs::metadata(dir.path().join("new/c")).unwrap().permissions().mode();
@@ -215,7 +428,7 @@ mod tests {
         let config = config(dir.path(), "[[users]]\nname = \"a\"\nshared = true\n");
         let (user, stores) = (config.users.first().unwrap(), Stores::default());
         let (session, account) = session(Account { shared: true, ..Account::named("a") });
-        let (files, _) = stores.mount(&config, user, &account, &session).await.unwrap();
+        let (files, _) = stores.mount(&config, &HashMap::new(), user, &account, &session).await.unwrap();
         let path = VPath::absolute("/f").unwrap();
         let file = files.open(&path, &OpenOptions::create()).await.unwrap();
         file.write_at(0, "x".into()).await.unwrap();
@@ -231,7 +444,11 @@ mod tests {
         std::fs::write(dir.path().join("file"), "").unwrap();
         let config = config(dir.path(), "[[users]]\nname = \"a\"\nhome = \"file/below\"\n");
         let (session, account) = session(Account::named("a"));
-        let e = Stores::default().mount(&config, &config.users[0], &account, &session).await.err().unwrap();
+        let e = Stores::default()
+            .mount(&config, &HashMap::new(), &config.users[0], &account, &session)
+            .await
+            .err()
+            .unwrap();
         assert_eq!(format!("{e:#}"), "the home of this account cannot be opened");
     }
 }

@@ -80,7 +80,12 @@ impl Source<'_> {
 
     /// Whether the text has this key.
     pub(super) fn has(&self, key: &str) -> bool {
-        find(self.text, &[&self.within[..], &[Step::Key(key.into())]].concat()).is_some()
+        self.has_at(&[Step::Key(key.into())])
+    }
+
+    /// Whether the text has what `steps` lead to.
+    pub(super) fn has_at(&self, steps: &[Step]) -> bool {
+        find(self.text, &[&self.within[..], steps].concat()).is_some()
     }
 
     /// The keys of each table of an array of tables, in order.

@@ -2,9 +2,9 @@
 //!
 //! A key that an account's table does not have is that of its groups, the first one that has it; a key that
 //! it has stands, also if it says what is the default. A table (`permissions`, `filters`, `custom`) is taken
-//! as a whole. In `home`, `start` and `certificate_names`, `%u` and `%username%` are the account's name,
-//! wherever they stand. A group may be in groups: they come right behind it. An account is in the groups that
-//! it names itself.
+//! as a whole; `folders` add up (`super::folders`), and every group's `total_quota` holds. In `home`, `start`
+//! and `certificate_names`, `%u` and `%username%` are the account's name, wherever they stand. A group may be in
+//! groups: they come right behind it. An account is in the groups that it names itself.
 //!
 //! Deliberately absent: secrets of groups (passwords, keys, certificates, codes).
 
@@ -20,7 +20,7 @@ use session_core::policy::{Filter, Rule};
 use session_core::session::Protocol;
 
 use super::fault::{Fault, Source, Step, nearest};
-use super::{Store, User, values};
+use super::{Folder, Quota, Store, User, folders, values};
 use crate::users::hours::Window;
 
 /// What the accounts of a group have where they say nothing else.
@@ -34,7 +34,13 @@ pub struct Group {
     #[serde(default)]
     pub groups: Vec<String>,
     pub home: Option<PathBuf>,
+    pub gateway: Option<String>,
     pub store: Option<Store>,
+    pub quota: Option<Quota>,
+    /// What the homes of its accounts may hold together.
+    pub total_quota: Option<Quota>,
+    #[serde(default)]
+    pub folders: Vec<Folder>,
     #[serde(default, deserialize_with = "values::some_networks")]
     pub addresses: Option<Vec<IpNet>>,
     #[serde(default, deserialize_with = "values::some_certificate_names")]
@@ -71,7 +77,9 @@ impl Group {
             }
         }
         one(has, "home", &self.home, &mut user.home);
+        one(has, "gateway", &self.gateway.clone().map(Some), &mut user.gateway);
         one(has, "store", &self.store, &mut user.store);
+        one(has, "quota", &self.quota, &mut user.quota);
         one(has, "addresses", &self.addresses, &mut user.addresses);
         one(has, "certificate_names", &self.certificate_names, &mut user.certificate_names);
         one(has, "require", &self.require, &mut user.require);
@@ -87,6 +95,8 @@ impl Group {
         one(has, "sessions", &self.sessions, &mut user.sessions);
         one(has, "start", &self.start, &mut user.start);
         one(has, "custom", &self.custom, &mut user.custom);
+        folders::add(&self.folders, user);
+        user.total_quotas.extend(self.total_quota.map(|q| (self.name.clone(), q)));
     }
 }
 
@@ -170,6 +180,10 @@ pub(super) fn inherit(groups: &[Group], users: &mut [User], source: &Source<'_>)
             if here {
                 faults.push(fault("groups", i, &group.groups, words));
             }
+        }
+        for (name, quota) in [("quota", &group.quota), ("total_quota", &group.total_quota)] {
+            let at = [key("groups"), Step::Index(i), key(name)];
+            faults.extend(quota.iter().flat_map(|q| q.check(&at, source)));
         }
     }
     // Names of groups meant something to hooks only, before there were groups.

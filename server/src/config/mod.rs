@@ -18,10 +18,13 @@ macro_rules! words {
 mod admin;
 mod certificates;
 mod fault;
+mod folders;
 mod ftp;
+mod gateways;
 mod groups;
 mod hooks;
 mod protector;
+mod quota;
 mod records;
 mod sites;
 mod ssh;
@@ -46,11 +49,14 @@ use session_core::session::Protocol;
 pub use self::admin::Admin;
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
+pub use self::folders::{Folder, rules};
 pub use self::ftp::{CertificateFiles, Clients, Control, Data, Ftp, Minimum, Tls};
+pub use self::gateways::Gateway;
 pub use self::groups::Group;
 pub(crate) use self::groups::line;
 pub use self::hooks::{Hook, Scripts};
 pub use self::protector::{Level, ProtectorSettings};
+pub use self::quota::Quota;
 pub use self::records::{Record, SECRET_KEYS, group};
 pub use self::sites::{History, SiteTable, reaches, speaks_ftp, speaks_webdav};
 pub use self::ssh::Ssh;
@@ -106,6 +112,10 @@ pub struct Config {
     pub staging: Staging,
     /// When content is forced to disk.
     pub fsync: Fsync,
+    /// Virtual folders of every account.
+    pub folders: Vec<Folder>,
+    /// Other servers, whose folders are homes and virtual folders here.
+    pub gateways: Vec<Gateway>,
     /// What several accounts have in common.
     pub groups: Vec<Group>,
     /// The accounts.
@@ -143,6 +153,8 @@ impl Default for Config {
             limits: Limits::default(),
             staging: Staging::default(),
             fsync: Fsync::default(),
+            folders: Vec::new(),
+            gateways: Vec::new(),
             groups: Vec::new(),
             users: Vec::new(),
             hooks: Vec::new(),
@@ -455,9 +467,21 @@ pub struct User {
     /// Where its files are; never empty once loaded.
     #[serde(default)]
     pub home: PathBuf,
+    /// On which gateway that is; on this machine without one.
+    #[serde(default)]
+    pub gateway: Option<String>,
     /// What holds them.
     #[serde(default)]
     pub store: Store,
+    /// Other places in its tree; once loaded, with those of its groups and of the site.
+    #[serde(default)]
+    pub folders: Vec<Folder>,
+    /// What its home may hold.
+    #[serde(default)]
+    pub quota: Quota,
+    /// What its home and those of others may hold together, by group; never read from its table.
+    #[serde(skip)]
+    pub total_quotas: Vec<(String, Quota)>,
     /// From where it may log in; empty: from anywhere.
     #[serde(default, deserialize_with = "values::networks")]
     pub addresses: Vec<IpNet>,
@@ -564,22 +588,24 @@ impl Default for Log {
 /// Every key, for suggestions.
 #[rustfmt::skip]
 const KEYS: &[&str] = &[
-    "active", "address", "addresses", "admin", "allow", "anonymous", "ascii", "audit", "authorities", "ban",
-    "banner", "certificate", "certificate_names", "certificates", "clear", "client_authorities",
-    "client_certificates", "commands", "connections", "control", "count", "custom", "data", "data_time",
-    "deny", "drain", "enabled", "event", "exit", "expires", "file", "filters", "folder", "foreign_data",
-    "format", "fsync", "ftp", "grant", "groups", "growth", "hide", "history", "hold", "home", "hooks",
-    "host_keys", "hosts", "hours", "idle_time", "in_place", "keep", "keep_overwrites", "key", "keys",
-    "keys_file", "level", "limit", "limits", "linger", "listeners", "lock_time", "log", "login",
-    "login_time", "memory", "minimum", "minimum_rate", "mode_z", "more", "name", "names", "networks",
-    "off", "offence", "on_error", "output", "pages", "parking", "passive_address", "passive_addresses",
-    "passive_ports", "passive_time", "password", "path", "per_address", "per_network", "per_user",
-    "permissions", "port", "prefix", "principals", "priority", "program_output", "program_time",
-    "programs", "protector", "protocol", "protocols", "proxies", "rate", "read_only", "realm",
-    "recovery", "remember", "require", "require_session_reuse", "reset", "safe", "scripts", "secrets",
-    "sessions", "shared", "site", "sites", "speed_limit", "ssh", "staging", "start", "store",
-    "strict_tls_eof", "strikes", "threads", "time", "tls", "totp", "tries", "unauthenticated",
-    "unknown_user", "users", "webdav", "welcome", "window",
+    "active", "address", "addresses", "admin", "allow", "allow_clear", "allow_private", "anonymous",
+    "ascii", "audit", "authorities", "ban", "banner", "bytes", "certificate", "certificate_names",
+    "certificates", "clear", "client_authorities", "client_certificates", "commands", "connections",
+    "control", "count", "custom", "data", "data_time", "deny", "drain", "enabled", "event", "exit",
+    "expires", "file", "files", "filters", "folder", "folders", "foreign_data", "format", "fsync",
+    "ftp", "gateway", "gateways", "grant", "groups", "growth", "hide", "history", "hold", "home",
+    "hooks", "host_keys", "hosts", "hours", "idle_time", "in_place", "keep", "keep_overwrites", "key",
+    "key_secret", "keys", "keys_file", "level", "limit", "limits", "linger", "listeners", "lock_time",
+    "log", "login", "login_time", "memory", "minimum", "minimum_rate", "mode_z", "more", "name",
+    "names", "networks", "off", "offence", "on_error", "output", "pages", "parking", "passive_address",
+    "passive_addresses", "passive_ports", "passive_time", "password", "password_secret", "path",
+    "per_address", "per_network", "per_user", "permissions", "phrase_secret", "port", "prefix",
+    "principals", "priority", "program_output", "program_time", "programs", "protector", "protocol",
+    "protocols", "proxies", "quota", "rate", "read_only", "realm", "recovery", "remember", "require",
+    "require_session_reuse", "reset", "safe", "scripts", "secrets", "sessions", "shared", "site",
+    "sites", "soft_bytes", "soft_files", "speed_limit", "ssh", "staging", "start", "store",
+    "strict_tls_eof", "strikes", "threads", "time", "tls", "total_quota", "totp", "tries",
+    "unauthenticated", "unknown_user", "url", "users", "webdav", "welcome", "window",
 ];
 
 impl Config {
@@ -696,7 +722,26 @@ impl Config {
             if self.users.iter().take(i).any(|u| u.name == user.name) {
                 wrong("name", format!("there is another user '{}'", user.name));
             }
+            if let Some(gateway) = &user.gateway {
+                if !self.gateways.iter().any(|g| g.name == *gateway) {
+                    wrong("gateway", format!("there is no gateway '{gateway}'"));
+                }
+                if !user.quota.is_none() {
+                    wrong("quota", "what a gateway holds is not counted".into());
+                }
+                if user.store != Store::Local {
+                    wrong("store", "what a gateway holds is not held here".into());
+                }
+                if let Err(words) = far_path(&user.home, &user.name) {
+                    wrong("gateway", format!("'home' is a path below the gateway's: {words}"));
+                }
+            }
         }
+        for (i, user) in self.users.iter().enumerate() {
+            let at = [key("users"), Step::Index(i), key("quota")];
+            faults.extend(user.quota.check(&at, source));
+        }
+        faults.extend(folders::check(self, source));
         faults.extend(hooks::check(&self.hooks, source));
         faults
     }
@@ -750,13 +795,22 @@ impl Config {
             records::complete_user(user, &self.data, base.0);
         }
         // For accounts that are not in the file.
-        for home in self.groups.iter_mut().filter_map(|g| g.home.as_mut()) {
+        for home in self.groups.iter_mut().filter(|g| g.gateway.is_none()).filter_map(|g| g.home.as_mut()) {
             *home = base.join(home);
+        }
+        let of_groups = self.groups.iter_mut().flat_map(|g| &mut g.folders);
+        for folder in of_groups.chain(&mut self.folders).filter(|f| f.gateway.is_none()) {
+            folder.folder = base.join(&folder.folder);
         }
         for hook in &mut self.hooks {
             hook.file = base.join(&hook.file);
         }
     }
+}
+
+/// A path on a gateway, with the name of the user it is for. The error says what is wrong.
+pub fn far_path(path: &Path, user: &str) -> Result<VPath, String> {
+    values::parse_path(&groups::with_name(&path.to_string_lossy(), user))
 }
 
 /// The folder of the configuration.

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use session_core::auth::Method;
 
 use super::fault::nearest;
-use super::{Config, Group, KEYS, User, groups};
+use super::{Config, Group, KEYS, User, folders, groups};
 
 /// The keys of a user or a group, without its name.
 pub type Record = Map<String, Value>;
@@ -42,6 +42,7 @@ impl Config {
         let declared = |name: &str| self.groups.iter().find(|g| g.name == name).cloned();
         let has: HashSet<String> = record.keys().cloned().collect();
         let given = groups::give_all(&mut user, has, &|name| declared(name).or_else(|| stored(name)));
+        folders::add(&self.folders, &mut user);
         let mut faults: Vec<String> =
             given.err().map(|words| format!("groups: {words}")).into_iter().collect();
         faults.extend(check_user(&user).into_iter().map(|(key, words)| format!("{key}: {words}")));
@@ -155,7 +156,9 @@ pub(super) fn check_user(user: &User) -> Vec<(&'static str, String)> {
 /// Fills in the paths: relative ones begin at `base`, the home that is not named is below `data`.
 pub(super) fn complete_user(user: &mut User, data: &Path, base: &Path) {
     let join = |path: &Path| base.join(path).components().collect();
-    user.home = if user.home.as_os_str().is_empty() {
+    user.home = if user.gateway.is_some() {
+        groups::with_name(&user.home.to_string_lossy(), &user.name).into()
+    } else if user.home.as_os_str().is_empty() {
         data.join("homes").join(&user.name)
     } else {
         // The name was found to be one plain segment: it cannot lead elsewhere.
@@ -164,6 +167,13 @@ pub(super) fn complete_user(user: &mut User, data: &Path, base: &Path) {
     user.keys_file = user.keys_file.take().map(|f| join(&f));
     for name in &mut user.certificate_names {
         *name = groups::with_name(name, &user.name);
+    }
+    for folder in &mut user.folders {
+        let named = groups::with_name(&folder.folder.to_string_lossy(), &user.name);
+        folder.folder = match folder.gateway {
+            Some(_) => named.into(),
+            None => join(Path::new(&named)),
+        };
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Ssh, Staging, Tls, User,
     Webdav,
 };
-use super::{Group, groups};
+use super::{Folder, Group, folders, gateways, groups};
 
 /// A site among several.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -52,6 +52,9 @@ pub struct SiteTable {
     pub staging: Option<Staging>,
     /// When its content is forced to disk.
     pub fsync: Option<Fsync>,
+    /// Virtual folders of each of its accounts.
+    #[serde(default)]
+    pub folders: Vec<Folder>,
     /// What several of its accounts have in common.
     #[serde(default)]
     pub groups: Vec<Group>,
@@ -106,6 +109,7 @@ impl SiteTable {
             limits: self.limits.clone().unwrap_or_else(|| file.limits.clone()),
             staging: self.staging.clone().unwrap_or_else(|| file.staging.clone()),
             fsync: self.fsync.unwrap_or(file.fsync),
+            folders: self.folders.clone(),
             groups: self.groups.clone(),
             users: self.users.clone(),
             hooks: self.hooks.clone(),
@@ -124,6 +128,7 @@ impl SiteTable {
         own(&mut self.host_keys, config.host_keys);
         own(&mut self.tls, config.tls);
         (self.groups, self.users, self.hooks) = (config.groups, config.users, config.hooks);
+        self.folders = config.folders;
     }
 }
 
@@ -149,8 +154,10 @@ impl Config {
     /// Gives every account what its groups have. The faults of that.
     pub(super) fn inherit(&mut self, source: &Source<'_>) -> Vec<Fault> {
         let mut faults = groups::inherit(&self.groups, &mut self.users, source);
+        self.users.iter_mut().for_each(|user| folders::add(&self.folders, user));
         for (i, site) in self.sites.iter_mut().enumerate() {
             faults.extend(groups::inherit(&site.groups, &mut site.users, &source.below(&steps_to(i))));
+            site.users.iter_mut().for_each(|user| folders::add(&site.folders, user));
         }
         faults
     }
@@ -160,12 +167,14 @@ impl Config {
         let mut faults = self.check_tables(source);
         faults.extend(self.protector.check(source));
         faults.extend(self.admin.check(source));
+        faults.extend(gateways::check(&self.gateways, source));
         if self.sites.is_empty() {
             faults.extend(self.check_own(source));
             return faults;
         }
-        for key in
-            ["groups", "hooks", "hosts", "listeners", "site", "users"].into_iter().filter(|k| source.has(k))
+        for key in ["folders", "groups", "hooks", "hosts", "listeners", "site", "users"]
+            .into_iter()
+            .filter(|k| source.has(k))
         {
             let words = format!("where there are [[sites]], '{key}' belongs into one of them");
             faults.push(source.fault_at(&[Step::Key(key.into())], words));

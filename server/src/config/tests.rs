@@ -56,7 +56,8 @@ fn the_sample_without_its_comments_is_right() {
         .replace("ssh-ed25519 AAAA… alice", KEY)
         .replace("ssh-ed25519 AAAA… ca", KEY)
         .replace("AA:BB…", &["AA"; 32].join(":"))
-        .replace("client_certificates = \"off\"", "client_certificates = \"allow\"");
+        .replace("client_certificates = \"off\"", "client_certificates = \"allow\"")
+        .replace("SHA256:…", "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU");
     let (config, faults) = parse(&text).unwrap();
     assert!(faults.is_empty(), "{faults:?}");
     let alice = &config.users[0];
@@ -124,6 +125,32 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("[[users]]\nname = \"a\"\n[users.permissions]\n\"/\" = [\"lst\"]", ":3:1", "did you mean 'list'"),
         ("[[users]]\nname = \"a\"\n\n[[users]]\nname = \"a\"", ":5:1", "another user"),
         ("[protector]\nstrikes = 0", ":2:1", "strikes"),
+        ("[[folders]]\npath = \"/\"\nfolder = \"x\"", ":2:1", "below the root"),
+        ("[[folders]]\npath = \"x\"\nfolder = \"x\"", ":2:8", "virtual path"),
+        ("[[folders]]\npath = \"/x\"", ":2:1", "said by 'folder'"),
+        ("[[folders]]\npath = \"/x\"\nfolder = \"y\"\ngateway = \"z\"", ":4:1", "no gateway 'z'"),
+        (
+            "[[users]]\nname = \"a\"\n[[users.folders]]\npath = \"/x\"\nfolder = \"y\"\n\
+             [[users.folders]]\npath = \"/x\"\nfolder = \"z\"",
+            ":7:1",
+            "has two folders",
+        ),
+        ("[[users]]\nname = \"a\"\ngateway = \"z\"\nhome = \"/\"", ":3:1", "no gateway 'z'"),
+        ("[[gateways]]\nname = \"g\"\nurl = \"/tmp\"", ":3:7", "no URL"),
+        ("[[gateways]]\nname = \"g\"\nurl = \"sftp://u@h/\"\nkey_secret = \"k\"", ":3:1", "must be known"),
+        ("[[gateways]]\nname = \"g\"\nurl = \"ftps://u@h/\"", ":3:1", "must be known"),
+        ("[[gateways]]\nname = \"g\"\nurl = \"ftp://u@h/\"", ":3:1", "in the clear"),
+        (
+            "[[gateways]]\nname = \"g\"\nurl = \"ftp://u:hunter2@h/\"\nallow_clear = true",
+            ":3:1",
+            "does not stand here",
+        ),
+        (
+            "[[gateways]]\nname = \"g\"\nurl = \"sftp://u@h/\"\nhost_keys = [\"x\"]\nkey_secret = \"k\"",
+            ":3:1",
+            "not a host key fingerprint",
+        ),
+        ("[[users]]\nname = \"a\"\n[users.quota]\nbytes = 5\nsoft_bytes = 6", ":5:1", "never be reached"),
         ("[[sites]]\nname = \".x\"", ":2:8", "site's name"),
         ("[[sites]]\nname = \"x\"\nhosts = [\"a b\"]", ":3:9", "no name of a host"),
         ("[[sites]]\nname = \"x\"\n[[sites]]\nname = \"X\"", ":4:1", "another site"),
@@ -292,4 +319,27 @@ fn groups_are_in_groups_and_not_in_themselves() {
     assert!(faults[0].contains(":3:1: the group 'a' is in itself, by a, b"), "{faults:?}");
     let faults = refused(&groups.replacen("[\"a\"]", "[\"aa\"]", 1));
     assert_eq!(faults, ["/etc/ferry/ferryd.toml:6:11: there is no group 'aa'\nhint: did you mean 'a'?"]);
+}
+
+#[test]
+fn users_have_their_folders_then_those_of_groups_then_those_of_the_site() {
+    use session_core::policy::Permission as P;
+    let text = "[[folders]]\npath = \"/a\"\nfolder = \"site\"\n[[folders]]\npath = \"/b\"\nfolder = \"site/%u\"\n\
+                [[groups]]\nname = \"g\"\n[[groups.folders]]\npath = \"/b\"\nfolder = \"/group\"\nread_only = true\n\
+                [groups.folders.permissions]\n\"/in\" = \"full\"\n\
+                [[users]]\nname = \"u\"\ngroups = [\"g\"]\n[[users.folders]]\npath = \"/c/d\"\nfolder = \"own/%u\"\n\
+                [users.permissions]\n\"/\" = \"full\"\n\"/c/d/e\" = []\n[[users]]\nname = \"v\"\n";
+    let (config, told) = parse(text).unwrap();
+    assert!(told.is_empty(), "{told:?}");
+    let of =
+        |u: &User| u.folders.iter().map(|f| format!("{}={}", f.path, f.folder.display())).collect::<Vec<_>>();
+    let [u, v] = <[User; 2]>::try_from(config.users).unwrap();
+    assert_eq!(of(&u), ["/c/d=/etc/ferry/own/u", "/b=/group", "/a=/etc/ferry/site"]);
+    assert_eq!(of(&v), ["/a=/etc/ferry/site", "/b=/etc/ferry/site/v"]);
+    let permissions = session_core::policy::Permissions::new(rules(&u));
+    let may = |at: &str, p| permissions.at(&VPath::absolute(at).unwrap()).contains(p);
+    assert!(may("/c/d/x", P::Put) && !may("/c/d/e/x", P::Get));
+    // What a folder's rules leave out is refused; what is only read is not written by any rule.
+    assert!(!may("/b/x", P::Get) && may("/b/in/x", P::Get) && !may("/b/in/x", P::Put));
+    assert!(may("/a/x", P::Put));
 }

@@ -69,6 +69,10 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<IpNet>, D:
     each(d, parse_network)
 }
 
+pub(super) fn path<'de, D: Deserializer<'de>>(d: D) -> Result<VPath, D::Error> {
+    one(d, parse_path)
+}
+
 pub(super) fn paths<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<VPath>, D::Error> {
     each(d, parse_path)
 }

@@ -22,9 +22,10 @@ use session_core::session::{Actor, Ending, Session};
 
 use super::paths::{Call, Miss, decode, description, find};
 use super::select::{self, Selection};
-use super::{bans, watch};
+use super::{bans, quotas, watch};
 use crate::accounts::{Asked, Desk, Role};
 use crate::protector::Protector;
+use crate::stores::Stores;
 
 /// The largest body, bytes.
 pub(super) const MAX_BODY: usize = 64 << 10;
@@ -43,6 +44,8 @@ pub struct ControlState {
     pub registry: Arc<SessionRegistry>,
     /// The block list.
     pub protector: Arc<Protector>,
+    /// What homes and folders hold.
+    pub stores: Arc<Stores>,
     /// The accounts.
     pub(crate) desk: Arc<Desk>,
     /// The answer to `/v1/status`.
@@ -187,6 +190,11 @@ async fn route(
             let what = if call == Call::AddBan { "add" } else { "remove" };
             let body = body(request, MAX_BODY, REQUEST_TIME).await?;
             bans::apply(&state.protector, &state.registry, what, &body, actor).await?
+        }
+        Call::Quotas => quotas::show(&state.stores),
+        Call::Rescan => {
+            let body = body(request, MAX_BODY, REQUEST_TIME).await?;
+            quotas::apply(&state.stores, &body, actor).await?
         }
         Call::Reload => (state.reload)().await?,
         Call::Drain => {

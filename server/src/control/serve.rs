@@ -286,6 +286,7 @@ mod tests {
             registry: Arc::clone(registry),
             protector: protector(),
             desk: Desk::new(Accounts::none(), Arc::new(Nobody)),
+            stores: Arc::default(),
             status: Arc::new(|| Value::Null),
             reload: Arc::new(|| Box::pin(async { Ok(Value::Null) })),
             drain: Arc::new(|| {}),

@@ -93,10 +93,8 @@ pub(crate) fn services(
     values: &Arc<Values>,
     stored: BTreeMap<String, Secret>,
 ) -> Result<Services> {
-    let mut secrets = stored;
-    secrets.extend(declared(scripts.secrets.as_deref(), std::env::vars())?);
     Ok(Services {
-        secrets: Secrets::new(secrets),
+        secrets: secrets_of(scripts, stored)?,
         values: Arc::clone(values),
         host: Some(Arc::new(ServerHost::new(scripts))),
     })
@@ -139,6 +137,13 @@ pub(crate) fn read(file: &Path, folder: &Path) -> Result<(String, Option<(Script
     let folder = ScriptFolder::open(folder).map_err(unread)?;
     let text = folder.read(place).map_err(unread)?;
     Ok((text, Some((folder, place.to_string()))))
+}
+
+/// The secrets of a configuration, before stored ones. Blocks. Errors: those of their file.
+pub(crate) fn secrets_of(scripts: &Scripts, stored: BTreeMap<String, Secret>) -> Result<Secrets> {
+    let mut secrets = stored;
+    secrets.extend(declared(scripts.secrets.as_deref(), std::env::vars())?);
+    Ok(Secrets::new(secrets))
 }
 
 /// The names of the secrets that the file and the environment have, which stand before stored ones.

@@ -407,8 +407,8 @@ fn account_of(user: &User) -> Account {
         home: user.start(),
         groups: user.groups.iter().map(|g| g.as_str().into()).collect(),
         root: match user.store {
-            Store::Local => Some(user.home.as_path().into()),
-            Store::Memory => None,
+            Store::Local if user.gateway.is_none() => Some(user.home.as_path().into()),
+            Store::Local | Store::Memory => None,
         },
         custom: user.custom.clone(),
         ..Account::named(user.name.as_str())

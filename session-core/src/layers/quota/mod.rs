@@ -372,6 +372,8 @@ impl Layer for Metered {
         let mut space = self.0.store.space(path).await?;
         let (bytes, files) = self.0.account.left();
         if let Some((left, limit)) = bytes {
+            // Blocks would round away what is left of a small one.
+            space.block_size = 1;
             space.total = space.total.min(limit);
             space.free = space.free.min(left);
             space.available = space.available.min(left);
