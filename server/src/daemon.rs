@@ -728,6 +728,9 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
     if old.limits != new.limits {
         out.push("other limits".into());
     }
+    if old.gateways != new.gateways {
+        out.push("other gateways".into());
+    }
     let mut later = |differs: bool, what: &str| {
         if differs {
             out.push(format!("not before the next start: {what}"));

@@ -1,7 +1,7 @@
 //! The server library and the daemon `ferryd`: listeners, users, permissions, staging, hooks and live
 //! sessions, composed over the model of `session-core` and the protocols' server halves.
 //!
-//! Not here yet: quotas, bans, several sites in one process, WebDAV, S3 and SCP.
+//! Not here yet: accounts in a database, WebDAV and S3.
 
 pub mod accounts;
 pub mod chain;

@@ -23,6 +23,7 @@ mod ftp;
 mod gateways;
 mod groups;
 mod hooks;
+mod known;
 mod protector;
 mod quota;
 mod records;
@@ -55,6 +56,7 @@ pub use self::gateways::Gateway;
 pub use self::groups::Group;
 pub(crate) use self::groups::line;
 pub use self::hooks::{Hook, Scripts};
+use self::known::KEYS;
 pub use self::protector::{Level, ProtectorSettings};
 pub use self::quota::Quota;
 pub use self::records::{Record, SECRET_KEYS, group};
@@ -584,29 +586,6 @@ impl Default for Log {
         Log { format: LogFormat::Human, level: "info".into(), audit: None }
     }
 }
-
-/// Every key, for suggestions.
-#[rustfmt::skip]
-const KEYS: &[&str] = &[
-    "active", "address", "addresses", "admin", "allow", "allow_clear", "allow_private", "anonymous",
-    "ascii", "audit", "authorities", "ban", "banner", "bytes", "certificate", "certificate_names",
-    "certificates", "clear", "client_authorities", "client_certificates", "commands", "connections",
-    "control", "count", "custom", "data", "data_time", "deny", "drain", "enabled", "event", "exit",
-    "expires", "file", "files", "filters", "folder", "folders", "foreign_data", "format", "fsync",
-    "ftp", "gateway", "gateways", "grant", "groups", "growth", "hide", "history", "hold", "home",
-    "hooks", "host_keys", "hosts", "hours", "idle_time", "in_place", "keep", "keep_overwrites", "key",
-    "key_secret", "keys", "keys_file", "level", "limit", "limits", "linger", "listeners", "lock_time",
-    "log", "login", "login_time", "memory", "minimum", "minimum_rate", "mode_z", "more", "name",
-    "names", "networks", "off", "offence", "on_error", "output", "pages", "parking", "passive_address",
-    "passive_addresses", "passive_ports", "passive_time", "password", "password_secret", "path",
-    "per_address", "per_network", "per_user", "permissions", "phrase_secret", "port", "prefix",
-    "principals", "priority", "program_output", "program_time", "programs", "protector", "protocol",
-    "protocols", "proxies", "quota", "rate", "read_only", "realm", "recovery", "remember", "require",
-    "require_session_reuse", "reset", "safe", "scripts", "secrets", "sessions", "shared", "site",
-    "sites", "soft_bytes", "soft_files", "speed_limit", "ssh", "staging", "start", "store",
-    "strict_tls_eof", "strikes", "threads", "time", "tls", "total_quota", "totp", "tries",
-    "unauthenticated", "unknown_user", "url", "users", "webdav", "welcome", "window",
-];
 
 impl Config {
     /// Reads `path` with the process's environment. Beside the configuration: what has no effect. Err: what

@@ -1,0 +1,24 @@
+//! The keys of all tables, in order: what a slip of the pen may have meant.
+
+/// Every key, for suggestions.
+#[rustfmt::skip]
+pub(super) const KEYS: &[&str] = &[
+    "active", "address", "addresses", "admin", "allow", "allow_clear", "allow_private", "anonymous",
+    "ascii", "audit", "authorities", "ban", "banner", "bytes", "certificate", "certificate_names",
+    "certificates", "clear", "client_authorities", "client_certificates", "commands", "connections",
+    "control", "count", "custom", "data", "data_time", "deny", "drain", "enabled", "event", "exit",
+    "expires", "file", "files", "filters", "folder", "folders", "foreign_data", "format", "fsync",
+    "ftp", "gateway", "gateways", "grant", "groups", "growth", "hide", "history", "hold", "home",
+    "hooks", "host_keys", "hosts", "hours", "idle_time", "in_place", "keep", "keep_overwrites", "key",
+    "key_secret", "keys", "keys_file", "level", "limit", "limits", "linger", "listeners", "lock_time",
+    "log", "login", "login_time", "memory", "minimum", "minimum_rate", "mode_z", "more", "name",
+    "names", "networks", "off", "offence", "on_error", "output", "pages", "parking", "passive_address",
+    "passive_addresses", "passive_ports", "passive_time", "password", "password_secret", "path",
+    "per_address", "per_network", "per_user", "permissions", "phrase_secret", "port", "prefix",
+    "principals", "priority", "program_output", "program_time", "programs", "protector", "protocol",
+    "protocols", "proxies", "quota", "rate", "read_only", "realm", "recovery", "remember", "require",
+    "require_session_reuse", "reset", "safe", "scripts", "secrets", "sessions", "shared", "site",
+    "sites", "soft_bytes", "soft_files", "speed_limit", "ssh", "staging", "start", "store",
+    "strict_tls_eof", "strikes", "threads", "time", "tls", "total_quota", "totp", "tries",
+    "unauthenticated", "unknown_user", "url", "users", "webdav", "welcome", "window",
+];
