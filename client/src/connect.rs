@@ -6,6 +6,7 @@
 
 #[cfg(any(feature = "ftp", feature = "webdav"))]
 mod certificate;
+mod execute;
 #[cfg(feature = "ftp")]
 mod ftp;
 #[cfg(feature = "sftp")]
@@ -33,7 +34,9 @@ use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
 use session_core::trust::{CertificateFingerprint, Fingerprint};
 
 use crate::url::Url;
+use execute::Means;
 
+pub use execute::{Executor, Exit, Said, Sink, quoted};
 #[cfg(feature = "sftp")]
 pub use proto_sftp::ssh::config::{ConfigUse, Hop, HopLogin};
 #[cfg(feature = "sftp")]
@@ -455,6 +458,17 @@ impl Connected {
     /// What the user should know of the configuration that was read.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What runs commands there.
+    pub fn executor(&self) -> Executor {
+        Executor::new(match &self.line {
+            #[cfg(feature = "ftp")]
+            Line::Ftp(remote) => Means::Ftp(Arc::clone(remote)),
+            Line::Local => Means::None,
+            #[cfg(feature = "sftp")]
+            Line::Ssh(dialer) => Means::Ssh(Arc::clone(dialer)),
+        })
     }
 
     /// Ends it in good order.

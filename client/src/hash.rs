@@ -14,6 +14,8 @@ pub enum Proof {
     Store,
     /// The content was read and hashed here.
     Read,
+    /// A program of the server computed it (`sha256sum` and its kin); the content did not cross.
+    Shell,
 }
 
 impl Proof {
@@ -22,6 +24,7 @@ impl Proof {
         match self {
             Proof::Store => "store",
             Proof::Read => "read",
+            Proof::Shell => "shell",
         }
     }
 }

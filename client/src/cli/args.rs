@@ -144,6 +144,8 @@ pub(super) enum Command {
     Touch(sync_args::Touch),
     /// Make two places alike and keep them so: what changes in A is synchronised shortly after
     Watch(Box<sync_args::Watch>),
+    /// Run a command of the server: over SFTP by its shell, over FTP as a raw line
+    Exec(Exec),
     /// Run a WinSCP script
     Script(Script),
     /// Store how servers are opened, by name: site://NAME/path is then a place
@@ -501,6 +503,17 @@ pub(super) struct Script {
     /// The script; '-' for the standard input
     #[arg(required_unless_present = "command", value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
+}
+
+/// `exec`.
+#[derive(Args)]
+pub(super) struct Exec {
+    /// A URL; its path is where the command runs
+    #[arg(value_name = "PLACE")]
+    pub(super) place: String,
+    /// The command; its words are joined by blanks and read by the shell of the server, as with ssh
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
 }
 
 /// `fingerprint`.

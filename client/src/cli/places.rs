@@ -13,7 +13,7 @@ use session_core::path::VPath;
 
 use super::args::Global;
 use super::decide::Terminal;
-use crate::connect::{Connected, Options, open_local, open_url};
+use crate::connect::{Connected, Executor, Options, open_local, open_url};
 use crate::jobs::Side;
 use crate::sites::Store;
 use crate::url::{Location, Url};
@@ -215,6 +215,11 @@ impl Places {
             key,
             side: Side::Remote(Box::new(Url { password: None, ..url })),
         })
+    }
+
+    /// What runs commands in an open place.
+    pub(super) fn executor(&self, key: &str) -> Result<Executor> {
+        Ok(self.open.get(key).ok_or(ErrorKind::Internal)?.executor())
     }
 
     /// Where relative paths begin in an open place.

@@ -84,6 +84,7 @@ pub(super) struct Dialer {
     lines: usize,
     decider: Arc<Remembering>,
     line: Mutex<Vec<SshConnection>>,
+    home: Mutex<Option<VPath>>,
 }
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
@@ -93,7 +94,8 @@ pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<
     ssh.session = Some(Arc::clone(&session));
     let account = Account::named(ssh.user.as_str());
     let decider = Arc::new(Remembering::new(decider));
-    let dialer = Arc::new(Dialer { ssh, channels, lines, decider, line: Mutex::default() });
+    let dialer =
+        Arc::new(Dialer { ssh, channels, lines, decider, line: Mutex::default(), home: Mutex::default() });
     let (mut fs, home, methods) = dialer.dial().await?;
     if !budget.is_zero() {
         let again = Arc::clone(&dialer) as Arc<dyn Connect>;
@@ -128,10 +130,22 @@ impl Dialer {
         let fs: Arc<dyn Filesystem> =
             if others.is_empty() { first } else { Arc::new(Pooled::new(first, others)) };
         let methods = connection.methods().to_vec();
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(home.clone());
         // The one before, if there was one, is cut when its last user lets go of it.
         let lines = std::iter::once(connection).chain(more).collect();
         *self.line.lock().unwrap_or_else(PoisonError::into_inner) = lines;
         Ok((fs, home, methods))
+    }
+
+    /// The connection that stands. Errors: `Closed` after the good-bye.
+    pub(super) fn connection(&self) -> Result<SshConnection> {
+        let first = self.line.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
+        first.ok_or_else(|| Error::new(ErrorKind::Closed))
+    }
+
+    /// Where its login begins.
+    pub(super) fn home(&self) -> Option<VPath> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says good-bye.

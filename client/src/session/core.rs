@@ -13,12 +13,13 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::gate::SessionFs;
 use session_core::path::VPath;
 use session_core::session::{Actor, Ending, Snapshot};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::SessionDecider;
 use super::event::{Event, Hub, Subscription};
 use super::options::SessionOptions;
-use crate::connect::{Connected, open_local, open_url};
+use crate::connect::{Connected, Executor, open_local, open_url};
 
 /// How often progress is told, if the caller does not say.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -52,6 +53,10 @@ pub(super) struct Open {
     pub(super) local: Connected,
     pub(super) options: SessionOptions,
     pub(super) decider: Arc<dyn Decider>,
+    /// What runs commands.
+    pub(super) executor: Executor,
+    /// Whether a shell and SFTP see the same tree; found out when it matters.
+    pub(super) same_tree: OnceCell<bool>,
     /// Taken by who closes it.
     line: Mutex<Option<Connected>>,
 }
@@ -150,6 +155,8 @@ impl Session {
             local: open_local()?,
             options,
             decider,
+            executor: line.executor(),
+            same_tree: OnceCell::new(),
             line: Mutex::new(Some(line)),
         });
         {

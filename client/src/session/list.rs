@@ -11,9 +11,10 @@ use session_core::fs_ext::FilesystemExt;
 use session_core::metadata::{DirEntry, Metadata};
 use session_core::path::VPath;
 
+use super::command::by_shell;
 use super::core::Session;
 use super::result::{Matching, RemoteDirectoryInfo, RemoteFileInfo};
-use super::source::remote_entries;
+use super::source::{local_entries, remote_entries};
 use crate::hash::{Proof, digest};
 use crate::mask::Wildcard;
 
@@ -111,6 +112,14 @@ impl Session {
         self.told(result.await)
     }
 
+    /// The same of a local path, whose mask knows `*` and `?`.
+    pub async fn matching_local(&self, path: impl AsRef<std::path::Path>) -> Result<Matching> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = path.as_ref().as_os_str().as_bytes();
+        let result = async { local_entries(&*self.opened_now()?, path, self.hub()).await };
+        self.told(result.await)
+    }
+
     /// Facts about an entry; of a link, what it leads to. Errors: `NotFound`, `PermissionDenied`, `Closed`.
     pub async fn get_file_info(&self, path: impl AsRef<[u8]>) -> Result<RemoteFileInfo> {
         self.told(self.info(path.as_ref()).await)
@@ -167,6 +176,11 @@ impl Session {
                 return Err(Error::new(ErrorKind::IsADirectory).at(kind, Some(&info.path)));
             }
             let open = self.opened_now()?;
+            if !open.fs.capabilities().checksums
+                && let Some(digest) = by_shell(&open, &info.path, known).await
+            {
+                return Ok((digest, Proof::Shell));
+            }
             let (bytes, proof) = digest(&open.fs, &info.path, known).await?;
             Ok((bytes.to_vec(), proof))
         };

@@ -70,11 +70,11 @@ pub const MEMBERS: &[Member] = members! {
         "GetFileInfo" => Is("Session::get_file_info"), "";
         "TryGetFileInfo" => Is("Session::try_get_file_info"), "only what is missing is `None`: what may not be looked at is an error";
         "FileExists" => Is("Session::file_exists"), "what may not be looked at is an error, never `false`";
-        "CalculateFileChecksum" => Is("Session::calculate_file_checksum"), "where the server cannot, the file is read and hashed here, and the answer says which; no sha-224";
+        "CalculateFileChecksum" => Is("Session::calculate_file_checksum"), "where the server cannot, a program of its shell does (`sha256sum`), if the shell begins where SFTP does; else the file is read and hashed here. The answer says which; no sha-224";
         "CreateDirectory" => Is("Session::create_directory"), "`create_directories` makes those above too";
         "MoveFile" => Is("Session::move_file"), "never replaces anything, on any protocol, and says what moved where";
         "DuplicateFile" => Is("Session::duplicate_file"), "never replaces anything";
-        "ExecuteCommand" => NotYet, "there is no second shell yet";
+        "ExecuteCommand" => Is("Session::execute_command"), "names the directory; output as bytes; over SFTP on a channel of the same connection, over FTP a raw line";
         "AddRawConfiguration" => Refused, "there is no program behind a session that could be configured, and no registry";
         "EscapeFileMask" => Is("remote_path::escape_file_mask"), OBSOLETE;
         "CombinePaths" => Is("remote_path::combine"), OBSOLETE;
@@ -167,9 +167,9 @@ pub const MEMBERS: &[Member] = members! {
         "Removals" => Is("SynchronizationResult::removals"), "";
     }
     "CommandExecutionResult" {
-        "Output" => NotYet, "";
-        "ErrorOutput" => NotYet, "";
-        "ExitCode" => NotYet, "";
+        "Output" => Is("CommandResult::output"), "bytes; `output_text()`";
+        "ErrorOutput" => Is("CommandResult::error_output"), "bytes; `error_text()`";
+        "ExitCode" => Is("CommandResult::exit_code"), "`None` where a signal ended it; a code that is not 0 is a failure, too";
     }
     "TransferEventArgs" {
         "FileName" => Is("Transfer::source"), "";

@@ -8,9 +8,8 @@
 //! Below it are `connect`, `pooled`, `batch`, `mask` and `sync`, and nothing of theirs is done here a second time.
 //!
 //! How servers are opened by name: [`crate::sites`].
-//!
-//! Not here: commands on a second shell.
 
+mod command;
 mod core;
 mod decide;
 mod engine;
@@ -32,6 +31,7 @@ mod stream;
 mod synchronize;
 mod transfer;
 
+pub use self::command::CommandResult;
 pub use self::core::Session;
 pub use self::event::{Event, Subscription, TransferProgress};
 pub use self::list::EnumerationOptions;

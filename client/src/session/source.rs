@@ -100,16 +100,27 @@ async fn fitting(fs: &SessionFs, dir: &VPath, mask: &Mask) -> Result<Vec<RemoteF
 pub(super) async fn remote_entries(open: &Open, path: &[u8], hub: &Hub) -> Result<Matching> {
     let path = without_slash(path, hub);
     let (dir, name) = split(path);
-    match remote_last(name)? {
+    entries(&open.fs, &open.home, (dir, remote_last(name)?)).await
+}
+
+/// The same of a local path.
+pub(super) async fn local_entries(open: &Open, path: &[u8], hub: &Hub) -> Result<Matching> {
+    let path = without_slash(path, hub);
+    let (dir, name) = split(path);
+    entries(open.local.fs(), open.local.home(), (dir, local_last(name))).await
+}
+
+async fn entries(fs: &SessionFs, base: &VPath, (dir, last): (&[u8], Last)) -> Result<Matching> {
+    match last {
         Last::Mask(mask) => {
-            let directory = VPath::parse(&open.home, dir)?;
-            let mut files = fitting(&open.fs, &directory, &mask).await?;
+            let directory = VPath::parse(base, dir)?;
+            let mut files = fitting(fs, &directory, &mask).await?;
             files.sort_by(|a, b| a.path.cmp(&b.path));
             Ok(Matching { masked: true, directory, files })
         }
         Last::Name(name) => {
-            let path = VPath::parse(&open.home, &[dir, &name].concat())?;
-            let metadata = open.fs.stat(&path, Follow::Yes).await?;
+            let path = VPath::parse(base, &[dir, &name].concat())?;
+            let metadata = fs.stat(&path, Follow::Yes).await?;
             let directory = path.parent().unwrap_or_else(VPath::root);
             Ok(Matching { masked: false, directory, files: vec![RemoteFileInfo { path, metadata }] })
         }

@@ -51,6 +51,11 @@ impl Command {
         Command { verb, argument: Some(Bytes::copy_from_slice(argument.as_bytes())), secret: true }
     }
 
+    /// A whole line as it stands, which nobody may see: there may be anything in it.
+    pub fn raw(line: impl Into<Bytes>) -> Self {
+        Command { verb: "", argument: Some(line.into()), secret: true }
+    }
+
     /// The verb.
     pub fn verb(&self) -> &'static str {
         self.verb
@@ -74,7 +79,7 @@ impl Command {
         }
         out.reserve(self.verb.len() + argument.len() + 3);
         out.put_slice(self.verb.as_bytes());
-        if self.argument.is_some() {
+        if self.argument.is_some() && !self.verb.is_empty() {
             out.put_u8(b' ');
         }
         for part in argument.split_inclusive(|b| *b == 255) {

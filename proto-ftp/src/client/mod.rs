@@ -18,6 +18,7 @@ pub mod machine;
 pub mod options;
 mod passive;
 mod pool;
+mod raw;
 mod read;
 mod refine;
 pub mod remote;
@@ -28,5 +29,6 @@ mod write;
 
 pub use fxp::copy_between;
 pub use options::{DataMode, Encoding, Family, FtpConnectOptions, Security};
+pub use refine::error_of as error_of_reply;
 pub use remote::{FtpRemote, connect};
 pub use scan::certificate_of;

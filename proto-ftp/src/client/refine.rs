@@ -11,7 +11,7 @@ use super::machine::text_of;
 use crate::wire::reply::Reply;
 
 /// The error that a negative reply is. A positive one where none was due is the server's fault.
-pub(super) fn error_of(reply: &Reply) -> Error {
+pub fn error_of(reply: &Reply) -> Error {
     let text = text_of(reply);
     let code = u32::from(reply.code);
     let e = Error::new(kind_of(code, &text)).with_wire(code, text.clone());

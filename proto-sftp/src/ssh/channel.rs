@@ -57,11 +57,33 @@ impl Drop for Waits<'_> {
     }
 }
 
+/// What a channel carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Purpose {
+    /// Bytes; standard error is kept for messages only.
+    #[default]
+    Bytes,
+    /// A command of ours: standard error counts as much as output, and it ends with the channel.
+    #[cfg(feature = "client")]
+    Command,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(u32),
+    /// By this signal (RFC 4254, section 6.10), without `SIG`.
+    Signal(String),
+}
+
 #[derive(Default)]
 struct State {
-    items: VecDeque<Bytes>,
+    /// Whether it is standard error, and what was said.
+    items: VecDeque<(bool, Bytes)>,
     bytes: usize,
     end: Option<Result<()>>,
+    exit: Option<Exit>,
     unread: bool,
     waker: Option<Waker>,
     words: Vec<u8>,
@@ -70,6 +92,7 @@ struct State {
 /// What arrived and was not taken.
 #[derive(Default)]
 struct Queue {
+    purpose: Purpose,
     state: Mutex<State>,
     room: Notify,
 }
@@ -81,12 +104,16 @@ impl Queue {
 
     /// Takes one message in; `false` above the hard bound.
     fn push(&self, data: Bytes) -> bool {
+        self.put(false, data)
+    }
+
+    fn put(&self, error: bool, data: Bytes) -> bool {
         let mut state = self.lock();
         if state.unread || data.is_empty() {
             return true;
         }
         state.bytes += data.len();
-        state.items.push_back(data);
+        state.items.push_back((error, data));
         let fits = state.bytes <= HARD;
         let waker = state.waker.take();
         drop(state);
@@ -129,6 +156,12 @@ async fn drain(
     fate: Arc<Fate>,
     cut: CancellationToken,
 ) {
+    let flooded = || {
+        queue
+            .end(Err(Error::new(ErrorKind::PeerMisbehaved)
+                .with_detail("the peer sends on and on and takes nothing")));
+        fate.flooded.cancel();
+    };
     'all: loop {
         while queue.full() && flow.waiting.load(Ordering::SeqCst) == 0 {
             let mut began = pin!(flow.began.notified());
@@ -148,9 +181,14 @@ async fn drain(
         match half.wait().await {
             Some(ChannelMsg::Data { data }) => {
                 if !queue.push(data) {
-                    queue.end(Err(Error::new(ErrorKind::PeerMisbehaved)
-                        .with_detail("the peer sends on and on and takes nothing")));
-                    fate.flooded.cancel();
+                    flooded();
+                    break;
+                }
+            }
+            #[cfg(feature = "client")]
+            Some(ChannelMsg::ExtendedData { data, .. }) if queue.purpose == Purpose::Command => {
+                if !queue.put(true, data) {
+                    flooded();
                     break;
                 }
             }
@@ -159,7 +197,21 @@ async fn drain(
                 let room = WORDS.saturating_sub(state.words.len());
                 state.words.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
             }
+            // How a command ended may be told after its output has.
+            #[cfg(feature = "client")]
+            Some(ChannelMsg::Eof) if queue.purpose == Purpose::Command => {}
             Some(ChannelMsg::Eof) => queue.end(Ok(())),
+            #[cfg(feature = "client")]
+            Some(ChannelMsg::ExitStatus { exit_status }) => queue.lock().exit = Some(Exit::Code(exit_status)),
+            #[cfg(feature = "client")]
+            Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                queue.lock().exit = Some(Exit::Signal(signal_of(&signal_name)));
+            }
+            #[cfg(feature = "client")]
+            Some(ChannelMsg::Failure) if queue.purpose == Purpose::Command => {
+                queue.end(Err(Error::new(ErrorKind::Unsupported)
+                    .with_detail("the server runs no commands for this account")));
+            }
             // The one request of ours is for the subsystem.
             Some(ChannelMsg::Failure) => queue.end(Err(Error::new(ErrorKind::Unsupported)
                 .with_detail("the server offers no SFTP")
@@ -172,6 +224,27 @@ async fn drain(
     fate.gone.cancel();
 }
 
+#[cfg(feature = "client")]
+fn signal_of(signal: &russh::Sig) -> String {
+    match signal {
+        russh::Sig::Custom(name) => session_core::path::display_bytes(name.as_bytes()),
+        known => format!("{known:?}"),
+    }
+}
+
+/// Begins to drain the channel of a command.
+#[cfg(feature = "client")]
+pub(crate) fn begin_command(
+    read: ChannelReadHalf,
+    write: ChannelWriteHalf<russh::client::Msg>,
+    flow: &Arc<Flow>,
+    cut: CancellationToken,
+) -> (ChannelReader, ChannelWriter<russh::client::Msg>) {
+    let queue = Queue { purpose: Purpose::Command, ..Queue::default() };
+    let (reader, writer, _) = begin_with(queue, read, write, flow, cut);
+    (reader, writer)
+}
+
 /// Begins to drain a channel; what it carries comes out of the reader.
 pub(crate) fn begin<M>(
     read: ChannelReadHalf,
@@ -182,7 +255,20 @@ pub(crate) fn begin<M>(
 where
     M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
 {
-    let queue = Arc::new(Queue::default());
+    begin_with(Queue::default(), read, write, flow, cut)
+}
+
+fn begin_with<M>(
+    queue: Queue,
+    read: ChannelReadHalf,
+    write: ChannelWriteHalf<M>,
+    flow: &Arc<Flow>,
+    cut: CancellationToken,
+) -> (ChannelReader, ChannelWriter<M>, Arc<Fate>)
+where
+    M: From<(ChannelId, ChannelMsg)> + Send + Sync + 'static,
+{
+    let queue = Arc::new(queue);
     let fate = Arc::new(Fate::default());
     let tail = (Arc::clone(&queue), Arc::clone(flow), Arc::clone(&fate), cut.clone());
     tokio::spawn(drain(read, tail.0, tail.1, tail.2, tail.3));
@@ -203,11 +289,22 @@ impl ChannelReader {
         session_core::path::display_bytes(&self.queue.lock().words)
     }
 
+    /// How the command ended, as far as that is known.
+    #[cfg(feature = "client")]
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        self.queue.lock().exit.clone()
+    }
+
     fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        self.poll_piece(cx).map(|piece| piece.map(|piece| piece.map(|(_, data)| data)))
+    }
+
+    /// The next piece, and whether it came by standard error.
+    pub(crate) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<(bool, Bytes)>>> {
         let mut state = self.queue.lock();
-        if let Some(data) = state.items.pop_front() {
+        if let Some(piece) = state.items.pop_front() {
             let was = state.bytes;
-            state.bytes -= data.len();
+            state.bytes -= piece.1.len();
             let room = was >= SOFT && state.bytes < SOFT;
             if state.items.is_empty() && state.items.capacity() > 64 {
                 state.items = VecDeque::new();
@@ -216,7 +313,7 @@ impl ChannelReader {
             if room {
                 self.queue.room.notify_waiters();
             }
-            return Poll::Ready(Some(Ok(data)));
+            return Poll::Ready(Some(Ok(piece)));
         }
         match &state.end {
             Some(Ok(())) => Poll::Ready(None),

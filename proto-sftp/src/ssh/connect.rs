@@ -454,6 +454,35 @@ impl SshConnection {
         Ok((reader, writer))
     }
 
+    /// Opens a channel and asks for a command on it, which gets no input.
+    pub(super) async fn open_command(
+        &self,
+        command: &[u8],
+    ) -> Result<(russh::ChannelReadHalf, russh::ChannelWriteHalf<client::Msg>)> {
+        let inner = &*self.0;
+        let opening = async {
+            let channel = inner.handle.channel_open_session().await.map_err(|e| match e {
+                russh::Error::ChannelOpenFailure(why) => {
+                    Error::refused(format!("the server opens no channel: {why:?}"))
+                }
+                other => inner.shared.error_of(other),
+            })?;
+            let (read, write) = channel.split();
+            write.exec(true, command).await.map_err(|e| inner.shared.error_of(e))?;
+            write.eof().await.map_err(|e| inner.shared.error_of(e))?;
+            Ok::<_, Error>((read, write))
+        };
+        inner.shared.bounded(inner.timeout, opening).await?
+    }
+
+    pub(super) fn flow(&self) -> &Arc<Flow> {
+        &self.0.flow
+    }
+
+    pub(super) fn transport(&self) -> &CancellationToken {
+        &self.0.transport
+    }
+
     /// Opens a connection from the server to `host` and `port` (RFC 4254, section 7.2). Errors: `Refused` if
     /// the server does not forward, `Disconnected` if it does not reach the host, `TimedOut`.
     pub async fn open_tcp(&self, host: &str, port: u16) -> Result<ChannelStream> {

@@ -22,6 +22,8 @@ pub mod channel;
 pub mod config;
 #[cfg(feature = "client")]
 pub mod connect;
+#[cfg(feature = "client")]
+pub mod exec;
 #[cfg(feature = "server")]
 mod greeting;
 #[cfg(feature = "server")]

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod entries;
+mod exec;
 mod fingerprint;
 mod jobs;
 #[cfg(feature = "sftp")]
@@ -99,6 +100,7 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sync(a) => sync::sync(&mut cx, a).await,
         Command::Touch(a) => search::touch(&mut cx, a).await,
         Command::Watch(a) => watch::watch(&mut cx, a).await,
+        Command::Exec(a) => exec::exec(&mut cx, a).await,
         Command::Script(a) => script::script(&mut cx, a).await,
         Command::Sites(a) => sites::sites(&mut cx, a).await,
         Command::Fingerprint(a) => fingerprint::fingerprint(&mut cx, a).await,

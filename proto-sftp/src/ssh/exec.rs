@@ -1,0 +1,77 @@
+//! Commands of the server, on a further channel of a connection (RFC 4254, section 6.5).
+//!
+//! A command is given no input and no terminal. Its output and its standard error come in the order in which
+//! they arrive; how it ended is known when both have. What it writes waits within the bounds of
+//! [`super::channel`], and makes the server wait then. Dropped, its channel is closed; what a server does to the
+//! command then is the server's.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use russh::client;
+use session_core::error::{Error, ErrorKind, Result};
+
+pub use super::channel::Exit;
+use super::channel::{self, ChannelReader, ChannelWriter};
+use super::connect::SshConnection;
+
+/// What a command says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// By its standard error.
+    Error(Bytes),
+    /// By its standard output.
+    Output(Bytes),
+}
+
+/// A command that runs.
+pub struct Running {
+    connection: SshConnection,
+    reader: ChannelReader,
+    writer: Option<ChannelWriter<client::Msg>>,
+}
+
+impl SshConnection {
+    /// Starts a command; bytes as the server's shell is to read them. Errors: `InvalidArgument` for one that is empty
+    /// or holds a NUL; `Refused` if the server opens no (more) channel, `TimedOut`, `Disconnected`.
+    pub async fn execute(&self, command: &[u8]) -> Result<Running> {
+        if command.is_empty() || command.contains(&0) {
+            return Err(Error::new(ErrorKind::InvalidArgument).with_detail("that is no command"));
+        }
+        let (read, write) = self.open_command(command).await?;
+        let (reader, writer) = channel::begin_command(read, write, self.flow(), self.transport().clone());
+        Ok(Running { connection: self.clone(), reader, writer: Some(writer) })
+    }
+}
+
+impl Running {
+    /// What it says next; `None` when it has ended. Errors: `Unsupported` if the server runs no commands,
+    /// `Disconnected` if the connection was lost, `PeerMisbehaved` after a flood. Dropped, nothing is lost.
+    pub async fn next(&mut self) -> Result<Option<Piece>> {
+        match poll_fn(|cx| self.reader.poll_piece(cx)).await {
+            Some(Ok((true, data))) => Ok(Some(Piece::Error(data))),
+            Some(Ok((false, data))) => Ok(Some(Piece::Output(data))),
+            Some(Err(e)) => Err(e),
+            // The end of a channel and that of its connection look alike.
+            None if self.exit().is_none() && self.connection.transport().is_cancelled() => {
+                Err(self.connection.disconnected().await)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// How it ended; `None` before [`Running::next`] gave its last, and where the server did not say.
+    pub fn exit(&self) -> Option<Exit> {
+        self.reader.exit()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let (Some(writer), Ok(runtime)) = (self.writer.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                let _ = writer.close().await;
+            });
+        }
+    }
+}
