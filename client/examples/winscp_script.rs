@@ -32,6 +32,7 @@ pub async fn run(script: &str) -> Result<(u8, String), Box<dyn Error>> {
         known_hosts: None,
         directory: None,
         max_delete: Default::default(),
+        sites: None,
     };
     let mut console = Prints;
     let mut runner = Runner::new(&settings, &mut console, Some(XmlLog::new(false)))?;

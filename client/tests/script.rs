@@ -62,6 +62,7 @@ async fn run(world: &World, name: &str, dir: &Path, parameters: &[&str]) -> Ran 
         known_hosts: Some(dir.join("known_hosts")),
         directory: Some(dir.to_path_buf()),
         max_delete: Default::default(),
+        sites: None,
     };
     let mut said = Said::default();
     let mut runner = Runner::new(&settings, &mut said, Some(XmlLog::new(true))).unwrap();
@@ -301,6 +302,7 @@ fn the_command_has_two_exit_codes_and_writes_its_log() {
     assert!(xml.contains("<failure>"), "{xml}");
     let refused = [
         "call ls",
+        "put - x",
         "open",
         "open s3://h",
         "open -rawsettings Tunnel=1 -- sftp://h",
@@ -317,4 +319,111 @@ fn the_command_has_two_exit_codes_and_writes_its_log() {
     assert_eq!(run(&["missing.txt"]).0, 5);
     assert_eq!(run(&[]).0, 2);
     assert_eq!(run(&["script.txt", "--drive", "nonsense"]).0, 2);
+}
+
+/// Reads from a text, besides.
+#[derive(Default)]
+struct Fed {
+    said: Said,
+    input: Option<&'static [u8]>,
+}
+
+impl Console for Fed {
+    fn line(&mut self, text: &str) {
+        self.said.line(text);
+    }
+
+    fn error(&mut self, text: &str) {
+        self.said.error(text);
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        self.said.content(bytes);
+    }
+
+    fn input(&mut self) -> Option<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
+        self.input.take().map(|bytes| Box::new(bytes) as _)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sites_by_name_content_from_a_stream_commands_and_the_latest_file() {
+    let world = World::sftp().await;
+    world.write("/start/f", "content").await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = client::sites::Store::at(dir.path().join("sites.toml"));
+    let site = client::sites::Site::new("Customers/ACME", world.options()).unwrap();
+    store
+        .edit(|sites| {
+            sites.unlock(&session_core::auth::Secret::new("phrase"))?;
+            sites.put(client::sites::Site { directory: Some("/start".into()), ..site })
+        })
+        .unwrap();
+    for (name, age) in [("a.txt", 100), ("b.txt", 10), ("c.txt", 1000)] {
+        let file = std::fs::File::create(dir.path().join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
+    }
+    std::fs::create_dir(dir.path().join("sub.txt")).unwrap();
+
+    struct Phrase;
+    #[async_trait::async_trait]
+    impl session_core::batch::Decider for Phrase {
+        async fn decide(&self, query: session_core::batch::Query) -> session_core::batch::Answer {
+            match query {
+                session_core::batch::Query::Passphrase { .. } => {
+                    session_core::batch::Answer::Secret(session_core::auth::Secret::new("phrase"))
+                }
+                other => other.unattended(),
+            }
+        }
+    }
+    let settings = Settings {
+        decider: Arc::new(Phrase),
+        parameters: Vec::new(),
+        drives: Drives::new(),
+        known_hosts: None,
+        directory: Some(dir.path().to_path_buf()),
+        max_delete: Default::default(),
+        sites: Some(store),
+    };
+    let mut fed = Fed { input: Some(b"streamed"), ..Fed::default() };
+    let mut runner = Runner::new(&settings, &mut fed, Some(XmlLog::new(false))).unwrap();
+    for (line, good) in [
+        ("option batch continue", true),
+        ("open customers/acme", true),
+        ("pwd", true),
+        ("put - streamed.bin", true),
+        ("put - again.bin", false),
+        ("put - /start/", false),
+        ("put -latest *.txt", true),
+        ("put -onlyfile sub.txt", false),
+        // Our server has no shell that could change to another directory.
+        ("cd /", true),
+        ("call sha256sum /start/f", true),
+        ("call sha256sum /start/none", false),
+        ("close", true),
+        ("open site://Customers%2FACME/start/../", true),
+        ("open site://nowhere", false),
+    ] {
+        runner.line(line).await;
+        let after = runner.take_log();
+        let failed = after.contains("<failure>") || after.contains("success=\"false\"");
+        assert_eq!(!failed, good, "{line}: {after}");
+        if line.starts_with("call") {
+            let code = if good { "0" } else { "1" };
+            assert!(after.contains(&format!("<exitcode value=\"{code}\" />")), "{after}");
+            assert!(after.contains("<destination value=\"/\" />"), "{after}");
+        }
+        if line == "put - streamed.bin" {
+            assert!(
+                after.contains("<filename value=\"-\" />") && after.contains("<size value=\"8\" />"),
+                "{after}"
+            );
+        }
+    }
+    assert_eq!(runner.end().await, 1);
+    assert!(fed.said.lines.iter().any(|l| l == "/start"), "{:?}", fed.said.lines);
+    assert_eq!(world.read("/start/streamed.bin").await, b"streamed");
+    let all = world.tree().await;
+    assert_eq!(all, ["/start/", "/start/b.txt", "/start/f", "/start/streamed.bin"], "only the latest");
 }

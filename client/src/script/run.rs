@@ -4,10 +4,11 @@
 //! fails is told, logged, and ends the script under `option batch abort`, which is how scripts begin. The
 //! exit code is 0 only if no command failed.
 //!
-//! Not here yet: `call`, `keepuptodate`, and `-` as a source; they are refused by name.
+//! Not here yet: `keepuptodate`; it is refused by name.
 //!
 //! The commands stand below, by what they do: `sessions`, `looking`, `changing`, `transfers`.
 
+mod call;
 mod changing;
 mod looking;
 mod sessions;
@@ -21,6 +22,7 @@ use std::time::SystemTime;
 use jiff::Zoned;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
+use tokio::io::AsyncRead;
 
 use self::sessions::shown;
 use super::command::{Command, TABLE, Verb, parse, row};
@@ -29,6 +31,7 @@ use super::text::{Variables, expand};
 use super::transfer::Mode;
 use super::xml::XmlLog;
 use crate::session::{Session, remote_path};
+use crate::sites::Store;
 use crate::sync::MaxDelete;
 
 /// Where a script speaks.
@@ -39,6 +42,10 @@ pub trait Console: Send {
     fn error(&mut self, text: &str);
     /// Content, for the target `-`.
     fn content(&mut self, bytes: &[u8]);
+    /// What the source `-` reads; `None` where there is nothing to read, or it is spent.
+    fn input(&mut self) -> Option<Box<dyn AsyncRead + Send + Unpin>> {
+        None
+    }
 }
 
 /// What a script runs with.
@@ -55,6 +62,8 @@ pub struct Settings {
     pub directory: Option<PathBuf>,
     /// How much one `synchronize -delete` may remove.
     pub max_delete: MaxDelete,
+    /// Where `open` finds sites by name; `None` for nowhere.
+    pub sites: Option<Store>,
 }
 
 /// What `option batch` says.
@@ -200,7 +209,7 @@ impl<'a> Runner<'a> {
         match c.verb {
             Verb::Ascii => self.set_mode(Mode::Ascii),
             Verb::Binary => self.set_mode(Mode::Binary),
-            Verb::Call => Err(not_yet("'call' is not built yet: there is no second shell")),
+            Verb::Call => self.call(c).await,
             Verb::Cd => self.cd(c).await,
             Verb::Checksum => self.checksum(c).await,
             Verb::Chmod => self.chmod(c).await,

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use session_core::error::{Error, Result};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWriteExt as _};
 
 use super::Context;
 use crate::cli::args::Script;
@@ -16,6 +16,8 @@ use crate::script::{Console, Drives, Runner, Settings, XmlLog, text};
 struct Terminal {
     out: Out,
     quiet: bool,
+    /// The standard input is the script's own, or was given away.
+    spent: bool,
 }
 
 impl Console for Terminal {
@@ -33,6 +35,15 @@ impl Console for Terminal {
 
     fn content(&mut self, bytes: &[u8]) {
         self.out.raw(bytes);
+    }
+
+    fn input(&mut self) -> Option<Box<dyn AsyncRead + Send + Unpin>> {
+        use std::os::fd::AsFd as _;
+        if std::mem::replace(&mut self.spent, true) {
+            return None;
+        }
+        let input = std::io::stdin().as_fd().try_clone_to_owned().ok()?;
+        Some(Box::new(tokio::fs::File::from_std(input.into())))
     }
 }
 
@@ -80,9 +91,14 @@ pub(super) async fn script(cx: &mut Context, a: &Script) -> Result<()> {
         known_hosts: cx.global.known_hosts.clone(),
         directory: None,
         max_delete: a.max_delete.unwrap_or_default(),
+        sites: crate::sites::Store::of_user().ok(),
     };
     let mut log = Log::create(a.xmllog.as_ref()).await?;
-    let mut console = Terminal { out: Out::new(), quiet: cx.global.quiet };
+    let mut console = Terminal {
+        out: Out::new(),
+        quiet: cx.global.quiet,
+        spent: a.file.as_ref().is_some_and(|file| file.as_os_str() == "-"),
+    };
     let xml = a.xmllog.as_ref().map(|_| XmlLog::new(a.xmlgroups));
     let mut runner = Runner::new(&settings, &mut console, xml)?;
     for line in &lines {

@@ -13,17 +13,23 @@ use crate::script::command::{Command, Verb};
 use crate::script::text::quoted;
 use crate::script::xml::text_of;
 use crate::session::{FtpMode, FtpSecure, Session, SessionOptions, SshHostKeyPolicy, parse_script_url};
+use crate::url::Location;
 
 /// Seconds that stand for no end of waiting.
 const FOREVER: u64 = 365 * 86_400;
+
+/// Where a site begins, as the path of a URL.
+fn begin(directory: Option<String>) -> Option<String> {
+    directory
+        .map(|dir| if dir.starts_with('/') { dir } else { format!("/~/{}", dir.trim_start_matches("~/")) })
+}
 
 impl Runner<'_> {
     pub(super) async fn open(&mut self, c: &Command) -> Result<()> {
         let Some(place) = c.arguments.first() else {
             return Err(bad("'open' needs a session URL: there is nobody to ask"));
         };
-        let url = if place.contains("://") { place.clone() } else { format!("sftp://{place}") };
-        let (options, path) = parse_script_url(&url)?;
+        let (options, path) = self.named(place).await?;
         let options = self.opened_with(options, c).await?;
         let name = options.shown_name();
         if let Some(log) = &mut self.log {
@@ -47,6 +53,29 @@ impl Runner<'_> {
         self.current = Some(number);
         self.console.line(&format!("Active session: [{number}] {name}"));
         Ok(())
+    }
+
+    /// What `open` is told: a URL, a stored site by its name or as `site://NAME/path`, or a host.
+    async fn named(&self, place: &str) -> Result<(SessionOptions, Option<String>)> {
+        let decider = &*self.settings.decider;
+        if place.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("site://")) {
+            let Location::Remote(url) = Location::parse(place)? else { return Err(bad("that is no site")) };
+            let store = self.settings.sites.as_ref().ok_or_else(|| bad("there is no file of sites here"))?;
+            let site = store.open(url.site().unwrap_or_default(), decider).await?;
+            let path = if url.path.is_empty() { begin(site.directory) } else { Some(text_of(&url.path)) };
+            return Ok((site.options, path));
+        }
+        if place.contains("://") {
+            return parse_script_url(place);
+        }
+        let site = match &self.settings.sites {
+            Some(store) => store.open_if_there(place, decider).await?,
+            None => None,
+        };
+        match site {
+            Some(site) => Ok((site.options, begin(site.directory))),
+            None => parse_script_url(&format!("sftp://{place}")),
+        }
     }
 
     async fn opened_with(&self, options: SessionOptions, c: &Command) -> Result<SessionOptions> {
@@ -92,7 +121,9 @@ impl Runner<'_> {
                 }
                 "sessionname" => o.name(text),
                 "filezilla" => {
-                    return Err(not_yet("'-filezilla' is not built yet: there is no store of sites"));
+                    return Err(not_yet(
+                        "'-filezilla' is not built: 'ferry sites import filezilla' takes its sites over",
+                    ));
                 }
                 _ => o,
             };

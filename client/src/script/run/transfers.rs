@@ -1,9 +1,11 @@
 //! `get`, `put` and `synchronize`, and what they tell of each file.
 
+use std::path::PathBuf;
+
 use session_core::batch::TransferOptions;
 use session_core::error::{Error, ErrorKind, Result};
 
-use super::{Runner, bad, not_yet, several};
+use super::{Runner, bad, several};
 use crate::mask::FileMask;
 use crate::script::command::Command;
 use crate::script::transfer::{self, options};
@@ -50,26 +52,48 @@ impl Runner<'_> {
             [sources @ .., target] => (sources, target.as_str()),
             [] => return Ok(()),
         };
-        for switch in ["latest", "onlyfile"] {
-            if c.has(switch) {
-                return Err(Error::new(ErrorKind::Unsupported)
-                    .with_detail(format!("the switch '-{switch}' of 'put' is not built yet")));
-            }
+        if sources.iter().any(|s| s == "-") {
+            return match (sources, c.arguments.len()) {
+                ([_], 2) => self.put_content(target, &options).await,
+                _ => Err(bad("the source '-' stands alone, and its target names a file")),
+            };
         }
         let mut failed = false;
         for source in sources {
-            if source == "-" {
-                return Err(not_yet("the source '-' is not built yet"));
-            }
             let (session, mut target) = self.at(target)?;
             if c.arguments.len() == 1 {
                 target.push('/');
             }
             let path = self.local(source)?;
-            let result = session.put_files(&path, &target, c.has("delete"), &options).await?;
-            failed |= self.transferred(&path.to_string_lossy(), Side::Local, &result)?;
+            let mut paths = vec![path.clone()];
+            if c.has("latest") || c.has("onlyfile") {
+                let found = session.matching_local(&path).await?;
+                self.some(source, found.files.is_empty())?;
+                paths = picked(c, found.files)?.iter().map(local_name).collect::<Result<_>>()?;
+            }
+            for path in paths {
+                let result = session.put_files(&path, &target, c.has("delete"), &options).await?;
+                failed |= self.transferred(&path.to_string_lossy(), Side::Local, &result)?;
+            }
         }
         if failed { Err(several()) } else { Ok(()) }
+    }
+
+    /// The source `-`: what is read goes to one file.
+    async fn put_content(&mut self, target: &str, options: &TransferOptions) -> Result<()> {
+        let (session, path) = self.at(target)?;
+        let name = path.rsplit('/').next().unwrap_or_default();
+        if name.is_empty() || name.contains(['*', '?', '\\']) {
+            return Err(bad("the target of the source '-' names a file"));
+        }
+        let input = self.console.input().ok_or_else(|| bad("there is no input for the source '-'"))?;
+        let outcome = session.put_file(input, &path, options).await;
+        let size = outcome.as_ref().map(u64::to_string).unwrap_or_default();
+        if outcome.is_ok() {
+            self.console.line(&format!("- => {path}, {size} bytes"));
+        }
+        let values = [("filename", "-"), ("destination", path.as_str()), ("size", size.as_str())];
+        self.logged("upload", &values, outcome).map(|_| ())
     }
 
     async fn get_content(&mut self, sources: &[String]) -> Result<()> {
@@ -227,6 +251,20 @@ impl Runner<'_> {
 
 /// Of what a mask fits: the latest with `-latest`, and no directory with `-onlyfile`.
 fn chosen(c: &Command, files: Vec<RemoteFileInfo>) -> Result<Vec<String>> {
+    let files = picked(c, files)?;
+    Ok(files.iter().map(|f| remote_path::escape_file_mask(&text_of(f.path.as_bytes()))).collect())
+}
+
+/// A local path for a transfer. Errors: `InvalidArgument` for a name that would be read as a mask.
+fn local_name(file: &RemoteFileInfo) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    if file.path.name().iter().any(|b| matches!(b, b'*' | b'?')) {
+        return Err(bad(format!("'{}' cannot be named in a script", file.path)));
+    }
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(file.path.as_bytes().to_vec())))
+}
+
+fn picked(c: &Command, files: Vec<RemoteFileInfo>) -> Result<Vec<RemoteFileInfo>> {
     let mut files = files;
     if c.has("onlyfile")
         && let Some(dir) = files.iter().find(|f| f.is_directory())
@@ -238,5 +276,5 @@ fn chosen(c: &Command, files: Vec<RemoteFileInfo>) -> Result<Vec<String>> {
         let latest = files.into_iter().max_by_key(|f| f.last_write_time());
         files = latest.into_iter().collect();
     }
-    Ok(files.iter().map(|f| remote_path::escape_file_mask(&text_of(f.path.as_bytes()))).collect())
+    Ok(files)
 }
