@@ -468,6 +468,8 @@ impl Connected {
             Line::Local => Means::None,
             #[cfg(feature = "sftp")]
             Line::Ssh(dialer) => Means::Ssh(Arc::clone(dialer)),
+            #[cfg(feature = "webdav")]
+            Line::Webdav(_) => Means::None,
         })
     }
 
