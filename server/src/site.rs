@@ -149,6 +149,7 @@ impl FerrySite {
             directory: Arc::new(directory),
             hooks: live.hooks.clone(),
             front: Arc::clone(&live.front),
+            gateways: live.gateways.clone(),
         };
         Ok(self.put(next, actor))
     }
