@@ -327,6 +327,10 @@ impl Remote {
                 }
                 Some(502) => as_kind(&e, ErrorKind::CrossDevice),
                 Some(412) if replace == Replace::No => as_kind(&e, ErrorKind::AlreadyExists),
+                // Somebody else may have moved the source meanwhile.
+                Some(409) if self.look(from).await.is_err_and(|e| e.kind() == ErrorKind::NotFound) => {
+                    as_kind(&e, ErrorKind::NotFound)
+                }
                 Some(409) => self.why_not_below(to, e).await,
                 _ => e,
             });
