@@ -19,12 +19,14 @@ use session_core::batch::Unattended;
 use session_core::fs::Follow;
 use session_core::metadata::Attributes;
 use support::{World, path};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Default)]
 struct Said {
     lines: Vec<String>,
     errors: Vec<String>,
     content: Vec<u8>,
+    stop: Option<CancellationToken>,
 }
 
 impl Console for Said {
@@ -39,6 +41,10 @@ impl Console for Said {
     fn content(&mut self, bytes: &[u8]) {
         self.content.extend_from_slice(bytes);
     }
+
+    fn stop(&mut self) -> Option<CancellationToken> {
+        self.stop.clone()
+    }
 }
 
 struct Ran {
@@ -49,6 +55,17 @@ struct Ran {
 
 /// Runs a script of the corpus with drive D: at `dir`.
 async fn run(world: &World, name: &str, dir: &Path, parameters: &[&str]) -> Ran {
+    run_until(world, name, dir, parameters, None).await
+}
+
+/// The same, with what ends a command that has no end.
+async fn run_until(
+    world: &World,
+    name: &str,
+    dir: &Path,
+    parameters: &[&str],
+    stop: Option<CancellationToken>,
+) -> Ran {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(name);
     let text = std::fs::read_to_string(file).unwrap();
     let text =
@@ -64,7 +81,7 @@ async fn run(world: &World, name: &str, dir: &Path, parameters: &[&str]) -> Ran 
         max_delete: Default::default(),
         sites: None,
     };
-    let mut said = Said::default();
+    let mut said = Said { stop, ..Said::default() };
     let mut runner = Runner::new(&settings, &mut said, Some(XmlLog::new(true))).unwrap();
     for line in text.lines() {
         if !runner.line(line).await {
@@ -426,4 +443,47 @@ async fn sites_by_name_content_from_a_stream_commands_and_the_latest_file() {
     assert_eq!(world.read("/start/streamed.bin").await, b"streamed");
     let all = world.tree().await;
     assert_eq!(all, ["/start/", "/start/b.txt", "/start/f", "/start/streamed.bin"], "only the latest");
+}
+
+// Takes a second and more: changes have half a second to settle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_locally_is_sent_until_somebody_ends_it() {
+    let world = World::sftp().await;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    std::fs::create_dir_all(at("site/deep")).unwrap();
+    std::fs::write(at("site/before"), "not sent").unwrap();
+    std::fs::write(at("site/deep/gone"), "1").unwrap();
+    std::fs::write(at("after.txt"), "after").unwrap();
+    world.write("/site/only there", "stays").await;
+    world.write("/site/deep/gone", "1").await;
+    let stop = CancellationToken::new();
+    let ended = stop.clone();
+    let work = async {
+        // Nobody says when the command has begun to listen: until it does, the change is made again.
+        let mut tries = 0;
+        while !world.has("/site/deep/new").await {
+            if tries % 100 == 0 {
+                std::fs::write(at("site/deep/new"), "new").unwrap();
+                std::fs::write(at("site/deep/new.tmp"), "new").unwrap();
+            }
+            tries += 1;
+            assert!(tries < 3000, "it is not sent");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        std::fs::remove_file(at("site/deep/gone")).unwrap();
+        while world.has("/site/deep/gone").await {
+            tries += 1;
+            assert!(tries < 3000, "it is not removed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stop.cancel();
+    };
+    let (ran, ()) = tokio::join!(run_until(&world, "keep.txt", dir.path(), &[], Some(ended)), work);
+    assert_eq!(ran.code, 0, "{:?}", ran.said.errors);
+    // The script went on.
+    assert_eq!(world.read("/after.txt").await, b"after");
+    assert!(world.has("/site/only there").await && !world.has("/site/before").await);
+    assert!(!world.has("/site/deep/new.tmp").await);
+    assert!(ran.xml.contains("<upload>") && ran.xml.contains("<rm>"), "{}", ran.xml);
 }

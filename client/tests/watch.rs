@@ -58,6 +58,39 @@ fn changes_are_told_and_a_signal_ends_it_in_good_order() {
 }
 
 #[test]
+fn what_differs_already_may_be_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    std::fs::create_dir_all(at("a/d")).unwrap();
+    std::fs::create_dir_all(at("b/d")).unwrap();
+    std::fs::write(at("a/before"), "1").unwrap();
+    std::fs::write(at("b/extra"), "1").unwrap();
+    let mut child =
+        ferry(dir.path(), &["--json", "watch", "a", "b", "--delete", "--no-initial", "--settle", "20"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .map(Reaped)
+            .unwrap();
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let mut next = |event: &str| {
+        lines
+            .by_ref()
+            .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap())
+            .find(|v| v["event"] == event)
+    };
+    next("ready").unwrap();
+    std::fs::create_dir(at("a/d/e")).unwrap();
+    std::fs::write(at("a/d/e/new"), "1").unwrap();
+    while !at("b/d/e/new").exists() {
+        next("round").unwrap();
+    }
+    assert!(Command::new("kill").args(["-INT", &child.0.id().to_string()]).status().unwrap().success());
+    next("summary").unwrap();
+    assert!(!at("b/before").exists() && at("b/extra").exists(), "what was not touched is left");
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_remote_source_needs_to_be_asked() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("a")).unwrap();

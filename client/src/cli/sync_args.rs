@@ -228,6 +228,9 @@ pub(super) struct Watch {
     /// Let changes settle: wait until nothing more has changed for so many milliseconds
     #[arg(long, default_value_t = 500, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u32).range(1..=600_000))]
     pub(super) settle: u32,
+    /// Leave what differs already; begin with what changes from now on
+    #[arg(long)]
+    pub(super) no_initial: bool,
     /// Compare both places every so many seconds, too; needed where what changes is not on a disk of this machine
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) poll: Option<u64>,

@@ -4,15 +4,14 @@
 //! fails is told, logged, and ends the script under `option batch abort`, which is how scripts begin. The
 //! exit code is 0 only if no command failed.
 //!
-//! Not here yet: `keepuptodate`; it is refused by name.
-//!
-//! The commands stand below, by what they do: `sessions`, `looking`, `changing`, `transfers`.
+//! The commands stand below, by what they do: `sessions`, `looking`, `changing`, `transfers`, `watching`.
 
 mod call;
 mod changing;
 mod looking;
 mod sessions;
 mod transfers;
+mod watching;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -23,6 +22,7 @@ use jiff::Zoned;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use tokio::io::AsyncRead;
+use tokio_util::sync::CancellationToken;
 
 use self::sessions::shown;
 use super::command::{Command, TABLE, Verb, parse, row};
@@ -44,6 +44,11 @@ pub trait Console: Send {
     fn content(&mut self, bytes: &[u8]);
     /// What the source `-` reads; `None` where there is nothing to read, or it is spent.
     fn input(&mut self) -> Option<Box<dyn AsyncRead + Send + Unpin>> {
+        None
+    }
+    /// What ends a command that has no end of its own (`keepuptodate`), in good order; the script ends it, too,
+    /// when the command is over. Without it, nothing does but the end of all.
+    fn stop(&mut self) -> Option<CancellationToken> {
         None
     }
 }
@@ -225,7 +230,7 @@ impl<'a> Runner<'a> {
             }
             Verb::Get => self.get(c).await,
             Verb::Help => self.help(c),
-            Verb::KeepUpToDate => Err(not_yet("'keepuptodate' is not built yet")),
+            Verb::KeepUpToDate => self.keep_up_to_date(c).await,
             Verb::Lcd => self.lcd(c).await,
             Verb::Lls => self.lls(c).await,
             Verb::Ln => self.ln(c).await,

@@ -39,7 +39,7 @@ pub use self::options::{FtpMode, FtpSecure, Protocol, SessionOptions, SshHostKey
 pub use self::parse::parse_script_url;
 pub use self::result::{
     FilePermissions, Matching, Outcome, RemoteDirectoryInfo, RemoteFileInfo, Removal, RemovalResult, Side,
-    Transfer, TransferResult,
+    SynchronizationResult, Transfer, TransferResult,
 };
 pub use self::stream::RemoteReader;
 pub use self::synchronize::{Comparison, SynchronizationMode, SynchronizationOptions};

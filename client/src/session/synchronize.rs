@@ -6,13 +6,14 @@
 //!
 //! Not here: state between runs, backups of what is replaced: see `sync`.
 
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::batch::TransferOptions;
-use session_core::error::{Error, Result};
+use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::VPath;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,7 @@ use crate::sync::{
     self, Action, Check, Criteria, Difference, Differences, Direction, MaxDelete, Note, Runner, Sides,
     SyncOptions, SyncReport, compare,
 };
+use crate::watch::{self, Watch, WatchOptions};
 
 /// Which directory changes. (`SynchronizationMode`)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +154,55 @@ impl Session {
         };
         let (sides, report) = self.told(result.await)?;
         Ok(self.reported(report, &sides))
+    }
+
+    /// Keeps a remote directory like a local one until `stop`: what changes locally is sent shortly after,
+    /// directory by directory, and removed there where the options say so. What differs already is left
+    /// (WinSCP's `keepuptodate`). Each time something was done, `tell` has it. Errors of its own: as of
+    /// [`synchronize_directories`](Self::synchronize_directories), `InvalidArgument` for another direction, and
+    /// `NotFound` when the local directory goes. Dropped in the middle, what was done stays done.
+    pub async fn keep_remote_directory_up_to_date(
+        &self,
+        local: impl AsRef<Path>,
+        remote: impl AsRef<[u8]>,
+        options: &SynchronizationOptions,
+        stop: &CancellationToken,
+        tell: &mut (dyn FnMut(SynchronizationResult) + Send),
+    ) -> Result<()> {
+        let result = async {
+            let open = self.opened_now()?;
+            let sides = sides(&open, local.as_ref(), remote.as_ref())?;
+            if options.mode != SynchronizationMode::Remote {
+                return Err(Error::new(ErrorKind::InvalidArgument)
+                    .with_detail("only a remote directory is kept up to date"));
+            }
+            let disk = OsString::from_vec(sides.left.path.as_bytes().to_vec());
+            let watching = WatchOptions {
+                left_disk: Some(disk.into()),
+                initial: false,
+                ..WatchOptions::new(options.to_sync(self.reconnect_time()))
+            };
+            let watch = Watch::new(sides.clone(), watching, Arc::clone(&open.decider))?;
+            let mut each = |event: &watch::Event| {
+                let report = match event {
+                    watch::Event::Round(report) => (**report).clone(),
+                    watch::Event::Failed(e) => SyncReport { failures: vec![e.clone()], ..Default::default() },
+                    _ => return,
+                };
+                if !report.operations.is_empty() || !report.failures.is_empty() {
+                    tell(self.reported(report, &sides));
+                }
+            };
+            let run = watch.run(&mut each);
+            tokio::pin!(run);
+            tokio::select! {
+                biased;
+                ended = &mut run => return ended.map(|_| ()),
+                () = stop.cancelled() => watch.cancel(),
+            }
+            run.await.map(|_| ())
+        };
+        self.told(result.await)
     }
 
     /// Compares directories and changes nothing. Errors: as

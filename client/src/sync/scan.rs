@@ -416,6 +416,17 @@ impl Scan {
         Seen { facts: Facts::of(&entry.metadata), name: entry.name, excluded }
     }
 
+    /// Whether an entry is to be synchronised, where only a part of the trees is.
+    fn heeds(&self, dir: &Dir, left: &[u8], right: &[u8]) -> bool {
+        let Some(within) = &self.options.within else { return true };
+        let known = |side| dir.get(side).is_some_and(|path| within.heeds(path));
+        dir.left.is_some() != dir.right.is_some()
+            || known(Side::Left)
+            || known(Side::Right)
+            || within.leads(left)
+            || within.leads(right)
+    }
+
     fn pair(&self, dir: &Dir, pair: Pair, found: &mut Found, undecided: &mut Vec<Undecided>) {
         let (left, right, clash) = match pair {
             Pair::Both(left, right) => (Some(left), Some(right), None),
@@ -442,6 +453,11 @@ impl Scan {
                 None => decide(l, r, &self.rules),
             };
             self.without_clash(verdict, clash)
+        };
+        let verdict = match verdict {
+            Verdict::Descend => verdict,
+            _ if self.heeds(dir, &path(Side::Left), &path(Side::Right)) => verdict,
+            _ => Verdict::Same,
         };
         let difference = |action| {
             let (left_path, right_path) = (path(Side::Left), path(Side::Right));

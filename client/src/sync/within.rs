@@ -1,8 +1,8 @@
 //! The part of two trees that is compared when it is known where something has changed.
 //!
-//! The way from the roots down to each part is compared, too: what stands there takes no part, is spelled
-//! otherwise on the other side, or is gone, by the same rules as in a whole comparison. What is bounded by a
-//! share of the whole is told how much that is.
+//! The way from the roots down to each part is compared, too, so that what takes no part, is spelled otherwise on
+//! the other side, or is missing there is treated by the same rules as in a whole comparison; what stands
+//! beside the way is left alone. What is bounded by a share of the whole is told how much that is.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -34,11 +34,19 @@ impl Within {
         Within { parts, way, seen, removed }
     }
 
+    /// Whether what is in a directory that is on both sides is synchronised, and not only what leads further.
+    pub(super) fn heeds(&self, path: &[u8]) -> bool {
+        self.parts.contains_key(path) || above(path).any(|dir| self.parts.get(dir) == Some(&true))
+    }
+
+    /// Whether an entry is a part or leads to one.
+    pub(super) fn leads(&self, path: &[u8]) -> bool {
+        self.way.contains(path) || self.parts.contains_key(path)
+    }
+
     /// Whether a directory is looked into that is on both sides.
     pub(super) fn enters(&self, path: &[u8]) -> bool {
-        self.way.contains(path)
-            || self.parts.contains_key(path)
-            || above(path).any(|dir| self.parts.get(dir) == Some(&true))
+        self.way.contains(path) || self.heeds(path)
     }
 }
 
@@ -63,6 +71,8 @@ mod tests {
         ] {
             assert_eq!(within.enters(path.as_bytes()), wanted, "{path}");
         }
+        assert!(within.heeds(b"a/b") && within.heeds(b"c/d") && !within.heeds(b"a") && !within.heeds(b""));
+        assert!(within.leads(b"a") && within.leads(b"a/b") && !within.leads(b"a/x") && !within.leads(b"c/d"));
         assert!(Within::new([part(b"", true)], (0, 0), (0, 0)).enters(b"x/y"));
     }
 }

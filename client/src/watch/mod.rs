@@ -48,6 +48,9 @@ pub struct WatchOptions {
     pub settle: Duration,
     /// Compare everything after each so long a time.
     pub poll: Option<Duration>,
+    /// Begin with making both places alike. Without it what differs already is left, until something changes
+    /// where it is, or a comparison is due.
+    pub initial: bool,
 }
 
 impl WatchOptions {
@@ -59,6 +62,7 @@ impl WatchOptions {
             right_disk: None,
             settle: Duration::from_millis(500),
             poll: None,
+            initial: true,
         }
     }
 
@@ -189,7 +193,8 @@ impl Watch {
     /// tried again. Dropped, it stops; what was done stays done.
     pub async fn run(self: &Arc<Self>, tell: &mut (dyn FnMut(&Event) + Send)) -> Result<Summary> {
         let mut course = self.begin().await?;
-        let mut dirty = Dirty::all();
+        // Nothing at all is compared for the sake of the roots: both must be there.
+        let mut dirty = if self.options.initial { Dirty::all() } else { Dirty::default() };
         let mut first = true;
         loop {
             let whole = dirty.is_all();
@@ -220,7 +225,7 @@ impl Watch {
             if std::mem::take(&mut first) {
                 tell(&Event::Ready);
             }
-            if whole {
+            if whole || course.poll.is_none() {
                 course.poll = self.options.poll.map(|every| Instant::now() + every);
             }
             if let Some(pause) = course.ended(&dirty, failures) {

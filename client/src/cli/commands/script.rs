@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use session_core::error::{Error, Result};
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 
-use super::Context;
+use super::{Context, transfer};
 use crate::cli::args::Script;
 use crate::cli::exit;
 use crate::cli::render::Out;
@@ -44,6 +45,21 @@ impl Console for Terminal {
         }
         let input = std::io::stdin().as_fd().try_clone_to_owned().ok()?;
         Some(Box::new(tokio::fs::File::from_std(input.into())))
+    }
+
+    /// The first Ctrl-C ends the command, and the script goes on.
+    fn stop(&mut self) -> Option<CancellationToken> {
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        let running = transfer::Running::begin();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => token.cancel(),
+                () = token.cancelled() => {}
+            }
+            drop(running);
+        });
+        Some(stop)
     }
 }
 

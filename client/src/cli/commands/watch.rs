@@ -31,12 +31,13 @@ pub(super) async fn watch(cx: &mut Context, a: &Args) -> Result<()> {
     let (sides, places) = open(cx, &a.left, &a.right).await?;
     let mut sync = options(cx, &a.alike, &places).await?;
     sync.transfer = transfer_options(&a.copying);
-    sync.make_root = true;
+    sync.make_root = !a.no_initial;
     let options = WatchOptions {
         left_disk: disk(&places.0),
         right_disk: disk(&places.1),
         settle: Duration::from_millis(a.settle.into()),
         poll: a.poll.map(Duration::from_secs),
+        initial: !a.no_initial,
         ..WatchOptions::new(sync)
     };
     let what = what("watch", &reopened(&places.0), &reopened(&places.1), options.sync.direction);

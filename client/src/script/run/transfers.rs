@@ -11,8 +11,8 @@ use crate::script::command::Command;
 use crate::script::transfer::{self, options};
 use crate::script::xml::text_of;
 use crate::session::{
-    Comparison, Outcome, RemoteFileInfo, Side, SynchronizationMode, SynchronizationOptions, Transfer,
-    TransferResult, remote_path,
+    Comparison, Outcome, RemoteFileInfo, Side, SynchronizationMode, SynchronizationOptions,
+    SynchronizationResult, Transfer, TransferResult, remote_path,
 };
 use crate::sync::{Criteria, Difference};
 
@@ -205,6 +205,11 @@ impl Runner<'_> {
             return Ok(());
         }
         let result = session.synchronize_directories(&local, &remote, &options).await?;
+        if self.synchronized(&result) { Ok(()) } else { Err(several()) }
+    }
+
+    /// Tells and logs what was synchronised; whether nothing failed.
+    pub(super) fn synchronized(&mut self, result: &SynchronizationResult) -> bool {
         for (side, dir) in &result.directories {
             let dir = text_of(dir.as_bytes());
             if *side == Side::Remote {
@@ -223,7 +228,7 @@ impl Runner<'_> {
         let alone =
             self.alone(&result.failures, files.chain(result.removals.iter().filter_map(|r| r.failure)));
         self.failures(&alone);
-        if result.is_success() { Ok(()) } else { Err(several()) }
+        result.is_success()
     }
 
     /// One difference of a preview.
