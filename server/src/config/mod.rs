@@ -701,19 +701,8 @@ impl Config {
             if self.users.iter().take(i).any(|u| u.name == user.name) {
                 wrong("name", format!("there is another user '{}'", user.name));
             }
-            if let Some(gateway) = &user.gateway {
-                if !self.gateways.iter().any(|g| g.name == *gateway) {
-                    wrong("gateway", format!("there is no gateway '{gateway}'"));
-                }
-                if !user.quota.is_none() {
-                    wrong("quota", "what a gateway holds is not counted".into());
-                }
-                if user.store != Store::Local {
-                    wrong("store", "what a gateway holds is not held here".into());
-                }
-                if let Err(words) = far_path(&user.home, &user.name) {
-                    wrong("gateway", format!("'home' is a path below the gateway's: {words}"));
-                }
+            for (k, words) in self.check_gateway(user) {
+                wrong(k, words);
             }
         }
         for (i, user) in self.users.iter().enumerate() {

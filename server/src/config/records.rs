@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use session_core::auth::Method;
 
 use super::fault::nearest;
-use super::{Config, Group, KEYS, User, folders, groups};
+use super::{Config, Folder, Group, KEYS, Store, User, far_path, folders, groups};
 
 /// The keys of a user or a group, without its name.
 pub type Record = Map<String, Value>;
@@ -45,7 +45,9 @@ impl Config {
         folders::add(&self.folders, &mut user);
         let mut faults: Vec<String> =
             given.err().map(|words| format!("groups: {words}")).into_iter().collect();
-        faults.extend(check_user(&user).into_iter().map(|(key, words)| format!("{key}: {words}")));
+        let wrong = check_user(&user).into_iter().chain(self.check_gateway(&user));
+        faults.extend(wrong.map(|(key, words)| format!("{key}: {words}")));
+        faults.extend(self.check_folders(&user).into_iter().map(|words| format!("folders: {words}")));
         if self.one_of_several && !user.certificate_names.is_empty() {
             // Which doors lead to a site is decided by the file alone (`names_are_worth_the_same`).
             let words = "certificate_names: where there are several sites, these stand in the file";
@@ -56,6 +58,49 @@ impl Config {
         }
         complete_user(&mut user, &self.data, &self.data);
         Ok(user)
+    }
+}
+
+impl Config {
+    /// Faults of an account whose home is on a gateway: the key, and the words.
+    pub(super) fn check_gateway(&self, user: &User) -> Vec<(&'static str, String)> {
+        let Some(gateway) = &user.gateway else { return Vec::new() };
+        let mut faults = Vec::new();
+        if !self.gateways.iter().any(|g| g.name == *gateway) {
+            faults.push(("gateway", format!("there is no gateway '{gateway}'")));
+        }
+        if !user.quota.is_none() {
+            faults.push(("quota", "what a gateway holds is not counted".into()));
+        }
+        if user.store != Store::Local {
+            faults.push(("store", "what a gateway holds is not held here".into()));
+        }
+        if let Err(words) = far_path(&user.home, &user.name) {
+            faults.push(("gateway", format!("'home' is a path below the gateway's: {words}")));
+        }
+        faults
+    }
+
+    /// Faults of the folders of an account that is not in the file; those of the file are told with their
+    /// lines (`super::folders`).
+    fn check_folders(&self, user: &User) -> Vec<String> {
+        let fault = |folder: &Folder| {
+            if folder.path.is_root() {
+                return Some("a folder is mounted below the root; what is at the root is 'home'".to_string());
+            }
+            if folder.folder.as_os_str().is_empty() {
+                return Some(format!("what is mounted at '{}' is said by 'folder'", folder.path));
+            }
+            let gateway = folder.gateway.as_ref()?;
+            if !self.gateways.iter().any(|g| g.name == *gateway) {
+                return Some(format!("there is no gateway '{gateway}'"));
+            }
+            if !folder.quota.is_none() {
+                return Some("what a gateway holds is not counted".into());
+            }
+            far_path(&folder.folder, &user.name).err()
+        };
+        user.folders.iter().filter_map(fault).collect()
     }
 }
 
@@ -233,6 +278,15 @@ mod tests {
             (json!({ "name": "other" }), "name: stands beside"),
             (json!({ "expires": "tomorrow" }), "expires: "),
             (json!({ "start": "../x" }), "start: "),
+            (json!({ "gateway": "none", "home": "/h" }), "gateway: there is no gateway 'none'"),
+            (
+                json!({ "folders": [{ "path": "/", "folder": "/x" }] }),
+                "folders: a folder is mounted below the root",
+            ),
+            (
+                json!({ "folders": [{ "path": "/f" }] }),
+                "folders: what is mounted at '/f' is said by 'folder'",
+            ),
             (json!({ "custom": { "a": "x".repeat(MOST) } }), "a record has at most"),
         ] {
             let faults = file().account("bob", &record(value.clone()), &|_| None).unwrap_err().join("\n");
