@@ -15,11 +15,15 @@ use session_core::policy::{Filter, Filters, Permissions, ReadOnly, Rule, Throttl
 use session_core::script::Hooks;
 use session_core::session::Session;
 
+use crate::journal::{Journal, Recorded};
 use crate::protector::Guard;
+use crate::scan::Scan;
 use crate::stores::Stores;
 
 /// What stands between a user and the files.
 pub struct Parts {
+    /// What must be recorded before it is done, if it must.
+    pub journal: Arc<Journal>,
     /// Everything that writes is refused.
     pub read_only: bool,
     /// What is allowed where; without a rule nothing is.
@@ -32,11 +36,16 @@ pub struct Parts {
     pub throttle: Option<Arc<Throttle>>,
     /// The site's handlers.
     pub hooks: Option<Arc<Hooks>>,
+    /// Who looks at uploads, after the handlers have.
+    pub scan: Option<Arc<Scan>>,
 }
 
 /// The chain of a logged-in user.
 pub fn of_user(parts: Parts) -> Arc<Chain> {
     let mut links: Vec<Arc<dyn Interceptor>> = vec![Arc::new(Leaving)];
+    if parts.journal.must_record() {
+        links.push(Arc::new(Recorded(parts.journal)));
+    }
     if parts.read_only {
         links.push(Arc::new(ReadOnly));
     }
@@ -50,6 +59,9 @@ pub fn of_user(parts: Parts) -> Arc<Chain> {
     }
     if let Some(hooks) = parts.hooks {
         links.push(hooks);
+    }
+    if let Some(scan) = parts.scan {
+        links.push(scan);
     }
     Chain::new(links)
 }

@@ -1,6 +1,7 @@
 //! The command line of `ferryd`: one definition for parser, help, man page and completions.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
 
+mod audit;
 mod hooks;
 
 use std::ffi::OsString;
@@ -26,7 +27,8 @@ use crate::control::{
 };
 use crate::daemon::{Daemon, Reload};
 use crate::first_run;
-use crate::log::{Journal, Logging};
+use crate::journal::Journal;
+use crate::log::Logging;
 use crate::users::password;
 use crate::users::totp::{Enrolment, recovery_hash};
 
@@ -73,6 +75,9 @@ struct Run {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Prove that the audit is as it was written
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Report faults of the configuration, with their lines
     Check,
     /// Write a configuration with comments to start from
@@ -166,6 +171,10 @@ async fn run(cli: Cli) -> ExitCode {
     };
     match cli.command {
         None => done(serve(&global, &cli.run).await),
+        Some(Command::Audit(what)) => audit::run(what, || {
+            let config = load(&global, &Run { listen: vec![], json: false, log: None })?;
+            Ok(config.log.audit.map(|a| a.file))
+        }),
         Some(Command::Check) => check(&global),
         Some(Command::Init { file }) => done(init(&global, file)),
         Some(Command::Config) => match load(&global, &Run { listen: vec![], json: false, log: None }) {
@@ -193,7 +202,7 @@ async fn run(cli: Cli) -> ExitCode {
             Ok(control) => commands::status(control, json).await,
             Err(e) => commands::failure(&e),
         },
-        Some(Command::Hooks(what)) => hooks::run(what, || config_file(&global)).await,
+        Some(Command::Hooks(what)) => hooks::run(what, || config_file(&global), || control_of(&global)).await,
         Some(Command::Reload) => match control_of(&global) {
             Ok(control) => commands::reload(control).await,
             Err(e) => commands::failure(&e),
@@ -288,7 +297,7 @@ async fn serve(global: &Global, run: &Run) -> Result<()> {
     let json = run.json || config.log.format == LogFormat::Json;
     let logging = Arc::new(Logging::start(json, &config.log.level)?);
     let journal = Arc::new(Journal::default());
-    journal.set_audit(config.log.audit.as_deref())?;
+    journal.set_audit(config.log.audit.as_ref())?;
     let (again, flags) = (global.clone(), run.clone());
     let reload: Reload = Arc::new(move || load(&again, &flags));
     let started = Daemon::start(config, Arc::clone(&journal), Some(Arc::clone(&logging)), reload).await;

@@ -34,9 +34,10 @@ use crate::accounts::{Accounts, Desk, InForce, Touched};
 use crate::config::{Config, Listener, ListenerProtocol, reaches};
 use crate::control::{ControlState, serve as serve_control, serve_network};
 use crate::hooks::declared_secrets;
+use crate::journal::Journal;
 use crate::listen::{self, Bound, Identities, Names, Servers};
-use crate::log::{Journal, Logging, parse_level};
-use crate::protector::Protector;
+use crate::log::{Logging, parse_level};
+use crate::protector::{self, Protector};
 use crate::site::{Common, FerrySite};
 
 /// How often parked uploads are looked through, and accounts for whether their time is over.
@@ -239,12 +240,17 @@ impl Daemon {
             reloading: tokio::sync::Mutex::new(()),
             _owned: owned,
         });
+        let weak = Arc::downgrade(&daemon);
+        let sites = move || weak.upgrade().map(|d| d.served().sites.clone()).unwrap_or_default();
+        protector::tell(&daemon.common.protector, Arc::clone(&daemon.journal), sites, shutdown.clone());
         let state = daemon.state();
         if let Some(Admin { socket, tls, .. }) = admin {
             tokio::spawn(serve_network(socket, tls, state.clone(), shutdown.clone()));
         }
         serve_control(control, state, shutdown.clone()).await?;
         daemon.listen(&mut lock(&daemon.serving), &servers)?;
+        let started = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
+        daemon.journal.note("started", started);
         let sites = Arc::downgrade(&daemon);
         tokio::spawn(keep_bans(Arc::clone(&daemon.common.protector), shutdown.clone()));
         tokio::spawn(async move {
@@ -295,11 +301,11 @@ impl Daemon {
             desk: Desk::new(Arc::clone(&self.common.accounts), Arc::new(Behind(weak()))),
             stores: Arc::clone(&self.common.stores),
             status: Arc::new(move || status.upgrade().map_or(Value::Null, |d| d.status())),
-            reload: Arc::new(move || {
+            reload: Arc::new(move |actor| {
                 let daemon = reload.upgrade();
                 Box::pin(async move {
                     match daemon {
-                        Some(daemon) => daemon.reload().await,
+                        Some(daemon) => daemon.reload(&actor).await,
                         None => Err(ErrorKind::Closed.into()),
                     }
                 }) as BoxFuture<'static, Result<Value>>
@@ -308,6 +314,7 @@ impl Daemon {
                 drain.upgrade().into_iter().for_each(|d| d.stopping.cancel());
             }),
             ready: Arc::new(move || ready.upgrade().is_some_and(|d| !d.stopping.is_cancelled())),
+            traces: Arc::clone(&self.common.traces),
         }
     }
 
@@ -419,15 +426,31 @@ impl Daemon {
             ended += work.await.map_err(|_| Error::from(ErrorKind::Internal))??;
         }
         if touched == Touched::Secrets {
-            self.reload().await?;
+            self.reload(actor).await?;
         }
+        let (what, users) = match &touched {
+            Touched::Users(keys) => ("users", keys.iter().map(|k| format!("{}/{}", k.0, k.1)).collect()),
+            Touched::AllUsers => ("all users", Vec::new()),
+            Touched::Secrets => ("secrets", Vec::new()),
+            Touched::Nothing => ("nothing in force", Vec::new()),
+        };
+        let note = json!({ "actor": actor, "what": what, "users": users, "ended": ended });
+        self.journal.note("accounts-changed", note);
         Ok(ended)
     }
 
     /// Reads the configuration anew; a bad one changes nothing. The answer says what changed and how many
     /// sessions were ended, because their account is gone.
-    pub async fn reload(&self) -> Result<Value> {
+    pub async fn reload(&self, actor: &str) -> Result<Value> {
         let _one = self.reloading.lock().await;
+        let read = self.read_anew(actor).await;
+        if let Err(e) = &read {
+            self.journal.note("reload-failed", json!({ "actor": actor, "reason": format!("{e:#}") }));
+        }
+        read
+    }
+
+    async fn read_anew(&self, actor: &str) -> Result<Value> {
         self.common.accounts.refresh().await?;
         let (again, old, common) = (Arc::clone(&self.reload), self.served(), Arc::clone(&self.common));
         let there = Arc::clone(&old);
@@ -467,7 +490,7 @@ impl Daemon {
             tls.reload()?;
         }
         // The last step that can fail for a fault of the configuration; nothing has changed before it.
-        self.journal.set_audit(new.log.audit.as_deref())?;
+        self.journal.set_audit(new.log.audit.as_ref())?;
         if let Some(logging) = &self.logging {
             logging.set_level(&new.log.level)?;
         }
@@ -505,6 +528,7 @@ impl Daemon {
             self.listen(&mut serving, &servers)?;
         }
         tracing::info!(ended, changes = changes.join("; "), "the configuration was read anew");
+        self.journal.note("reloaded", json!({ "actor": actor, "ended": ended, "changes": changes }));
         Ok(json!({ "reloaded": true, "ended": ended, "changes": changes }))
     }
 
@@ -514,7 +538,7 @@ impl Daemon {
         loop {
             tokio::select! {
                 _ = reload.recv() => {
-                    if let Err(e) = self.reload().await {
+                    if let Err(e) = self.reload("signal").await {
                         tracing::error!("the configuration is not taken: {e:#}");
                     }
                 }
@@ -576,7 +600,10 @@ impl Daemon {
                 tracing::error!("{e:#}");
             }
         }
-        self.journal.flush(Duration::from_millis(500));
+        self.journal.note("stopped", json!({ "pid": std::process::id() }));
+        if let Some(head) = self.journal.flush(Duration::from_millis(500)) {
+            tracing::info!(head, "the audit ends here");
+        }
     }
 }
 

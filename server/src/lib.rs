@@ -1,9 +1,10 @@
 //! The server library and the daemon `ferryd`: listeners, users, permissions, staging, hooks and live
 //! sessions, composed over the model of `session-core` and the protocols' server halves.
 //!
-//! Not here yet: accounts in a database, WebDAV and S3.
+//! Not here yet: S3.
 
 pub mod accounts;
+pub mod audit;
 pub mod chain;
 pub mod cli;
 pub mod config;
@@ -12,10 +13,13 @@ pub mod daemon;
 pub mod first_run;
 pub mod gateway;
 mod hooks;
+pub mod journal;
 mod listen;
 pub mod log;
 pub mod protector;
+pub mod quarantine;
 pub mod quotas;
+pub mod scan;
 pub mod site;
 pub mod stores;
 pub mod users;

@@ -27,8 +27,10 @@ use crate::chain;
 use crate::config::{self, Config, User};
 use crate::gateway::{self, Settings};
 use crate::hooks;
-use crate::log::Journal;
+use crate::journal::{Journal, Origin, Recorded};
 use crate::protector::{Guard, Protector, Strike};
+use crate::quarantine::Quarantine;
+use crate::scan::Scan;
 use crate::stores::{self, Stores};
 use crate::users::directory::{Directory, bars};
 use crate::users::totp::Spent;
@@ -39,6 +41,7 @@ struct Live {
     directory: Arc<Directory>,
     hooks: Option<Arc<Hooks>>,
     front: Arc<Chain>,
+    scan: Option<Arc<Scan>>,
     /// By user; shared by the user's sessions.
     throttles: HashMap<String, Arc<Throttle>>,
     gateways: HashMap<String, Settings>,
@@ -61,6 +64,8 @@ pub struct Common {
     pub stores: Arc<Stores>,
     /// What the file does not have.
     pub accounts: Arc<Accounts>,
+    /// Who follows sessions.
+    pub(crate) traces: Arc<hooks::Traces>,
     /// One-time codes that were used, by site.
     spent: Mutex<HashMap<String, Arc<Spent>>>,
 }
@@ -74,7 +79,8 @@ impl Common {
         accounts: Arc<Accounts>,
     ) -> Arc<Self> {
         let (registry, stores, spent) = (Arc::default(), Arc::default(), Mutex::default());
-        Arc::new(Common { registry, engine, journal, protector, stores, accounts, spent })
+        let traces = Arc::default();
+        Arc::new(Common { registry, engine, journal, protector, stores, accounts, traces, spent })
     }
 
     /// Those of one site, through every reload. Blocks. Errors: those of its file.
@@ -149,6 +155,7 @@ impl FerrySite {
             directory: Arc::new(directory),
             hooks: live.hooks.clone(),
             front: Arc::clone(&live.front),
+            scan: live.scan.clone(),
             gateways: live.gateways.clone(),
         };
         Ok(self.put(next, actor))
@@ -202,6 +209,11 @@ impl FerrySite {
         self.sessions().iter().filter(|s| s.cut(ending.clone())).count()
     }
 
+    /// Shows its handlers what the protector did; waits for them.
+    pub async fn notice(&self, step: Lifecycle<'_>) {
+        self.live().front.decide(None, step).await;
+    }
+
     fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -249,14 +261,23 @@ impl Live {
         let directory = Arc::new(Directory::with(&config, stored, common.spent(&config)?)?);
         let secrets = common.accounts.contents().secrets.clone();
         let gateways = gateway::read(&config, secrets.clone())?;
-        let hooks = hooks::load(&config, &common.engine, values, secrets)?;
+        let quarantine = Quarantine::new(config.scan.quarantine.clone(), config.scan.quarantine_size);
+        let scan = Scan::new(&config.scan, Arc::clone(&quarantine) as _);
+        let reach = hooks::Reach {
+            stored: secrets,
+            values: Arc::clone(values),
+            quarantine,
+            registry: Arc::clone(&common.registry),
+            traces: Arc::clone(&common.traces),
+        };
+        let hooks = hooks::load(&config, &common.engine, reach)?;
         let throttles = throttles(&directory, None);
         let front = chain::of_front(
             Guard::new(Arc::clone(&common.protector), &common.registry),
             hooks.as_ref(),
             &common.stores,
         );
-        Ok(Live { config: Arc::new(config), directory, hooks, front, throttles, gateways })
+        Ok(Live { config: Arc::new(config), directory, hooks, front, scan, throttles, gateways })
     }
 
     fn user(&self, name: &str) -> Option<Arc<User>> {
@@ -280,6 +301,7 @@ impl Site for FerrySite {
             return Err(closing());
         }
         let live = self.live();
+        Recorded(Arc::clone(&self.common.journal)).check()?;
         // Before any script runs: a flood must not reach the engine. `open` counts exactly.
         self.common.protector.admit(peer.ip())?;
         if let Err(e) = self.common.registry.has_room(&live.config.site, peer.ip()) {
@@ -303,8 +325,14 @@ impl Site for FerrySite {
         setup.peer = Some(peer);
         setup.local = Some(local);
         setup.chain = Arc::clone(&live.front);
-        let address = peer.ip().to_canonical().to_string();
-        setup.sink = Some(self.common.journal.sink(address, protocol.name()));
+        let origin = Origin {
+            address: peer.ip().to_canonical().to_string().into(),
+            port: peer.port(),
+            local: Some(local),
+            protocol: protocol.name(),
+            site: live.config.site.as_str().into(),
+        };
+        setup.sink = Some(self.common.journal.sink(origin));
         self.common.registry.open(setup)
     }
 
@@ -327,12 +355,14 @@ impl Site for FerrySite {
         let (files, locks) =
             self.common.stores.mount(&live.config, &live.gateways, &user, account, session).await?;
         let parts = |hooks| chain::Parts {
+            journal: Arc::clone(&self.common.journal),
             read_only: user.read_only,
             rules: config::rules(&user),
             filters: user.filters.clone(),
             locks: Arc::clone(&locks),
             throttle: live.throttles.get(&user.name).cloned(),
             hooks,
+            scan: live.scan.clone(),
         };
         let chain = chain::of_user(parts(live.hooks.clone()));
         if live.hooks.is_some() {

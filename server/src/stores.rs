@@ -30,8 +30,9 @@ use session_core::store::local::{LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
 use tokio::sync::OnceCell;
 
-use crate::config::{Config, Folder, Quota, Store, User, far_path};
+use crate::config::{Config, Folder, InPlace, Quota, Store, User, far_path};
 use crate::gateway::{Gateways, Settings};
+use crate::quarantine::is_apart;
 use crate::quotas::Quotas;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,7 +86,7 @@ impl Stores {
             let place = match (user.store, &user.gateway) {
                 (_, Some(gateway)) => self.far(gateway, &user.home, user, far, true)?,
                 (Store::Memory, None) => Place::Memory(config.site.clone(), user.name.clone()),
-                (Store::Local, None) => folder(user.home.clone(), true).await?,
+                (Store::Local, None) => folder(user.home.clone(), true, config).await?,
             };
             self.view(place, config, &VPath::root(), &owner, &of_home(config, user)).await
         };
@@ -123,7 +124,7 @@ impl Stores {
         let makes = !asked.read_only;
         let place = match &asked.gateway {
             Some(gateway) => self.far(gateway, &asked.folder, user, far, makes)?,
-            None => folder(asked.folder.clone(), makes).await?,
+            None => folder(asked.folder.clone(), makes, config).await?,
         };
         let bounds = Bounds {
             by: format!("folder {} of {}", asked.path, config.site),
@@ -201,6 +202,10 @@ impl Stores {
         }
         let clock = Arc::new(SystemTime::now);
         let mut policy = config.staging.policy();
+        if config.scan.clamd.is_some() && config.staging.in_place == InPlace::Allow {
+            // Written through, it would pass the scanner by.
+            policy.in_place = session_core::layers::staged::InPlace::Copy;
+        }
         policy.off = policy.off.iter().filter_map(|off| within(off, at)).collect();
         let area = StagingArea::new(Arc::clone(&store), policy, clock)?;
         let found = area.recover().await?;
@@ -309,8 +314,12 @@ fn of_home(config: &Config, user: &User) -> Bounds {
 }
 
 /// A folder of this machine, by its one name.
-async fn folder(path: PathBuf, made: bool) -> Result<Place> {
+async fn folder(path: PathBuf, made: bool, config: &Config) -> Result<Place> {
+    let quarantine = config.scan.quarantine.clone();
     let found = tokio::task::spawn_blocking(move || match std::fs::canonicalize(&path) {
+        _ if !is_apart(&quarantine, &path) => {
+            Err(std::io::Error::other("it and the quarantine lie one in the other"))
+        }
         Err(e) if made && e.kind() == std::io::ErrorKind::NotFound => {
             std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&path)?;
             std::fs::canonicalize(&path)

@@ -14,6 +14,7 @@ use crate::operation::Record;
 use crate::path::VPath;
 use crate::reason::Reason;
 use crate::session::{Ending, SessionId};
+use crate::verdict::Finding;
 
 /// The number of an operation within its session, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -195,6 +196,16 @@ impl Event {
                 set(&mut v, "outcome", error.as_ref().map_or("ok", |e| e.kind().name()));
                 if let Some(e) = error {
                     set(&mut v, "error", e.peer_words());
+                }
+                if let Record::Commit(commit) = record {
+                    set(&mut v, "size", commit.size);
+                    if commit.early {
+                        set(&mut v, "early", true);
+                    }
+                    if !commit.findings.is_empty() {
+                        let findings: Vec<Value> = commit.findings.iter().map(Finding::to_json).collect();
+                        set(&mut v, "verdicts", findings);
+                    }
                 }
                 v
             }

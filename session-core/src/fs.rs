@@ -166,6 +166,17 @@ pub struct CommitOptions {
     pub attributes: Attributes,
 }
 
+/// What sealing came to.
+pub enum Sealed {
+    /// The content stands still and is held back until `commit`.
+    Content(Arc<dyn File>),
+    /// This handle's use is over and publishes nothing: others hold the upload open, or its path was
+    /// removed.
+    Done(Metadata),
+    /// Nothing is held back here: what was written shows already.
+    Open,
+}
+
 /// Free space, in bytes and entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
@@ -457,6 +468,14 @@ pub trait File: Send + Sync {
     async fn lend(&self, range: Range<u64>) -> Result<Option<Lent>> {
         let _ = range;
         Ok(None)
+    }
+
+    /// Ends the writing without publishing, so that the content can be judged: later writes through any
+    /// handle fail. With attributes and expected size as for `commit`, which follows with no attributes,
+    /// or `park`, or `abort`. Errors: those of `commit`.
+    async fn seal(&self, options: &CommitOptions) -> Result<Sealed> {
+        let _ = options;
+        Ok(Sealed::Open)
     }
 
     /// The verdict on what was written: published, or an error and the old content stays.

@@ -12,9 +12,10 @@ use crate::event::{OperationId, TransferRecord};
 use crate::fs::{Filesystem, Follow};
 use crate::lifecycle::{Lifecycle, Verdict};
 use crate::metadata::{DirEntry, Metadata};
-use crate::operation::{Operation, OperationSet, Outcome, Record};
+use crate::operation::{Operation, OperationKind, OperationSet, Outcome, Record};
 use crate::path::VPath;
 use crate::session::Session;
+use crate::verdict::{Finding, Upload};
 
 /// What an interceptor knows besides the operation.
 pub struct Cx<'a> {
@@ -68,6 +69,19 @@ pub trait Interceptor: Send + Sync {
         Ok(())
     }
 
+    /// Whether it wants to judge uploads, or to know which close of one publishes it.
+    fn judges(&self) -> bool {
+        false
+    }
+
+    /// The verdict on an upload that is sealed (`judges`, and interest in `Commit`); awaited, after every
+    /// `before` has passed. An error refuses to publish it: the old content stands. What was found is told
+    /// to those who come later and to `after`.
+    async fn judge(&self, cx: &Cx<'_>, upload: &Upload<'_>) -> Result<Option<Finding>, Error> {
+        let _ = (cx, upload);
+        Ok(None)
+    }
+
     /// For each entry of a listing (interest in `List`).
     fn entry(&self, cx: &Cx<'_>, dir: &VPath, entry: &mut DirEntry) -> Visibility {
         let _ = (cx, dir, entry);
@@ -109,6 +123,7 @@ pub struct Chain {
     links: Vec<Arc<dyn Interceptor>>,
     interests: OperationSet,
     rewrites: bool,
+    judges: bool,
 }
 
 impl Chain {
@@ -116,7 +131,8 @@ impl Chain {
     pub fn new(links: Vec<Arc<dyn Interceptor>>) -> Arc<Self> {
         let interests = links.iter().fold(OperationSet::NONE, |set, i| set.union(i.interests()));
         let rewrites = links.iter().any(|i| i.rewrites());
-        Arc::new(Chain { links, interests, rewrites })
+        let judges = links.iter().any(|i| i.judges() && i.interests().contains(OperationKind::Commit));
+        Arc::new(Chain { links, interests, rewrites, judges })
     }
 
     /// What any link cares about.
@@ -127,6 +143,11 @@ impl Chain {
     /// Whether any link may rewrite a record.
     pub fn rewrites(&self) -> bool {
         self.rewrites
+    }
+
+    /// Whether uploads are sealed and judged before they are published.
+    pub fn judges(&self) -> bool {
+        self.judges
     }
 
     /// The links in order.

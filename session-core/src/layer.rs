@@ -75,6 +75,7 @@ forwarding! {
     async fn sync() -> Result<()>;
     async fn settle() -> Result<()>;
     async fn lend(range: Range<u64>) -> Result<Option<Lent>>;
+    async fn seal(options: &CommitOptions) -> Result<Sealed>;
     async fn commit(options: &CommitOptions) -> Result<Metadata>;
     async fn park() -> Result<()>;
     async fn abort() -> Result<()>;

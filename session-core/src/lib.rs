@@ -46,3 +46,4 @@ pub mod script;
 pub mod session;
 pub mod store;
 pub mod trust;
+pub mod verdict;

@@ -4,7 +4,9 @@
 //! the earliest event, of [`crate::intercept::Chain::decide`] without a session). Names of the script
 //! events that hang on each variant are given with it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::Value;
 
 use crate::auth::{Credential, Method, Question};
 use crate::error::Error;
@@ -84,8 +86,23 @@ pub enum Lifecycle<'a> {
         /// Its argument, secrets masked.
         argument: &'a str,
     },
+    /// An address came onto the block list; there is no session (`OnBlocklistAdd`).
+    BlockAdded(&'a Notice),
+    /// An address that is blocked came back; there is no session (`OnBlocklistHit`).
+    BlockHit(&'a Notice),
+    /// A client was given a strike; told without its session (`OnProtectorStrike`).
+    Strike(&'a Notice),
     /// The connection is over (`OnConnectionClose`).
     Close(&'a Ending),
+}
+
+/// What a server's protector tells of.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// The address; of a network that was blocked by hand, its first.
+    pub address: IpAddr,
+    /// Everything else, for those who are told.
+    pub facts: Value,
 }
 
 impl Lifecycle<'_> {
@@ -105,6 +122,9 @@ impl Lifecycle<'_> {
             }
             Lifecycle::OpenChannel(kind) => Lifecycle::OpenChannel(*kind),
             Lifecycle::Command { verb, argument } => Lifecycle::Command { verb, argument },
+            Lifecycle::BlockAdded(notice) => Lifecycle::BlockAdded(notice),
+            Lifecycle::BlockHit(notice) => Lifecycle::BlockHit(notice),
+            Lifecycle::Strike(notice) => Lifecycle::Strike(notice),
             Lifecycle::Close(ending) => Lifecycle::Close(ending),
         }
     }
@@ -117,6 +137,9 @@ impl Lifecycle<'_> {
                 | Lifecycle::AuthQuestions { .. }
                 | Lifecycle::AuthRequestResult { .. }
                 | Lifecycle::AuthResult { .. }
+                | Lifecycle::BlockAdded(_)
+                | Lifecycle::BlockHit(_)
+                | Lifecycle::Strike(_)
                 | Lifecycle::Close(_)
         )
     }

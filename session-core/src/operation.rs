@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::fs::{Algorithm, Follow, ListOptions, OpenOptions, Replace};
 use crate::metadata::{Attributes, Metadata};
 use crate::path::VPath;
+use crate::verdict::Finding;
 
 /// A typed record as the gate handles it.
 pub(crate) trait Reified: Clone + PartialEq + Send + std::marker::Sync {
@@ -107,6 +108,10 @@ operations! {
         replaces: Option<bool>,
         /// Attributes to publish with.
         attributes: Attributes,
+        /// This close publishes nothing: other handles are open, or the path was removed. Known in `after`.
+        early: bool,
+        /// What those found who judged the content. Known in `after`.
+        findings: Vec<Finding>,
     }
     /// A copy inside the store.
     Copy "copy" "copy" {

@@ -53,6 +53,14 @@ pub(super) enum Hooks {
         #[arg(long, value_name = "INPUT", requires = "event")]
         json: Option<String>,
     },
+    /// Follow what the handlers of a session do, as they do it, until the session is over
+    Trace {
+        /// The session's id, or the beginning of it
+        session: String,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the types of everything that handlers can call, for an editor
     Types {
         /// Where; without it, to standard output
@@ -60,13 +68,23 @@ pub(super) enum Hooks {
     },
 }
 
-/// Runs a command. `config` names the configuration file.
-pub(super) async fn run(what: Hooks, config: impl FnOnce() -> Result<(PathBuf, bool)>) -> ExitCode {
+/// Runs a command. `config` names the configuration file, `control` the socket of the server.
+pub(super) async fn run(
+    what: Hooks,
+    config: impl FnOnce() -> Result<(PathBuf, bool)>,
+    control: impl FnOnce() -> Result<PathBuf>,
+) -> ExitCode {
     let done = match what {
         Hooks::Check { files } if files.is_empty() => config().and_then(|(file, _)| check_config(&file)),
         Hooks::Check { files } => check_files(&files),
         Hooks::Test { file, event: Some(event), json } => try_one(&file, &event, json.as_deref()).await,
         Hooks::Test { file, event: None, .. } => run_tests(&file).await,
+        Hooks::Trace { session, json } => {
+            return match control() {
+                Ok(control) => commands::trace(control, &session, json).await,
+                Err(e) => commands::failure(&e),
+            };
+        }
         Hooks::Types { file: Some(file) } => {
             std::fs::write(&file, types()).map(|()| true).map_err(Error::from)
         }
@@ -240,7 +258,9 @@ impl Host for Pretended {
         let (name, answers) = match function {
             HostFunction::Exec => ("exec", &self.exec),
             HostFunction::Fetch => ("fetch", &self.fetch),
-            HostFunction::Report | HostFunction::Run => return Err(ErrorKind::Unsupported.into()),
+            HostFunction::Report | HostFunction::Run | HostFunction::Sessions => {
+                return Err(ErrorKind::Unsupported.into());
+            }
         };
         let mut asked = arguments;
         let base64 = base64::engine::general_purpose::STANDARD;
@@ -309,6 +329,7 @@ async fn trial(engine: &Arc<Engine>, values: &Arc<Values>, file: &Path, input: I
         secrets: Secrets::new(secrets.collect()),
         values: Arc::clone(values),
         host: Some(Arc::clone(&pretended) as Arc<dyn Host>),
+        ..Services::default()
     };
     let trial = Trial::new(Arc::clone(engine), services, binding)?;
 
@@ -371,6 +392,7 @@ fn set(object: &mut Value, key: &str, to: impl Into<Value>) {
 fn told_json(told: &Told) -> Value {
     json!({
         "blocked": told.blocked,
+        "quarantined": told.quarantined,
         "redirected": told.redirected.as_ref().map(VPath::display),
         "softwareId": told.software_id,
         "hidden": told.hidden,
@@ -445,7 +467,9 @@ impl Host for Runner {
                 *lock(&self.values) = Arc::default();
                 Ok(Value::Null)
             }
-            HostFunction::Exec | HostFunction::Fetch => Err(invalid("a test reaches nothing")),
+            HostFunction::Exec | HostFunction::Fetch | HostFunction::Sessions => {
+                Err(invalid("a test reaches nothing"))
+            }
         }
     }
 }

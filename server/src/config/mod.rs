@@ -16,6 +16,7 @@ macro_rules! words {
 }
 
 mod admin;
+mod audit;
 mod certificates;
 mod fault;
 mod folders;
@@ -27,6 +28,7 @@ mod known;
 mod protector;
 mod quota;
 mod records;
+mod scan;
 mod sites;
 mod ssh;
 #[cfg(test)]
@@ -48,6 +50,7 @@ use session_core::registry::Caps;
 use session_core::session::Protocol;
 
 pub use self::admin::Admin;
+pub use self::audit::{Audit, AuditFormat, Full, Rotate};
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
 pub use self::folders::{Folder, rules};
@@ -60,6 +63,7 @@ use self::known::KEYS;
 pub use self::protector::{Level, ProtectorSettings};
 pub use self::quota::Quota;
 pub use self::records::{Record, SECRET_KEYS, group};
+pub use self::scan::{Infected, Scan};
 pub use self::sites::{History, SiteTable, reaches, speaks_ftp, speaks_webdav};
 pub use self::ssh::Ssh;
 pub use self::values::{is_user_name, parse_duration, parse_network};
@@ -130,6 +134,8 @@ pub struct Config {
     pub log: Log,
     /// What keeps misbehaving clients out.
     pub protector: ProtectorSettings,
+    /// Who looks at uploads.
+    pub scan: Scan,
     /// What is remembered of sessions that are over.
     pub history: History,
     /// Whether this is one site of several; never read from a file.
@@ -163,6 +169,7 @@ impl Default for Config {
             scripts: Scripts::default(),
             log: Log::default(),
             protector: ProtectorSettings::default(),
+            scan: Scan::default(),
             history: History::default(),
             one_of_several: false,
         }
@@ -577,8 +584,8 @@ pub struct Log {
     pub format: LogFormat,
     /// How much: a level, or a filter of `tracing`.
     pub level: String,
-    /// Where the events of sessions are written, besides.
-    pub audit: Option<PathBuf>,
+    /// Where what happened is recorded, besides.
+    pub audit: Option<Audit>,
 }
 
 impl Default for Log {
@@ -684,6 +691,7 @@ impl Config {
             faults.push(source.fault_at(&[key("webdav"), key(name)], words));
         }
         faults.extend(self.scripts.check(source));
+        faults.extend(audit::check(self.log.audit.as_ref(), source));
         faults
     }
 
@@ -711,6 +719,7 @@ impl Config {
         }
         faults.extend(folders::check(self, source));
         faults.extend(hooks::check(&self.hooks, source));
+        faults.extend(scan::check(&self.scan, &self.staging, &self.hooks, source));
         faults
     }
 
@@ -742,7 +751,8 @@ impl Config {
             self.host_keys.push(data.join("host_ed25519"));
         }
         self.scripts.complete(|path| base.join(path));
-        self.log.audit = self.log.audit.take().map(|f| base.join(&f));
+        self.scan.complete(&data, |path| base.join(path));
+        self.log.audit = self.log.audit.take().map(|a| Audit { file: base.join(&a.file), ..a });
         self.data = data;
         self.complete_site(base.0);
         self.complete_sites(base.0);

@@ -24,6 +24,7 @@ use super::paths::{Call, Miss, decode, description, find};
 use super::select::{self, Selection};
 use super::{bans, quotas, watch};
 use crate::accounts::{Asked, Desk, Role};
+use crate::hooks::Traces;
 use crate::protector::Protector;
 use crate::stores::Stores;
 
@@ -36,6 +37,9 @@ const MAX_IMPORT: usize = 64 << 20;
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Time for the body of an import.
 const IMPORT_TIME: Duration = Duration::from_secs(60);
+
+/// Reads the configuration anew, for somebody.
+pub(super) type Reload = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Value>> + Send + Sync>;
 
 /// What the API can reach.
 #[derive(Clone)]
@@ -51,11 +55,13 @@ pub struct ControlState {
     /// The answer to `/v1/status`.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Reads the configuration anew.
-    pub reload: Arc<dyn Fn() -> BoxFuture<'static, Result<Value>> + Send + Sync>,
+    pub reload: Reload,
     /// Begins to stop; answers nothing.
     pub drain: Arc<dyn Fn() + Send + Sync>,
     /// Whether new sessions are taken.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Who follows sessions.
+    pub(crate) traces: Arc<Traces>,
 }
 
 /// Who asks.
@@ -196,7 +202,7 @@ async fn route(
             let body = body(request, MAX_BODY, REQUEST_TIME).await?;
             quotas::apply(&state.stores, &body, actor).await?
         }
-        Call::Reload => (state.reload)().await?,
+        Call::Reload => (state.reload)(actor.clone()).await?,
         Call::Drain => {
             tracing::info!(actor, "asked to drain");
             (state.drain)();
@@ -244,6 +250,19 @@ async fn route(
                 (None, None) => return Err(unknown(name)),
             };
             shown.map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?
+        }
+        Call::Trace => {
+            let bad = || Error::new(ErrorKind::InvalidArgument).with_detail("ask as ?after=NUMBER");
+            let after = match query.as_slice() {
+                [] => 0,
+                [(key, n)] if key == "after" => n.parse().map_err(|_| bad())?,
+                _ => return Err(bad()),
+            };
+            let (id, (lines, next)) = match state.registry.find(name) {
+                Some(session) => (session.id().to_string(), state.traces.follow(session.id(), after).await?),
+                None => (name.to_string(), state.traces.left(name, after).ok_or_else(|| unknown(name))?),
+            };
+            json!({ "sessionId": id, "lines": lines, "next": next })
         }
         Call::Terminate => {
             let session = state.registry.find(name).ok_or_else(|| unknown(name))?;

@@ -130,7 +130,8 @@ pub(super) async fn apply(
     let network = parse_network(network).map_err(bad)?;
     let protector = Arc::clone(protector);
     if what == "remove" {
-        let work = tokio::task::spawn_blocking(move || protector.remove(&network));
+        let who = format!("admin {actor}");
+        let work = tokio::task::spawn_blocking(move || protector.remove(&network, &who));
         let ban = work.await.map_err(|_| Error::from(ErrorKind::Internal))??;
         tracing::info!(%network, actor, "a ban was removed");
         return Ok(json!({ "ban": ban.to_json() }));

@@ -188,6 +188,56 @@ pub async fn sessions(control: PathBuf, args: Sessions) -> ExitCode {
     }
 }
 
+/// Runs `ferryd hooks trace`.
+pub async fn trace(control: PathBuf, session: &str, json: bool) -> ExitCode {
+    match follow(&Control::new(control), session, json).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => session_failure(&e),
+    }
+}
+
+async fn follow(control: &Control, session: &str, json: bool) -> Result<()> {
+    // The beginning of an id may mean another session later.
+    let first = control.get(&format!("/v1/sessions/{}/trace", encode(session))).await?;
+    let id = first.get("sessionId").and_then(Value::as_str).unwrap_or(session).to_string();
+    let mut answer = first;
+    loop {
+        for line in answer.get("lines").and_then(Value::as_array).into_iter().flatten() {
+            if !say(&if json { line.to_string() } else { traced(line) })? {
+                return Ok(());
+            }
+        }
+        let next = answer.get("next").and_then(Value::as_u64).unwrap_or_default();
+        answer = match control.get(&format!("/v1/sessions/{id}/trace?after={next}")).await {
+            Ok(answer) => answer,
+            // The session is over.
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+    }
+}
+
+/// A run of a handler, for people.
+fn traced(line: &Value) -> String {
+    let micros = line.get("elapsedMicroseconds").and_then(Value::as_u64).unwrap_or_default();
+    let mut out = format!("{}  {}", shown(line, "time"), shown(line, "event"));
+    for key in ["path", "target"] {
+        if line.get(key).is_some_and(Value::is_string) {
+            out.push_str(&format!("  {}", shown(line, key)));
+        }
+    }
+    out.push_str(&format!("  {}  {}", shown(line, "handler"), shown(line, "outcome")));
+    match shown(line, "words") {
+        words if words.is_empty() => {}
+        words => out.push_str(&format!(": {words}")),
+    }
+    out.push_str(&format!("  {}.{:03} ms", micros / 1000, micros % 1000));
+    for said in line.get("log").and_then(Value::as_array).into_iter().flatten() {
+        out.push_str(&format!("\n    {}", display_bytes(said.as_str().unwrap_or_default().as_bytes())));
+    }
+    out
+}
+
 /// Runs `ferryd status`.
 pub async fn status(control: PathBuf, json: bool) -> ExitCode {
     let said = match Control::new(control).get("/v1/status").await {

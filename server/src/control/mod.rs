@@ -11,7 +11,7 @@ pub mod commands;
 mod network;
 mod paths;
 mod quotas;
-mod select;
+pub(crate) mod select;
 mod serve;
 mod watch;
 

@@ -20,6 +20,7 @@ pub(super) enum Call {
     Session,
     Terminate,
     TerminateMany,
+    Trace,
     History,
     Bans,
     AddBan,
@@ -72,6 +73,7 @@ pub(super) static PATHS: &[Entry] = &[
     entry(M::GET, "/v1/sessions/watch", Call::Watch, Read, "Changes of live sessions as they come: one JSON object a line, until the caller hangs up", &[]),
     entry(M::POST, "/v1/sessions/terminate", Call::TerminateMany, Operate, "End all sessions that the filters name; at least one filter", REASON),
     entry(M::GET, "/v1/sessions/{id}", Call::Session, Read, "One session; one that is over too, while it is remembered. An id may be shortened", &[]),
+    entry(M::GET, "/v1/sessions/{id}/trace", Call::Trace, Operate, "What the handlers of a session do, from now on or from the line `after`; waits for something", &[]),
     entry(M::POST, "/v1/sessions/{id}/terminate", Call::Terminate, Operate, "End one session", REASON),
     entry(M::GET, "/v1/history", Call::History, Read, "Sessions that are over, the last one first", &[]),
     entry(M::GET, "/v1/bans", Call::Bans, Read, "The block list", &[]),
@@ -164,6 +166,7 @@ fn query_of(call: Call) -> &'static [&'static str] {
         Call::Sessions | Call::Watch => LIVE,
         Call::History => OVER,
         Call::TerminateMany => END,
+        Call::Trace => &["after"],
         Call::Accounts(asked) => filters(asked),
         _ => &[],
     }

@@ -6,10 +6,13 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde_json::Value;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::history::Ended;
+use session_core::path::display_bytes;
 use session_core::reason::Reason;
-use session_core::session::Snapshot;
+use session_core::registry::SessionRegistry;
+use session_core::session::{Actor, Ending, Snapshot};
 
 /// Filters of live sessions.
 pub(super) const LIVE: &[&str] = &["user", "address", "protocol", "site", "state", "path", "order"];
@@ -112,6 +115,39 @@ impl Selection {
         }
         found.truncate(self.limit.unwrap_or(usize::MAX));
     }
+}
+
+/// `Sessions` of handlers: a list as the API's, or an end by a handler. Errors: those of the filter, `NotFound`
+/// for an id that no session has.
+pub(crate) fn for_handlers(registry: &SessionRegistry, arguments: &Value) -> Result<Value> {
+    let filter = arguments.get("filter").and_then(Value::as_object).into_iter().flatten();
+    let text = |v: &Value| v.as_str().map(str::to_string);
+    let query: Vec<_> = filter.filter_map(|(k, v)| Some((k.clone(), text(v)?))).collect();
+    if arguments.get("what").and_then(Value::as_str) == Some("list") {
+        let selection = Selection::parse(&query, LIVE)?;
+        let mut found: Vec<_> = registry.list().iter().map(|s| s.snapshot()).collect();
+        found.retain(|s| selection.matches(s));
+        selection.arrange(&mut found, |s| s);
+        return serde_json::to_value(found).map_err(|e| Error::new(ErrorKind::Internal).with_source(e));
+    }
+    let sessions = match query.as_slice() {
+        [] => return Err(bad("name a session, a user, an address or a site")),
+        [(key, id)] if key == "id" => {
+            let unknown = || Error::new(ErrorKind::NotFound).with_detail("there is no such session");
+            vec![registry.find(id).ok_or_else(unknown)?]
+        }
+        _ => {
+            let selection = Selection::parse(&query, END)?;
+            registry.list().into_iter().filter(|s| selection.matches(&s.snapshot())).collect()
+        }
+    };
+    let reason = match arguments.get("reason").and_then(Value::as_str) {
+        None | Some("") => "ended by a hook".to_string(),
+        Some(words) => display_bytes(words.as_bytes()),
+    };
+    // Cut, not waited for: one of them may be the handler's own.
+    let ending = Ending::new(reason, Actor::Hook);
+    Ok(sessions.iter().filter(|s| s.cut(ending.clone())).count().into())
 }
 
 /// What comes behind a path that is above or equal.

@@ -187,7 +187,7 @@ mod tests {
         }
         let state = ControlState {
             status: Arc::new(|| json!({ "ok": true })),
-            reload: Arc::new(|| {
+            reload: Arc::new(|_| {
                 Box::pin(async { Err(Error::new(ErrorKind::InvalidArgument).with_detail("line 7")) })
             }),
             ..idle_state(&registry)
@@ -288,9 +288,10 @@ mod tests {
             desk: Desk::new(Accounts::none(), Arc::new(Nobody)),
             stores: Arc::default(),
             status: Arc::new(|| Value::Null),
-            reload: Arc::new(|| Box::pin(async { Ok(Value::Null) })),
+            reload: Arc::new(|_| Box::pin(async { Ok(Value::Null) })),
             drain: Arc::new(|| {}),
             ready: Arc::new(|| true),
+            traces: Arc::default(),
         }
     }
 

@@ -6,22 +6,27 @@
 
 mod exec;
 mod http;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use serde_json::Value;
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::File;
+use session_core::registry::SessionRegistry;
 use session_core::script::{
     Binding, Engine, Grants, Hooks, Host, HostFunction, OnError, ScriptFolder, Secrets, Services, Values,
 };
+use session_core::verdict::Quarantine;
 
+pub(crate) use self::trace::Traces;
 use crate::config::{self, Config, Hook, Scripts};
+use crate::control::select;
 
 /// Variables of this prefix are secrets by the rest of their name, in small letters.
 const SECRET_VARIABLES: &str = "FERRYD_SECRET_";
@@ -30,13 +35,16 @@ const SECRET_VARIABLES: &str = "FERRYD_SECRET_";
 pub(crate) struct ServerHost {
     programs: exec::Programs,
     http: http::Client,
+    /// It holds sessions, and those the chain with the handlers.
+    registry: Weak<SessionRegistry>,
 }
 
 impl ServerHost {
-    pub(crate) fn new(scripts: &Scripts) -> Self {
+    pub(crate) fn new(scripts: &Scripts, registry: &Arc<SessionRegistry>) -> Self {
         ServerHost {
             programs: exec::Programs::new(scripts),
             http: http::Client::new(scripts.networks.clone()),
+            registry: Arc::downgrade(registry),
         }
     }
 }
@@ -52,6 +60,10 @@ impl Host for ServerHost {
         match function {
             HostFunction::Exec => self.programs.run(&arguments, input).await,
             HostFunction::Fetch => self.http.fetch(&arguments).await,
+            HostFunction::Sessions => {
+                let registry = self.registry.upgrade().ok_or(ErrorKind::Closed)?;
+                select::for_handlers(&registry, &arguments)
+            }
             HostFunction::Report | HostFunction::Run => Err(Error::new(ErrorKind::Unsupported)
                 .with_detail("that is for test files: see `ferryd hooks test`")),
         }
@@ -68,14 +80,23 @@ pub(crate) fn field<'a>(object: &'a Value, key: &str) -> &'a Value {
     object.get(key).unwrap_or(&NONE)
 }
 
+/// What the handlers of a site reach besides what the configuration says.
+pub(crate) struct Reach {
+    /// Secrets that are not in the file.
+    pub(crate) stored: BTreeMap<String, Secret>,
+    /// What they share.
+    pub(crate) values: Arc<Values>,
+    /// Where uploads go that must not be published.
+    pub(crate) quarantine: Arc<dyn Quarantine>,
+    /// Everybody's sessions.
+    pub(crate) registry: Arc<SessionRegistry>,
+    /// Who follows them.
+    pub(crate) traces: Arc<Traces>,
+}
+
 /// The handlers of a configuration, compiled; `None` where there are none. Blocks. Errors: those of
-/// reading and compiling them, by file. `stored` are secrets that are not in the file.
-pub(crate) fn load(
-    config: &Config,
-    engine: &Arc<Engine>,
-    values: &Arc<Values>,
-    stored: BTreeMap<String, Secret>,
-) -> Result<Option<Arc<Hooks>>> {
+/// reading and compiling them, by file.
+pub(crate) fn load(config: &Config, engine: &Arc<Engine>, reach: Reach) -> Result<Option<Arc<Hooks>>> {
     if config.hooks.is_empty() {
         return Ok(None);
     }
@@ -83,21 +104,15 @@ pub(crate) fn load(
     for hook in &config.hooks {
         bindings.push(binding(hook, &config.scripts)?);
     }
-    let services = services(&config.scripts, values, stored)?;
+    let scripts = &config.scripts;
+    let services = Services {
+        secrets: secrets_of(scripts, reach.stored)?,
+        values: reach.values,
+        host: Some(Arc::new(ServerHost::new(scripts, &reach.registry))),
+        quarantine: Some(reach.quarantine),
+        tracer: Some(reach.traces),
+    };
     Hooks::with(Arc::clone(engine), services, bindings).map(Some)
-}
-
-/// What handlers reach. Errors: those of the secrets' file.
-pub(crate) fn services(
-    scripts: &Scripts,
-    values: &Arc<Values>,
-    stored: BTreeMap<String, Secret>,
-) -> Result<Services> {
-    Ok(Services {
-        secrets: secrets_of(scripts, stored)?,
-        values: Arc::clone(values),
-        host: Some(Arc::new(ServerHost::new(scripts))),
-    })
 }
 
 /// A handler as the configuration binds it.

@@ -12,15 +12,18 @@
 
 mod guard;
 mod list;
+mod tell;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
+use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::lifecycle;
 use session_core::reason::Reason;
 use session_core::registry::network;
 use session_core::session::Clock;
@@ -29,6 +32,7 @@ use tokio::sync::Notify;
 pub use self::guard::Guard;
 pub use self::list::Ban;
 use self::list::{BlockList, PROTECTOR, seconds};
+pub(crate) use self::tell::tell;
 pub use crate::config::{Level, ProtectorSettings as Settings};
 
 /// Addresses whose strikes are counted at once; the one that was quiet longest makes room.
@@ -92,6 +96,76 @@ impl Strike {
     }
 }
 
+/// Something that the protector did, for those who watch it.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// A network came onto the block list.
+    Added(Ban),
+    /// A blocked address came back.
+    Hit {
+        /// Which.
+        address: IpAddr,
+        /// The ban that it is under.
+        ban: Ban,
+    },
+    /// A ban was taken away, by whom.
+    Removed(Ban, String),
+    /// A client was given a strike.
+    Struck {
+        /// Which.
+        address: IpAddr,
+        /// For what.
+        strike: Strike,
+        /// How heavy it is.
+        weight: u32,
+        /// How heavy all of the window are.
+        sum: u32,
+        /// How heavy they may get.
+        of: u32,
+    },
+}
+
+impl Notice {
+    /// The name in the audit.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Notice::Added(_) => "ban-added",
+            Notice::Hit { .. } => "ban-hit",
+            Notice::Removed(..) => "ban-removed",
+            Notice::Struck { .. } => "strike",
+        }
+    }
+
+    /// What it says, as one object.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Notice::Added(ban) => json!({ "ban": ban.to_json() }),
+            Notice::Hit { address, ban } => json!({ "address": address.to_string(), "ban": ban.to_json() }),
+            Notice::Removed(ban, by) => json!({ "ban": ban.to_json(), "actor": by }),
+            Notice::Struck { address, strike, weight, sum, of } => json!({
+                "address": address.to_string(), "offence": strike.name(), "weight": weight, "sum": sum, "of": of,
+            }),
+        }
+    }
+}
+
+impl Notice {
+    /// What handlers are told; `None` where there is no event for it.
+    pub fn told(&self) -> Option<lifecycle::Notice> {
+        let of = |ban: &Ban| ban.to_json();
+        let (address, facts) = match self {
+            Notice::Added(ban) => (ban.network.network(), of(ban)),
+            Notice::Hit { address, ban } => (*address, of(ban)),
+            Notice::Removed(..) => return None,
+            Notice::Struck { address, .. } => (*address, self.to_json()),
+        };
+        Some(lifecycle::Notice { address, facts })
+    }
+}
+
+/// Who watches; must not wait.
+pub type Watcher = Box<dyn Fn(Notice) + Send + Sync>;
+
 #[derive(Default)]
 struct Count {
     /// When, and how heavy; the oldest first.
@@ -114,6 +188,7 @@ pub struct Protector {
     file: Option<PathBuf>,
     clock: Clock,
     changed: Notify,
+    watcher: OnceLock<Watcher>,
 }
 
 /// The address that strikes are counted for: of IPv6 its /64, which one host can use as it likes.
@@ -137,7 +212,24 @@ impl Protector {
     pub fn new(settings: Settings, file: Option<PathBuf>, clock: Clock) -> Result<Arc<Self>> {
         let list = file.as_deref().map(BlockList::load).transpose()?.unwrap_or_default();
         let state = State { settings, list, counts: HashMap::new() };
-        Ok(Arc::new(Protector { state: Mutex::new(state), file, clock, changed: Notify::new() }))
+        Ok(Arc::new(Protector {
+            state: Mutex::new(state),
+            file,
+            clock,
+            changed: Notify::new(),
+            watcher: OnceLock::new(),
+        }))
+    }
+
+    /// Tells everything from now on to one watcher; a second one is not taken.
+    pub fn watch(&self, watcher: Watcher) {
+        let _ = self.watcher.set(watcher);
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Some(watcher) = self.watcher.get() {
+            watcher(notice);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -167,10 +259,11 @@ impl Protector {
                 let longest = seconds(now).saturating_add(LONGEST.as_secs());
                 ban.until = Some(until.saturating_add(more).min(longest.max(until)));
             }
-            let network = ban.network;
+            let (network, ban) = (ban.network, ban.clone());
             drop(state);
             self.changed.notify_one();
             tracing::debug!(%address, %network, "a blocked address came back");
+            self.tell(Notice::Hit { address, ban });
             return Err(Error::refused("connections from this address are not taken").because(Reason::Banned));
         }
         let rate = u64::from(settings.rate);
@@ -219,8 +312,12 @@ impl Protector {
         while count.strikes.len() > settings.strikes as usize {
             count.strikes.pop_front();
         }
-        tracing::info!(%address, strike = strike.name(), weight, sum, of = settings.strikes, "strike");
-        if sum < settings.strikes {
+        let of = settings.strikes;
+        tracing::info!(%address, strike = strike.name(), weight, sum, of, "strike");
+        let notice = Notice::Struck { address, strike, weight, sum, of };
+        if sum < of {
+            drop(state);
+            self.tell(notice);
             return None;
         }
         counts.remove(&counted(address));
@@ -231,6 +328,8 @@ impl Protector {
         list.put(ban.clone());
         drop(state);
         self.changed.notify_one();
+        self.tell(notice);
+        self.tell(Notice::Added(ban.clone()));
         tracing::warn!(%address, network = %ban.network, reason = ban.reason, "an address was blocked");
         Some(ban)
     }
@@ -242,13 +341,14 @@ impl Protector {
         let until = time.map(|t| since.saturating_add(t.as_secs().max(1)));
         let ban = Ban { network: network.trunc(), since, until, reason, by, hits: 0 };
         self.lock().list.put(ban.clone());
+        self.tell(Notice::Added(ban.clone()));
         self.save()?;
         Ok(ban)
     }
 
     /// Takes a ban away, and what was counted for its addresses, and writes the list. Blocks the thread.
     /// Errors: `NotFound`, those of the disk.
-    pub fn remove(&self, network: &IpNet) -> Result<Ban> {
+    pub fn remove(&self, network: &IpNet, by: &str) -> Result<Ban> {
         let mut state = self.lock();
         let ban = state.list.remove(network).ok_or_else(|| {
             Error::new(ErrorKind::NotFound)
@@ -257,6 +357,7 @@ impl Protector {
         })?;
         state.counts.retain(|a, _| !ban.network.contains(a));
         drop(state);
+        self.tell(Notice::Removed(ban.clone(), by.to_string()));
         self.save()?;
         Ok(ban)
     }

@@ -147,9 +147,9 @@ fn a_ban_of_an_administrator_stays_until_it_is_removed() {
     let again = Protector::new(strict(), Some(file), clock).unwrap();
     assert_eq!(again.bans(), p.bans());
     assert!(again.admit(ip("192.0.2.200")).is_err() && again.admit(ip("198.51.100.1")).is_err());
-    again.remove(&net).unwrap();
+    again.remove(&net, "t").unwrap();
     assert!(again.admit(ip("192.0.2.200")).is_ok());
-    assert_eq!(again.remove(&net).err().unwrap().kind(), ErrorKind::NotFound);
+    assert_eq!(again.remove(&net, "t").err().unwrap().kind(), ErrorKind::NotFound);
 }
 
 #[test]

@@ -102,17 +102,12 @@ fn faults_of_handlers_are_told_with_their_lines() {
         assert!(out.contains(words), "{file}: {out}");
     }
     // Of a configuration, the events too.
-    for (event, words) in [
-        ("OnAuthSucces", "did you mean 'OnAuthSuccess'?"),
-        ("OnBlocklistHit", "'OnBlocklistHit' never fires: there is no protector yet"),
-    ] {
-        let hook = format!("[[hooks]]\nevent = \"{event}\"\nfile = \"good.js\"\n");
-        std::fs::write(dir.path().join("ferryd.toml"), hook).unwrap();
-        let (code, out, _) = hooks(dir.path(), &["check"]);
-        assert!(code == 1 && out.contains(words), "{out}");
-        let (code, _, err) = ferryd(dir.path(), &["check"]);
-        assert!(code == 2 && err.contains(words), "{err}");
-    }
+    let hook = "[[hooks]]\nevent = \"OnAuthSucces\"\nfile = \"good.js\"\n";
+    std::fs::write(dir.path().join("ferryd.toml"), hook).unwrap();
+    let (code, out, _) = hooks(dir.path(), &["check"]);
+    assert!(code == 1 && out.contains("did you mean 'OnAuthSuccess'?"), "{out}");
+    let (code, _, err) = ferryd(dir.path(), &["check"]);
+    assert!(code == 2 && err.contains("did you mean 'OnAuthSuccess'?"), "{err}");
     let hook = "[[hooks]]\nevent = \"OnAuthFail\"\nfile = \"good.js\"\ngrant = [\"file\"]\n";
     std::fs::write(dir.path().join("ferryd.toml"), hook).unwrap();
     let (code, _, err) = ferryd(dir.path(), &["check"]);

@@ -144,7 +144,7 @@ impl Place {
             config += &format!("[[listeners]]\nprotocol = \"{protocol}\"\nport = 0\n");
         }
         config += &user("alice");
-        for e in EVENTS.iter().filter(|e| e.not_yet.is_none() && !OF_ONE_PROTOCOL.contains(&e.name)) {
+        for e in EVENTS.iter().filter(|e| !OF_ONE_PROTOCOL.contains(&e.name)) {
             config += &format!("[[hooks]]\nevent = \"{}\"\nfile = \"all.js\"\n", e.name);
         }
         let server = Server::configured(&config, &[("all.js", SCRIPT)]);

@@ -12,10 +12,12 @@ use super::{Owed, SessionFs, nothing, or_cut};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Direction, OperationId, TransferEnd, TransferRecord};
 use crate::fs::*;
+use crate::intercept::Interceptor;
 use crate::metadata::{Attributes, Metadata};
 use crate::operation::{self as op, Done, OperationKind, Reified};
 use crate::path::VPath;
 use crate::session::{Session, Transfer};
+use crate::verdict::Upload;
 
 /// An open file behind the gate.
 pub struct SessionFile {
@@ -95,6 +97,40 @@ impl SessionFile {
         }
     }
 
+    /// The end of an upload: `before`, the verdict where somebody gives one, the store's commit.
+    async fn publish(&self, options: &CommitOptions) -> Result<Metadata> {
+        let mut record = op::Commit {
+            path: self.path(),
+            size: self.transfer.bytes.load(Ordering::Relaxed),
+            replaces: None,
+            attributes: options.attributes.clone(),
+            early: false,
+            findings: Vec::new(),
+        };
+        let fs = &self.fs;
+        let (mut asked, lease) = fs.begin(record.to_record())?;
+        let mut owed = Owed { fs, asked: &mut asked, record: &mut record, settled: false };
+        let result = match fs.logged_in() {
+            Ok(()) => {
+                let work = lease.within(async {
+                    owed.fs.before(owed.asked, owed.record).await?;
+                    let attributes = owed.record.attributes.clone();
+                    let options = CommitOptions { attributes, ..options.clone() };
+                    match fs.0.chain.judges() {
+                        true => judged(&mut owed, &self.inner, &options).await,
+                        false => self.inner.commit(&options).await,
+                    }
+                });
+                or_cut(self.session(), work).await
+            }
+            Err(e) => Err(e),
+        };
+        let result = result.map_err(|e| e.at(OperationKind::Commit, Some(&owed.record.path)));
+        let done = |m: &Metadata| Done { bytes: m.size, metadata: Some(m.clone()) };
+        owed.settle(result.as_ref().map(done).map_err(Clone::clone));
+        result
+    }
+
     /// `call` runs on the open file, whatever the record's path; links are not met here.
     async fn on_file<R, T>(
         &self,
@@ -125,6 +161,41 @@ impl SessionFile {
         owed.settle(result.as_ref().map(&done).map_err(Clone::clone));
         result
     }
+}
+
+/// Seals an upload, has it judged, publishes it.
+async fn judged(
+    owed: &mut Owed<'_, op::Commit>,
+    file: &Arc<dyn File>,
+    options: &CommitOptions,
+) -> Result<Metadata> {
+    let content = match file.seal(options).await? {
+        Sealed::Done(metadata) => {
+            owed.record.early = true;
+            return Ok(metadata);
+        }
+        Sealed::Content(content) => Some(content),
+        Sealed::Open => None,
+    };
+    if let Some(content) = &content {
+        owed.record.size = content.metadata().await?.size;
+    }
+    let cx = owed.fs.cx(owed.asked);
+    let judges = |i: &&Arc<dyn Interceptor>| i.judges() && i.interests().contains(OperationKind::Commit);
+    for link in owed.fs.0.chain.links().iter().filter(judges) {
+        let record = &owed.record;
+        let upload = Upload {
+            path: &record.path,
+            size: record.size,
+            content: content.as_ref(),
+            findings: &record.findings,
+        };
+        let finding = link.judge(&cx, &upload).await?;
+        owed.record.findings.extend(finding);
+    }
+    // What was sealed has its attributes already.
+    let attributes = if content.is_some() { Attributes::none() } else { options.attributes.clone() };
+    file.commit(&CommitOptions { attributes, ..options.clone() }).await
 }
 
 #[async_trait]
@@ -215,20 +286,7 @@ impl File for SessionFile {
         if self.ended.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Closed).at(OperationKind::Commit, Some(&self.path())));
         }
-        let size = self.transfer.bytes.load(Ordering::Relaxed);
-        let record =
-            op::Commit { path: self.path(), size, replaces: None, attributes: options.attributes.clone() };
-        let expected_size = options.expected_size;
-        let result = self
-            .on_file(
-                record,
-                move |f, r| {
-                    let options = CommitOptions { expected_size, attributes: r.attributes.clone() };
-                    Box::pin(async move { f.commit(&options).await })
-                },
-                |m: &Metadata| Done { bytes: m.size, metadata: Some(m.clone()) },
-            )
-            .await;
+        let result = self.publish(options).await;
         match &result {
             Ok(_) => self.end(TransferEnd::Done),
             Err(e) if e.kind() == ErrorKind::Closed => {}

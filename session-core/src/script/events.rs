@@ -2,8 +2,7 @@
 //! are made and by which handlers are bound and run.
 //!
 //! A row says when the event fires, what `Session` is then, whether the client waits, what a refusal
-//! means on each protocol, what a handler may change, how long it may take, and whether there is anything
-//! yet that fires it. An event that nothing fires is in the table, and to bind it is an error.
+//! means on each protocol, what a handler may change, and how long it may take.
 
 use std::time::Duration;
 
@@ -132,8 +131,6 @@ pub struct EventSpec {
     pub changes: &'static [&'static str],
     /// How long a handler may take, where its binding says nothing.
     pub budget: Duration,
-    /// `None`: it fires. Else why it does not yet.
-    pub not_yet: Option<&'static str>,
 }
 
 impl EventSpec {
@@ -163,7 +160,6 @@ const fn after(name: &'static str, when: &'static str, paths: Paths) -> EventSpe
         paths,
         changes: &[],
         budget: AFTERWARDS,
-        not_yet: None,
     }
 }
 
@@ -183,7 +179,6 @@ const fn before(
         paths,
         changes,
         budget: DECISION,
-        not_yet: None,
     }
 }
 
@@ -199,11 +194,11 @@ const fn step(
         Present::Nothing | Present::Session => STRANGER,
         Present::User | Present::Maybe => DECISION,
     };
-    EventSpec { name, when, awaited: true, veto, present, paths: Paths::None, changes, budget, not_yet: None }
+    EventSpec { name, when, awaited: true, veto, present, paths: Paths::None, changes, budget }
 }
 
-/// An event that nothing fires.
-const fn not_yet(name: &'static str, when: &'static str, why: &'static str) -> EventSpec {
+/// What the server did by itself: told afterwards, to the handlers of every site.
+const fn notice(name: &'static str, when: &'static str) -> EventSpec {
     EventSpec {
         name,
         when,
@@ -212,14 +207,13 @@ const fn not_yet(name: &'static str, when: &'static str, why: &'static str) -> E
         present: Present::Nothing,
         paths: Paths::None,
         changes: &[],
-        budget: AFTERWARDS,
-        not_yet: Some(why),
+        budget: DECISION,
     }
 }
 
 const REDIRECT: &[&str] = &["RedirectTo"];
+const QUARANTINE: &[&str] = &["QuarantineUpload"];
 const VOUCH: &[&str] = &["AuthenticateUserFromScript"];
-const NO_PROTECTOR: &str = "there is no protector yet";
 use Paths::{One, Two};
 use Present::{Maybe, Nothing, Session, User};
 
@@ -241,7 +235,7 @@ pub static EVENTS: &[EventSpec] = &[
     EventSpec {
         veto: Veto::Commit,
         budget: VERDICT,
-        ..before("BeforeCommit", "an upload is complete and about to be published", One, &[])
+        ..before("BeforeCommit", "an upload is complete and about to be published", One, QUARANTINE)
     },
     before("BeforeDirCreate", "a directory is about to be made", One, REDIRECT),
     before("BeforeDirDelete", "a directory is about to be removed", One, &[]),
@@ -280,12 +274,12 @@ pub static EVENTS: &[EventSpec] = &[
     step("OnAuthRequestAllowed", "the user may try", Session, Veto::Next, &[]),
     step("OnAuthRequestDenied", "the user may not try", Session, Veto::Next, &[]),
     step("OnAuthSuccess", "a login is complete", User, Veto::Next, &[]),
-    not_yet("OnBlocklistAdd", "an address comes onto the block list", NO_PROTECTOR),
-    not_yet("OnBlocklistHit", "an address on the block list connects", NO_PROTECTOR),
+    notice("OnBlocklistAdd", "an address came onto the block list"),
+    notice("OnBlocklistHit", "an address on the block list tried to connect"),
     step("OnConnectionClose", "the connection is over, however it ended", Maybe, Veto::Next, &[]),
     before("OnDirList", "a directory is about to be listed", One, &["RemoveFromListDir", "RedirectTo"]),
     step("OnNewConnection", "a connection arrived", Nothing, Veto::Connection, &["RefuseConnection"]),
-    not_yet("OnProtectorStrike", "a client is given a strike", NO_PROTECTOR),
+    notice("OnProtectorStrike", "a client was given a strike"),
     after("OnQuotaHit", "an operation failed because a quota is used up", One),
     step(
         "OnSessionTerminated",
@@ -308,7 +302,7 @@ pub fn table() -> String {
         "| Event | When | `Session` | Awaited | Paths | May change | A refusal refuses | SFTP | FTP | Time |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for e in EVENTS.iter().filter(|e| e.not_yet.is_none()) {
+    for e in EVENTS {
         let changes: Vec<String> = e.changes.iter().map(|c| format!("`{c}`")).collect();
         let paths = match e.paths {
             Paths::None => "",
@@ -330,12 +324,6 @@ pub fn table() -> String {
             e.budget.as_secs()
         );
     }
-    out.push_str("\nNot yet, and an error to bind:\n\n");
-    for e in EVENTS {
-        if let Some(why) = e.not_yet {
-            let _ = writeln!(out, "- `{}` ({}): {why}", e.name, e.when);
-        }
-    }
     out
 }
 
@@ -351,9 +339,8 @@ mod tests {
             assert!(!e.veto.refuses() || e.awaited, "{} can be vetoed but is not awaited", e.name);
             assert!(!e.veto.refuses() || !e.veto.ftp().is_empty() && !e.veto.sftp().is_empty());
             assert!(e.changes.is_empty() || e.awaited, "{} changes what is past", e.name);
-            if e.not_yet.is_none() {
-                assert_eq!(e.awaited, !e.name.starts_with("After") && e.name != "OnQuotaHit", "{}", e.name);
-            }
+            let told = ["OnBlocklistAdd", "OnBlocklistHit", "OnProtectorStrike", "OnQuotaHit"];
+            assert_eq!(e.awaited, !e.name.starts_with("After") && !told.contains(&e.name), "{}", e.name);
             // There is nothing to call `BlockOperation` on.
             assert_eq!(matches!(e.veto, Veto::Never | Veto::Connection), !e.session(), "{}", e.name);
         }

@@ -11,6 +11,8 @@ pub enum Grant {
     Http,
     /// Read named secrets.
     Secrets,
+    /// See and end sessions of everybody.
+    Sessions,
     /// Limit the session's speed.
     Speed,
     /// Keep values that sessions share.
@@ -19,8 +21,15 @@ pub enum Grant {
 
 impl Grant {
     /// Every one.
-    pub const ALL: &'static [Grant] =
-        &[Grant::Exec, Grant::Files, Grant::Http, Grant::Secrets, Grant::Speed, Grant::Store];
+    pub const ALL: &'static [Grant] = &[
+        Grant::Exec,
+        Grant::Files,
+        Grant::Http,
+        Grant::Secrets,
+        Grant::Sessions,
+        Grant::Speed,
+        Grant::Store,
+    ];
 
     /// The word.
     pub fn name(self) -> &'static str {
@@ -29,6 +38,7 @@ impl Grant {
             Grant::Files => "files",
             Grant::Http => "http",
             Grant::Secrets => "secrets",
+            Grant::Sessions => "sessions",
             Grant::Speed => "speed",
             Grant::Store => "store",
         }
@@ -41,6 +51,7 @@ impl Grant {
             Grant::Files => "work on the user's files, with the user's permissions",
             Grant::Http => "make HTTP requests",
             Grant::Secrets => "read named secrets",
+            Grant::Sessions => "see and end sessions of everybody",
             Grant::Speed => "limit the session's speed",
             Grant::Store => "keep values that sessions share",
         }

@@ -14,11 +14,11 @@ use tokio::sync::Notify;
 
 use super::aliases::Aliases;
 use super::engine::{Engine, ScriptError};
-use super::events::{EVENTS, EventSpec, event};
+use super::events::{EVENTS, EventSpec, Veto, event};
 use super::grants::{Grant, Grants};
-use super::invocation::{Effects, Invocation, Subject};
+use super::invocation::{Content, Effects, Invocation, Subject};
 use super::modules::ScriptFolder;
-use super::services::Services;
+use super::services::{Services, Traced};
 use super::worker::Handler;
 use crate::auth::{Credential, Question};
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +28,7 @@ use crate::lifecycle::{ChannelKind, Lifecycle, Verdict};
 use crate::operation::{Operation, OperationKind, OperationSet, Outcome, Record};
 use crate::path::VPath;
 use crate::session::{Actor, Session, SessionId};
+use crate::verdict::{Finding, Upload};
 
 /// How long the end of a session waits for what it has queued.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -99,15 +100,11 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Compiles. Errors: `InvalidArgument` for an event that there is not or that nothing fires, and for
-    /// a script that does not compile, with file and line.
+    /// Compiles. Errors: `InvalidArgument` for an event that there is not, and for a script that does not compile, with file and line.
     pub(super) fn new(engine: &Engine, b: Binding) -> Result<Self> {
         let invalid = |words| Error::new(ErrorKind::InvalidArgument).with_detail(words);
         let event = event(&b.event)
             .ok_or_else(|| invalid(format!("'{}' is not an event", b.event)).with_hint(closest(&b.event)))?;
-        if let Some(why) = event.not_yet {
-            return Err(invalid(format!("'{}' never fires: {why}", event.name)));
-        }
         let module = b.module.as_ref().map(|(folder, path)| (path.as_str(), folder.clone()));
         let handler = engine.compile(&b.name, &b.source, module)?;
         let time = b.time.or(engine.limits().time).unwrap_or(event.budget);
@@ -141,8 +138,16 @@ impl Bound {
     pub(super) async fn run(
         &self,
         engine: &Engine,
-        invocation: Invocation,
+        mut invocation: Invocation,
     ) -> (std::result::Result<(), ScriptError>, Effects) {
+        let tracer = match (&invocation.services.tracer, &invocation.session) {
+            (Some(tracer), Some(session)) if tracer.follows(session.id()) => {
+                Some((Arc::clone(tracer), session.id().clone()))
+            }
+            _ => None,
+        };
+        invocation.traced = tracer.is_some();
+        let began = Instant::now();
         let invocation = Arc::new(invocation);
         let result = engine.run(&self.handler, &invocation).await;
         let result = result.map_err(|e| match e {
@@ -150,7 +155,37 @@ impl Bound {
             other => other,
         });
         let effects = std::mem::take(&mut *invocation.effects());
+        if let Some((tracer, session)) = tracer {
+            tracer.ran(&session, self.traced(&invocation.subject, &result, &effects, began.elapsed()));
+        }
         (result, effects)
+    }
+}
+
+impl Bound {
+    fn traced(
+        &self,
+        subject: &Subject,
+        result: &std::result::Result<(), ScriptError>,
+        effects: &Effects,
+        elapsed: Duration,
+    ) -> Traced {
+        let (outcome, words) = match (result, &effects.quarantined, &effects.blocked) {
+            (Err(e), _, _) => ("failed", e.to_string()),
+            (Ok(()), Some(words), _) => ("quarantined", words.clone()),
+            (Ok(()), None, Some(words)) => ("blocked", words.clone()),
+            (Ok(()), None, None) => ("passed", String::new()),
+        };
+        Traced {
+            event: self.event.name,
+            handler: Arc::clone(&self.handler.name),
+            path: subject.path.clone(),
+            target: subject.target.clone(),
+            outcome,
+            words,
+            lines: effects.lines.clone(),
+            elapsed,
+        }
     }
 }
 
@@ -193,8 +228,7 @@ impl Hooks {
         Self::with(engine, Services::default(), bindings)
     }
 
-    /// Compiles and binds. Blocks. Errors: `InvalidArgument` for an event that there is not or that
-    /// nothing fires yet, or a script that does not compile, with file and line.
+    /// Compiles and binds. Blocks. Errors: `InvalidArgument` for an event that there is not, or a script that does not compile, with file and line.
     pub fn with(engine: Arc<Engine>, services: Services, mut bindings: Vec<Binding>) -> Result<Arc<Self>> {
         bindings.sort_by_key(|b| (b.users.is_empty(), b.priority));
         let mut bound = Table::new();
@@ -243,9 +277,12 @@ impl Hooks {
             if let Err(e) = result {
                 failed(b, session, &e);
                 if b.event.veto.refuses() && b.on_error == OnError::Block {
-                    return Err(Error::refused("refused: a rule of this server failed"));
+                    return Err(unruled(b.event));
                 }
                 continue;
+            }
+            if effects.quarantined.is_some() {
+                return Ok(effects);
             }
             if let Some(words) = effects.blocked {
                 return Err(Error::refused(words));
@@ -343,6 +380,16 @@ async fn drain(engine: Arc<Engine>, services: Services, bound: Arc<Table>, queue
     queue.drained.notify_waiters();
 }
 
+/// What a client sees where a handler failed. An upload that could not be judged is not thrown away for it:
+/// it is kept for its sender to try again.
+fn unruled(event: &EventSpec) -> Error {
+    let words = "refused: a rule of this server failed";
+    match event.veto {
+        Veto::Commit => Error::new(ErrorKind::Internal).with_detail(words).with_hint("what arrived is kept"),
+        _ => Error::refused(words),
+    }
+}
+
 fn failed(b: &Bound, session: Option<&Arc<Session>>, e: &ScriptError) {
     let session = session.map(|s| s.id().to_string()).unwrap_or_default();
     tracing::error!(target: "hook", event = b.event.name, handler = %b.handler.name, %session, "{e}");
@@ -399,7 +446,6 @@ const EVENTS_OF: &[(OperationKind, &[&str])] = &[
 
 fn before_name(operation: &Operation<'_>) -> Option<&'static str> {
     Some(match operation {
-        Operation::Commit(_) => "BeforeCommit",
         Operation::Copy(_) => "BeforeFileCopy",
         Operation::CreateDir(_) => "BeforeDirCreate",
         Operation::HardLink(_) => "BeforeHardLink",
@@ -417,7 +463,7 @@ fn before_name(operation: &Operation<'_>) -> Option<&'static str> {
 
 fn after_name(record: &Record) -> Option<&'static str> {
     Some(match record {
-        Record::Commit(_) => "AfterFileUpload",
+        Record::Commit(r) if !r.early => "AfterFileUpload",
         Record::Copy(_) => "AfterFileCopy",
         Record::CreateDir(_) => "AfterDirCreate",
         Record::HardLink(_) => "AfterHardLink",
@@ -469,6 +515,35 @@ impl Interceptor for Hooks {
             list.hide.extend(told.hidden.into_iter().map(Into::into));
         }
         Ok(())
+    }
+
+    fn judges(&self) -> bool {
+        self.bound.contains_key("BeforeCommit") || self.bound.contains_key("AfterFileUpload")
+    }
+
+    async fn judge(&self, cx: &Cx<'_>, upload: &Upload<'_>) -> Result<Option<Finding>, Error> {
+        let user = user_of(cx.session);
+        if !self.bound.get("BeforeCommit").is_some_and(|all| all.iter().any(|b| b.is_for(&user))) {
+            return Ok(None);
+        }
+        let subject = Subject {
+            path: Some(upload.path.clone()),
+            size: Some(upload.size),
+            content: upload.content.map(|c| Content(Arc::clone(c))),
+            findings: upload.findings.to_vec(),
+            ..Subject::default()
+        };
+        let told = self.ask("BeforeCommit", Some(cx.session), subject).await?;
+        let Some(why) = told.quarantined else { return Ok(Some(Finding::new("hooks", "passed"))) };
+        match &self.services.quarantine {
+            Some(quarantine) => {
+                let kept = quarantine.keep(cx.session, upload, &why).await;
+                kept.inspect_err(|e| tracing::error!(target: "hook", "nothing was put in quarantine: {e:#}"))
+                    .ok();
+            }
+            None => tracing::error!(target: "hook", "there is no quarantine: the upload is thrown away"),
+        }
+        Err(Error::refused(why))
     }
 
     fn after(&self, cx: &Cx<'_>, record: &Record, outcome: &Outcome) {
@@ -528,6 +603,9 @@ impl Interceptor for Hooks {
                 ChannelKind::ServerForward => "BeforeOpenServerFwd",
             },
             Lifecycle::Command { .. } => "BeforeCommand",
+            Lifecycle::BlockAdded(_) => "OnBlocklistAdd",
+            Lifecycle::BlockHit(_) => "OnBlocklistHit",
+            Lifecycle::Strike(_) => "OnProtectorStrike",
             Lifecycle::Close(_) => "OnConnectionClose",
         };
         if let (Lifecycle::Close(ending), Some(session)) = (&step, session) {
@@ -538,11 +616,14 @@ impl Interceptor for Hooks {
                 let _ = self.ask("OnSessionTerminated", Some(session), Subject::default()).await;
             }
         }
-        let peer = match &step {
-            Lifecycle::Connect { peer, .. } => Some(peer.ip().to_canonical()),
-            _ => None,
+        let (peer, facts) = match &step {
+            Lifecycle::Connect { peer, .. } => (Some(peer.ip().to_canonical()), None),
+            Lifecycle::BlockAdded(n) | Lifecycle::BlockHit(n) | Lifecycle::Strike(n) => {
+                (Some(n.address.to_canonical()), Some(n.facts.clone()))
+            }
+            _ => (None, None),
         };
-        let told = match self.ask(name, session, Subject { peer, ..Subject::default() }).await {
+        let told = match self.ask(name, session, Subject { peer, facts, ..Subject::default() }).await {
             Ok(told) => told,
             Err(e) => return Verdict::Refuse(e),
         };
@@ -571,7 +652,12 @@ fn subject_of(record: &Record, published: Option<u64>) -> Subject {
         Record::Open(r) => r.options.size_hint,
         _ => None,
     };
-    Subject { path: Some(record.path().clone()), target: record.target().cloned(), size, peer: None }
+    let findings = match record {
+        Record::Commit(r) => r.findings.clone(),
+        _ => Vec::new(),
+    };
+    let (path, target) = (Some(record.path().clone()), record.target().cloned());
+    Subject { path, target, size, findings, ..Subject::default() }
 }
 
 /// Sends an operation elsewhere; of two paths, the target.

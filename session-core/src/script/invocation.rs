@@ -1,10 +1,12 @@
 //! `Invocation`: one call of a handler; what it may see, what it did, and when it must stop.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::runtime::Handle;
 
 use super::events::EventSpec;
@@ -12,9 +14,11 @@ use super::grants::{Grant, Grants};
 use super::services::Services;
 use crate::auth::{Question, Secret};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fs::File;
 use crate::gate::SessionFs;
 use crate::path::VPath;
 use crate::session::{Actor, Ending, Session};
+use crate::verdict::Finding;
 
 /// How often a call that waits looks whether its invocation is over.
 const LOOK: Duration = Duration::from_millis(20);
@@ -33,12 +37,29 @@ pub(super) struct Subject {
     pub(super) size: Option<u64>,
     /// The client, in events without a session.
     pub(super) peer: Option<IpAddr>,
+    /// What the protector tells.
+    pub(super) facts: Option<Value>,
+    /// The upload that is judged.
+    pub(super) content: Option<Content>,
+    /// What was found when it was judged.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// An upload's content.
+#[derive(Clone)]
+pub(super) struct Content(pub(super) Arc<dyn File>);
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Content")
+    }
 }
 
 /// What a handler asked for.
 #[derive(Default, Debug)]
 pub(super) struct Effects {
     pub(super) blocked: Option<String>,
+    pub(super) quarantined: Option<String>,
     pub(super) redirected: Option<VPath>,
     pub(super) software_id: Option<String>,
     pub(super) hidden: Vec<Vec<u8>>,
@@ -63,6 +84,8 @@ pub(super) struct Invocation {
     pub(super) runtime: Option<Handle>,
     /// Its lines are kept in its effects.
     pub(super) keeps_lines: bool,
+    /// Somebody follows: its lines are kept too.
+    pub(super) traced: bool,
     /// The caller went away.
     pub(super) abandoned: AtomicBool,
     pub(super) logged: AtomicUsize,
@@ -102,6 +125,7 @@ impl Invocation {
             services,
             runtime: Handle::try_current().ok(),
             keeps_lines: false,
+            traced: false,
             abandoned: AtomicBool::new(false),
             logged: AtomicUsize::new(0),
             exited: AtomicBool::new(false),
@@ -178,7 +202,12 @@ impl Invocation {
 
     /// The files of the session's user behind a gate of their own; `None` before there are any.
     pub(super) fn files(&self) -> Option<SessionFs> {
-        self.files.get_or_init(|| self.session.as_ref()?.files_for_hooks()).clone()
+        let open = || {
+            let subject = &self.subject;
+            let pin = subject.path.clone().zip(subject.content.as_ref().map(|c| Arc::clone(&c.0)));
+            self.session.as_ref()?.files_for_hooks(pin)
+        };
+        self.files.get_or_init(open).clone()
     }
 
     /// It knows this secret now.

@@ -23,6 +23,8 @@ pub enum Kind {
     Run,
     /// `Session`.
     Session,
+    /// `Sessions`.
+    Sessions,
     /// `Store`.
     Store,
     /// A function of test files.
@@ -42,6 +44,7 @@ impl Kind {
         Kind::Vfs,
         Kind::Response,
         Kind::Item,
+        Kind::Sessions,
         Kind::Store,
         Kind::Run,
         Kind::Answer,
@@ -59,6 +62,7 @@ impl Kind {
             Kind::Response => "VfsResponse",
             Kind::Run => "ExecResult",
             Kind::Session => "Session",
+            Kind::Sessions => "Sessions",
             Kind::Store => "Store",
             Kind::Test => "Tests",
             Kind::User => "User",
@@ -84,6 +88,7 @@ pub struct Member {
 
 const fn m(of: Kind, name: &'static str, signature: &'static str, does: &'static str) -> Member {
     let grant = match of {
+        Kind::Sessions => Some(Grant::Sessions),
         Kind::Store => Some(Grant::Store),
         _ => None,
     };
@@ -100,7 +105,7 @@ const fn g(
     Member { of, name, signature, does, grant: Some(grant) }
 }
 
-use Kind::{Answer, Console, Global, Item, Response, Run, Session, Store, Test, User, Vfs};
+use Kind::{Answer, Console, Global, Item, Response, Run, Session, Sessions, Store, Test, User, Vfs};
 
 /// Every member. Of `Session`, the first 26 are Syncplify's.
 pub static MEMBERS: &[Member] = &[
@@ -218,6 +223,18 @@ pub static MEMBERS: &[Member] = &[
     m(Global, "Base64Encode", "(data: string | Uint8Array): string", "base64 of bytes, or of a text's UTF-8"),
     m(Global, "BytesToText", "(bytes: Uint8Array): string", "text of UTF-8"),
     m(Global, "CtxEvent", "(): string", "the event's name"),
+    m(
+        Global,
+        "CtxDigest",
+        "(): string",
+        "the upload's digest (`sha256:…`) where one was made when it was judged; else empty",
+    ),
+    m(
+        Global,
+        "CtxNotice",
+        "(): { network?: string, offence?: string, weight?: number, sum?: number, of?: number, reason?: string, by?: string, until?: string | null } | null",
+        "what the protector did; `null` in events that are not its",
+    ),
     m(Global, "CtxRelPath", "(): string", "the path of the event, frozen; empty where there is none"),
     m(Global, "CtxRelTargetPath", "(): string", "the target of a rename, copy or link, frozen; else empty"),
     m(Global, "CtxRemoteAddress", "(): string", "the client's address, also where `Session` is null"),
@@ -226,6 +243,12 @@ pub static MEMBERS: &[Member] = &[
         "CtxSize",
         "(): number | null",
         "bytes of content that the event is about, where that is known",
+    ),
+    m(
+        Global,
+        "CtxVerdicts",
+        "(): string[]",
+        "what those said who judged the upload (`clamd: clean`), in their order",
     ),
     g(
         Grant::Exec,
@@ -273,6 +296,12 @@ pub static MEMBERS: &[Member] = &[
         "a keyed digest (RFC 2104), in hexadecimal",
     ),
     m(Global, "Log", "(...words: unknown[]): void", "a line in the log, with event, file and session"),
+    m(
+        Global,
+        "QuarantineUpload",
+        "(reason?: string): void",
+        "the upload is not published but put where no user reaches it; the client sees the reason",
+    ),
     m(
         Global,
         "RefuseConnection",
@@ -408,6 +437,18 @@ pub static MEMBERS: &[Member] = &[
         "the sum; the time counts from the first",
     ),
     m(Store, "Delete", "(key: string): boolean", "whether it was there"),
+    m(
+        Sessions,
+        "list",
+        "(filter?: { user?: string, address?: string, protocol?: string, site?: string, state?: string, path?: string, order?: string }): any[]",
+        "the live sessions, of all sites, as `ferryd sessions --json` prints them",
+    ),
+    m(
+        Sessions,
+        "terminate",
+        "(which: string | { user?: string, address?: string, site?: string }, reason?: string): number",
+        "ends a session by its id, or all of a user, an address or a site; how many",
+    ),
     m(Run, "ExitCode", ": number | null", "`null` where a signal or the time ended it"),
     m(Run, "Stdout", ": string", "its output, at most what the configuration allows"),
     m(Run, "Stderr", ": string", "its errors, at most as much"),
@@ -440,6 +481,7 @@ pub static MEMBERS: &[Member] = &[
 fn object(name: &str) -> Option<Kind> {
     match name {
         "Session" => Some(Kind::Session),
+        "Sessions" => Some(Kind::Sessions),
         "Store" => Some(Kind::Store),
         "console" => Some(Kind::Console),
         _ => None,
@@ -587,6 +629,7 @@ pub fn types() -> String {
                 continue;
             }
             Kind::Session => "FerrySession",
+            Kind::Sessions => "FerrySessions",
             Kind::Store => "FerryStore",
             Kind::Console => "FerryConsole",
             other => other.name(),
@@ -599,9 +642,9 @@ pub fn types() -> String {
         out.push_str("}\n\n");
     }
     out.push_str("/** Null in the earliest events. */\ndeclare const Session: FerrySession;\n");
-    out.push_str("declare const Store: FerryStore;\ndeclare const console: FerryConsole;\n\n");
+    out.push_str("declare const Sessions: FerrySessions;\ndeclare const Store: FerryStore;\ndeclare const console: FerryConsole;\n\n");
     out.push_str("type FerryEvent =\n");
-    for e in EVENTS.iter().filter(|e| e.not_yet.is_none()) {
+    for e in EVENTS {
         let _ = writeln!(out, "  | '{}'", e.name);
     }
     out.push_str("  ;\n");
@@ -648,7 +691,7 @@ mod tests {
             "`\nSession.X`",
             "my.Session.X",
             "MySession.X",
-            "Sessions.X",
+            "Sessionss.X",
             "é Session",
         ] {
             assert_eq!(found(quiet), [], "{quiet}");

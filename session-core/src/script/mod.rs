@@ -8,7 +8,7 @@
 //! script, not the server, and in an awaited event refuses what was asked (fail closed) unless its binding
 //! says otherwise. What reaches beyond the session needs a grant.
 //!
-//! Deliberately absent: mail, SQL, PGP, outbound file transfer, other sessions.
+//! Deliberately absent: mail, SQL, PGP, outbound file transfer.
 
 mod aliases;
 mod builtins;
@@ -31,5 +31,5 @@ pub use hooks::{Binding, Hooks, OnError};
 pub use members::{Kind, MEMBERS, Member, Unknown, members_table, types, unknown_members};
 pub use modules::ScriptFolder;
 pub use offline::{Told, Trial, Try};
-pub use services::{Host, HostFunction, Secrets, Services};
+pub use services::{Host, HostFunction, Secrets, Services, Traced, Tracer};
 pub use values::{ValueLimits, Values};

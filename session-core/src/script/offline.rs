@@ -39,6 +39,8 @@ pub struct Try {
 pub struct Told {
     /// What was at hand is refused, with these words.
     pub blocked: Option<String>,
+    /// The upload goes into quarantine, for this reason.
+    pub quarantined: Option<String>,
     /// Where the operation goes instead.
     pub redirected: Option<VPath>,
     /// What is sent as identification.
@@ -64,7 +66,8 @@ impl Trial {
 
     /// Runs it. A failure is told, not decided upon.
     pub async fn run(&self, what: Try) -> Told {
-        let subject = Subject { path: what.path, target: what.target, size: what.size, peer: what.peer };
+        let (path, target) = (what.path, what.target);
+        let subject = Subject { path, target, size: what.size, peer: what.peer, ..Subject::default() };
         let mut invocation = self.bound.invocation(&self.engine, &self.services, what.session, subject);
         invocation.keeps_lines = true;
         let (result, effects) = self.bound.run(&self.engine, invocation).await;
@@ -75,6 +78,7 @@ impl Trial {
         };
         Told {
             blocked: effects.blocked,
+            quarantined: effects.quarantined,
             redirected: effects.redirected,
             software_id: effects.software_id,
             hidden: effects.hidden.iter().map(|h| display_bytes(h)).collect(),

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -16,6 +17,9 @@ use super::values::Values;
 use crate::auth::Secret;
 use crate::error::Result;
 use crate::fs::File;
+use crate::path::VPath;
+use crate::session::SessionId;
+use crate::verdict::Quarantine;
 
 /// A function of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub enum HostFunction {
     Report,
     /// Runs a handler, for a test runner: `{ file, … }`.
     Run,
+    /// Lists or ends sessions: `{ what, filter, reason }`.
+    Sessions,
 }
 
 impl HostFunction {
@@ -36,6 +42,7 @@ impl HostFunction {
         match self {
             HostFunction::Exec => Some(Grant::Exec),
             HostFunction::Fetch => Some(Grant::Http),
+            HostFunction::Sessions => Some(Grant::Sessions),
             HostFunction::Report | HostFunction::Run => None,
         }
     }
@@ -53,6 +60,36 @@ pub trait Host: Send + Sync {
         arguments: Value,
         input: Option<Arc<dyn File>>,
     ) -> Result<Value>;
+}
+
+/// One run of a handler, as somebody sees it who follows a session.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// The event.
+    pub event: &'static str,
+    /// The handler.
+    pub handler: Arc<str>,
+    /// What the event is about.
+    pub path: Option<VPath>,
+    /// The second path of a rename, copy or link.
+    pub target: Option<VPath>,
+    /// `passed`, `blocked`, `quarantined` or `failed`.
+    pub outcome: &'static str,
+    /// Why; empty where it passed.
+    pub words: String,
+    /// What it logged.
+    pub lines: Vec<String>,
+    /// How long it ran.
+    pub elapsed: Duration,
+}
+
+/// Who follows sessions. Must not wait.
+pub trait Tracer: Send + Sync {
+    /// Whether somebody follows this session.
+    fn follows(&self, session: &SessionId) -> bool;
+
+    /// A handler ran in it.
+    fn ran(&self, session: &SessionId, traced: Traced);
 }
 
 /// Secrets by name.
@@ -86,4 +123,8 @@ pub struct Services {
     pub values: Arc<Values>,
     /// What the host offers; `None` for nothing.
     pub host: Option<Arc<dyn Host>>,
+    /// Who follows what handlers do.
+    pub tracer: Option<Arc<dyn Tracer>>,
+    /// Where uploads go that must not be published; `None` where there is no such place.
+    pub quarantine: Option<Arc<dyn Quarantine>>,
 }

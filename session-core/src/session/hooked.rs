@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Protocol, Session, Setup, lock};
-use crate::fs::Filesystem;
+use crate::fs::{File, Filesystem};
 use crate::gate::SessionFs;
 use crate::intercept::Chain;
+use crate::layers::pinned::Pinned;
+use crate::path::VPath;
 use crate::policy::Throttle;
 
 /// A user's files and the policies for them, for handlers.
@@ -25,10 +27,10 @@ impl Session {
     }
 
     /// The user's files for one handler, behind a gate and a session of their own: what a handler moves is
-    /// not what the client moved, and an upload's handlers may work when the client has left. `None` while
-    /// nobody is logged in.
+    /// not what the client moved, and an upload's handlers may work when the client has left. `pin` is an
+    /// upload that it judges. `None` while nobody is logged in.
     #[cfg_attr(not(feature = "script"), allow(dead_code, reason = "only handlers ask"))]
-    pub(crate) fn files_for_hooks(&self) -> Option<SessionFs> {
+    pub(crate) fn files_for_hooks(&self, pin: Option<(VPath, Arc<dyn File>)>) -> Option<SessionFs> {
         let identity = self.identity()?;
         let lent = lock(&self.mutable).hook_files.clone()?;
         let mut setup = Setup::new(Protocol::Local, self.site().to_string());
@@ -36,7 +38,11 @@ impl Session {
         setup.clock = Arc::clone(&self.clock);
         let own = Session::new(setup);
         let identity = own.log_in(identity.account().as_ref().clone(), vec!["hook"]).ok()?;
-        own.guard(&identity, lent.files, lent.policies).ok()
+        let files: Arc<dyn Filesystem> = match pin {
+            Some((path, content)) => Arc::new(Pinned::new(lent.files, path, content)),
+            None => lent.files,
+        };
+        own.guard(&identity, files, lent.policies).ok()
     }
 
     /// At most so many bytes of content per second from now on, both directions together; 0 for no limit.

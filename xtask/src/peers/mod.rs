@@ -120,6 +120,7 @@ const PEERS: &[Peer] = &[
     Peer::debian("cadaver", Kind::Client, &["cadaver"], &["cadaver", "--version"], "cadaver"),
     Peer::debian("tnftp", Kind::Client, &["tnftp"], &["tnftp", "-?"], "usage"),
     Peer::debian("ftplib", Kind::Client, &["python3"], &["python3", "-c", FTPLIB], "ftplib"),
+    Peer::debian("clamd", Kind::Judge, &["clamav-daemon"], &["clamd", "--version"], "ClamAV"),
     Peer::python("ssh-audit", Kind::Judge, &["ssh-audit"], &["python", "-c", SSH_AUDIT], "ssh-audit"),
 ];
 

@@ -352,11 +352,14 @@ impl StagingArea {
         Ok((serial, body))
     }
 
-    /// One handle more on an open entry; `None` where it was closed in the meantime.
+    /// One handle more on an open entry; `None` where it was closed or sealed in the meantime.
     pub(super) fn join(&self, serial: Serial, if_match: Option<Arc<str>>) -> Option<Arc<Body>> {
         let mut table = self.table();
         let slot = table.get_mut(serial)?;
         let State::Open { body, handles, .. } = &mut slot.state else { return None };
+        if body.is_sealed() {
+            return None;
+        }
         *handles += 1;
         let body = Arc::clone(body);
         slot.if_match = if_match.or(slot.if_match.take());
@@ -426,7 +429,10 @@ impl StagingArea {
 
     /// How the commit of one handle goes on. Notes the expected size for the close that seals.
     pub(super) fn closing(&self, serial: Serial, expected_size: Option<u64>) -> Closing {
-        let mut table = self.table();
+        Self::close(&mut self.table(), serial, expected_size)
+    }
+
+    fn close(table: &mut Table, serial: Serial, expected_size: Option<u64>) -> Closing {
         let Some(slot) = table.get_mut(serial) else { return Closing::Discarded };
         slot.expected_size = expected_size.or(slot.expected_size);
         match (slot.fate, &slot.state) {
@@ -435,6 +441,16 @@ impl StagingArea {
             (Fate::Live, State::Open { handles: 0 | 1, .. }) => Closing::Seal(slot.path.clone()),
             (Fate::Live, State::Open { .. }) => Closing::Early,
         }
+    }
+
+    /// The same, and if it is the last one its content changes no more: it is about to be judged.
+    pub(super) fn sealing(&self, serial: Serial, body: &Body, expected_size: Option<u64>) -> Closing {
+        let mut table = self.table();
+        let closing = Self::close(&mut table, serial, expected_size);
+        if matches!(closing, Closing::Seal(_)) {
+            body.seal(true);
+        }
+        closing
     }
 
     /// Leaves an entry whose other handles stay open; false if this is the last one by now.
@@ -498,8 +514,7 @@ impl StagingArea {
         if let Some(expected) = expected {
             let size = body.file.metadata().await?.size;
             if size != expected {
-                return Err(Error::new(ErrorKind::Corrupt)
-                    .with_detail(format!("{size} bytes arrived where {expected} were to come")));
+                return Err(unlike(size, expected));
             }
         }
         if let Some(tag) = if_match {
@@ -647,6 +662,11 @@ impl StagingArea {
             }
         }
     }
+}
+
+/// The content is not as long as its sender says.
+pub(super) fn unlike(size: u64, expected: u64) -> Error {
+    Error::new(ErrorKind::Corrupt).with_detail(format!("{size} bytes arrived where {expected} were to come"))
 }
 
 /// The content is not the one that the condition names.

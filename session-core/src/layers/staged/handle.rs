@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, RwLockReadGuard};
 
-use super::area::{Closing, Leave, StagingArea};
+use super::area::{Closing, Leave, StagingArea, unlike};
 use super::finish::finish;
 use super::table::{Body, Serial};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +32,10 @@ pub(super) struct Handle {
     /// Read by calls in flight, written by an ending.
     door: Arc<RwLock<()>>,
     over: Arc<AtomicBool>,
+}
+
+fn discarded() -> Error {
+    Error::new(ErrorKind::Canceled).with_detail("the upload was thrown away through another handle")
 }
 
 fn closed() -> Error {
@@ -57,6 +61,14 @@ impl Handle {
     async fn call(&self) -> Result<RwLockReadGuard<'_, ()>> {
         let inside = self.door.read().await;
         if self.over.load(Ordering::SeqCst) { Err(closed()) } else { Ok(inside) }
+    }
+
+    /// The end of a handle whose path was removed.
+    async fn removed(&self) -> Result<Metadata> {
+        let received = self.body.file.metadata().await?;
+        self.over.store(true, Ordering::SeqCst);
+        self.area.leave(self.serial, Leave::Committed);
+        Ok(received)
     }
 
     async fn shut(&self) -> Result<OwnedRwLockWriteGuard<()>> {
@@ -106,6 +118,37 @@ impl File for Handle {
         self.body.file.lend(range).await
     }
 
+    async fn seal(&self, options: &CommitOptions) -> Result<Sealed> {
+        let _alone = self.shut().await?;
+        if !options.attributes.is_empty() {
+            self.body.set_attributes(&options.attributes).await?;
+        }
+        loop {
+            match self.area.sealing(self.serial, &self.body, options.expected_size) {
+                Closing::Early => {
+                    let received = self.body.file.metadata().await?;
+                    if self.area.leave_early(self.serial) {
+                        self.over.store(true, Ordering::SeqCst);
+                        return Ok(Sealed::Done(received));
+                    }
+                }
+                Closing::Removed => return self.removed().await.map(Sealed::Done),
+                Closing::Discarded => return Err(discarded()),
+                Closing::Seal(_) => break,
+            }
+        }
+        self.body.still().await;
+        // Nobody need look at what will not be published.
+        if let Some(expected) = options.expected_size {
+            let size = self.body.file.metadata().await?.size;
+            if size != expected {
+                self.body.seal(false);
+                return Err(unlike(size, expected));
+            }
+        }
+        Ok(Sealed::Content(Arc::new(Reader(Arc::clone(&self.body)))))
+    }
+
     async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {
         let mut alone = self.shut().await?;
         if !options.attributes.is_empty() {
@@ -120,16 +163,8 @@ impl File for Handle {
                         return Ok(received);
                     }
                 }
-                Closing::Removed => {
-                    let received = self.body.file.metadata().await?;
-                    self.over.store(true, Ordering::SeqCst);
-                    self.area.leave(self.serial, Leave::Committed);
-                    return Ok(received);
-                }
-                Closing::Discarded => {
-                    return Err(Error::new(ErrorKind::Canceled)
-                        .with_detail("the upload was thrown away through another handle"));
-                }
+                Closing::Removed => return self.removed().await,
+                Closing::Discarded => return Err(discarded()),
                 Closing::Seal(path) => {
                     let hold = self.area.hold(vec![path.clone()]).await;
                     if !self.area.begin_seal(self.serial, &path) {
@@ -139,8 +174,10 @@ impl File for Handle {
                     let over = Arc::clone(&self.over);
                     let (result, back) = finish(async move {
                         let result = area.seal(serial, &body).await;
-                        if result.is_ok() {
-                            over.store(true, Ordering::SeqCst);
+                        match result {
+                            Ok(_) => over.store(true, Ordering::SeqCst),
+                            // It may be changed, and is judged anew before it is published.
+                            Err(_) => body.seal(false),
                         }
                         drop(hold);
                         (result, alone)
@@ -195,6 +232,10 @@ impl FileLayer for Reader {
 
     async fn set_attributes(&self, _: &Attributes) -> Result<()> {
         Err(not_for_writing())
+    }
+
+    async fn seal(&self, _: &CommitOptions) -> Result<Sealed> {
+        Err(Error::unsupported(OperationKind::Commit))
     }
 
     async fn commit(&self, _: &CommitOptions) -> Result<Metadata> {

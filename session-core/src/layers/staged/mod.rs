@@ -7,7 +7,10 @@
 //! for its owner to continue. A replaced file's mode, ACL and attributes are kept, unless mode or owner
 //! were set on the upload on purpose.
 //!
-//! Absent: digests at sealing (nobody asks for one yet); a reflink for `InPlace::Copy` (the primitives
+//! An upload that is judged is sealed first ([`File::seal`]): its content stands still, nobody joins it, and
+//! no path is held, so that a judge may still rename or remove it. A kill at any point leaves it parked.
+//!
+//! Absent: digests at sealing (whoever judges makes its own); a reflink for `InPlace::Copy` (the primitives
 //! of a store cannot copy into a staged file, so the bytes are moved); names that differ only by case.
 
 mod area;

@@ -8,7 +8,7 @@ use super::area::{Hold, New, View, changed};
 use super::finish::finish;
 use super::handle::{Handle, Reader};
 use super::progress::Progress;
-use super::table::Serial;
+use super::table::{Serial, judged};
 use super::{InPlace, Staged, unfinished};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::*;
@@ -59,6 +59,7 @@ impl Staged {
                 return Ok(Arc::new(self.stage(path, options, published, hold).await?.0));
             }
             match (view, published) {
+                (Some(View::Open(_, body)), _) if body.is_sealed() => return Err(judged()),
                 (Some(View::Open(serial, _)), _) => {
                     if let Some(body) = self.area.join(serial, options.if_match.clone()) {
                         return Ok(Arc::new(Handle::new(Arc::clone(&self.area), serial, body, options)));

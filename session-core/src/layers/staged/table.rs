@@ -5,6 +5,7 @@
 //! its last handle ends.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use super::Owner;
 use super::finish::finish;
 use super::progress::Progress;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, StageId};
 use crate::metadata::{Attributes, FileType, Metadata};
 use crate::path::VPath;
@@ -28,6 +29,8 @@ pub(super) struct Body {
     /// Appends go one after the other: each begins where the one before ended.
     appending: tokio::sync::Mutex<()>,
     changing: Changing,
+    /// Being judged: the content changes no more.
+    sealed: AtomicBool,
 }
 
 /// Read by each change under way, also by one whose caller gave up; written by whoever needs the content
@@ -37,13 +40,33 @@ pub(super) type Changing = Arc<tokio::sync::RwLock<()>>;
 impl Body {
     pub(super) fn new(file: Arc<dyn File>, progress: Progress, changing: Changing) -> Arc<Self> {
         let appending = tokio::sync::Mutex::new(());
-        Arc::new(Body { file, progress: Mutex::new(progress), appending, changing })
+        let sealed = AtomicBool::new(false);
+        Arc::new(Body { file, progress: Mutex::new(progress), appending, changing, sealed })
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::SeqCst)
+    }
+
+    /// From now on changes of the content are refused; what has begun is waited for by [`Body::still`].
+    pub(super) fn seal(&self, sealed: bool) {
+        self.sealed.store(sealed, Ordering::SeqCst);
+    }
+
+    /// Waits for the changes under way.
+    pub(super) async fn still(&self) {
+        drop(self.changing.write().await);
+    }
+
+    fn may_change(&self) -> Result<()> {
+        if self.is_sealed() { Err(judged()) } else { Ok(()) }
     }
 
     /// Writes `data` at `offset`, or at the end. What has begun goes on if the caller gives up, and is
     /// waited for before the content is published or opened again.
     pub(super) async fn write(self: &Arc<Self>, offset: Option<u64>, data: Bytes) -> Result<()> {
         let under_way = Arc::clone(&self.changing).read_owned().await;
+        self.may_change()?;
         let this = Arc::clone(self);
         finish(async move {
             let _under_way = under_way;
@@ -70,6 +93,9 @@ impl Body {
     /// Sets attributes, as [`Body::write`] writes.
     pub(super) async fn set_attributes(self: &Arc<Self>, attributes: &Attributes) -> Result<()> {
         let under_way = Arc::clone(&self.changing).read_owned().await;
+        if attributes.size.is_some() {
+            self.may_change()?;
+        }
         let (this, attributes) = (Arc::clone(self), attributes.clone());
         finish(async move {
             let _under_way = under_way;
@@ -89,6 +115,13 @@ impl Body {
     pub(super) fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why a change of a sealed upload is refused.
+pub(super) fn judged() -> Error {
+    Error::new(ErrorKind::Locked)
+        .with_detail("the upload is being checked")
+        .with_hint("try again when its sender has been answered")
 }
 
 /// What became of an entry while handles are open.

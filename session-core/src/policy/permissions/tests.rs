@@ -43,7 +43,10 @@ fn record(kind: OperationKind) -> Record {
         OperationKind::Checksum => {
             op::Checksum { path, algorithm: Algorithm::Sha256, range: Range::default() }.into()
         }
-        OperationKind::Commit => op::Commit { path, size: 0, replaces: None, attributes }.into(),
+        OperationKind::Commit => {
+            op::Commit { path, size: 0, replaces: None, attributes, early: false, findings: Vec::new() }
+                .into()
+        }
         OperationKind::Copy => op::Copy { from: p("/old"), to: path, replace: Replace::Yes }.into(),
         OperationKind::CreateDir => op::CreateDir { path, attributes }.into(),
         OperationKind::HardLink => op::HardLink { from: p("/old"), to: path }.into(),

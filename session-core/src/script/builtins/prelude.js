@@ -144,6 +144,10 @@
     });
   };
 
+  const choice = filter => {
+    if (typeof filter !== 'object' || filter === null) throw new TypeErrorOf('the filter must be an object');
+    return Object.fromEntries(Object.entries(filter).map(([k, v]) => [k, string(v, 'a filter')]));
+  };
   const log = level => (...all) => native.log(level, words(all));
   const globals = {
     Base64Decode: t => native.base64Decode(string(t, 'the text')),
@@ -154,6 +158,10 @@
     CtxRelTargetPath: () => text(native.path(true)),
     CtxRemoteAddress: () => native.peer(),
     CtxSize: () => native.size(),
+    CtxVerdicts: () => native.findings(false),
+    CtxNotice: () => { const json = native.facts(); return json === '' ? null : Object.freeze(parse(json)); },
+    CtxDigest: () => native.findings(true)[0] ?? '',
+
     Exec: (program, args = [], options = {}) => Object.freeze(host('exec', {
       program: string(program, 'the program'), arguments: texts(args, 'the arguments'),
       input: options.input === undefined ? null : native.base64Encode(data(options.input)), time: seconds(options.time),
@@ -168,9 +176,14 @@
     HexEncode: d => native.hexEncode(data(d)),
     Hmac: (algorithm, key, d) => native.hmac(string(algorithm, 'the algorithm'), data(key), data(d)),
     Log: log('info'),
+    QuarantineUpload: reason => native.quarantine(reason === undefined ? '' : string(reason, 'the reason')),
     RefuseConnection: reason => native.refuse(reason === undefined ? '' : string(reason, 'the reason')),
     Report: (name, error) => { host('report', { name: string(name, 'the name'), error }); },
     RunHandler: (file, input) => host('run', { file: string(file, 'the file'), ...input }),
+    Sessions: {
+      list: (filter = {}) => host('sessions', { what: 'list', filter: choice(filter) }),
+      terminate: (which, reason) => host('sessions', { what: 'terminate', filter: typeof which === 'string' ? { id: which } : choice(which), reason: reason === undefined ? '' : string(reason, 'the reason') }),
+    },
     SetSoftwareID: id => native.softwareId(string(id, 'the identification')),
     Sleep: ms => native.sleep(Number(ms)),
     SortAsc: 'asc', SortByName: 'name', SortByNameDirsFirst: 'namedf', SortBySize: 'size', SortByTime: 'time', SortDesc: 'desc',

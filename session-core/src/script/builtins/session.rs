@@ -134,6 +134,13 @@ pub(super) fn facts<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) -> R
     )?;
     let s = slot.clone();
     native.set(
+        "facts",
+        Function::new(ctx.clone(), move |ctx: Ctx<'js>| -> Result<String> {
+            Ok(s.get(&ctx)?.subject.facts.as_ref().map(ToString::to_string).unwrap_or_default())
+        })?,
+    )?;
+    let s = slot.clone();
+    native.set(
         "size",
         Function::new(ctx.clone(), move |ctx: Ctx<'js>| -> Result<Option<f64>> {
             #[allow(clippy::cast_precision_loss, reason = "a script's number holds 2^53 bytes exactly")]
@@ -249,6 +256,29 @@ pub(super) fn effects<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
     )?;
     let s = slot.clone();
     native.set(
+        "quarantine",
+        Function::new(ctx.clone(), move |ctx: Ctx<'js>, reason: String| -> Result<()> {
+            let invocation = s.get(&ctx)?;
+            allowed_here(&ctx, &invocation, "QuarantineUpload")?;
+            let words = if reason.is_empty() { "refused by the server's rules".into() } else { reason };
+            invocation.effects().quarantined = Some(display_bytes(words.as_bytes()));
+            Ok(())
+        })?,
+    )?;
+    let s = slot.clone();
+    native.set(
+        "findings",
+        Function::new(ctx.clone(), move |ctx: Ctx<'js>, digests: bool| -> Result<Vec<String>> {
+            let invocation = s.get(&ctx)?;
+            let findings = invocation.subject.findings.iter();
+            Ok(match digests {
+                true => findings.map(|f| f.digest_words()).filter(|d| !d.is_empty()).collect(),
+                false => findings.map(|f| format!("{}: {}", f.by, f.words)).collect(),
+            })
+        })?,
+    )?;
+    let s = slot.clone();
+    native.set(
         "softwareId",
         Function::new(ctx.clone(), move |ctx: Ctx<'js>, id: String| -> Result<()> {
             let invocation = s.get(&ctx)?;
@@ -333,6 +363,9 @@ fn write_log(ctx: &Ctx<'_>, invocation: &Invocation, level: &str, line: &str) ->
     if invocation.keeps_lines {
         invocation.effects().lines.push(line);
         return Ok(());
+    }
+    if invocation.traced {
+        invocation.effects().lines.push(line.clone());
     }
     let session = invocation.session.as_ref().map(|s| s.id().to_string()).unwrap_or_default();
     // A level is part of a line's identity, so each has a line of its own here.

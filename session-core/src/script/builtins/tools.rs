@@ -204,6 +204,7 @@ fn host<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) -> Result<()> {
                     "exec" => HostFunction::Exec,
                     "fetch" => HostFunction::Fetch,
                     "report" => HostFunction::Report,
+                    "sessions" => HostFunction::Sessions,
                     _ => HostFunction::Run,
                 };
                 if let Some(grant) = function.grant() {

@@ -1,0 +1,168 @@
+//! Uploads that a scanner looks at before they are published: a clamd of our own, a real `ferryd`.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use session_core::error::ErrorKind;
+use session_core::fs::{CommitOptions, Filesystem as _, OpenOptions};
+
+use crate::support::*;
+
+/// Speaks clamd's INSTREAM: what contains `VIRUS` is found, what contains `WAIT` is never answered.
+struct Clamd {
+    port: u16,
+    seen: Arc<Mutex<Vec<String>>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Clamd {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (seen, waiting) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
+        let theirs = (Arc::clone(&seen), Arc::clone(&waiting));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (seen, waiting) = (Arc::clone(&theirs.0), Arc::clone(&theirs.1));
+                std::thread::spawn(move || drop(serve(stream, &seen, &waiting)));
+            }
+        });
+        Clamd { port, seen, waiting }
+    }
+
+    fn lines(&self, more: &str) -> String {
+        format!("[scan]\nclamd = \"127.0.0.1:{}\"\n{more}\n", self.port)
+    }
+}
+
+fn serve(mut stream: TcpStream, seen: &Mutex<Vec<String>>, waiting: &AtomicUsize) -> std::io::Result<()> {
+    let mut command = [0; 10];
+    stream.read_exact(&mut command)?;
+    assert_eq!(&command, b"zINSTREAM\0");
+    let mut content = Vec::new();
+    loop {
+        let mut len = [0; 4];
+        stream.read_exact(&mut len)?;
+        let len = u32::from_be_bytes(len) as usize;
+        if len == 0 {
+            break;
+        }
+        let start = content.len();
+        content.resize(start + len, 0);
+        stream.read_exact(&mut content[start..])?;
+    }
+    let text = String::from_utf8_lossy(&content).into_owned();
+    let found = text.contains("VIRUS");
+    if text.contains("WAIT") {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        // Until the other side has had enough.
+        return stream.read(&mut [0]).map(drop);
+    }
+    seen.lock().unwrap().push(text);
+    stream.write_all(if found { b"stream: Test.Virus FOUND\0" } else { b"stream: OK\0" })
+}
+
+#[tokio::test]
+async fn what_the_scanner_finds_is_refused_and_goes_into_quarantine() {
+    let clamd = Clamd::start();
+    let config = clamd.lines("infected = \"quarantine\"\ndigest = \"sha256\"")
+        + "[log]\naudit = \"audit\"\n"
+        + &user("alice");
+    let s = Server::start(&config, &[]);
+    let a = s.login("alice").await;
+    put(&a, "/f", "abc").await.unwrap();
+    let e = put(&a, "/f", "a VIRUS").await.err().unwrap();
+    assert!(format!("{e:#}").contains("the scanner found Test.Virus"), "{e:#}");
+    assert_eq!(std::fs::read_to_string(s.home("alice").join("f")).unwrap(), "abc");
+    assert_eq!(*clamd.seen.lock().unwrap(), ["abc", "a VIRUS"]);
+    let mut kept: Vec<_> = std::fs::read_dir(s.data.join("quarantine")).unwrap().flatten().collect();
+    kept.sort_by_key(std::fs::DirEntry::file_name);
+    assert_eq!(kept.len(), 2);
+    assert_eq!(std::fs::read_to_string(kept[0].path()).unwrap(), "a VIRUS");
+    let note: serde_json::Value = serde_json::from_slice(&std::fs::read(kept[1].path()).unwrap()).unwrap();
+    assert_eq!((&note["user"], &note["path"]), (&"alice".into(), &"/f".into()));
+    assert_eq!((&note["reason"], &note["size"]), (&"Test.Virus".into(), &7.into()));
+    let audit = || std::fs::read_to_string(s.data.join("audit")).unwrap();
+    let digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    until("the verdict in the audit", || audit().contains(digest)).await;
+    // An upload in place is scanned too.
+    let options = OpenOptions { write: true, ..OpenOptions::default() };
+    let file = a.fs().open(&path("/f"), &options).await.unwrap();
+    file.write_at(3, "VIRUS".into()).await.unwrap();
+    assert!(file.commit(&CommitOptions::default()).await.is_err());
+    assert_eq!(std::fs::read_to_string(s.home("alice").join("f")).unwrap(), "abc");
+}
+
+#[tokio::test]
+async fn nobody_sees_an_upload_while_it_is_scanned_over_any_protocol_and_a_kill_keeps_it_unseen() {
+    let clamd = Clamd::start();
+    let shared = "home = \"shared\"\n";
+    let config = clamd.lines("")
+        + "[[listeners]]\nprotocol = \"sftp\"\nport = 0\n[[listeners]]\nprotocol = \"ftp\"\nport = 0\n[ftp]\n\
+           control = \"allow\"\ndata = \"allow\"\n"
+        + &user("alice")
+        + shared
+        + &user("bob")
+        + shared;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("ferryd.toml"), format!("data = \".\"\n{config}")).unwrap();
+    std::fs::create_dir(dir.path().join("shared")).unwrap();
+    std::fs::write(dir.path().join("shared/f"), "old").unwrap();
+    let mut s = Server::at_own(dir.path());
+    let ftp = |s: &Server, name: &str| {
+        let options = s.options_at("ftp", s.port_of("ferry", "ftp"), name, PASSWORD);
+        client::connect::open_url(options, Arc::new(session_core::batch::Unattended))
+    };
+    let a = ftp(&s, "alice").await.unwrap();
+    let (over_ftp, over_sftp) = (ftp(&s, "bob").await.unwrap(), s.login("bob").await);
+    // So large that a crash loses nothing of it.
+    let content = format!("WAIT{}", "x".repeat(2 << 20));
+    let file = begin(&a, "/f", &content).await.unwrap();
+    let waiting = tokio::spawn(async move { file.commit(&CommitOptions::default()).await });
+    until("the scanner is asked", || clamd.waiting.load(Ordering::SeqCst) == 1).await;
+    for c in [&over_ftp, &over_sftp] {
+        assert_eq!(get(c, "/f").await.unwrap(), "old");
+        assert_eq!(names(c, "/").await.unwrap(), ["f"]);
+    }
+    assert!(!waiting.is_finished());
+    s.signal("KILL");
+    s.ended().await;
+    assert!(waiting.await.unwrap().is_err());
+    assert_eq!(std::fs::read_to_string(dir.path().join("shared/f")).unwrap(), "old");
+    let s = Server::at_own(dir.path());
+    // What arrived is its owner's to continue, and nobody else's to see.
+    let left = s.login("alice").await.fs().stat(&path("/f"), session_core::fs::Follow::Yes).await.unwrap();
+    assert_eq!(left.size, content.len() as u64);
+    assert_eq!(get(&s.login("bob").await, "/f").await.unwrap(), "old");
+}
+
+#[tokio::test]
+async fn what_cannot_be_scanned_is_kept_for_its_sender_and_not_published() {
+    let clamd = Clamd::start();
+    let config = clamd.lines("time = \"300ms\"\nlargest = 10") + &user("alice");
+    let s = Server::start(&config, &[]);
+    let a = s.login("alice").await;
+    let e = put(&a, "/slow", "WAIT").await.err().unwrap();
+    assert!(format!("{e:#}").contains("could not be checked"), "{e:#}");
+    assert!(!s.home("alice").join("slow").exists());
+    assert_eq!(a.fs().stat(&path("/slow"), session_core::fs::Follow::Yes).await.unwrap().size, 4);
+    assert!(put(&a, "/large", "01234567890").await.is_err());
+    assert_eq!(
+        a.fs().stat(&path("/large"), session_core::fs::Follow::Yes).await.err().unwrap().kind(),
+        ErrorKind::NotFound
+    );
+    put(&a, "/fits", "0123456789").await.unwrap();
+}
+
+#[tokio::test]
+async fn without_its_scanner_a_server_publishes_nothing_unless_it_may() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let lines = format!("[scan]\nclamd = \"127.0.0.1:{port}\"\n");
+    for (more, published) in [("", false), ("on_error = \"pass\"\n", true)] {
+        let s = Server::start(&(lines.clone() + more + &user("alice")), &[]);
+        let done = put(&s.login("alice").await, "/f", "abc").await;
+        assert_eq!((done.is_ok(), s.home("alice").join("f").exists()), (published, published));
+    }
+}
