@@ -98,7 +98,7 @@ fn part_of_a_batch_is_not_success() {
     std::fs::create_dir(d.path().join("t")).unwrap();
     let (code, out, err) = run(d.path(), &["cp", "d/f", "missing", "t/"]);
     assert_eq!(code, 1, "{out}{err}");
-    assert!(out.contains("1 files") && out.contains("1 failed"), "{out}");
+    assert!(out.contains("1 file,") && out.contains("1 failed"), "{out}");
     assert!(d.path().join("t/f").exists());
 }
 

@@ -114,7 +114,7 @@ async fn a_session_of_webdav_is_one_among_the_live_ones_and_is_ended_like_them()
     let port = s.port_of("ferry", "webdav");
     assert_eq!(Dav::connect(port, "alice", PASSWORD).status("GET /f", &[], ""), 503, "and stays away");
     assert_eq!(Dav::connect(port, "bob", PASSWORD).status("OPTIONS /", &[], ""), 200);
-    s.logged(&["session closed", "WEBDAV"]).await;
+    s.logged(&["session closed", id]).await;
 }
 
 #[tokio::test]

@@ -344,10 +344,12 @@ impl World {
         let id = uploads().unwrap().id().clone();
         // Before the handle goes, so that nobody closes it.
         connection.session().cut(Ending::new("lost", Actor::Client));
-        self.until("the end of a lost session", || {
-            self.events().iter().any(|e| e.session == id && matches!(e.what, What::Closed(_)))
-        })
-        .await;
+        let is_over = || match self.way {
+            // The session lives on: its owner may have other connections.
+            Way::Dav | Way::Davs => uploads().is_none(),
+            _ => self.events().iter().any(|e| e.session == id && matches!(e.what, What::Closed(_))),
+        };
+        self.until("the end of a lost session", is_over).await;
     }
 
     async fn until(&self, what: &str, there: impl Fn() -> bool) {

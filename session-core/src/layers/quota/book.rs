@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::StageId;
 
+/// What is left, and the limit; `None` where there is none.
+type Left = Option<(u64, u64)>;
+
 /// How much there may be; 0 means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Limits {
@@ -338,7 +341,7 @@ impl Account {
     }
 
     /// The smallest of what is left, and of the limits; `None` where there is no limit. Bytes, then files.
-    pub(super) fn left(&self) -> (Option<(u64, u64)>, Option<(u64, u64)>) {
+    pub(super) fn left(&self) -> (Left, Left) {
         let state = self.book.state();
         let Some(place) = state.places.get(&*self.place) else { return (None, None) };
         let least = |of: fn(&Limits) -> u64, used: fn(Usage) -> u64| {

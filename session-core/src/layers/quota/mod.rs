@@ -151,10 +151,7 @@ impl Metered {
     async fn open_in_place(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>> {
         let account = &self.0.account;
         // Of a link, what it leads to is opened, or the link is the answer.
-        let before = match self.0.store.stat(path, Follow::Yes).await {
-            Ok(there) => Some(there),
-            Err(_) => None,
-        };
+        let before = self.0.store.stat(path, Follow::Yes).await.ok();
         let new = before.is_none() && options.create;
         if new || options.truncate {
             account.begin()?;
