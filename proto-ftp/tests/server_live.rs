@@ -27,10 +27,16 @@ fn kill() -> Ending {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_table_tells_what_a_download_does_and_a_kill_ends_it() {
+    for sendfile_to_neighbours in [false, true] {
+        watched_and_killed(FtpServerOptions { sendfile_to_neighbours, ..options() }).await;
+    }
+}
+
+async fn watched_and_killed(options: FtpServerOptions) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("big"), vec![7u8; 64 << 20]).unwrap();
     let store = session_core::store::local::LocalStore::open(dir.path(), Default::default()).unwrap();
-    let server = start_site(options(), TestSite::over("disk", Arc::new(store))).await;
+    let server = start_site(options, TestSite::over("disk", Arc::new(store))).await;
     let mut client = server.log_in().await;
     let mut data = client.data().await;
     client.command("RETR big", 150).await;

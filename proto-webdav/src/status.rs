@@ -36,7 +36,9 @@ pub fn code(kind: ErrorKind) -> u16 {
 /// What a failure with this code most likely was.
 pub fn kind(code: u16) -> ErrorKind {
     match code {
-        400 | 414 | 415 | 422 | 431 => ErrorKind::InvalidArgument,
+        // Our requests are well formed: what a server finds bad in one is its path.
+        400 | 414 => ErrorKind::InvalidPath,
+        415 | 422 | 431 => ErrorKind::InvalidArgument,
         401 | 407 => ErrorKind::Unauthenticated,
         403 | 451 => ErrorKind::PermissionDenied,
         404 | 410 => ErrorKind::NotFound,

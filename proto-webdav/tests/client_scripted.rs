@@ -362,7 +362,8 @@ async fn bytes_go_in_order_and_sizes_are_kept() {
         file.write_at(200_000, Bytes::from(content(400_000).split_off(200_000))),
         file.write_at(0, Bytes::from(content(200_000))),
     );
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     assert_eq!(file.write_at(0, Bytes::from_static(b"x")).await.unwrap_err().kind(), ErrorKind::Unsupported);
     file.commit(&CommitOptions::default()).await.unwrap();
     assert!(puts(&server)[0].body == content(400_000));

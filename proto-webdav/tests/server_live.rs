@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto_webdav::server::WebdavServerOptions;
-use session_core::fs::{Filesystem as _, Follow};
+use session_core::fs::Follow;
 use session_core::fs_ext::FilesystemExt as _;
 use session_core::session::Protocol;
 use support::*;

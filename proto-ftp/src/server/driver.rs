@@ -169,6 +169,10 @@ impl Driver {
             self.session.note_status(u32::from(code));
         }
         let Some(bytes) = self.machine.take_output() else { return Ok(()) };
+        if self.session.is_cut() {
+            // Who ended it says so, and drops this; what failed by the cut is no news.
+            return std::future::pending().await;
+        }
         self.session.greeted();
         // A client that takes no replies is as good as gone.
         match tokio::time::timeout(self.options.data_time, control.send(&bytes)).await {
@@ -265,7 +269,8 @@ impl Driver {
             }
             Call::Open(what) => {
                 self.data.check()?;
-                let is_here = self.session.peer_address().is_some_and(|ip| ip.to_canonical().is_loopback());
+                let is_here = !self.options.sendfile_to_neighbours
+                    && self.session.peer_address().is_some_and(|ip| ip.is_loopback());
                 let opened = transfer::open(self.filesystem()?, what, is_here).await;
                 match opened {
                     Ok((opened, done)) => {

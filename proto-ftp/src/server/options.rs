@@ -136,6 +136,9 @@ pub struct FtpServerOptions {
     /// A protected data connection must resume the TLS session of its control connection: nobody else
     /// can have made it. Some old clients cannot.
     pub require_session_reuse: bool,
+    /// Whether clients on this machine get files by `sendfile`, as those of the network do. What it hands over
+    /// costs such a client more than what was read for it.
+    pub sendfile_to_neighbours: bool,
     /// An upload under TLS whose end the client did not confirm (close_notify) is not published. Some
     /// clients never do.
     pub strict_tls_eof: bool,
@@ -183,6 +186,7 @@ impl Default for FtpServerOptions {
             control_policy: ControlPolicy::default(),
             data_policy: DataPolicy::default(),
             require_session_reuse: true,
+            sendfile_to_neighbours: false,
             strict_tls_eof: false,
             passive: PassiveOptions::default(),
             active: false,

@@ -74,8 +74,11 @@ pub(super) async fn put(mut call: Call) -> Answer {
     Ok(response)
 }
 
+/// A range of a file, and how large the file is in whole, where that is told.
+type Part = (Range<u64>, Option<u64>);
+
 /// The part of the file that the body is, where it is one.
-fn part(call: &Call) -> Result<Option<(Range<u64>, Option<u64>)>, Failure> {
+fn part(call: &Call) -> Result<Option<Part>, Failure> {
     let Some(field) = call.headers.get(header::CONTENT_RANGE) else { return Ok(None) };
     let part = field.to_str().ok().and_then(range::parse_content_range);
     let Some((range, size)) = part else {

@@ -63,7 +63,7 @@ impl Conditions<'_> {
                 return Verdict::Failed;
             }
         } else if let Some(since) = self.if_unmodified_since.and_then(date::parse_http)
-            && !modified.is_some_and(|m| m <= since)
+            && modified.is_none_or(|m| m > since)
         {
             return Verdict::Failed;
         }

@@ -128,7 +128,8 @@ async fn what_webdav_has_locked_waits_on_every_protocol() {
     let (status, fields, _) = dav.ask("LOCK /f", &["Timeout: Infinite"], info);
     assert_eq!(status, 200);
     let token = fields.iter().find_map(|f| f.strip_prefix("lock-token: ")).unwrap().to_string();
-    assert!(put(&sftp, "/f", "new").await.unwrap_err().to_string().contains("locked"));
+    let waits = format!("{:#}", put(&sftp, "/f", "new").await.unwrap_err());
+    assert!(waits.contains("locked"), "{waits}");
     assert_eq!(dav.status("PUT /f", &[&format!("If: ({token})")], "mine"), 204);
     assert_eq!(dav.status("UNLOCK /f", &[&format!("Lock-Token: {token}")], ""), 204);
     put(&sftp, "/f", "new").await.unwrap();

@@ -152,7 +152,9 @@ impl Site for TestSite {
 /// A server of FTP, and what is known of it.
 fn ftp_options(way: Way) -> (FtpServerOptions, Known) {
     if way == Way::Ftp {
-        return (FtpServerOptions::default(), Known::Nothing);
+        // As from the network.
+        let options = FtpServerOptions { sendfile_to_neighbours: true, ..FtpServerOptions::default() };
+        return (options, Known::Nothing);
     }
     let (tls, known) = certified();
     let options = FtpServerOptions {
@@ -344,12 +346,10 @@ impl World {
         let id = uploads().unwrap().id().clone();
         // Before the handle goes, so that nobody closes it.
         connection.session().cut(Ending::new("lost", Actor::Client));
-        let is_over = || match self.way {
-            // The session lives on: its owner may have other connections.
-            Way::Dav | Way::Davs => uploads().is_none(),
-            _ => self.events().iter().any(|e| e.session == id && matches!(e.what, What::Closed(_))),
-        };
-        self.until("the end of a lost session", is_over).await;
+        self.until("the end of a lost session", || {
+            self.events().iter().any(|e| e.session == id && matches!(e.what, What::Closed(_)))
+        })
+        .await;
     }
 
     async fn until(&self, what: &str, there: impl Fn() -> bool) {

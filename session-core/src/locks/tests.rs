@@ -1,3 +1,5 @@
+//! Locks: what conflicts, what ends them, and that nobody passes without their token.
+
 use super::*;
 use crate::auth::Account;
 use crate::fs::{CommitOptions, Filesystem, OpenOptions, Replace};

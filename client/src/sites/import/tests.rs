@@ -110,7 +110,7 @@ fn sitemanager_xml() {
     let names: Vec<&str> = all.sites.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["Work & play/Web <1>", "Work & play/Old/Plain", "::1", "key"], "{:?}", all.notes);
     let web = site(&all, "Work & play/Web <1>");
-    assert_eq!((password(web), web.directory.as_deref()), (Some("pä&ss"), Some("/home/my dir")));
+    assert_eq!((password(web), web.directory.as_deref()), (Some("pä&ss"), Some("/files/my dir")));
     assert_eq!((web.options.protocol, web.options.port_number), (Protocol::Sftp, 2022));
     assert!(noted(&all, &web.name, "LocalDir"));
     let old = site(&all, "Work & play/Old/Plain");
