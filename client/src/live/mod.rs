@@ -1,7 +1,7 @@
 //! Transfers under way, of this process and of all others of this user: seen, paused, slowed, ended.
 //!
 //! Each process that moves files keeps a [`Table`] of what it does, and answers on a socket that only its user
-//! can reach ([`serve`]); [`ask`] goes through the sockets of all of them. The directory is
+//! can reach (`serve`); [`ask`] goes through the sockets of all of them. The directory is
 //! `$XDG_RUNTIME_DIR/ferry`, or `ferry/live` beside the jobs. A transfer that is ended keeps its journal and can
 //! be taken up again.
 //!

@@ -1,7 +1,7 @@
 //! Sites by name: how servers are opened, kept in one file of the user's.
 //!
 //! `$XDG_CONFIG_HOME/ferry/sites.toml`, else `~/.config/ferry/sites.toml`; written whole and atomically, for its
-//! owner only, by one process at a time. A secret stands there sealed or not at all ([`vault`]), bound to the
+//! owner only, by one process at a time. A secret stands there sealed or not at all (`vault`), bound to the
 //! settings that say where it is sent: who changes those in the file by hand has to store it again. What is
 //! not stored is asked for at the login, as ever.
 //!
