@@ -152,7 +152,9 @@ impl World {
         let (listener, stop, site) = Self::site(store, links).await;
         let port = listener.local_addr().unwrap().port();
         let certificate = tls.as_ref().map(|tls| tls.fingerprint());
-        let server = FtpServer::new(FtpServerOptions { tls, ..FtpServerOptions::default() }, site).unwrap();
+        // As from the network: what is sent is not read ahead.
+        let options = FtpServerOptions { tls, sendfile_to_neighbours: true, ..FtpServerOptions::default() };
+        let server = FtpServer::new(options, site).unwrap();
         let token = stop.clone();
         tokio::spawn(async move { server.serve(listener, token).await });
         World { port, host_key: None, certificate, _stop: stop.drop_guard() }
