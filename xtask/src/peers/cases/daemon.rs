@@ -326,7 +326,7 @@ fn scans_with_clamd(stage: &Stage) -> Result<()> {
     write(&dir.join("ferry.ndb"), format!("Ferry.Test:0:*:{hex}\n"))?;
     let (settings, port) = (stage.kit.join("clamd.conf"), crate::process::free_port()?);
     let lines = format!(
-        "DatabaseDirectory {}\nTCPSocket {port}\nTCPAddr 127.0.0.1\nForeground yes\nStreamMaxLength 1M\n",
+        "DatabaseDirectory {}\nTCPSocket {port}\nTCPAddr 127.0.0.1\nForeground yes\nStreamMaxLength 1500K\n",
         dir.display()
     );
     write(&settings, lines)?;

@@ -68,7 +68,7 @@ pub(super) fn litmus_passes(stage: &Stage) -> Result<()> {
 pub(super) fn cadaver_works(stage: &Stage) -> Result<()> {
     with(stage, |place, scene| {
         let at = &place.endpoint.at;
-        let netrc = format!("machine 127.0.0.1 login {} password {}\n", at.user, at.password);
+        let netrc = format!("machine 127.0.0.1 login {} password \"{}\"\n", at.user, at.password);
         write(&scene.here(".netrc"), netrc)?;
         let content = make(&scene.here("file"), 1)?;
         let here = scene.local.display();
