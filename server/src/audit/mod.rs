@@ -1,7 +1,7 @@
 //! The audit: what happened, apart from the log, for those who must prove it later.
 //!
-//! One stream of records, as JSON lines or W3C extended log ([`w3c`]), each with a number and a chain value
-//! ([`chain`]), in files that are rotated ([`file`]). Whoever tells something never waits: records go through
+//! One stream of records, as JSON lines or W3C extended log (`w3c`), each with a number and a chain value
+//! (`chain`), in files that are rotated (`file`). Whoever tells something never waits: records go through
 //! a bounded queue to one thread. What does not fit, or what the disk does not take, is counted, and the
 //! number is a record of its own as soon as there is room: nothing is lost silently. Where it must not be lost
 //! at all, `full = "refuse"` refuses what is asked of the server while records cannot be written.
