@@ -7,6 +7,8 @@
 //! A stop takes no new connection and no new file, waits for the transfers that run, at most the drain
 //! time, and then cuts. One daemon owns a data folder, by a lock file in it.
 
+mod differences;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -494,7 +496,7 @@ impl Daemon {
         if let Some(logging) = &self.logging {
             logging.set_level(&new.log.level)?;
         }
-        let mut changes = differences(&old.config, &new);
+        let mut changes = differences::told(&old.config, &new);
         limit(&self.common.registry, &new);
         self.common.protector.set(new.protector.clone());
         let mut ended = 0;
@@ -730,64 +732,6 @@ fn raise_descriptors() {
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         let _ = setrlimit(Resource::Nofile, limit);
-    }
-}
-
-/// What an operator wants to read of a reload, and what it cannot change.
-fn differences(old: &Config, new: &Config) -> Vec<String> {
-    let mut out = Vec::new();
-    let (before, after) = (old.each_site(), new.each_site());
-    let of = |sites: &[Config], name: &str| sites.iter().find(|s| s.site == name).cloned();
-    for site in &after {
-        match of(&before, &site.site) {
-            None => out.push(format!("added site '{}'", site.site)),
-            Some(then) => {
-                let (said, several) = (out.len(), site.one_of_several);
-                differences_of_a_site(&then, site, &mut out);
-                for words in out.iter_mut().skip(said).filter(|_| several) {
-                    words.push_str(&format!(" of site '{}'", site.site));
-                }
-            }
-        }
-    }
-    let gone = before.iter().filter(|s| of(&after, &s.site).is_none());
-    out.extend(gone.map(|s| format!("removed site '{}'", s.site)));
-    if old.limits != new.limits {
-        out.push("other limits".into());
-    }
-    if old.gateways != new.gateways {
-        out.push("other gateways".into());
-    }
-    let mut later = |differs: bool, what: &str| {
-        if differs {
-            out.push(format!("not before the next start: {what}"));
-        }
-    };
-    later(old.data != new.data || old.control != new.control, "data folder and control socket");
-    later(old.admin != new.admin, "the API over the network");
-    later(old.log.format != new.log.format, "the format of the log");
-    out
-}
-
-fn differences_of_a_site(old: &Config, new: &Config, out: &mut Vec<String>) {
-    let find = |config: &Config, name: &str| config.users.iter().find(|u| u.name == name).cloned();
-    for user in &new.users {
-        match find(old, &user.name) {
-            None => out.push(format!("added user '{}'", user.name)),
-            Some(before) if before != *user => out.push(format!("changed user '{}'", user.name)),
-            Some(_) => {}
-        }
-    }
-    let gone = old.users.iter().filter(|u| find(new, &u.name).is_none());
-    out.extend(gone.map(|u| format!("removed user '{}'", u.name)));
-    if old.hooks != new.hooks {
-        out.push("other hooks".into());
-    }
-    if new.one_of_several && old.limits != new.limits {
-        out.push("other limits".into());
-    }
-    if old.staging != new.staging || old.fsync != new.fsync {
-        out.push("not before the next start: staging and fsync of homes in use".into());
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
+use super::user::full;
 use super::*;
 
 fn parse(text: &str) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
@@ -283,7 +284,10 @@ fn users_have_what_their_groups_have_and_their_own_stands() {
     let [a, b, c] = <[User; 3]>::try_from(config.users).unwrap();
     assert_eq!((a.home.as_path(), a.start().to_string()), (Path::new("/etc/ferry/h/a"), "/in/a".to_string()));
     assert!(a.read_only && a.hours.len() == 1 && a.sessions == 3);
-    assert_eq!(a.permissions[0].allow, PermissionSet::of(&[session_core::policy::Permission::List]));
+    assert_eq!(
+        a.permissions[0].allow,
+        session_core::policy::PermissionSet::of(&[session_core::policy::Permission::List])
+    );
     assert!(!b.read_only && b.hours.is_empty(), "what a user says stands, also where it is the default");
     assert_eq!((b.sessions, c.sessions), (9, 0));
     assert_eq!((c.permissions, c.start), (full(), "/".to_string()));
