@@ -26,6 +26,7 @@ pub mod fs;
 pub mod fs_ext;
 pub mod gate;
 pub mod history;
+#[cfg(any(feature = "local", feature = "script"))]
 mod in_place;
 pub mod intercept;
 pub mod layer;
