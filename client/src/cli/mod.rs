@@ -40,7 +40,14 @@ pub fn main() -> ExitCode {
             return exit::FAILED.into();
         }
     };
-    let code = runtime.block_on(run(cli));
+    // On a worker: a batch is woken by each of its files, and a thread beside the workers would change for it.
+    let code = match runtime.block_on(runtime.spawn(run(cli))) {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("error: {e}");
+            exit::FAILED.into()
+        }
+    };
     // A read of a terminal may still be blocked; nothing waits for it.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     code

@@ -37,6 +37,8 @@ use crate::batch::Segment;
 const WAITING: usize = 1024;
 /// Between two syncs.
 const SYNC: Duration = Duration::from_secs(1);
+/// How long records are gathered into one write; what a kill takes with it is looked at again, no more.
+const GATHER: Duration = Duration::from_millis(2);
 /// A journal shorter than this is not written anew.
 const SHORT: u64 = 4 << 20;
 /// No journal is longer than this.
@@ -334,6 +336,10 @@ impl Log {
                 Err(RecvTimeoutError::Disconnected) => return self.sync(),
             };
             let (mut records, mut waiting) = (Vec::new(), Vec::new());
+            // Nobody waits for a record, and a write for each would wake this thread for each.
+            if matches!(first, Told::Record(_)) {
+                std::thread::sleep(GATHER);
+            }
             for told in std::iter::once(first).chain(incoming.try_iter().take(WAITING)) {
                 match told {
                     Told::Record(record) => records.push(record),

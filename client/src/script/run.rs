@@ -35,7 +35,7 @@ use crate::sites::Store;
 use crate::sync::MaxDelete;
 
 /// Where a script speaks.
-pub trait Console: Send {
+pub trait Console: Send + Sync {
     /// A line of output.
     fn line(&mut self, text: &str);
     /// A line about something that failed.

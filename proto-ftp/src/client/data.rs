@@ -78,6 +78,7 @@ pub(super) async fn open(
                 let (stream, from) = listener.accept().await?;
                 // Anybody may find the port; only the server is let in.
                 if from.ip().to_canonical() == server.ip().to_canonical() {
+                    let _ = stream.set_nodelay(true);
                     if uploads {
                         set_socket_linger(&stream, Some(Duration::ZERO)).map_err(io::Error::from)?;
                     }
@@ -86,7 +87,6 @@ pub(super) async fn open(
                 tracing::warn!(%from, "a data connection that is not the server's was refused");
             },
         };
-        let _ = stream.set_nodelay(true);
         let stream = CutStream::new(stream, dialer, Some(timeout))?;
         let wire = match tls {
             None => Wire::Plain(stream),
