@@ -99,7 +99,6 @@ fn remove(dir: BorrowedFd<'_>, name: &str) -> Result<()> {
     }
 }
 
-/// Makes a small file that belongs to the store, readable by nobody else.
 /// Keeps a few bytes under a name. A symbolic link that leads nowhere holds them where it can: one call and
 /// no block of the disk, where a file takes three and one.
 fn put(dir: BorrowedFd<'_>, name: &str, content: &[u8]) -> Result<()> {
@@ -209,22 +208,24 @@ impl Area {
         let place = store.root.place(near, Want::New, ErrorKind::IsADirectory)?;
         let parent = mount_and_stat(place.dir.as_fd())?;
         let beside = parent.stx_mnt_id != store.root_mount.stx_mnt_id
-            || attrs::device(&parent) != attrs::device(&store.root_mount)
-            || attrs::has_default_acl(place.dir.as_fd());
+            || attrs::device(&parent) != attrs::device(&store.root_mount);
         let key = uuid::Uuid::now_v7().simple().to_string();
         if !beside {
             for _ in 0..2 {
                 let Some(folder) = self.folder(store, true) else { break };
-                let made = match self.nameless.make(folder.as_fd(), &key) {
+                let made = match self.nameless.make(place.dir.as_fd(), folder.as_fd(), &key) {
                     Ok(Some(made)) => Ok(made),
+                    // What a directory hands down in its ACL, a file gets only where it is made.
+                    Ok(None) if attrs::has_default_acl(place.dir.as_fd()) => break,
                     Ok(None) => create(folder.as_fd(), &key).map(Made::Named),
                     Err(e) => Err(e),
                 };
                 match made {
                     Ok(made) => {
-                        let (Made::Named(fd) | Made::Unnamed(fd)) = &made;
-                        // A directory that hands its group down does so here too.
-                        if attrs::mode(&parent) & 0o2000 != 0 {
+                        // A directory that hands its group down does so for what was made elsewhere, too.
+                        if let Made::Named(fd) = &made
+                            && attrs::mode(&parent) & 0o2000 != 0
+                        {
                             let _ = rustix::fs::fchown(fd, None, Some(Gid::from_raw(parent.stx_gid)));
                         }
                         let id = StageId(key.as_str().into());
@@ -264,6 +265,12 @@ impl Area {
     #[cfg(test)]
     pub(super) fn can_be_unnamed(&self) -> bool {
         self.nameless.is_possible()
+    }
+
+    /// As on a disk that cannot make files without names.
+    #[cfg(test)]
+    pub(super) fn name_all(&self) {
+        self.nameless.forbid();
     }
 
     /// Gives a staged file that has none its name and its note, so that a restart finds it.
@@ -377,11 +384,6 @@ impl Area {
     /// Publishes a file that has no name; `None` where its target is taken, or cannot be linked to.
     fn link(&self, store: &Store, lease: &Lease, file: &Unnamed, to: &VPath) -> Result<Option<Metadata>> {
         let place = store.root.place(to, Want::New, ErrorKind::IsADirectory)?;
-        match attrs::look(&place.dir, place.name) {
-            Err(Errno::NOENT) => {}
-            Ok(_) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        }
         if store.options.fsync != FsyncPolicy::Never {
             retry_on_intr(|| rustix::fs::fsync(&file.fd))?;
         }

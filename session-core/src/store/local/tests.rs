@@ -350,6 +350,7 @@ async fn staged_files_survive_a_restart_and_are_seen_by_nobody() {
         std::fs::create_dir(dir.path().join("d")).unwrap();
         let folder = staged_file(&store, "/f", b"one").await;
         // As on another mount: beside the target.
+        store.0.area.name_all();
         std::fs::create_dir(dir.path().join("acl")).unwrap();
         let acl = [
             &2u32.to_le_bytes()[..],
@@ -446,6 +447,42 @@ async fn staging_comes_back_when_its_folder_is_removed() {
     store.publish(&id, &p("/f"), Replace::Yes, true).await.unwrap();
     assert_eq!(read(&store, "/f").await.unwrap(), b"z");
     assert!(store.staged().await.unwrap().is_empty());
+}
+
+/// A staged file gets what its directory hands down, wherever it gets its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn staged_files_inherit_from_their_directory() {
+    static LARGE: [u8; unnamed::WORTH as usize + 1] = [0; unnamed::WORTH as usize + 1];
+    for (store, dir) in stores() {
+        let on_disk = dir.path().join("d");
+        std::fs::create_dir(&on_disk).unwrap();
+        let acl = [
+            &2u32.to_le_bytes()[..],
+            &[1, 0, 7, 0, 255, 255, 255, 255],
+            &[4, 0, 5, 0, 255, 255, 255, 255],
+            &[32, 0, 0, 0, 255, 255, 255, 255],
+        ]
+        .concat();
+        let name = "system.posix_acl_default";
+        if rustix::fs::setxattr(&on_disk, name, &acl, XattrFlags::empty()).is_err() {
+            return;
+        }
+        let group = std::os::unix::fs::chown(&on_disk, None, Some(12_345)).is_ok();
+        std::fs::set_permissions(&on_disk, std::fs::Permissions::from_mode(0o2755)).unwrap();
+        let contents = [&b"small"[..], &LARGE];
+        for (nth, content) in contents.into_iter().cycle().take(6).enumerate() {
+            if nth == 4 {
+                store.0.area.name_all();
+            }
+            let to = format!("/d/{nth}");
+            let id = staged_file(&store, &to, content).await;
+            store.publish(&id, &p(&to), Replace::No, true).await.unwrap();
+            let meta = std::fs::metadata(on_disk.join(nth.to_string())).unwrap();
+            assert_eq!((meta.mode() & 0o777, meta.len()), (0o640, content.len() as u64), "{nth}");
+            assert!(!group || meta.gid() == 12_345, "{nth}: {}", meta.gid());
+        }
+        assert_eq!(in_the_folder(&dir), 0);
+    }
 }
 
 /// What is in the staging folder: staged files, without their notes.

@@ -1,5 +1,6 @@
 //! Staged files that have no name at all yet (`O_TMPFILE`), so that a small upload costs its target's
-//! directory one entry and the staging folder none.
+//! directory one entry and the staging folder none. They are made in the directory they are for: so they get
+//! what it hands down (group, ACL, quota of a project), and lie where the disk puts its files.
 //!
 //! Such a file is published by a link to its target, where nothing stands there. It gets a name in the
 //! staging folder, and its note, as soon as it matters what becomes of it: when it holds [`WORTH`] bytes,
@@ -44,21 +45,26 @@ impl Nameless {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a file in `folder`; `None` where it must have a name from the start. The first one is linked
-    /// to `key` at once, to see whether that works here, and has a name then.
-    pub(super) fn make(&self, folder: BorrowedFd<'_>, key: &str) -> Result<Option<Made>, Errno> {
+    /// Makes a file for `dir`; `None` where it must have a name from the start. The first one is linked
+    /// to `key` in `folder` at once, to see whether that works here, and has a name then.
+    pub(super) fn make(
+        &self,
+        dir: BorrowedFd<'_>,
+        folder: BorrowedFd<'_>,
+        key: &str,
+    ) -> Result<Option<Made>, Errno> {
         if self.possible.load(Ordering::Relaxed) == NO {
             return Ok(None);
         }
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        let fd = match retry_on_intr(|| rustix::fs::openat(folder, ".", flags, Mode::from_raw_mode(0o666))) {
+        let fd = match retry_on_intr(|| rustix::fs::openat(dir, ".", flags, Mode::from_raw_mode(0o666))) {
             Ok(fd) => fd,
             Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE)) => return Err(e),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                 self.possible.store(NO, Ordering::Relaxed);
                 return Ok(None);
             }
-            // The folder may be gone, or not ours to write to: a file with a name tells which.
+            // The directory may be gone, or not ours to write to: a file with a name tells which.
             Err(_) => return Ok(None),
         };
         if self.possible.load(Ordering::Relaxed) == YES {
@@ -79,6 +85,11 @@ impl Nameless {
     #[cfg(test)]
     pub(super) fn is_possible(&self) -> bool {
         self.possible.load(Ordering::Relaxed) == YES
+    }
+
+    #[cfg(test)]
+    pub(super) fn forbid(&self) {
+        self.possible.store(NO, Ordering::Relaxed);
     }
 
     pub(super) fn put(&self, id: &StageId, file: Unnamed) {
