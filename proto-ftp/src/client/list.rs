@@ -16,12 +16,12 @@ use jiff::tz::{Offset, TimeZone};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Follow, Listing, ListingOf, Pages};
 use session_core::metadata::{DirEntry, FileType};
+use session_core::net::places::Yields;
 use session_core::path::VPath;
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::machine::Command;
-use super::pool::Yields;
 use super::refine::as_kind;
 use super::remote::Remote;
 use super::transfer::{Ask, Transfer};
@@ -64,7 +64,7 @@ async fn facts(remote: &Arc<Remote>, dir: &VPath) -> Result<Listing> {
     let transfer = Transfer::open(&remote.pool, &ask).await?;
     let source = Arc::new(Source(Mutex::new(Rest::Stream(Box::new(transfer)))));
     let weak: Weak<Source> = Arc::downgrade(&source);
-    remote.pool.register(weak);
+    remote.pool.places.register(weak);
     Ok(Box::new(Facts { remote: Arc::clone(remote), source, ended: false, buf: BytesMut::new(), skipped: 0 }))
 }
 
@@ -201,7 +201,7 @@ impl Pages for Facts {
         loop {
             self.take(&mut page, self.ended);
             if page.len() >= PAGE || (self.ended && !page.is_empty()) {
-                if self.remote.pool.is_wanted() {
+                if self.remote.pool.places.is_wanted() {
                     self.source.give_up();
                 }
                 return Ok(Some(page));

@@ -4,20 +4,19 @@
 //! the server still owes answers is settled in the background before anybody else gets it. A server that
 //! takes fewer connections than the bound lowers it.
 //!
-//! Whoever copies within one server waits with a writer for a reader, so nobody may keep the last connection
-//! while others wait: readers and listings give theirs up between two calls ([`Yields`]) and go on later,
-//! and writers, which cannot, never have all of them ([`Turn`]). While readers are at work, writers leave
-//! them up to half, so that copies go at their pace instead of taking turns.
+//! Readers and listings give theirs up between two calls when others wait ([`Places`]) and go on later; writers,
+//! which cannot, never have all of them ([`Turn`]). While readers are at work, writers leave them up to half,
+//! so that copies go at their pace instead of taking turns.
 
-use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use session_core::net::places::{LOOK, Places};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::control::Control;
 use super::login::Dialer;
@@ -31,24 +30,11 @@ const DOUBT: Duration = Duration::from_secs(1);
 
 /// How long a reader counts as being at work after its last call.
 pub(super) const AT_WORK: Duration = Duration::from_secs(10);
-/// How often those that wait look again: for idle readers, for whether readers still work and data moves.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// What gives its connection up when others need one. Who has used one for long looks at
-/// [`Pool::is_wanted`] by itself.
-pub(super) trait Yields: Send + Sync {
-    /// Gives it up if it is not in use this moment; `false` if there was nothing to give.
-    fn give_up(&self) -> bool;
-
-    /// Whether it will want a connection soon.
-    fn is_at_work(&self) -> bool;
-}
-
 pub(super) struct Pool {
     pub(super) dialer: Dialer,
     idle: Mutex<Vec<Control>>,
-    /// One permit for each connection in use.
-    slots: Arc<Semaphore>,
+    /// One for each connection in use.
+    pub(super) places: Places,
     /// How many connections there may be.
     most: AtomicUsize,
     open: AtomicUsize,
@@ -58,11 +44,6 @@ pub(super) struct Pool {
     turned: Notify,
     /// Who writes next: first come, first served.
     line: tokio::sync::Mutex<()>,
-    /// Those that wait for a connection.
-    waiting: AtomicUsize,
-    /// Grows with every piece of data that moves, and with every use that ends.
-    pub(super) moved: AtomicU64,
-    yields: Mutex<Vec<Weak<dyn Yields>>>,
     closed: AtomicBool,
 }
 
@@ -73,25 +54,23 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Pool {
     pub(super) fn new(dialer: Dialer) -> Arc<Pool> {
         let most = dialer.options.connections.clamp(1, 64);
+        let places = Places::new(most, dialer.cut.clone(), dialer.options.timeout * 3);
         Arc::new(Pool {
             dialer,
             idle: Mutex::default(),
-            slots: Arc::new(Semaphore::new(most)),
+            places,
             most: AtomicUsize::new(most),
             open: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
             turned: Notify::new(),
             line: tokio::sync::Mutex::default(),
-            waiting: AtomicUsize::new(0),
-            moved: AtomicU64::new(0),
-            yields: Mutex::default(),
             closed: AtomicBool::new(false),
         })
     }
 
     /// The first login, at which questions may be asked.
     pub(super) async fn begin(self: &Arc<Self>, decider: &dyn Decider) -> Result<()> {
-        let permit = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| self.ended())?;
+        let permit = self.place().await?;
         let control = self.dialer.open(Some(decider)).await?;
         self.open.fetch_add(1, Ordering::AcqRel);
         drop(self.lent(control, permit, true));
@@ -106,22 +85,8 @@ impl Pool {
         }
     }
 
-    /// Remembers a reader that can give its connection up.
-    pub(super) fn register(&self, reader: Weak<dyn Yields>) {
-        let mut yields = lock(&self.yields);
-        if yields.len() >= 64 {
-            yields.retain(|r| r.strong_count() > 0);
-        }
-        yields.push(reader);
-    }
-
-    fn ask_to_yield(&self) {
-        let readers: Vec<_> = lock(&self.yields).iter().filter_map(Weak::upgrade).collect();
-        for reader in readers {
-            if reader.give_up() {
-                return;
-            }
-        }
+    async fn place(&self) -> Result<OwnedSemaphorePermit> {
+        self.places.take().await.map_err(|e| e.or(|| self.ended()))
     }
 
     fn take_idle(&self) -> Option<Control> {
@@ -143,10 +108,7 @@ impl Pool {
             if self.closed.load(Ordering::Acquire) || self.dialer.cut.is_cancelled() {
                 return Err(self.ended());
             }
-            let permit = match Arc::clone(&self.slots).try_acquire_owned() {
-                Ok(permit) => permit,
-                Err(_) => self.wait_for_slot().await?,
-            };
+            let permit = self.place().await?;
             if let Some(control) = self.take_idle() {
                 return Ok(self.lent(control, permit, false));
             }
@@ -169,45 +131,6 @@ impl Pool {
         Lease { control, permit: Some(permit), pool: Arc::clone(self), fresh, turn: None }
     }
 
-    /// Whether somebody waits for a connection.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
-    }
-
-    async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit> {
-        let _waiting = Waiting::new(&self.waiting);
-        let slot = async {
-            let mut slot = std::pin::pin!(Arc::clone(&self.slots).acquire_owned());
-            loop {
-                self.ask_to_yield();
-                // Who is in the middle of something now may not be so later.
-                if let Ok(slot) = tokio::time::timeout(LOOK, &mut slot).await {
-                    return slot;
-                }
-            }
-        };
-        self.wait(slot).await?.map_err(|_| self.ended())
-    }
-
-    /// Waits as long as something moves on some connection. Errors: `Throttled` once nothing does.
-    async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T> {
-        let mut work = std::pin::pin!(work);
-        loop {
-            let seen = self.moved.load(Ordering::Relaxed);
-            tokio::select! {
-                biased;
-                () = self.dialer.cut.cancelled() => return Err(self.ended()),
-                done = &mut work => return Ok(done),
-                () = tokio::time::sleep(self.dialer.options.timeout * 3) => {}
-            }
-            if self.moved.load(Ordering::Relaxed) == seen {
-                return Err(Error::new(ErrorKind::Throttled)
-                    .with_detail("all connections are in use by unfinished transfers")
-                    .with_hint("allow more connections"));
-            }
-        }
-    }
-
     /// How many may write: all but one, and fewer while readers are at work. Not so where nothing moves:
     /// somebody may hold several files open and write them in turn.
     fn writers_allowed(&self, stalled: bool) -> usize {
@@ -215,7 +138,7 @@ impl Pool {
         if stalled {
             return most.saturating_sub(1).max(1);
         }
-        let readers = lock(&self.yields).iter().filter_map(Weak::upgrade).filter(|r| r.is_at_work()).count();
+        let readers = self.places.readers_at_work();
         most.saturating_sub(readers.clamp(1, (most / 2).max(1))).max(1)
     }
 
@@ -223,7 +146,7 @@ impl Pool {
     pub(super) async fn turn(self: &Arc<Self>) -> Result<Turn> {
         let turn = async {
             let _first = self.line.lock().await;
-            let mut moved = self.moved.load(Ordering::Relaxed);
+            let mut moved = self.places.moved();
             let mut stalled = false;
             loop {
                 let turned = self.turned.notified();
@@ -235,12 +158,12 @@ impl Pool {
                     return Turn(Arc::clone(self));
                 }
                 if tokio::time::timeout(LOOK, turned).await.is_err() {
-                    let before = std::mem::replace(&mut moved, self.moved.load(Ordering::Relaxed));
+                    let before = std::mem::replace(&mut moved, self.places.moved());
                     stalled = moved == before;
                 }
             }
         };
-        self.wait(turn).await
+        self.places.wait(turn).await.map_err(|e| e.or(|| self.ended()))
     }
 
     /// Asks idle connections whether they are there, and closes what was not used for long. Runs until the
@@ -253,7 +176,7 @@ impl Pool {
                 () = tokio::time::sleep(every / 2) => {}
             }
             let Some(pool) = pool.upgrade() else { return };
-            while let Ok(permit) = Arc::clone(&pool.slots).try_acquire_owned() {
+            while let Some(permit) = pool.places.free() {
                 let due = {
                     let mut idle = lock(&pool.idle);
                     let at = idle.iter().position(|c| c.asked.elapsed() >= every / 2);
@@ -277,7 +200,7 @@ impl Pool {
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
         let idle: Vec<_> = lock(&self.idle).drain(..).collect();
-        self.slots.close();
+        self.places.close();
         futures_util::future::join_all(idle.into_iter().map(Control::quit)).await;
         self.dialer.cut.cancel();
     }
@@ -286,22 +209,6 @@ impl Pool {
 /// Whether the server refuses one more connection of somebody whom it knows.
 fn is_full(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Throttled | ErrorKind::Unauthenticated | ErrorKind::Disconnected)
-}
-
-/// Somebody waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 /// The right to write.
@@ -381,7 +288,7 @@ impl Drop for Lease {
 
 /// First the connection, then the right to take one: whoever waits for it finds it.
 fn give_back(pool: &Arc<Pool>, control: Control, permit: OwnedSemaphorePermit) {
-    pool.moved.fetch_add(1, Ordering::Relaxed);
+    pool.places.moves();
     let mut idle = lock(&pool.idle);
     if !pool.closed.load(Ordering::Acquire) {
         idle.push(control);

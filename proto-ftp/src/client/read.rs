@@ -19,12 +19,13 @@ use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, Follow, OpenOptions};
 use session_core::metadata::Metadata;
+use session_core::net::places::Yields;
 use session_core::path::VPath;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::machine::Command;
-use super::pool::{AT_WORK, Yields};
+use super::pool::AT_WORK;
 use super::remote::Remote;
 use super::transfer::{Ask, Transfer};
 use crate::text::FromWire;
@@ -137,7 +138,7 @@ impl ReadFile {
             touched: Mutex::new(Instant::now()),
         });
         let weak: Weak<ReadFile> = Arc::downgrade(&file);
-        file.remote.pool.register(weak);
+        file.remote.pool.places.register(weak);
         file
     }
 
@@ -189,7 +190,7 @@ impl ReadFile {
             } else {
                 // Others wait, and this one has had its share for now. Text would begin at its beginning.
                 let spent = !self.text && active.at - active.from >= SHARE;
-                if spent && self.remote.pool.is_wanted() {
+                if spent && self.remote.pool.places.is_wanted() {
                     return Ok(());
                 }
                 *stream = Some(active);

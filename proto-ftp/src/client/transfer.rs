@@ -6,7 +6,6 @@
 //! Dropping a transfer hangs its data connection up and leaves the control connection to be settled.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -222,7 +221,7 @@ impl Transfer {
     pub(super) async fn read(&mut self, buf: &mut BytesMut, len: usize) -> Result<usize> {
         match self.data.read(buf, len).await {
             Ok(n) => {
-                self.lease.pool().moved.fetch_add(1, Ordering::Relaxed);
+                self.lease.pool().places.moves();
                 Ok(n)
             }
             Err(e) => Err(self.broken(e).await),
@@ -233,7 +232,7 @@ impl Transfer {
     pub(super) async fn write(&mut self, data: &[u8]) -> Result<()> {
         match self.data.write(data).await {
             Ok(()) => {
-                self.lease.pool().moved.fetch_add(1, Ordering::Relaxed);
+                self.lease.pool().places.moves();
                 Ok(())
             }
             Err(e) => Err(self.broken(e).await),

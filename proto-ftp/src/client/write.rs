@@ -18,12 +18,13 @@ use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, Follow, OpenOptions};
 use session_core::metadata::{Attributes, FileType, Metadata};
+use session_core::net::places::Yields as _;
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use tokio::sync::{Mutex, Notify};
 
 use super::machine::Command;
-use super::pool::{Lease, Yields as _};
+use super::pool::Lease;
 use super::read::ReadFile;
 use super::refine::error_of;
 use super::remote::{Remote, settable};

@@ -6,14 +6,12 @@
 //! carries what the HTTP library's own cannot: every kind of proxy, who is trusted, the count of bytes, the
 //! cut of a session.
 //!
-//! Who copies within one server waits with a writer for a reader, so nobody may keep the last place while
-//! others wait: readers give theirs up between two calls ([`Yields`]) and go on later, and writers, which
+//! Readers give their places up between two calls when others wait ([`Places`]) and go on later; writers, which
 //! cannot, never have all of them.
 
-use std::future::Future;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -24,6 +22,7 @@ use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::client_tls::{ClientTls, Refused, TlsLogin, words_of};
 use session_core::net::dial::{Dial, Stream};
+use session_core::net::places::Places;
 use session_core::session::Session;
 use session_core::trust::TrustDecision;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -44,16 +43,8 @@ const STALE: Duration = Duration::from_secs(55);
 const READY: Duration = Duration::from_secs(1);
 /// How many connections that were used before are tried for one request.
 const TRIES: usize = 8;
-/// How often those that wait look again for idle readers.
-const LOOK: Duration = Duration::from_secs(1);
 /// Exchanges side by side over one connection of HTTP/2, beside those that HTTP/1.1 may have.
 const MULTIPLEXED: usize = 24;
-
-/// What gives its place up when others need one.
-pub(super) trait Yields: Send + Sync {
-    /// Gives it up if it is not in use this moment; `false` if there was nothing to give.
-    fn give_up(&self) -> bool;
-}
 
 /// A request without its body.
 #[derive(Clone)]
@@ -95,11 +86,8 @@ pub(super) struct Lines {
     opening: tokio::sync::Mutex<()>,
     peer: OnceLock<IpAddr>,
     tls_words: OnceLock<String>,
-    slots: Arc<Semaphore>,
+    pub(super) places: Places,
     writers: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    moved: AtomicU64,
-    yields: Mutex<Vec<Weak<dyn Yields>>>,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -129,11 +117,11 @@ impl Lines {
             None
         };
         let most = options.connections.clamp(2, 64);
+        let cut = session.cancel_token().child_token();
         Ok(Arc::new(Lines {
             dial: options.dial(),
             place: Place::new(options),
             timeout: options.timeout,
-            cut: session.cancel_token().child_token(),
             session,
             tls,
             pinned: !options.tls.fingerprints.is_empty(),
@@ -145,11 +133,9 @@ impl Lines {
             opening: tokio::sync::Mutex::default(),
             peer: OnceLock::new(),
             tls_words: OnceLock::new(),
-            slots: Arc::new(Semaphore::new(most)),
+            places: Places::new(most, cut.clone(), options.timeout * 3),
+            cut,
             writers: Arc::new(Semaphore::new(most - 1)),
-            waiting: AtomicUsize::new(0),
-            moved: AtomicU64::new(0),
-            yields: Mutex::default(),
         }))
     }
 
@@ -183,74 +169,15 @@ impl Lines {
 
     // ---- places
 
-    /// Remembers a reader that can give its place up.
-    pub(super) fn register(&self, reader: Weak<dyn Yields>) {
-        let mut yields = lock(&self.yields);
-        if yields.len() >= 64 {
-            yields.retain(|r| r.strong_count() > 0);
-        }
-        yields.push(reader);
-    }
-
-    fn ask_to_yield(&self) {
-        let readers: Vec<_> = lock(&self.yields).iter().filter_map(Weak::upgrade).collect();
-        for reader in readers {
-            if reader.give_up() {
-                return;
-            }
-        }
-    }
-
-    /// Whether somebody waits for a place.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
-    }
-
     /// The right to write, which comes before the place to write in.
     pub(super) async fn turn(&self) -> Result<OwnedSemaphorePermit> {
-        self.wait(Arc::clone(&self.writers).acquire_owned()).await?.map_err(|_| self.ended())
+        let turn = self.places.wait(Arc::clone(&self.writers).acquire_owned()).await;
+        turn.map_err(|e| e.or(|| self.ended()))?.map_err(|_| self.ended())
     }
 
     /// A place for one exchange.
     pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Ok(slot);
-        }
-        let _waiting = Waiting::new(&self.waiting);
-        let slot = async {
-            let mut slot = std::pin::pin!(Arc::clone(&self.slots).acquire_owned());
-            loop {
-                self.ask_to_yield();
-                // Who is in the middle of something now may not be so later.
-                if let Ok(slot) = tokio::time::timeout(LOOK, &mut slot).await {
-                    return slot;
-                }
-            }
-        };
-        self.wait(slot).await?.map_err(|_| self.ended())
-    }
-
-    /// Waits as long as something moves on some connection. Errors: `Throttled` once nothing does.
-    async fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T> {
-        let mut work = std::pin::pin!(work);
-        loop {
-            let seen = self.moved.load(Ordering::Relaxed);
-            tokio::select! {
-                biased;
-                () = self.cut.cancelled() => return Err(self.ended()),
-                done = &mut work => return Ok(done),
-                () = tokio::time::sleep(self.timeout * 3) => {}
-            }
-            if self.moved.load(Ordering::Relaxed) == seen {
-                return Err(Error::new(ErrorKind::Throttled)
-                    .with_detail("all connections are in use by unfinished transfers")
-                    .with_hint("allow more connections"));
-            }
-        }
-    }
-
-    pub(super) fn moves(&self) {
-        self.moved.fetch_add(1, Ordering::Relaxed);
+        self.places.take().await.map_err(|e| e.or(|| self.ended()))
     }
 
     // ---- connections
@@ -367,14 +294,14 @@ impl Lines {
         });
         *lock(&self.multiplexed) = Some(sender.clone());
         if !self.multiplexes.swap(true, Ordering::AcqRel) {
-            self.slots.add_permits(MULTIPLEXED);
+            self.places.add(MULTIPLEXED);
             self.writers.add_permits(MULTIPLEXED);
         }
         Ok(Line::Many(sender))
     }
 
-    /// Sends a request in a place that one has, gives the beginning of its answer. `patience`: for how long it is waited for; for as
-    /// long as it takes where it is `None`, and then the sender keeps the time. Errors: those of connecting;
+    /// Sends a request in a place that one has, gives the beginning of its answer. `patience`: for how long it
+    /// is waited for; for as long as it takes where it is `None`, and then the sender keeps the time. Errors: those of connecting;
     /// `Disconnected`, `TimedOut`, `PeerMisbehaved`.
     pub(super) async fn exchange(
         self: &Arc<Self>,
@@ -398,7 +325,7 @@ impl Lines {
                     (in_time(patience, sender.try_send_request(request)).await, None, true)
                 }
             };
-            self.moves();
+            self.places.moves();
             let Some(sent) = sent else {
                 return Err(Error::new(ErrorKind::TimedOut).with_detail("the server does not answer in time"));
             };
@@ -443,7 +370,7 @@ impl Lines {
 
     /// Ends every connection.
     pub(super) fn close(&self) {
-        self.slots.close();
+        self.places.close();
         self.writers.close();
         lock(&self.idle).clear();
         *lock(&self.multiplexed) = None;
@@ -476,22 +403,6 @@ fn lost(e: hyper::Error) -> Error {
     error.with_source(e)
 }
 
-/// Somebody waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// An exchange under way: a place, and over HTTP/1.1 a connection. Dropped, it closes the connection.
 pub(super) struct Lease {
     lines: Arc<Lines>,
@@ -502,7 +413,7 @@ pub(super) struct Lease {
 impl Lease {
     /// The answer was read to its end: the connection is others' to use.
     pub(super) fn give_back(mut self) {
-        self.lines.moves();
+        self.lines.places.moves();
         if let Some(sender) = self.sender.take().filter(|s| !s.is_closed()) {
             let mut idle = lock(&self.lines.idle);
             if idle.len() < self.lines.most_idle {
@@ -517,7 +428,7 @@ impl Lease {
     }
 
     pub(super) fn moved(&self) {
-        self.lines.moves();
+        self.lines.places.moves();
     }
 
     pub(super) fn is_cut(&self) -> bool {

@@ -22,12 +22,12 @@ use hyper::header::{
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File};
 use session_core::metadata::{Attributes, Metadata};
+use session_core::net::places::Yields;
 use session_core::path::VPath;
 use tokio::sync::Notify;
 
 use super::body::In;
 use super::call::{Answered, Ask};
-use super::lines::Yields;
 use super::place::encode;
 use super::props;
 use super::remote::Remote;
@@ -180,7 +180,7 @@ impl ReadFile {
             end,
         });
         let weak: Weak<ReadFile> = Arc::downgrade(&file);
-        file.remote.wire.lines.register(weak);
+        file.remote.wire.lines.places.register(weak);
         file
     }
 
@@ -306,7 +306,7 @@ impl ReadFile {
                         .with_detail("the server's answer ends before the file does"));
                 }
                 self.end.store(active.at, Ordering::Release);
-            } else if active.at - active.from < SHARE || !self.remote.wire.lines.is_wanted() {
+            } else if active.at - active.from < SHARE || !self.remote.wire.lines.places.is_wanted() {
                 *stream = Some(active);
             }
             return Ok(());

@@ -200,7 +200,7 @@ impl WriteFile {
         };
         match sent {
             Ok(Ok(())) => {
-                self.remote.wire.lines.moves();
+                self.remote.wire.lines.places.moves();
                 Ok(())
             }
             Ok(Err(())) => Err(match self.answered(flow).await {

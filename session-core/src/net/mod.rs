@@ -9,6 +9,8 @@ pub mod client_tls;
 #[cfg(feature = "net")]
 mod der;
 pub mod dial;
+#[cfg(feature = "net")]
+pub mod places;
 pub mod proxy;
 #[cfg(feature = "net")]
 pub mod proxy_header;
