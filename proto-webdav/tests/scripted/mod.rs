@@ -197,3 +197,35 @@ pub fn decider() -> Arc<dyn Decider> {
 pub fn p(path: &str) -> VPath {
     VPath::absolute(path).unwrap()
 }
+
+/// What every server says at first: the root is a directory; and of files, how large they are.
+pub fn usual(r: &Request, files: &[(&str, usize)]) -> Answer {
+    match r.method.as_str() {
+        "OPTIONS" => answer(200, &["DAV: 1, 2", "Allow: GET, PUT"], ""),
+        "PROPFIND" if r.target == "/" => multistatus(&[("/", DIRECTORY)]),
+        "PROPFIND" => match files.iter().find(|(path, _)| *path == r.target) {
+            Some((path, size)) => multistatus(&[(path, &file(*size))]),
+            None => answer(404, &[], ""),
+        },
+        _ => answer(405, &[], ""),
+    }
+}
+
+/// Content in which every byte tells where it is.
+pub fn content(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n / 251 + n) as u8).collect()
+}
+
+/// A range of the content, as it was asked for; the whole where none was.
+pub fn ranged(r: &Request, content: &[u8], etag: &str) -> Answer {
+    let etag = format!("ETag: {etag}");
+    let Some(from) = r.header("range").strip_prefix("bytes=").and_then(|r| r.strip_suffix('-')) else {
+        return answer(200, &[&etag], content);
+    };
+    let from: usize = from.parse().unwrap();
+    if from >= content.len() {
+        return answer(416, &[&format!("Content-Range: bytes */{}", content.len())], "");
+    }
+    let range = format!("Content-Range: bytes {from}-{}/{}", content.len() - 1, content.len());
+    answer(206, &[&etag, &range], &content[from..])
+}
