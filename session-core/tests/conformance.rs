@@ -10,6 +10,7 @@ use session_core::layers::mounts::{Mount, Mounts};
 use session_core::path::VPath;
 use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
+use session_core::store::portable::PortableStore;
 
 /// Runs everything; what is skipped must be known to be.
 async fn all(fs: Arc<dyn Filesystem>, may_skip: &[&str]) -> Report {
@@ -78,6 +79,19 @@ async fn local_store_with_every_call_on_the_pool() {
     let store = LocalStore::open(dir.path(), options).unwrap();
     all(Arc::new(store), &local_may_skip()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn portable_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut may_skip = local_may_skip();
+    // What it cannot do: see its header.
+    may_skip.extend(PORTABLE_LACKS);
+    let report = all(Arc::new(PortableStore::open(dir.path()).unwrap()), &may_skip).await;
+    assert!(report.passed() >= 150, "{report}");
+}
+
+/// What the standard library alone does not give.
+const PORTABLE_LACKS: [&str; 1] = ["stage::"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_local_store_lists_a_hundred_thousand_entries() {

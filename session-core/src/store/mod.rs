@@ -3,3 +3,5 @@
 #[cfg(feature = "local")]
 pub mod local;
 pub mod memory;
+#[cfg(feature = "portable")]
+pub mod portable;
