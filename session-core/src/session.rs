@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -176,8 +176,7 @@ struct Mutable {
 /// One connection, on either end. Shared as `Arc<Session>`.
 pub struct Session {
     id: SessionId,
-    peer: Option<SocketAddr>,
-    local: Option<SocketAddr>,
+    ends: OnceLock<(Option<SocketAddr>, Option<SocketAddr>)>,
     started: SystemTime,
     started_at: Instant,
     stats: Stats,
@@ -215,8 +214,10 @@ impl Session {
     pub(crate) fn registered(setup: Setup, registry: Weak<SessionRegistry>) -> Arc<Self> {
         let session = Arc::new(Session {
             id: SessionId::generate(),
-            peer: setup.peer,
-            local: setup.local,
+            ends: match (setup.peer, setup.local) {
+                (None, None) => OnceLock::new(),
+                ends => OnceLock::from(ends),
+            },
             started: (setup.clock)(),
             started_at: Instant::now(),
             stats: Stats::default(),
@@ -275,19 +276,24 @@ impl Session {
         lock(&self.mutable).protocol = protocol;
     }
 
-    /// The other side.
+    /// The other side; on a client known once it was reached, and never where a proxy reaches it.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+        self.ends.get().and_then(|ends| ends.0)
+    }
+
+    /// A client reached its server. Only the first call counts, and none where the setup said it.
+    pub fn reached(&self, peer: SocketAddr, local: Option<SocketAddr>) {
+        let _ = self.ends.set((Some(peer), local));
     }
 
     /// The other side's address, an IPv4 address mapped into IPv6 shown as IPv4.
     pub fn peer_address(&self) -> Option<IpAddr> {
-        self.peer.map(|p| p.ip().to_canonical())
+        self.peer().map(|p| p.ip().to_canonical())
     }
 
     /// Our side.
     pub fn local(&self) -> Option<SocketAddr> {
-        self.local
+        self.ends.get().and_then(|ends| ends.1)
     }
 
     /// The name of the site that serves it now.

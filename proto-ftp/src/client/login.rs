@@ -191,6 +191,7 @@ impl Dialer {
             && let Ok(address) = stream.peer_addr()
         {
             let _ = self.address.set(address);
+            self.session.reached(address, stream.local_addr().ok());
         }
         Ok(stream)
     }

@@ -317,6 +317,9 @@ async fn greet(
     };
     let config = Arc::new(options.config(&known));
     let road = route::open(options, decider).await?;
+    if let Some((peer, local)) = road.ends {
+        session.reached(peer, Some(local));
+    }
 
     let transport = session.cancel_token().child_token();
     let dead_at_last = transport.clone().drop_guard();

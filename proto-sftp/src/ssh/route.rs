@@ -1,12 +1,13 @@
 //! The way to a server: straight, through a proxy, or over other servers, each of which is checked and
 //! entered like any other (ProxyJump in ssh_config(5)).
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::net::dial::{Dial, bare};
+use session_core::net::dial::{Dial, Stream, bare};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::{SshConnection, connect};
@@ -24,6 +25,8 @@ pub(super) struct Road {
     pub(super) stream: Box<dyn Transport>,
     /// The connection that carries it.
     pub(super) over: Option<SshConnection>,
+    /// The server's address and ours, where nothing stands in between.
+    pub(super) ends: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// Boxed, because a connection may need another one first.
@@ -47,7 +50,12 @@ async fn go(options: &ConnectOptions, decider: &Arc<dyn Decider>) -> Result<Road
             timeout: options.timeout,
             ..Dial::new(options.host.as_str(), options.port)
         };
-        return Ok(Road { stream: Box::new(dial.open().await?), over: None });
+        let stream = dial.open().await?;
+        let ends = match &stream {
+            Stream::Tcp(tcp) if options.proxy.is_direct() => tcp.peer_addr().ok().zip(tcp.local_addr().ok()),
+            _ => None,
+        };
+        return Ok(Road { stream: Box::new(stream), over: None, ends });
     };
     let hops = std::iter::successors(Some(hop), |h| h.jump.as_ref()).take(MOST_HOPS + 1).count();
     if hops > MOST_HOPS {
@@ -60,5 +68,5 @@ async fn go(options: &ConnectOptions, decider: &Arc<dyn Decider>) -> Result<Road
     };
     let connection = connect((**hop).clone(), Arc::clone(decider)).await.map_err(by_way)?;
     let stream = connection.open_tcp(bare(&options.host), options.port).await.map_err(by_way)?;
-    Ok(Road { stream: Box::new(stream), over: Some(connection) })
+    Ok(Road { stream: Box::new(stream), over: Some(connection), ends: None })
 }

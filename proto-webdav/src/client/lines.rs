@@ -249,6 +249,9 @@ impl Lines {
             && let Ok(peer) = tcp.peer_addr()
         {
             let _ = self.peer.set(peer.ip());
+            if self.dial.proxy.is_direct() {
+                self.session.reached(peer, tcp.local_addr().ok());
+            }
         }
         let counted = Counted::new(stream, Arc::clone(&self.session));
         let late =

@@ -34,7 +34,7 @@ impl Session {
         let identity = self.identity()?;
         let lent = lock(&self.mutable).hook_files.clone()?;
         let mut setup = Setup::new(Protocol::Local, self.site().to_string());
-        (setup.peer, setup.local) = (self.peer, self.local);
+        (setup.peer, setup.local) = (self.peer(), self.local());
         setup.clock = Arc::clone(&self.clock);
         let own = Session::new(setup);
         let identity = own.log_in(identity.account().as_ref().clone(), vec!["hook"]).ok()?;
