@@ -326,7 +326,7 @@ fn the_command_has_two_exit_codes_and_writes_its_log() {
         "mkdir x",
         "nonsense",
         "option color on",
-        "get -transfer=ascii x",
+        "get -transfer=morse x",
     ];
     for command in refused {
         let (code, _, err) = run(&["--command", command]);

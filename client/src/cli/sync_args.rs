@@ -162,6 +162,10 @@ pub(super) struct Copying {
     /// Do not keep permission bits
     #[arg(long)]
     pub(super) no_modes: bool,
+    /// Files that match, as '*.txt; *.csv', are text: over FTP each side gets its own ends of line. Their sizes
+    /// differ then, so '--criteria size' would copy them each time
+    #[arg(long, value_name = "MASK", value_parser = mask)]
+    pub(super) ascii_mask: Option<FileMask>,
     /// Write under the final name from the start
     #[arg(long)]
     pub(super) no_temporary: bool,

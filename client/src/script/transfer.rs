@@ -3,11 +3,11 @@
 //! WinSCP's scripts begin with times kept and permissions left to the server. What the engine cannot do yet
 //! is refused by the name of its switch.
 
-use session_core::batch::{NameCase, Overwrite, Resume, TransferOptions};
+use session_core::batch::{NameCase, Overwrite, Resume, Selection, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::command::{Command, Verb};
-use crate::mask::FileMask;
+use crate::mask::{FileMask, TEXTS};
 use crate::session::FilePermissions;
 
 /// What `ascii`, `binary` and `option transfer` have said.
@@ -35,6 +35,15 @@ impl Mode {
             Mode::Automatic => "automatic",
             Mode::Binary => "binary",
         }
+    }
+
+    /// Which files are text.
+    fn texts(self) -> Result<Option<Selection>> {
+        Ok(match self {
+            Mode::Ascii => Some(FileMask::all().selection()),
+            Mode::Automatic => Some(FileMask::parse(TEXTS)?.selection()),
+            Mode::Binary => None,
+        })
     }
 }
 
@@ -100,9 +109,7 @@ pub(super) fn options(command: &Command, mode: Mode, confirm: bool) -> Result<Tr
             (name, _) => return Err(not_yet(&format!("-{name}"))),
         }
     }
-    if mode != Mode::Binary {
-        return Err(not_yet(&format!("-transfer={}", mode.name())));
-    }
+    options.text = mode.texts()?;
     Ok(options)
 }
 
@@ -151,6 +158,10 @@ fn raw(pair: &str, options: &mut TransferOptions) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use session_core::batch::Candidate;
+    use session_core::metadata::{FileType, Metadata};
+    use session_core::path::VPath;
+
     use super::super::command::parse;
     use super::*;
 
@@ -176,6 +187,15 @@ mod tests {
         let lower = of("-rawtransfersettings[2] FileNameCase=2 ExcludeHiddenFiles=1").unwrap();
         assert_eq!((lower.name_case, lower.exclude_hidden), (NameCase::Lower, true));
         assert!(of("-filemask=*.txt|a*").unwrap().selection.is_some());
+        let is_text = |switches: &str, name: &str| {
+            let (path, file) = (VPath::absolute(name).unwrap(), Metadata::new(FileType::File, 1));
+            let candidate = Candidate { path: &path, root: &path, metadata: &file };
+            of(switches).unwrap().text.map(|s| s.0.takes(&candidate))
+        };
+        assert_eq!(is_text("-transfer=ascii", "/a.bin"), Some(true));
+        assert_eq!(is_text("-transfer=automatic", "/a.bin"), Some(false));
+        assert_eq!(is_text("-transfer=automatic", "/d/a.html"), Some(true));
+        assert_eq!(is_text("-transfer=binary", "/a.txt"), None);
         assert_eq!(of("-rawtransfersettings[1] NewerOnly=1").unwrap().overwrite, Overwrite::Newer);
         for (switches, kind) in [
             ("-preservetime=some", ErrorKind::InvalidArgument),
@@ -184,7 +204,6 @@ mod tests {
             ("-filemask=a|b|c", ErrorKind::InvalidArgument),
             ("-permissions=rwz", ErrorKind::InvalidArgument),
             ("-transfer=morse", ErrorKind::InvalidArgument),
-            ("-transfer=ascii", ErrorKind::Unsupported),
             ("-rawtransfersettings[1] Color=1", ErrorKind::Unsupported),
         ] {
             assert_eq!(of(switches).map(|_| ()).unwrap_err().kind(), kind, "{switches}");

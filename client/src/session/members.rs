@@ -139,7 +139,7 @@ pub const MEMBERS: &[Member] = members! {
     "TransferOptions" {
         "PreserveTimestamp" => Is("TransferOptions::preserve_times"), "directories too";
         "FilePermissions" => Is("TransferOptions::permissions"), "also for downloads; `preserve_modes` keeps the source's";
-        "TransferMode" => NotYet, "always binary";
+        "TransferMode" => Is("TransferOptions::text"), "which files are text, a `mask::FileMask`: none (binary), `FileMask::all()` (ASCII) or `mask::TEXTS` (automatic); over SFTP lines end alike on both sides and nothing is changed";
         "FileMask" => Is("TransferOptions::selection"), "any predicate, a `mask::FileMask` among them; `SynchronizationOptions::mask`";
         "ResumeSupport" => Is("TransferOptions::temporary_names"), "`resume` says whether a part is continued";
         "OverwriteMode" => Is("TransferOptions::overwrite"), "also newer, never, and asking";

@@ -15,7 +15,7 @@ use crate::cli::progress::Drawn;
 use crate::cli::render::{Out, complain, error_json, files, size};
 use crate::cli::sync_args::{Alike, Apply, CaseArg, Comparison, Copying, Diff, Plan, Sync};
 use crate::live::{Live, What};
-use crate::mask::Filter;
+use crate::mask::{FileMask, Filter};
 use crate::sync::plan::{self, Header, difference_json};
 use crate::sync::{
     Action, BaseFile, CaseRule, Check, Difference, Differences, Direction, MaxDelete, Note, Operation,
@@ -229,6 +229,7 @@ pub(super) fn transfer_options(a: &Copying) -> TransferOptions {
         limit: a.limit.rate,
         timetable: a.limit.timetable.clone(),
         fail_fast: a.fail_fast,
+        text: a.ascii_mask.clone().map(FileMask::selection),
         ..TransferOptions::default()
     }
 }
