@@ -11,6 +11,7 @@ mod execute;
 mod ftp;
 #[cfg(feature = "sftp")]
 mod sftp;
+mod steps;
 #[cfg(feature = "webdav")]
 mod webdav;
 
@@ -29,12 +30,13 @@ use session_core::net::dial::Family;
 use session_core::net::proxy::{Proxy, environment};
 use session_core::net::reach::Reach;
 use session_core::path::VPath;
-use session_core::session::{Actor, Ending, Protocol, Session, Setup};
+use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup};
 use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
 use session_core::trust::{CertificateFingerprint, Fingerprint};
 
 use crate::url::Url;
 use execute::Means;
+use steps::Around;
 
 pub use execute::{Executor, Exit, Said, Sink, quoted};
 #[cfg(feature = "sftp")]
@@ -85,6 +87,7 @@ pub struct Options {
     keepalive: Option<Option<Duration>>,
     proxy: Option<Proxy>,
     proxy_of_environment: bool,
+    around: Around,
     #[cfg_attr(not(feature = "ftp"), allow(dead_code, reason = "what only FTP asks for"))]
     ftp: FtpOptions,
     #[cfg_attr(not(feature = "webdav"), allow(dead_code, reason = "what only WebDAV asks for"))]
@@ -166,6 +169,7 @@ impl Options {
             keepalive: None,
             proxy: None,
             proxy_of_environment: false,
+            around: Around::default(),
             ftp: FtpOptions::default(),
             dav: DavOptions { path: url.path.clone(), ..DavOptions::default() },
             ssh: SshOptions::default(),
@@ -390,6 +394,18 @@ impl Options {
         self
     }
 
+    /// Ask these interceptors at the steps of the connection's life and about every operation on the remote.
+    pub fn interceptors(mut self, chain: Arc<Chain>) -> Self {
+        self.around = Around(chain);
+        self
+    }
+
+    /// Run these handlers, and no others.
+    #[cfg(feature = "hooks")]
+    pub fn handlers(self, handlers: &crate::hooks::Handlers) -> Self {
+        self.interceptors(handlers.chain())
+    }
+
     /// Channels (SFTP) or connections (FTP, WebDAV) for one transfer; 0 leaves it to the line.
     pub fn channels(mut self, channels: usize) -> Self {
         if channels > 0 {
@@ -462,7 +478,7 @@ impl Connected {
 
     /// What runs commands there.
     pub fn executor(&self) -> Executor {
-        Executor::new(match &self.line {
+        let means = match &self.line {
             #[cfg(feature = "ftp")]
             Line::Ftp(remote) => Means::Ftp(Arc::clone(remote)),
             Line::Local => Means::None,
@@ -470,7 +486,8 @@ impl Connected {
             Line::Ssh(dialer) => Means::Ssh(Arc::clone(dialer)),
             #[cfg(feature = "webdav")]
             Line::Webdav(_) => Means::None,
-        })
+        };
+        Executor::new(means, Arc::clone(&self.session))
     }
 
     /// Ends it in good order.
@@ -497,18 +514,22 @@ pub fn open_local() -> Result<Connected> {
     let cwd = std::env::current_dir()?;
     let home = VPath::absolute(cwd.as_os_str().as_bytes())?;
     let session = Session::new(Setup::new(Protocol::Local, "local"));
-    guard(session, Account::named("local"), Vec::new(), (Arc::new(store), home), Line::Local)
+    let identity = session.log_in(Account::named("local"), Vec::new())?;
+    guard(session, &identity, (Arc::new(store), home), Line::Local)
 }
 
 fn guard(
     session: Arc<Session>,
-    account: Account,
-    methods: Vec<&'static str>,
+    identity: &Identity,
     (fs, home): (Arc<dyn Filesystem>, VPath),
     line: Line,
 ) -> Result<Connected> {
-    let identity = session.log_in(account, methods)?;
-    let fs = session.guard(&identity, fs, Chain::new(Vec::new()))?;
+    let chain = session.chain();
+    if !chain.links().is_empty() {
+        // What a handler does itself, nobody is asked about.
+        session.lend_files(Arc::clone(&fs), Arc::default());
+    }
+    let fs = session.guard(identity, fs, chain)?;
     Ok(Connected { fs, home, session, line, warnings: Vec::new() })
 }
 

@@ -9,12 +9,26 @@
 
 mod support;
 
+#[path = "../examples/between.rs"]
+mod between;
+#[cfg(feature = "blocking")]
+#[path = "../examples/blocking.rs"]
+mod blocking;
 #[path = "../examples/fetch.rs"]
 mod fetch;
+#[cfg(feature = "hooks")]
+#[path = "../examples/handlers.rs"]
+mod handlers;
+#[path = "../examples/manage.rs"]
+mod manage;
+#[path = "../examples/progress.rs"]
+mod progress;
 #[path = "../examples/send.rs"]
 mod send;
 #[path = "../examples/stream.rs"]
 mod stream;
+#[path = "../examples/synchronize.rs"]
+mod synchronize;
 #[path = "../examples/walk.rs"]
 mod walk;
 #[path = "../examples/winscp_script.rs"]
@@ -81,4 +95,76 @@ async fn a_script_is_run() {
     let (code, log) = winscp_script::run(&format!("{open}\nmkdir /x\n")).await.unwrap();
     assert_eq!(code, 0, "{log}");
     assert!(log.contains("<mkdir>") && world.has("/x").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_made_like_another() {
+    let world = World::sftp().await;
+    world.write("/www/old.html", "old").await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("new.html"), "new").unwrap();
+    let here = dir.path().to_str().unwrap();
+    assert_eq!(synchronize::run(world.options(), here, "/www").await.unwrap(), 2);
+    assert_eq!(world.tree().await, ["/www/", "/www/new.html"]);
+    assert_eq!(synchronize::run(world.options(), here, "/www").await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_sees_bytes_and_may_stop_them() {
+    let world = World::sftp().await;
+    world.write("/in/x", "").await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("large");
+    std::fs::write(&file, vec![1; 4 << 20]).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(progress::run(world.options(), file, "/in/", None).await.unwrap(), 4 << 20);
+    assert_eq!(world.read("/in/large").await.len(), 4 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tree_goes_from_one_server_to_another() {
+    let (one, two) = (World::sftp().await, World::sftp().await);
+    one.write("/tree/a", "a").await;
+    one.write("/tree/deep/b", "b").await;
+    let url = |world: &World, path: &str| {
+        let text = format!("sftp://u:secret@127.0.0.1:{}{path}", world.port);
+        match client::url::Location::parse(&text).unwrap() {
+            client::url::Location::Remote(url) => url,
+            client::url::Location::Local(_) => panic!("a URL"),
+        }
+    };
+    let keys = [&one, &two].map(|w| format!("SHA256:{}", w.fingerprint.split(' ').nth(1).unwrap()));
+    assert_eq!(between::run(&url(&one, "/tree"), &url(&two, "/copy"), &keys).await.unwrap(), 2);
+    assert_eq!(two.read("/copy/deep/b").await, b"b");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_are_managed() {
+    let world = World::sftp().await;
+    let digest = manage::run(world.options(), "/scratch").await.unwrap();
+    assert_eq!(digest, "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73");
+    assert_eq!(world.tree().await, ["/scratch/", "/scratch/final", "/scratch/latest"]);
+}
+
+#[cfg(feature = "hooks")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_keeps_back_what_is_not_finished() {
+    let world = World::sftp().await;
+    world.write("/in/x", "").await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("done.txt"), "1").unwrap();
+    std::fs::write(dir.path().join("half.tmp"), "2").unwrap();
+    let mask = format!("{}/*", dir.path().display());
+    assert_eq!(handlers::run(world.options(), &mask, "/in/").await.unwrap(), 1);
+    assert_eq!(world.tree().await, ["/in/", "/in/done.txt", "/in/x"]);
+}
+
+#[cfg(feature = "blocking")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_are_read_without_a_runtime() {
+    let world = World::sftp().await;
+    world.write("/log", "one\ntwo\nthree\n").await;
+    let options = world.options();
+    let count = tokio::task::spawn_blocking(move || blocking::run(options, "/log").unwrap()).await;
+    assert_eq!(count.unwrap(), 3);
 }

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use session_core::batch::{Timetable, parse_bytes};
 
 use super::exit;
+use super::shell;
 use super::sites_args;
 use super::sync_args;
 
@@ -59,6 +60,9 @@ pub(super) struct Global {
     pub(super) connect_timeout: Option<u64>,
     #[command(flatten)]
     pub(super) way: Way,
+    #[cfg(feature = "hooks")]
+    #[command(flatten)]
+    pub(super) hooks: super::hooks::HookFlags,
 }
 
 /// How a host is reached.
@@ -148,6 +152,9 @@ pub(super) enum Command {
     Exec(Exec),
     /// Run a WinSCP script
     Script(Script),
+    /// Run these commands one after the other, over sessions that stay open: on a terminal with history and
+    /// completion, from a pipe until one fails
+    Shell(shell::Shell),
     /// Store how servers are opened, by name: site://NAME/path is then a place
     Sites(sites_args::Sites),
     /// Show the host key or certificate of servers, without trusting it

@@ -9,9 +9,12 @@ mod args;
 mod commands;
 mod decide;
 mod exit;
+#[cfg(feature = "hooks")]
+mod hooks;
 mod places;
 mod progress;
 mod render;
+mod shell;
 mod sites_args;
 mod sync_args;
 
@@ -55,6 +58,10 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> ExitCode {
     let json = cli.global.json;
+    if matches!(cli.command, Command::Shell(_)) {
+        // It takes Ctrl-C itself.
+        return commands::run(cli).await.unwrap_or_else(|e| render::failure(&e, json));
+    }
     tokio::select! {
         biased;
         result = commands::run(cli) => match result {
@@ -69,7 +76,7 @@ async fn run(cli: Cli) -> ExitCode {
 }
 
 /// The second Ctrl-C: the first one a batch takes itself, to end its files well.
-async fn interrupted() {
+pub(in crate::cli) async fn interrupted() {
     let mut times = 0;
     while tokio::signal::ctrl_c().await.is_ok() {
         times += 1;

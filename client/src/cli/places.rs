@@ -7,6 +7,7 @@ use std::sync::Arc;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::gate::SessionFs;
+use session_core::intercept::Chain;
 use session_core::net::dial::Family;
 use session_core::net::proxy::Proxy;
 use session_core::path::VPath;
@@ -43,6 +44,7 @@ pub(super) struct Places {
     starts: HashMap<String, VPath>,
     channels: usize,
     lines: usize,
+    around: Arc<Chain>,
     warned: BTreeSet<String>,
 }
 
@@ -56,7 +58,29 @@ impl Places {
             starts: HashMap::new(),
             channels: 1,
             lines: 1,
+            around: Arc::default(),
             warned: BTreeSet::new(),
+        }
+    }
+
+    /// The same, from now on.
+    pub(super) fn keep_channels(&mut self, channels: usize) {
+        self.channels = channels;
+    }
+
+    /// The disk of this machine.
+    pub(super) fn local(&mut self) -> Result<SessionFs> {
+        if !self.open.contains_key("") {
+            self.open.insert(String::new(), open_local()?);
+        }
+        Ok(self.open.get("").ok_or(ErrorKind::Internal)?.fs().clone())
+    }
+
+    /// Ends one connection in good order, if it is there.
+    pub(super) async fn close_one(&mut self, key: &str) {
+        self.starts.remove(key);
+        if let Some(connected) = self.open.remove(key) {
+            connected.close().await;
         }
     }
 
@@ -69,6 +93,17 @@ impl Places {
     pub(super) fn with_lines(mut self, lines: usize) -> Self {
         self.lines = lines;
         self
+    }
+
+    /// Asks these interceptors about everything at remotes that are opened from now on.
+    #[cfg(feature = "hooks")]
+    pub(super) fn ask(&mut self, around: Arc<Chain>) {
+        self.around = around;
+    }
+
+    /// Who is asked.
+    pub(super) fn around(&self) -> Arc<Chain> {
+        Arc::clone(&self.around)
     }
 
     /// The flags that the next places are opened with.
@@ -104,6 +139,7 @@ impl Places {
             .certificates(&global.certificate)?
             .password(global.password.clone())
             .proxy_of_environment(true)
+            .interceptors(self.around())
             .reconnect(std::time::Duration::from_secs(global.reconnect));
         if !global.identity.is_empty() {
             options = options.identities(global.identity.clone());
@@ -151,16 +187,14 @@ impl Places {
     pub(super) async fn open(&mut self, text: &str) -> Result<Place> {
         match Location::parse(text)? {
             Location::Local(path) => {
-                if !self.open.contains_key("") {
-                    self.open.insert(String::new(), open_local()?);
-                }
+                let fs = self.local()?;
                 let connected = self.open.get("").ok_or(ErrorKind::Internal)?;
                 let raw = path.as_os_str().as_bytes();
                 if raw.is_empty() {
                     return Err(Error::new(ErrorKind::InvalidArgument).with_detail("a place is empty"));
                 }
                 Ok(Place {
-                    fs: connected.fs().clone(),
+                    fs,
                     path: VPath::parse(connected.home(), raw)?,
                     shown: path.display().to_string(),
                     slash: raw.ends_with(b"/") || raw == b"." || raw.ends_with(b"/.") || raw == b"..",
@@ -223,7 +257,6 @@ impl Places {
     }
 
     /// Where relative paths begin in an open place.
-    #[cfg(feature = "sftp")]
     pub(super) fn home(&self, key: &str) -> Result<VPath> {
         Ok(self.open.get(key).ok_or(ErrorKind::Internal)?.home().clone())
     }

@@ -6,7 +6,11 @@
 use std::sync::Arc;
 
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::lifecycle::{ChannelKind, Lifecycle};
 use session_core::path::{VPath, display_bytes};
+use session_core::session::{Argument, Session};
+
+use super::steps::let_pass;
 
 /// What a command says.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +55,10 @@ pub type Sink<'a> = dyn FnMut(Said<'_>) -> Result<()> + Send + 'a;
 
 /// What runs commands at a place.
 #[derive(Clone)]
-pub struct Executor(Means);
+pub struct Executor {
+    means: Means,
+    session: Arc<Session>,
+}
 
 #[derive(Clone)]
 pub(super) enum Means {
@@ -63,20 +70,45 @@ pub(super) enum Means {
 }
 
 impl Executor {
-    pub(super) fn new(means: Means) -> Self {
-        Executor(means)
+    pub(super) fn new(means: Means, session: Arc<Session>) -> Self {
+        Executor { means, session }
+    }
+
+    /// The interceptors of the session are asked before a command. Errors: `Refused`.
+    async fn ask(&self, command: &[u8]) -> Result<()> {
+        let line = display_bytes(command.trim_ascii());
+        // A raw line of FTP may carry a secret.
+        let line = match line.split_once(' ') {
+            Some((verb, _))
+                if !self.is_shell() && ["ACCT", "PASS"].iter().any(|s| s.eq_ignore_ascii_case(verb)) =>
+            {
+                format!("{verb} ***")
+            }
+            _ => line,
+        };
+        let _running = self.session.begin_command("EXEC", Argument::Text(line.as_str().into()));
+        let step = if self.is_shell() {
+            Lifecycle::OpenChannel(ChannelKind::Command)
+        } else {
+            let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
+            Lifecycle::Command { verb, argument }
+        };
+        let_pass(self.session.decide(step).await)
     }
 
     /// Runs a command in a directory (SFTP: `cd` goes before it where that is not the login folder, which a shell of
     /// Unix understands) and tells what it says as it comes. Errors: `Unsupported` where there is nobody to run it;
-    /// those of the connection and of the sink.
+    /// `Refused` by the session's interceptors; those of the connection and of the sink.
     pub async fn execute(
         &self,
         command: &[u8],
         directory: Option<&VPath>,
         sink: &mut Sink<'_>,
     ) -> Result<Exit> {
-        match &self.0 {
+        if !matches!(self.means, Means::None) {
+            self.ask(command).await?;
+        }
+        match &self.means {
             #[cfg(feature = "ftp")]
             Means::Ftp(remote) => {
                 let reply = remote.raw_command(command, directory).await?;
@@ -120,7 +152,7 @@ impl Executor {
     /// Whether a shell of SSH may be there.
     pub fn is_shell(&self) -> bool {
         #[cfg(feature = "sftp")]
-        return matches!(self.0, Means::Ssh(_));
+        return matches!(self.means, Means::Ssh(_));
         #[cfg(not(feature = "sftp"))]
         false
     }

@@ -9,10 +9,11 @@ use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::net::dial::bare;
-use session_core::session::{Protocol, Session, Setup};
+use session_core::session::Protocol;
 use session_core::trust::Certificate;
 
 use super::certificate::own_certificate;
+use super::steps::{entered, opening};
 use super::{Connected, Line, Options, Scheme, guard};
 use crate::reconnect::{Connect, Reconnecting, SystemTimer};
 
@@ -78,15 +79,21 @@ pub(super) async fn certificate(options: &Options) -> Result<Certificate> {
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
     let mut ftp = options_of(&options).await?;
     let protocol = if ftp.security == Security::Plain { Protocol::Ftp } else { Protocol::Ftps };
-    let session = Session::new(Setup::new(protocol, options.host.as_str()));
+    let session = options.around.session(protocol, &options.host);
     ftp.session = Some(Arc::clone(&session));
     let account = Account::named(ftp.user.as_str());
-    let remote = Arc::new(connect(ftp, decider).await?);
-    let (home, methods) = (remote.home().clone(), remote.methods().to_vec());
+    let user = Arc::clone(&account.name);
+    let (remote, identity) = opening(&session, &user, async {
+        let remote = Arc::new(connect(ftp, decider).await?);
+        let identity = entered(&session, account, remote.methods().to_vec(), None).await?;
+        Ok((remote, identity))
+    })
+    .await?;
+    let home = remote.home().clone();
     let mut fs = Arc::clone(&remote) as Arc<dyn Filesystem>;
     if !options.reconnect.is_zero() {
         let again = Arc::new(Again(Arc::clone(&remote))) as Arc<dyn Connect>;
         fs = Arc::new(Reconnecting::new(fs, again, options.reconnect, Arc::new(SystemTimer)));
     }
-    guard(session, account, methods, (fs, home), Line::Ftp(remote))
+    guard(session, &identity, (fs, home), Line::Ftp(remote))
 }

@@ -13,10 +13,12 @@ use session_core::auth::{Account, Method};
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Filesystem;
+use session_core::lifecycle::ChannelKind;
 use session_core::path::VPath;
-use session_core::session::{Protocol, Session, Setup};
+use session_core::session::{Identity, Protocol};
 use session_core::trust::HostKey;
 
+use super::steps::{entered, opening};
 use super::{Connected, Line, Options, guard};
 use crate::pooled::Pooled;
 use crate::reconnect::{Connect, Reconnecting, Remembering, SystemTimer};
@@ -89,27 +91,39 @@ pub(super) struct Dialer {
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
     let (channels, lines, budget) = (options.channels, options.lines, options.reconnect);
+    let around = options.around.clone();
     let (mut ssh, warnings) = options_of(options).await?;
-    let session = Session::new(Setup::new(Protocol::Sftp, ssh.host.as_str()));
+    let session = around.session(Protocol::Sftp, &ssh.host);
     ssh.session = Some(Arc::clone(&session));
     let account = Account::named(ssh.user.as_str());
     let decider = Arc::new(Remembering::new(decider));
     let dialer =
         Arc::new(Dialer { ssh, channels, lines, decider, line: Mutex::default(), home: Mutex::default() });
-    let (mut fs, home, methods) = dialer.dial().await?;
+    let user = Arc::clone(&account.name);
+    let opened = opening(&session, &user, async {
+        let connection = dialer.enter().await?;
+        let methods = connection.methods().to_vec();
+        let identity = entered(&session, account, methods, Some(ChannelKind::Sftp)).await?;
+        let (fs, home) = dialer.channels_of(connection).await?;
+        Ok((fs, home, identity))
+    });
+    let (mut fs, home, identity): (_, _, Identity) = opened.await?;
     if !budget.is_zero() {
         let again = Arc::clone(&dialer) as Arc<dyn Connect>;
         fs = Arc::new(Reconnecting::new(fs, again, budget, Arc::new(SystemTimer)));
     }
-    let mut connected = guard(session, account, methods, (fs, home), Line::Ssh(dialer))?;
+    let mut connected = guard(session, &identity, (fs, home), Line::Ssh(dialer))?;
     connected.warnings = warnings;
     Ok(connected)
 }
 
 impl Dialer {
-    async fn dial(&self) -> Result<(Arc<dyn Filesystem>, VPath, Vec<&'static str>)> {
+    async fn enter(&self) -> Result<SshConnection> {
         self.decider.begin();
-        let connection = connect(self.ssh.clone(), Arc::clone(&self.decider) as Arc<dyn Decider>).await?;
+        connect(self.ssh.clone(), Arc::clone(&self.decider) as Arc<dyn Decider>).await
+    }
+
+    async fn channels_of(&self, connection: SshConnection) -> Result<(Arc<dyn Filesystem>, VPath)> {
         // A short line is not helped by more channels; a long one is bound by the window of each.
         let more = if connection.delay() >= LONG_LINE { self.channels.saturating_sub(1) } else { 0 };
         let config = SftpConfig::default();
@@ -129,12 +143,11 @@ impl Dialer {
         others.extend(remotes);
         let fs: Arc<dyn Filesystem> =
             if others.is_empty() { first } else { Arc::new(Pooled::new(first, others)) };
-        let methods = connection.methods().to_vec();
         *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(home.clone());
         // The one before, if there was one, is cut when its last user lets go of it.
         let lines = std::iter::once(connection).chain(more).collect();
         *self.line.lock().unwrap_or_else(PoisonError::into_inner) = lines;
-        Ok((fs, home, methods))
+        Ok((fs, home))
     }
 
     /// The connection that stands. Errors: `Closed` after the good-bye.
@@ -160,6 +173,7 @@ impl Dialer {
 #[async_trait]
 impl Connect for Dialer {
     async fn connect(&self) -> Result<Arc<dyn Filesystem>> {
-        Ok(self.dial().await?.0)
+        let connection = self.enter().await?;
+        Ok(self.channels_of(connection).await?.0)
     }
 }

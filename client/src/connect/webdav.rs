@@ -12,10 +12,11 @@ use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::path::VPath;
-use session_core::session::{Protocol, Session, Setup};
+use session_core::session::Protocol;
 use session_core::trust::Certificate;
 
 use super::certificate::own_certificate;
+use super::steps::{entered, opening};
 use super::{Connected, Line, Options, Scheme, guard};
 use crate::reconnect::{Connect, Reconnecting, SystemTimer};
 
@@ -74,16 +75,21 @@ pub(super) async fn certificate(options: &Options) -> Result<Certificate> {
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
     let mut dav = options_of(&options).await?;
     let protocol = if dav.secure { Protocol::Webdavs } else { Protocol::Webdav };
-    let session = Session::new(Setup::new(protocol, options.host.as_str()));
+    let session = options.around.session(protocol, &options.host);
     dav.session = Some(Arc::clone(&session));
     let account = Account::named(dav.user.as_deref().unwrap_or("anonymous"));
-    let remote = Arc::new(connect(dav, decider).await?);
+    let user = Arc::clone(&account.name);
+    let (remote, identity) = opening(&session, &user, async {
+        let remote = Arc::new(connect(dav, decider).await?);
+        let identity = entered(&session, account, remote.methods(), None).await?;
+        Ok((remote, identity))
+    })
+    .await?;
     let mut fs = Arc::clone(&remote) as Arc<dyn Filesystem>;
     if !options.reconnect.is_zero() {
         let again = Arc::new(Again(Arc::clone(&remote))) as Arc<dyn Connect>;
         fs = Arc::new(Reconnecting::new(fs, again, options.reconnect, Arc::new(SystemTimer)));
     }
-    let methods = remote.methods();
     let home = remote.home().clone();
-    guard(session, account, methods, (fs, home), Line::Webdav(remote))
+    guard(session, &identity, (fs, home), Line::Webdav(remote))
 }

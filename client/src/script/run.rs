@@ -21,6 +21,7 @@ use std::time::SystemTime;
 use jiff::Zoned;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::intercept::Chain;
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +103,7 @@ pub struct Runner<'a> {
     fail_on_no_match: bool,
     reconnect: Option<u64>,
     mode: Mode,
+    around: Arc<Chain>,
     failed: bool,
     over: bool,
 }
@@ -145,9 +147,15 @@ impl<'a> Runner<'a> {
             fail_on_no_match: false,
             reconnect: Some(120),
             mode: Mode::default(),
+            around: Arc::default(),
             failed: false,
             over: false,
         })
+    }
+
+    /// Asks these interceptors about everything in the sessions that are opened from now on.
+    pub fn ask(&mut self, around: Arc<Chain>) {
+        self.around = around;
     }
 
     /// What was logged since this was last called.

@@ -11,6 +11,7 @@ use futures_util::Stream;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::gate::SessionFs;
+use session_core::intercept::Chain;
 use session_core::path::VPath;
 use session_core::session::{Actor, Ending, Snapshot};
 use tokio::sync::OnceCell;
@@ -36,6 +37,7 @@ struct Inner {
     state: Mutex<State>,
     progress: Mutex<Duration>,
     reconnect: Mutex<Duration>,
+    around: Mutex<Arc<Chain>>,
     abort: CancellationToken,
 }
 
@@ -91,6 +93,7 @@ impl Session {
             state: Mutex::new(State::Closed),
             progress: Mutex::new(PROGRESS),
             reconnect: Mutex::new(RECONNECT),
+            around: Mutex::default(),
             abort: CancellationToken::new(),
         }))
     }
@@ -140,7 +143,8 @@ impl Session {
             *state = State::Opening;
         }
         let _opening = Opening(&self.0);
-        let connect = options.to_connect()?.reconnect(self.reconnect_time());
+        let around = Arc::clone(&*lock(&self.0.around));
+        let connect = options.to_connect()?.reconnect(self.reconnect_time()).interceptors(around);
         let decider: Arc<dyn Decider> =
             Arc::new(SessionDecider::new(Arc::clone(&self.0.hub), decider, &options));
         let canceled = || Error::new(ErrorKind::Canceled).with_detail("the session was aborted");
@@ -234,6 +238,18 @@ impl Session {
     /// See [`set_reconnect_time`](Self::set_reconnect_time).
     pub fn reconnect_time(&self) -> Duration {
         *lock(&self.0.reconnect)
+    }
+
+    /// Who is asked about every operation on the remote and at the steps of the connection's life. Sessions that
+    /// are open keep what they were opened with.
+    pub fn set_interceptors(&self, chain: Arc<Chain>) {
+        *lock(&self.0.around) = chain;
+    }
+
+    /// The same, for handlers in JavaScript.
+    #[cfg(feature = "hooks")]
+    pub fn set_handlers(&self, handlers: &crate::hooks::Handlers) {
+        self.set_interceptors(handlers.chain());
     }
 
     /// How often [`Event::Progress`] is told while files move; at least every 10 ms, at most.

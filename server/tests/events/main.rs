@@ -3,7 +3,8 @@
 //!
 //! A scenario is a file: what stands in the home, what a client does, and the events, those that the client
 //! waits for and those that it does not, each in order. What a protocol forces to be different stands in one
-//! table, with its reason. `UPDATE=1` writes the lists anew from what SFTP shows.
+//! table, with its reason. `UPDATE=1` writes the lists anew from what SFTP shows. Last, the same script runs on the
+//! client instead, around the same steps.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,6 +12,8 @@
     clippy::indexing_slicing,
     reason = "a test"
 )]
+
+mod on_client;
 
 #[allow(dead_code, unreachable_pub, reason = "another test's, which uses all of it")]
 #[path = "../daemon/support.rs"]
@@ -64,7 +67,11 @@ const NO_CHANNELS: &str = "FTP has no channels: the filesystem is there after th
 const ASKED_AGAIN: &str =
     "an SSH client that knows the password offers it a second way, as an answer to a question";
 
-/// What the protocols force. The lists are SFTP's.
+const TRIES: &str = "a client knows of one login that failed, in however many ways it tried";
+const ELSEWHERE: &str = "a client does not hear who ended the session at the server";
+
+/// What the protocols force. The lists are SFTP's; those of the client are what it has events for
+/// ([`client::hooks::ABSENT`] says which it has not, and why).
 const DIFFERENCES: &[Difference] = &[
     difference("ftp", "", "BeforeOpenSFTP", 1, NO_CHANNELS),
     difference("ftps", "", "BeforeOpenSFTP", 1, NO_CHANNELS),
@@ -74,6 +81,8 @@ const DIFFERENCES: &[Difference] = &[
     difference("ftps", "login-bad", "OnAuthInteractive", 1, ASKED_AGAIN),
     difference("ftp", "login-bad", "OnAuthFail", 1, ASKED_AGAIN),
     difference("ftps", "login-bad", "OnAuthFail", 1, ASKED_AGAIN),
+    difference("client", "login-bad", "OnAuthFail", 1, TRIES),
+    difference("client", "kill", "OnSessionTerminated", 1, ELSEWHERE),
 ];
 
 /// Commands are each protocol's own; a handler of them is tested elsewhere.
@@ -135,16 +144,18 @@ struct Place {
     scheme: &'static str,
     port: u16,
     fingerprint: Option<String>,
+    /// Who runs the script where the server does not.
+    client: Option<on_client::Client>,
 }
 
 impl Place {
-    fn new(scheme: &'static str) -> Self {
+    fn new(scheme: &'static str, client: Option<on_client::Client>) -> Self {
         let mut config = "[ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n".to_string();
         for protocol in ["sftp", "ftp", "ftps"] {
             config += &format!("[[listeners]]\nprotocol = \"{protocol}\"\nport = 0\n");
         }
         config += &user("alice");
-        for e in EVENTS.iter().filter(|e| !OF_ONE_PROTOCOL.contains(&e.name)) {
+        for e in EVENTS.iter().filter(|e| client.is_none() && !OF_ONE_PROTOCOL.contains(&e.name)) {
             config += &format!("[[hooks]]\nevent = \"{}\"\nfile = \"all.js\"\n", e.name);
         }
         let server = Server::configured(&config, &[("all.js", SCRIPT)]);
@@ -158,6 +169,7 @@ impl Place {
             fingerprint: mine["fingerprints"][0].as_str().filter(|_| scheme != "ftp").map(str::to_string),
             server,
             scheme,
+            client,
         }
     }
 
@@ -172,12 +184,23 @@ impl Place {
             path: b"/".to_vec(),
         };
         // One connection: one session of the server.
-        let options = Options::from_url(&url)?.password(Some(password.into())).channels(1);
+        let mut options = Options::from_url(&url)?.password(Some(password.into())).channels(1);
+        if let Some(client) = &self.client {
+            options = options.handlers(&client.handlers);
+        }
         open_url(options, Arc::new(Unattended)).await
+    }
+
+    /// How much was logged so far.
+    fn mark(&self) -> usize {
+        self.client.as_ref().map_or_else(|| self.server.log().len(), on_client::Client::mark)
     }
 
     /// What the script saw since `from`, a place in the log.
     fn seen(&self, from: usize) -> Vec<String> {
+        if let Some(client) = &self.client {
+            return client.seen(from);
+        }
         let log = self.server.log();
         let lines = log.get(from..).unwrap_or_default().lines();
         let message = |line: &str| {
@@ -208,7 +231,7 @@ impl Place {
 
     async fn run(&self, scenario: &Scenario) {
         self.empty_home(scenario);
-        let from = self.server.log().len();
+        let from = self.mark();
         let mut connected = None;
         for words in scenario.steps("do").into_iter().chain(scenario.steps("refused")) {
             let is_refused = scenario.steps("refused").contains(&words);
@@ -230,7 +253,7 @@ impl Place {
         until("the end of the session", closed).await;
         let seen = self.seen(from);
         if std::env::var_os("UPDATE").is_some() {
-            if self.scheme == "sftp" {
+            if self.scheme == "sftp" && self.client.is_none() {
                 let (awaited, after) = apart(&seen);
                 let all: Vec<_> = awaited.into_iter().chain(after).map(String::as_str).collect();
                 let text = format!("{}events\n  {}\n", scenario.head, all.join("\n  "));
@@ -238,10 +261,20 @@ impl Place {
             }
             return;
         }
-        let expected = scenario.expected(self.scheme);
+        let expected = match self.client {
+            Some(_) => on_client::expected(scenario),
+            None => scenario.expected(self.scheme),
+        };
         let ((seen_a, seen_b), (expected_a, expected_b)) = (apart(&seen), apart(&expected));
         assert_eq!(seen_a, expected_a, "{} over {}: what is awaited", scenario.name, self.scheme);
         assert_eq!(seen_b, expected_b, "{} over {}: what is not awaited", scenario.name, self.scheme);
+    }
+
+    /// The connection is gone; a client that has handlers tells them.
+    async fn lose(&self, connected: &mut Option<Connected>) {
+        if let (Some(connected), true) = (connected.take(), self.client.is_some()) {
+            connected.close().await;
+        }
     }
 
     async fn act(&self, words: &[&str], connected: &mut Option<Connected>) -> Result<()> {
@@ -277,13 +310,13 @@ impl Place {
                 let arrived = |v: &Value| v["bytesReceived"] == text.len();
                 until("the bytes to arrive", || self.server.sessions().iter().any(arrived)).await;
                 c.session().cut(Ending::new("lost", Actor::Client));
-                *connected = None;
+                self.lose(connected).await;
                 Ok(())
             }
             ["kill"] => {
                 let (code, _, err) = self.server.ask(&["sessions", "kill", "--user", "alice"]);
                 assert_eq!(code, 0, "{err}");
-                connected.take();
+                self.lose(connected).await;
                 Ok(())
             }
             other => Err(Error::refused(format!("no such step: {other:?}"))),
@@ -292,12 +325,12 @@ impl Place {
 }
 
 /// Every scenario, one after the other, each with a session of its own.
-async fn all(scheme: &'static str) {
+async fn all(scheme: &'static str, client: Option<on_client::Client>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/events/scenarios");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
     files.sort();
     assert!(files.len() >= 14, "{files:?}");
-    let place = Place::new(scheme);
+    let place = Place::new(scheme, client);
     for file in files {
         place.run(&Scenario::read(&file)).await;
     }
@@ -305,15 +338,15 @@ async fn all(scheme: &'static str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sftp_shows_what_the_lists_say() {
-    all("sftp").await;
+    all("sftp", None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ftp_shows_what_the_lists_say() {
-    all("ftp").await;
+    all("ftp", None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ftps_shows_what_the_lists_say() {
-    all("ftps").await;
+    all("ftps", None).await;
 }

@@ -277,7 +277,7 @@ impl Hooks {
             if let Err(e) = result {
                 failed(b, session, &e);
                 if b.event.veto.refuses() && b.on_error == OnError::Block {
-                    return Err(unruled(b.event));
+                    return Err(unruled(b.event, self.services.owner()));
                 }
                 continue;
             }
@@ -382,8 +382,8 @@ async fn drain(engine: Arc<Engine>, services: Services, bound: Arc<Table>, queue
 
 /// What a client sees where a handler failed. An upload that could not be judged is not thrown away for it:
 /// it is kept for its sender to try again.
-fn unruled(event: &EventSpec) -> Error {
-    let words = "refused: a rule of this server failed";
+fn unruled(event: &EventSpec, owner: &str) -> Error {
+    let words = format!("refused: a rule of this {owner} failed");
     match event.veto {
         Veto::Commit => Error::new(ErrorKind::Internal).with_detail(words).with_hint("what arrived is kept"),
         _ => Error::refused(words),

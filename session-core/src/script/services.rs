@@ -127,4 +127,13 @@ pub struct Services {
     pub tracer: Option<Arc<dyn Tracer>>,
     /// Where uploads go that must not be published; `None` where there is no such place.
     pub quarantine: Option<Arc<dyn Quarantine>>,
+    /// Handlers run around what a client does; what they refuse is told in its words.
+    pub on_client: bool,
+}
+
+impl Services {
+    /// Whose rules the handlers are, in words.
+    pub(super) fn owner(&self) -> &'static str {
+        if self.on_client { "client" } else { "server" }
+    }
 }

@@ -24,6 +24,7 @@ use super::args::{Cli, Command, Global};
 use super::exit;
 use super::places::Places;
 use super::render;
+use super::shell;
 use crate::live::{Live, Registered, Table, What};
 
 /// A command's surroundings.
@@ -58,8 +59,13 @@ impl Context {
     }
 
     /// The command failed and has told why.
-    fn fail_with(&mut self, code: u8) {
+    pub(in crate::cli) fn fail_with(&mut self, code: u8) {
         self.failed = Some(code);
+    }
+
+    /// The code of what has failed so far, which is forgotten.
+    pub(in crate::cli) fn take_failed(&mut self) -> u8 {
+        self.failed.take().unwrap_or(0)
     }
 
     fn code(&self) -> ExitCode {
@@ -73,44 +79,56 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
     if let Command::Get(t) | Command::Put(t) | Command::Cp(t) = &cli.command {
         places = places.with_channels(t.channels).with_lines(usize::from(t.segments));
     }
+    #[cfg(feature = "hooks")]
+    if let Some(handlers) = cli.global.hooks.handlers(cli.global.json, cli.global.quiet).await? {
+        places.ask(handlers.chain());
+    }
     let live = crate::live::directory().ok().map(Table::new);
     let mut cx = Context { global: cli.global, places, live, failed: None };
     let result = match &cli.command {
-        Command::Ls(a) => list::ls(&mut cx, a).await,
-        Command::Tree(a) => list::tree(&mut cx, a).await,
-        Command::Stat(a) => entries::stat(&mut cx, a).await,
-        Command::Cat(a) => entries::cat(&mut cx, a).await,
-        Command::Get(a) => transfer::transfer(&mut cx, a, transfer::Kind::Get).await,
-        Command::Put(a) => transfer::transfer(&mut cx, a, transfer::Kind::Put).await,
-        Command::Cp(a) => transfer::transfer(&mut cx, a, transfer::Kind::Copy).await,
-        Command::Resume(a) => resume::resume(&mut cx, a).await,
-        Command::Jobs(a) => jobs::jobs(&mut cx, a).await,
-        Command::Mkdir(a) => entries::mkdir(&mut cx, a).await,
-        Command::Mv(a) => entries::mv(&mut cx, a).await,
-        Command::Rm(a) => entries::rm(&mut cx, a).await,
-        Command::Ln(a) => entries::ln(&mut cx, a).await,
-        Command::Chmod(a) => entries::chmod(&mut cx, a).await,
-        Command::Df(a) => entries::df(&mut cx, a).await,
-        Command::Hash(a) => entries::hash(&mut cx, a).await,
-        Command::Apply(a) => sync::apply(&mut cx, a).await,
-        Command::Diff(a) => sync::diff(&mut cx, a).await,
-        Command::Du(a) => search::du(&mut cx, a).await,
-        Command::Find(a) => search::find(&mut cx, a).await,
-        Command::Plan(a) => sync::plan(&mut cx, a).await,
-        Command::Sync(a) => sync::sync(&mut cx, a).await,
-        Command::Touch(a) => search::touch(&mut cx, a).await,
-        Command::Watch(a) => watch::watch(&mut cx, a).await,
-        Command::Exec(a) => exec::exec(&mut cx, a).await,
-        Command::Script(a) => script::script(&mut cx, a).await,
-        Command::Sites(a) => sites::sites(&mut cx, a).await,
-        Command::Fingerprint(a) => fingerprint::fingerprint(&mut cx, a).await,
-        #[cfg(feature = "sftp")]
-        Command::Keygen(a) => keys::keygen(&mut cx, a).await,
-        #[cfg(feature = "sftp")]
-        Command::CopyId(a) => keys::copy_id(&mut cx, a).await,
-        Command::Docs { .. } => Err(ErrorKind::Internal.into()),
+        Command::Shell(a) => shell::shell(&mut cx, a).await,
+        command => dispatch(&mut cx, command).await,
     };
     let code = cx.code();
     cx.places.close().await;
     result.map(|()| code)
+}
+
+/// Does what a command says, over the places that are open.
+pub(in crate::cli) async fn dispatch(cx: &mut Context, command: &Command) -> Result<()> {
+    match command {
+        Command::Ls(a) => list::ls(cx, a).await,
+        Command::Tree(a) => list::tree(cx, a).await,
+        Command::Stat(a) => entries::stat(cx, a).await,
+        Command::Cat(a) => entries::cat(cx, a).await,
+        Command::Get(a) => transfer::transfer(cx, a, transfer::Kind::Get).await,
+        Command::Put(a) => transfer::transfer(cx, a, transfer::Kind::Put).await,
+        Command::Cp(a) => transfer::transfer(cx, a, transfer::Kind::Copy).await,
+        Command::Resume(a) => resume::resume(cx, a).await,
+        Command::Jobs(a) => jobs::jobs(cx, a).await,
+        Command::Mkdir(a) => entries::mkdir(cx, a).await,
+        Command::Mv(a) => entries::mv(cx, a).await,
+        Command::Rm(a) => entries::rm(cx, a).await,
+        Command::Ln(a) => entries::ln(cx, a).await,
+        Command::Chmod(a) => entries::chmod(cx, a).await,
+        Command::Df(a) => entries::df(cx, a).await,
+        Command::Hash(a) => entries::hash(cx, a).await,
+        Command::Apply(a) => sync::apply(cx, a).await,
+        Command::Diff(a) => sync::diff(cx, a).await,
+        Command::Du(a) => search::du(cx, a).await,
+        Command::Find(a) => search::find(cx, a).await,
+        Command::Plan(a) => sync::plan(cx, a).await,
+        Command::Sync(a) => sync::sync(cx, a).await,
+        Command::Touch(a) => search::touch(cx, a).await,
+        Command::Watch(a) => watch::watch(cx, a).await,
+        Command::Exec(a) => exec::exec(cx, a).await,
+        Command::Script(a) => script::script(cx, a).await,
+        Command::Sites(a) => sites::sites(cx, a).await,
+        Command::Fingerprint(a) => fingerprint::fingerprint(cx, a).await,
+        #[cfg(feature = "sftp")]
+        Command::Keygen(a) => keys::keygen(cx, a).await,
+        #[cfg(feature = "sftp")]
+        Command::CopyId(a) => keys::copy_id(cx, a).await,
+        Command::Docs { .. } | Command::Shell(_) => Err(ErrorKind::Internal.into()),
+    }
 }

@@ -117,6 +117,7 @@ pub(super) async fn script(cx: &mut Context, a: &Script) -> Result<()> {
     };
     let xml = a.xmllog.as_ref().map(|_| XmlLog::new(a.xmlgroups));
     let mut runner = Runner::new(&settings, &mut console, xml)?;
+    runner.ask(cx.places.around());
     for line in &lines {
         let goes_on = runner.line(line).await;
         log.write(runner.take_log()).await?;

@@ -37,6 +37,7 @@ impl Runner<'_> {
             log.group(&format!("open {}", options.to_url()), SystemTime::now());
         }
         let session = Session::new();
+        session.set_interceptors(Arc::clone(&self.around));
         session.set_reconnect_time(Duration::from_secs(self.reconnect.unwrap_or(FOREVER)));
         session.open(options, Arc::clone(&self.settings.decider)).await?;
         let home = session.home_path()?;

@@ -156,7 +156,7 @@ pub(super) fn effects<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
         "block",
         Function::new(ctx.clone(), move |ctx: Ctx<'js>, reason: String| -> Result<()> {
             let invocation = s.get(&ctx)?;
-            let words = if reason.is_empty() { "blocked by the server's rules".into() } else { reason };
+            let words = or_rules(&invocation, "blocked", reason);
             if invocation.event.veto.refuses() {
                 invocation.effects().blocked = Some(display_bytes(words.as_bytes()));
             } else if let Some(session) = &invocation.session {
@@ -249,7 +249,7 @@ pub(super) fn effects<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
         Function::new(ctx.clone(), move |ctx: Ctx<'js>, reason: String| -> Result<()> {
             let invocation = s.get(&ctx)?;
             allowed_here(&ctx, &invocation, "RefuseConnection")?;
-            let words = if reason.is_empty() { "refused by the server's rules".into() } else { reason };
+            let words = or_rules(&invocation, "refused", reason);
             invocation.effects().blocked = Some(display_bytes(words.as_bytes()));
             Ok(())
         })?,
@@ -260,7 +260,7 @@ pub(super) fn effects<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
         Function::new(ctx.clone(), move |ctx: Ctx<'js>, reason: String| -> Result<()> {
             let invocation = s.get(&ctx)?;
             allowed_here(&ctx, &invocation, "QuarantineUpload")?;
-            let words = if reason.is_empty() { "refused by the server's rules".into() } else { reason };
+            let words = or_rules(&invocation, "refused", reason);
             invocation.effects().quarantined = Some(display_bytes(words.as_bytes()));
             Ok(())
         })?,
@@ -343,6 +343,14 @@ pub(super) fn effects<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
 pub(super) fn path_of(ctx: &Ctx<'_>, invocation: &Invocation, units: &[u16]) -> Result<VPath> {
     let home = invocation.session.as_ref().and_then(|s| s.identity()).map(|i| i.account().home.clone());
     VPath::parse(&home.unwrap_or_else(VPath::root), &utf16_to_bytes(units)).map_err(|e| thrown(ctx, &e))
+}
+
+/// The reason that was given, or that it was the rules.
+fn or_rules(invocation: &Invocation, done: &str, reason: String) -> String {
+    match reason.is_empty() {
+        true => format!("{done} by the {}'s rules", invocation.services.owner()),
+        false => reason,
+    }
 }
 
 /// What would have no effect in this event is an error, so that a slip is not silent.

@@ -20,7 +20,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::field;
-use crate::config::Scripts;
 
 /// How long output may still come when the program itself has ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -28,7 +27,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const CHUNK: usize = 256 << 10;
 
 /// The allow-list and its bounds.
-pub(super) struct Programs {
+#[derive(Debug)]
+pub struct Programs {
     programs: BTreeMap<String, PathBuf>,
     time: Duration,
     output: usize,
@@ -68,15 +68,14 @@ async fn pour(file: &dyn File, to: &mut (impl AsyncWrite + Unpin)) -> Result<()>
 }
 
 impl Programs {
-    pub(super) fn new(scripts: &Scripts) -> Self {
-        Programs {
-            programs: scripts.programs.clone(),
-            time: scripts.program_time,
-            output: scripts.program_output,
-        }
+    /// These programs by name; each may take so much time and say so many bytes.
+    pub fn new(programs: BTreeMap<String, PathBuf>, time: Duration, output: usize) -> Self {
+        Programs { programs, time, output }
     }
 
-    pub(super) async fn run(&self, arguments: &Value, input: Option<Arc<dyn File>>) -> Result<Value> {
+    /// What `Exec` does: `{ program, arguments, input, time }`, or `input` from a file. Errors: `Refused` for what
+    /// is not in the list; those of starting it and of reading the file. Dropped, it leaves nothing running.
+    pub async fn run(&self, arguments: &Value, input: Option<Arc<dyn File>>) -> Result<Value> {
         let wrong = || Error::new(ErrorKind::InvalidArgument).with_detail("the arguments are not right");
         let name = field(arguments, "program").as_str().ok_or_else(wrong)?;
         let program = self.programs.get(name).ok_or_else(|| {

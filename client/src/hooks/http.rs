@@ -31,7 +31,9 @@ const BODY: usize = 4 << 20;
 const OURS: &[&str] =
     &["connection", "content-length", "host", "transfer-encoding", "upgrade", "te", "trailer", "expect"];
 
-pub(super) struct Client {
+/// Who makes them.
+#[derive(Debug)]
+pub struct Client {
     allowed: Vec<IpNet>,
 }
 
@@ -45,7 +47,8 @@ fn lost(e: hyper::Error) -> Error {
 }
 
 impl Client {
-    pub(super) fn new(allowed: Vec<IpNet>) -> Self {
+    /// Public networks may be reached, and these.
+    pub fn new(allowed: Vec<IpNet>) -> Self {
         Client { allowed }
     }
 
@@ -78,7 +81,9 @@ impl Client {
         })
     }
 
-    pub(super) async fn fetch(&self, arguments: &Value) -> Result<Value> {
+    /// What `fetch` does: `{ url, method, headers, body }`. Errors: `Refused` for networks that may not be reached;
+    /// `InvalidArgument`; those of the connection; `TooLarge`. Dropped, it leaves nothing open.
+    pub async fn fetch(&self, arguments: &Value) -> Result<Value> {
         let text = |key: &str| field(arguments, key).as_str().unwrap_or_default();
         let uri: Uri = text("url").parse().map_err(|_| invalid("this is no URL"))?;
         let https = match uri.scheme_str() {

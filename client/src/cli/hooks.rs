@@ -1,0 +1,164 @@
+//! `--hooks`: handlers from the command line, what they may do, and where they speak.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use ipnet::IpNet;
+use serde_json::json;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::path::display_bytes;
+use session_core::session::SessionId;
+
+use crate::hooks::{
+    EngineLimits, Grant, Grants, Handlers, OnError, Reach, SECRET_VARIABLES, Secrets, Traced, Tracer, bind,
+    secrets,
+};
+
+/// Handlers and their bounds.
+#[derive(Args, Clone, Default, PartialEq)]
+pub(super) struct HookFlags {
+    /// Ask this JavaScript about what is done at remotes: for every event, or for the named ones (set apart by
+    /// commas). What it refuses, or fails at, is not done (may be given several times)
+    #[arg(long, global = true, value_name = "[EVENTS=]FILE")]
+    hooks: Vec<String>,
+    /// What handlers may do besides deciding: exec, files, http, secrets, speed, store
+    #[arg(long, global = true, value_name = "GRANTS", value_delimiter = ',', value_parser = grant)]
+    hooks_grant: Vec<Grant>,
+    /// A program that handlers with the grant 'exec' may run (may be given several times)
+    #[arg(long, global = true, value_name = "NAME=PATH", value_parser = program)]
+    hooks_program: Vec<(String, PathBuf)>,
+    /// A private network that handlers with the grant 'http' may reach (may be given several times)
+    #[arg(long, global = true, value_name = "NETWORK")]
+    hooks_network: Vec<IpNet>,
+    /// The secrets for the grant 'secrets': a TOML file that nobody else may read; besides it FERRY_SECRET_NAME
+    #[arg(long, global = true, value_name = "FILE")]
+    hooks_secrets: Option<PathBuf>,
+    /// Seconds that a handler may take, whatever its event allows
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    hooks_time: Option<u64>,
+    /// A handler that fails lets pass what it was asked about
+    #[arg(long, global = true)]
+    hooks_pass: bool,
+}
+
+fn grant(text: &str) -> std::result::Result<Grant, String> {
+    match Grant::parse(text) {
+        Some(Grant::Sessions) => Err("a client has no list of sessions".into()),
+        Some(grant) => Ok(grant),
+        None => {
+            let known: Vec<_> =
+                Grant::ALL.iter().filter(|g| **g != Grant::Sessions).map(|g| g.name()).collect();
+            Err(format!("there are {}", known.join(", ")))
+        }
+    }
+}
+
+fn program(text: &str) -> std::result::Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.into(), path.into())),
+        _ => Err("a program is NAME=PATH, with its whole path".into()),
+    }
+}
+
+/// A handler's events, if it names any, and its file. A file whose own name has an equals sign is meant by `./`.
+fn parts(text: &str) -> (Option<Vec<&str>>, &Path) {
+    match text.split_once('=') {
+        Some((events, file)) if events.bytes().all(|b| b.is_ascii_alphanumeric() || b == b',') => {
+            (Some(events.split(',').collect()), Path::new(file))
+        }
+        _ => (None, Path::new(text)),
+    }
+}
+
+impl HookFlags {
+    /// The handlers, compiled; `None` without any. Errors: `InvalidArgument`; those of reading them.
+    pub(super) async fn handlers(&self, json: bool, quiet: bool) -> Result<Option<Handlers>> {
+        if self.hooks.is_empty() {
+            return Ok(None);
+        }
+        let flags = self.clone();
+        let loaded = tokio::task::spawn_blocking(move || flags.load(json, quiet)).await;
+        loaded.unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e))).map(Some)
+    }
+
+    fn load(self, json: bool, quiet: bool) -> Result<Handlers> {
+        let mut bindings = Vec::new();
+        for text in &self.hooks {
+            let (events, file) = parts(text);
+            bindings.extend(bind(file, events.as_deref())?);
+        }
+        for binding in &mut bindings {
+            binding.grants = Grants::of(&self.hooks_grant);
+            binding.time = self.hooks_time.map(Duration::from_secs);
+            binding.on_error = if self.hooks_pass { OnError::Pass } else { OnError::Block };
+        }
+        let reach = Reach {
+            programs: self.hooks_program.into_iter().collect::<BTreeMap<_, _>>(),
+            networks: self.hooks_network,
+            secrets: Secrets::new(secrets(self.hooks_secrets.as_deref(), SECRET_VARIABLES)?),
+            limits: EngineLimits::default(),
+            tracer: Some(Arc::new(Speaker { json, quiet })),
+            ..Reach::default()
+        };
+        Handlers::new(bindings, reach)
+    }
+}
+
+/// Tells on the error output what handlers log, and why one failed.
+struct Speaker {
+    json: bool,
+    quiet: bool,
+}
+
+impl Tracer for Speaker {
+    fn follows(&self, _: &SessionId) -> bool {
+        true
+    }
+
+    fn ran(&self, session: &SessionId, traced: Traced) {
+        let failed = traced.outcome == "failed";
+        if self.json {
+            if failed || !traced.lines.is_empty() {
+                let told = json!({
+                    "event": "hook",
+                    "name": traced.event,
+                    "handler": &*traced.handler,
+                    "session": session.as_str(),
+                    "outcome": traced.outcome,
+                    "message": traced.words,
+                    "log": traced.lines,
+                });
+                eprintln!("{told}");
+            }
+            return;
+        }
+        if !self.quiet {
+            for line in &traced.lines {
+                eprintln!("{}: {line}", traced.handler);
+            }
+        }
+        if failed {
+            let words = display_bytes(traced.words.as_bytes());
+            eprintln!("error: {} in {}: {words}", traced.handler, traced.event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_stand_before_a_file() {
+        let file = |text| parts(text).1.to_str().unwrap();
+        assert_eq!(parts("a.js"), (None, Path::new("a.js")));
+        assert_eq!(parts("OnDirList,BeforeCommit=a.js").0.unwrap(), ["OnDirList", "BeforeCommit"]);
+        assert_eq!(file("OnDirList=d/a=b.js"), "d/a=b.js");
+        assert_eq!(parts("./a=b.js"), (None, Path::new("./a=b.js")));
+        assert!(grant("http").is_ok() && grant("sessions").is_err() && grant("all").is_err());
+        assert!(program("echo=/bin/echo").is_ok() && program("echo=echo").is_err() && program("/x").is_err());
+    }
+}
