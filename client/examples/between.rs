@@ -24,7 +24,7 @@ pub async fn run(from: &Url, to: &Url, known: &[String]) -> Result<u64, Box<dyn 
     source.close().await;
     target.close().await;
     report.check()?;
-    Ok(report.counts.files)
+    Ok(report.counts.done)
 }
 
 #[tokio::main]
