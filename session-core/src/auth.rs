@@ -50,6 +50,8 @@ impl Drop for Secret {
 /// A way to prove who one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Method {
+    /// A key of an account that programs sign their requests with (S3). Never one factor of several.
+    AccessKey,
     /// Questions and answers (RFC 4256).
     Interactive,
     /// No proof at all; only ever a probe, or an anonymous login.
@@ -64,6 +66,7 @@ impl Method {
     /// The SSH name (RFC 4252), used in configuration and logs on every protocol.
     pub fn name(self) -> &'static str {
         match self {
+            Method::AccessKey => "accesskey",
             Method::Interactive => "keyboard-interactive",
             Method::None => "none",
             Method::Password => "password",
@@ -71,7 +74,7 @@ impl Method {
         }
     }
 
-    /// The method called `name`.
+    /// The method called `name`, of those that can be a factor.
     pub fn parse(name: &str) -> Option<Self> {
         [Method::Interactive, Method::None, Method::Password, Method::PublicKey]
             .into_iter()
@@ -166,6 +169,9 @@ impl TlsCertificate {
 /// A proof, as offered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Credential {
+    /// The id of an access key. Whoever offers it has verified a signature by its secret, which
+    /// [`Authenticator::access_key`] told.
+    AccessKey(Arc<str>),
     /// Questions with their answers, in order.
     Answers(Vec<(Question, Secret)>),
     /// The certificate of a TLS client. Its method is that of a key that signed.
@@ -191,6 +197,7 @@ impl Credential {
     /// Its method.
     pub fn method(&self) -> Method {
         match self {
+            Credential::AccessKey(_) => Method::AccessKey,
             Credential::Answers(_) => Method::Interactive,
             Credential::Certificate(_) | Credential::Key(_) => Method::PublicKey,
             Credential::Password(_) => Method::Password,
@@ -284,6 +291,13 @@ pub trait Authenticator: Send + Sync {
         true
     }
 
+    /// The access key of this id, for a protocol that verifies signatures. Nobody is let in by it: that is
+    /// judged by `verify`. The default has none.
+    async fn access_key(&self, id: &str) -> Option<AccessKey> {
+        let _ = id;
+        None
+    }
+
     /// Whether this certificate is to be tried for this user, before a password is asked for. A client
     /// shows its certificate to get TLS, not to log in: a no costs it no try. The default takes none.
     async fn takes_certificate(
@@ -295,6 +309,15 @@ pub trait Authenticator: Send + Sync {
         let _ = (session, user, certificate);
         false
     }
+}
+
+/// A key that programs sign requests with: whose it is, and what they share with us.
+#[derive(Clone, Debug)]
+pub struct AccessKey {
+    /// The account's name.
+    pub user: Arc<str>,
+    /// The shared secret.
+    pub secret: Secret,
 }
 
 /// The answer to one attempt.

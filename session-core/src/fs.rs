@@ -74,6 +74,10 @@ pub struct OpenOptions {
     pub attributes: Attributes,
     /// Only if the current content has this etag; else `PreconditionFailed`.
     pub if_match: Option<Arc<str>>,
+    /// The upload is whole or nothing (S3): nobody sees or joins it before it is published, its owner
+    /// included, and what ends without a commit is thrown away. Of a file written anew; where uploads are not
+    /// staged it means nothing.
+    pub apart: bool,
 }
 
 impl OpenOptions {
@@ -126,6 +130,8 @@ pub struct ListOptions {
     pub order: Order,
     /// Begin after this name (needs an order).
     pub after: Option<Bytes>,
+    /// Properties are wanted with the entries, where the store keeps them; it may give them anyway.
+    pub properties: bool,
 }
 
 /// A directory in pages. A listing is complete or it ends in an error: after `Ok(None)` every entry

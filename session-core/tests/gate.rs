@@ -384,8 +384,11 @@ async fn listings_are_sorted_and_thinned_by_the_gate() {
             names
         }
     };
-    let by =
-        |order, after: Option<&'static [u8]>| ListOptions { order, after: after.map(Bytes::from_static) };
+    let by = |order, after: Option<&'static [u8]>| ListOptions {
+        order,
+        after: after.map(Bytes::from_static),
+        ..ListOptions::default()
+    };
     assert_eq!(names(by(Order::Name, None)).await, ["a", "b", "c", "d", "d.txt"]);
     assert_eq!(names(by(Order::Key, None)).await, ["a", "b", "c", "d.txt", "d"]);
     assert_eq!(names(by(Order::Name, Some(b"b"))).await, ["c", "d", "d.txt"]);

@@ -253,7 +253,7 @@ impl Shown {
             Form::Facts(_) => Order::Any,
             Form::Long | Form::Names => Order::Name,
         };
-        let options = ListOptions { order, after: None };
+        let options = ListOptions { order, ..ListOptions::default() };
         let mut head = None;
         let entries = if show.itself {
             Entries::One(Some(Self::alone(fs, &show.path).await?))

@@ -9,8 +9,6 @@
 //! HTTP keeps nothing between requests, so nothing here is a machine: a method is a function of a request and
 //! a guarded filesystem.
 
-mod body;
-mod connection;
 mod guard;
 mod listen;
 mod locks;
@@ -22,12 +20,10 @@ mod proppatch;
 mod read;
 mod respond;
 mod service;
-mod sessions;
 pub mod table;
 mod tree;
-mod types;
 mod write;
 
 pub use self::listen::WebdavServer;
 pub use self::options::{Clear, WebdavServerOptions, is_prefix, is_realm};
-pub use self::sessions::Sessions;
+pub use session_core::net::http::Sessions;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::net::http::HttpOptions;
 use session_core::net::server_tls::ServerTls;
+use session_core::session::Protocol;
 
 /// Whether passwords are taken on connections without TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,14 +115,30 @@ pub fn is_realm(realm: &str) -> bool {
 }
 
 impl WebdavServerOptions {
+    /// What of them is of connections and sessions.
+    pub(super) fn http(&self) -> HttpOptions {
+        HttpOptions {
+            protocol: if self.tls.is_some() { Protocol::Webdavs } else { Protocol::Webdav },
+            tls: self.tls.clone(),
+            anonymous: self.anonymous.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            max_connections: self.max_connections,
+            login_time: self.login_time,
+            idle: self.idle,
+            linger: self.linger,
+            remember: self.remember,
+            hold: self.hold,
+            data_time: self.data_time,
+            minimum_rate: self.minimum_rate,
+            tries: self.tries,
+            rejection_time: self.rejection_time,
+        }
+    }
+
     /// Refuses what makes no sense: `InvalidArgument`.
     pub(super) fn check(&self) -> Result<()> {
         let bad = if !is_prefix(&self.prefix) {
             "the prefix is empty, or a path without a slash at its end: /dav"
-        } else if self.tries == 0 {
-            "a server of WebDAV needs at least one try"
-        } else if self.data_time.is_zero() || self.login_time.is_zero() {
-            "times must be longer than nothing"
         } else if !is_realm(&self.realm) {
             "the realm is plain text without quotation marks"
         } else {

@@ -12,10 +12,11 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use session_core::error::Error;
 use session_core::fs::{Filesystem as _, ListOptions, Listing, Order};
 use session_core::metadata::DirEntry;
+use session_core::net::http::InFlight;
 use session_core::path::display_bytes;
 
 use super::respond::{Answer, broken, empty, full, set, streamed};
-use super::service::{Call, InFlight};
+use super::service::Call;
 use crate::wire::{date, href, xml};
 
 const LISTED: usize = 64 * 1024;
@@ -37,7 +38,7 @@ pub(super) async fn directory(call: Call, with_body: bool) -> Answer {
         return Ok(response);
     }
     let path = &call.target.path;
-    let options = ListOptions { order: Order::Name, after: None };
+    let options = ListOptions { order: Order::Name, ..ListOptions::default() };
     let listing = call.fs.list(path, &options).await?;
     let title = xml::escape(&path.display());
     let mut out = format!(

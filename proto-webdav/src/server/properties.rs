@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use session_core::fs::Space;
 use session_core::locks::Lock;
 use session_core::metadata::{Attributes, Metadata};
+use session_core::net::http::type_of;
 use session_core::path::VPath;
 
-use super::types;
 use crate::wire::conditions::etag;
 use crate::wire::multistatus::Value;
 use crate::wire::xml::{Element, Name};
@@ -75,7 +75,7 @@ pub(super) fn content_type(path: &VPath, metadata: &Metadata) -> String {
     let set = metadata.properties.as_ref().and_then(|p| p.get("{DAV:}getcontenttype"));
     let set = set.and_then(|v| std::str::from_utf8(v).ok());
     let fits = |t: &&str| t.contains('/') && t.bytes().all(|b| (0x20..0x7f).contains(&b)) && t.len() < 256;
-    set.filter(fits).map_or_else(|| types::of(path.name()).to_owned(), str::to_owned)
+    set.filter(fits).map_or_else(|| type_of(path.name()).to_owned(), str::to_owned)
 }
 
 impl Subject<'_> {

@@ -14,11 +14,12 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem as _, Follow, ListOptions, Listing, Space};
 use session_core::gate::SessionFs;
 use session_core::metadata::{DirEntry, Metadata};
+use session_core::net::http::InFlight;
 use session_core::path::VPath;
 
 use super::properties::{Subject, is_kept};
 use super::respond::{Answer, Failure, XML, broken, empty, streamed};
-use super::service::{Call, InFlight};
+use super::service::Call;
 use super::tree;
 use crate::wire::depth::Depth;
 use crate::wire::href;

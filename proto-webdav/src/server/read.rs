@@ -4,29 +4,21 @@
 //! browser could run is never run in the name of this server: files are attachments, in a sandbox.
 
 use std::collections::VecDeque;
-use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::stream;
 use hyper::Response;
 use hyper::header::{self, HeaderValue};
 use session_core::error::ErrorKind;
 use session_core::fs::{File as _, Filesystem as _, Follow, OpenOptions};
-use session_core::gate::SessionFile;
 use session_core::metadata::Metadata;
+use session_core::net::http::{Part, send};
 
-use super::respond::{Answer, Body, Failure, broken, empty, full, set, streamed};
-use super::service::{Call, InFlight};
+use super::respond::{Answer, Body, Failure, empty, set};
+use super::service::Call;
 use super::{guard, page, properties};
 use crate::wire::conditions::{etag, if_range};
 use crate::wire::date;
 use crate::wire::range::{self, Wanted};
-
-/// How much is read at once: little at first, for files that are little.
-const FIRST: usize = 64 * 1024;
-const PIECE: usize = 256 * 1024;
 
 /// What a browser may do with a file: nothing.
 const SANDBOX: &str = "sandbox; default-src 'none'";
@@ -81,7 +73,7 @@ pub(super) async fn get(call: Call, with_body: bool) -> Answer {
                 }
                 _ => pieces = multipart(&mut response, &parts, there.size)?,
             }
-            let length: u64 = pieces.iter().map(Part::len).sum();
+            let length: u64 = pieces.iter().map(Part::size).sum();
             set(&mut response, header::CONTENT_LENGTH, &length.to_string());
             *response.body_mut() = send(file, pieces, call.flight);
         }
@@ -120,21 +112,6 @@ fn described(call: &Call, there: &Metadata) -> Response<Body> {
     response
 }
 
-/// A piece of a body.
-enum Part {
-    Content(Range<u64>),
-    Words(Bytes),
-}
-
-impl Part {
-    fn len(&self) -> u64 {
-        match self {
-            Part::Content(range) => range.end - range.start,
-            Part::Words(words) => words.len() as u64,
-        }
-    }
-}
-
 /// Several parts, each with what it is (RFC 9110, section 14.6).
 fn multipart(
     response: &mut Response<Body>,
@@ -161,63 +138,4 @@ fn multipart(
     pieces.push_back(Part::Words(format!("\r\n--{boundary}--\r\n").into()));
     set(response, header::CONTENT_TYPE, &format!("multipart/byteranges; boundary={boundary}"));
     Ok(pieces)
-}
-
-struct Sending {
-    file: Arc<SessionFile>,
-    left: VecDeque<Part>,
-    room: usize,
-    _flight: InFlight,
-}
-
-impl Sending {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        let Some(part) = self.left.front_mut() else { return Ok(None) };
-        match part {
-            Part::Words(words) => {
-                let words = std::mem::take(words);
-                self.left.pop_front();
-                Ok(Some(words))
-            }
-            Part::Content(range) => {
-                let want = usize::try_from(range.end - range.start).unwrap_or(self.room).min(self.room);
-                let buf = BytesMut::with_capacity(want);
-                let piece = self.file.read_into(range.start, want, buf).await.map_err(broken)?;
-                if piece.is_empty() {
-                    // The length is promised already.
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the file became shorter meanwhile",
-                    ));
-                }
-                range.start += piece.len() as u64;
-                if range.start >= range.end {
-                    self.left.pop_front();
-                }
-                self.room = PIECE;
-                Ok(Some(piece.freeze()))
-            }
-        }
-    }
-}
-
-/// A body that reads as it is sent.
-fn send(file: Arc<SessionFile>, mut parts: VecDeque<Part>, flight: InFlight) -> Body {
-    parts.retain(|p| p.len() > 0);
-    if parts.is_empty() {
-        return full(Bytes::new());
-    }
-    let sending = Sending { file, left: parts, room: FIRST, _flight: flight };
-    streamed(stream::unfold(Some(sending), |sending| async move {
-        let mut sending = sending?;
-        match sending.next().await {
-            Ok(Some(piece)) => {
-                // The last piece ends the file's use, so that nothing of it outlives the answer.
-                let rest = if sending.left.is_empty() { None } else { Some(sending) };
-                Some((Ok(piece), rest))
-            }
-            Ok(None) => None,
-            Err(e) => Some((Err(e), None)),
-        }
-    }))
 }

@@ -1,21 +1,13 @@
 //! Answers: how they are built, and what becomes of a failure.
 
-use std::io;
-
-use bytes::Bytes;
-use futures_util::Stream;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::body::Frame;
-use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::Response;
+use hyper::header::{self, HeaderValue};
 use session_core::error::{Error, ErrorKind};
+pub(super) use session_core::net::http::{Body, broken, empty, full, set, streamed};
 
 use crate::status;
 use crate::wire::multistatus;
 
-/// The body of an answer.
-pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// What a method comes to.
 pub(super) type Answer = Result<Response<Body>, Failure>;
 
@@ -81,40 +73,10 @@ impl Failure {
     }
 }
 
-/// An answer without a body.
-pub(super) fn empty(code: u16) -> Response<Body> {
-    let mut response = Response::new(full(Bytes::new()));
-    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
-}
-
 /// An answer with this text.
 pub(super) fn with_body(code: u16, content_type: &'static str, body: String) -> Response<Body> {
     let mut response = empty(code);
     *response.body_mut() = full(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
-}
-
-/// A body that is here.
-pub(super) fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
-}
-
-/// A body that comes in pieces. An error among them breaks the connection: the client sees that it has not all.
-pub(super) fn streamed(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
-    use futures_util::StreamExt as _;
-    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
-}
-
-/// Sets a field; one that cannot be written is left out.
-pub(super) fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
-    }
-}
-
-/// An error in the midst of a body.
-pub(super) fn broken(e: Error) -> io::Error {
-    io::Error::other(e)
 }

@@ -4,27 +4,26 @@
 //! is the account of strangers, where there is one; that account is asked for credentials again as soon as
 //! something is refused to it.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method as HttpMethod, Request, Response};
 use session_core::auth::{Secret, Site};
 use session_core::error::{Error, ErrorKind};
 use session_core::gate::SessionFs;
+use session_core::net::http::{
+    Client, Connection, Handler, HttpOptions, InFlight, Intake, Out, Sessions, Shown, Working,
+};
 use session_core::reason::Reason;
-use session_core::session::{Argument, Running, Session};
+use session_core::session::{Argument, Session};
 
-use super::body::Intake;
-use super::connection::{Connection, Working};
 use super::options::{Clear, WebdavServerOptions};
 use super::respond::{Answer, Body, Failure, empty, set};
-use super::sessions::{Busy, Client, Out, Sessions, Shown};
 use super::table::{ALLOW, Method, Row};
 use super::{guard, locks, propfind, proppatch, read, tree, write};
 use crate::wire::href::{self, Target};
@@ -38,21 +37,9 @@ const BASIC: GeneralPurpose = GeneralPurpose::new(
 /// What all connections share.
 pub(super) struct Service {
     options: Arc<WebdavServerOptions>,
+    http: Arc<HttpOptions>,
     site: Arc<dyn Site>,
     sessions: Arc<Sessions>,
-}
-
-/// What keeps a session and a connection from being idle, for as long as the answer takes.
-pub(super) struct InFlight {
-    connection: Arc<Connection>,
-    session: Arc<Session>,
-    _parts: (Busy, Working, Running),
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.connection.count(&self.session);
-    }
 }
 
 /// One request, as methods see it.
@@ -82,34 +69,16 @@ impl Call {
 impl Service {
     pub(super) fn new(
         options: WebdavServerOptions,
+        http: Arc<HttpOptions>,
         site: Arc<dyn Site>,
         sessions: Arc<Sessions>,
     ) -> Arc<Self> {
-        Arc::new(Service { options: Arc::new(options), site, sessions })
+        Arc::new(Service { options: Arc::new(options), http, site, sessions })
     }
+}
 
-    pub(super) fn options(&self) -> &WebdavServerOptions {
-        &self.options
-    }
-
-    pub(super) fn site(&self) -> &Arc<dyn Site> {
-        &self.site
-    }
-
-    /// Answers one request. What panics ends this request and nothing else.
-    pub(super) async fn serve(
-        &self,
-        connection: &Arc<Connection>,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
-        let working = connection.busy();
-        let answered = AssertUnwindSafe(self.answer(connection, working, request)).catch_unwind().await;
-        answered.unwrap_or_else(|_| {
-            tracing::error!(peer = %connection.peer, "a request panicked");
-            empty(500)
-        })
-    }
-
+#[async_trait]
+impl Handler for Service {
     async fn answer(
         &self,
         connection: &Arc<Connection>,
@@ -125,7 +94,6 @@ impl Service {
         };
         connection.belongs_to(&client);
         let session = Arc::clone(&client.session);
-        let busy = client.busy(connection);
         let row = Row::find(head.method.as_str());
         let path = head.uri.path();
         let target = if path == "*" && head.method == HttpMethod::OPTIONS {
@@ -138,11 +106,7 @@ impl Service {
             Err(_) => Argument::Text(path.chars().take(256).collect::<String>().into()),
         };
         let running = session.begin_command(row.map_or("(unknown)", |r| r.name), argument);
-        let flight = InFlight {
-            connection: Arc::clone(connection),
-            session: Arc::clone(&session),
-            _parts: (busy, working, running),
-        };
+        let flight = InFlight::new(connection, &client, working, running);
         let host = head.uri.authority().map(|a| a.to_string());
         let host = host.or_else(|| head.headers.get(header::HOST)?.to_str().ok().map(str::to_owned));
         let answered = match (row, target) {
@@ -178,7 +142,9 @@ impl Service {
         session.note_status(u32::from(response.status().as_u16()));
         response
     }
+}
 
+impl Service {
     /// A stranger who is refused may be somebody.
     fn failed(&self, client: &Client, failure: &Failure) -> Response<Body> {
         let refused = matches!(failure.error.kind(), ErrorKind::Refused | ErrorKind::PermissionDenied);
@@ -231,8 +197,7 @@ impl Service {
             return Err(self.rejected(connection).into());
         };
         let software = headers.get(header::USER_AGENT).and_then(|f| f.to_str().ok()).unwrap_or_default();
-        let entered =
-            self.sessions.enter(&self.site, &self.options, connection, shown.as_ref(), software).await;
+        let entered = self.sessions.enter(&self.site, &self.http, connection, shown.as_ref(), software).await;
         entered.map_err(|out| match out {
             Out::Rejected => self.rejected(connection).into(),
             Out::Refused(e) => {
@@ -269,7 +234,7 @@ fn credentials(field: &[u8]) -> Option<Shown> {
         Err(e) => e.into_bytes().into_iter().map(char::from).collect(),
     };
     let (user, password) = text.split_once(':')?;
-    Some(Shown { user: user.to_owned(), password: Secret::new(password) })
+    Some(Shown::Password(user.to_owned(), Secret::new(password)))
 }
 
 /// What OPTIONS says.
@@ -297,7 +262,10 @@ mod tests {
     use super::*;
 
     fn shown(field: &str) -> Option<(String, String)> {
-        credentials(field.as_bytes()).map(|s| (s.user.clone(), s.password.expose().to_owned()))
+        match credentials(field.as_bytes())? {
+            Shown::Password(user, password) => Some((user, password.expose().to_owned())),
+            Shown::AccessKey(..) => None,
+        }
     }
 
     #[test]

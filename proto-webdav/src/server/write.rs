@@ -12,8 +12,8 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File as _, OpenOptions};
 use session_core::gate::SessionFile;
 use session_core::metadata::{Attributes, Metadata};
+use session_core::net::http::Intake;
 
-use super::body::Intake;
 use super::guard;
 use super::respond::{Answer, Failure, empty, set};
 use super::service::Call;

@@ -131,9 +131,13 @@ suite! { "list";
         for name in ["b", "a", "B", "ä", "a.b", "ab"] {
             b.file(name, b"").await?;
         }
-        let options = ListOptions { order: Order::Name, after: None };
+        let options = ListOptions { order: Order::Name, ..ListOptions::default() };
         same!(b.listed(&b.root, &options).await?, ["B", "a", "a.b", "ab", "b", "ä"]);
-        let options = ListOptions { order: Order::Name, after: Some(Bytes::from_static(b"a.b")) };
+        let options = ListOptions {
+            order: Order::Name,
+            after: Some(Bytes::from_static(b"a.b")),
+            ..ListOptions::default()
+        };
         same!(b.listed(&b.root, &options).await?, ["ab", "b", "ä"]);
     }
     /// In the order of keys a directory sorts as if its name ended in a slash.
@@ -141,7 +145,7 @@ suite! { "list";
         b.dir("a").await?;
         b.file("a.b", b"").await?;
         b.file("a0", b"").await?;
-        let options = ListOptions { order: Order::Key, after: None };
+        let options = ListOptions { order: Order::Key, ..ListOptions::default() };
         same!(b.listed(&b.root, &options).await?, ["a.b", "a", "a0"]);
     }
 }

@@ -9,6 +9,8 @@ pub mod client_tls;
 #[cfg(feature = "net")]
 mod der;
 pub mod dial;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "net")]
 pub mod places;
 pub mod proxy;

@@ -590,7 +590,7 @@ impl Interceptor for Hooks {
             Lifecycle::AuthQuestions { .. } => "OnAuthInteractiveSetQuestions",
             Lifecycle::AuthStep { credential, .. } => match credential {
                 Credential::Answers(_) => "OnAuthInteractive",
-                Credential::Certificate(_) | Credential::Key(_) => "OnAuthPKI",
+                Credential::AccessKey(_) | Credential::Certificate(_) | Credential::Key(_) => "OnAuthPKI",
                 Credential::Password(_) => "OnAuthPassword",
             },
             Lifecycle::AuthResult { success: true, .. } => "OnAuthSuccess",

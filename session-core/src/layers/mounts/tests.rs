@@ -22,7 +22,11 @@ fn mount(at: &str, fs: &Arc<dyn Filesystem>) -> Mount {
 }
 
 async fn names(fs: &dyn Filesystem, dir: &str, order: Order, after: Option<&str>) -> Vec<String> {
-    let options = ListOptions { order, after: after.map(|a| Bytes::copy_from_slice(a.as_bytes())) };
+    let options = ListOptions {
+        order,
+        after: after.map(|a| Bytes::copy_from_slice(a.as_bytes())),
+        ..ListOptions::default()
+    };
     let mut pages = fs.list(&p(dir), &options).await.unwrap();
     let mut all = Vec::new();
     while let Some(page) = pages.next_page().await.unwrap() {

@@ -64,6 +64,9 @@ struct Note {
     /// The path's bytes in base64.
     path: String,
     overwrites: bool,
+    /// Nobody will come back for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    apart: bool,
 }
 
 /// The staged entries of one store. There must be only one area of a store, also across processes: an
@@ -121,6 +124,7 @@ pub(super) struct New {
     pub(super) path: VPath,
     pub(super) overwrites: bool,
     pub(super) exclusive: bool,
+    pub(super) apart: bool,
     pub(super) copied: bool,
     pub(super) if_match: Option<Arc<str>>,
     pub(super) attributes: Attributes,
@@ -138,7 +142,8 @@ impl StagingArea {
     }
 
     /// Takes up what a former run left behind, to be called once before anybody logs in: every staged
-    /// file is parked with its owner, but a shared owner's, which nobody could ask for any more. Gives
+    /// file is parked with its owner, but a shared owner's and what was to be whole or nothing, which nobody
+    /// could ask for any more. Gives
     /// the number of parked uploads. Staged files without a note of an area are left alone.
     pub async fn recover(self: &Arc<Self>) -> Result<usize> {
         let found = self.store.staged().await?;
@@ -154,7 +159,7 @@ impl StagingArea {
                     tracing::warn!(id = %entry.id.0, "a staged file has no note of ours and is left alone");
                     continue;
                 };
-                let worthless = note.shared || entry.size == 0;
+                let worthless = note.shared || note.apart || entry.size == 0;
                 if worthless || self.policy.parking == Parking::Discard {
                     table.trash.push(entry.id);
                     continue;
@@ -177,6 +182,7 @@ impl StagingArea {
                     was_parked: true,
                     forgotten: false,
                     outdated: false,
+                    apart: false,
                     copied: false,
                     own_mode: false,
                     changing: Changing::default(),
@@ -319,7 +325,7 @@ impl StagingArea {
 
     /// Makes a staged file and its entry. To be called with the path held, from `finish`.
     pub(super) async fn stage_new(&self, new: New) -> Result<(Serial, Arc<Body>)> {
-        let note = write_note(&new.owner, &new.path, new.overwrites)?;
+        let note = write_note(&new)?;
         let (id, file) = self.store.stage(&Stage::New { near: new.path.clone(), note }).await?;
         if !new.attributes.is_empty()
             && let Err(e) = file.set_attributes(&new.attributes).await
@@ -342,7 +348,8 @@ impl StagingArea {
             exclusive: new.exclusive,
             was_parked: false,
             forgotten: false,
-            outdated: false,
+            outdated: new.apart,
+            apart: new.apart,
             copied: new.copied,
             own_mode: false,
             changing,
@@ -674,12 +681,13 @@ pub(super) fn changed() -> Error {
     Error::new(ErrorKind::PreconditionFailed).with_detail("the file has changed in the meantime")
 }
 
-fn write_note(owner: &Owner, path: &VPath, overwrites: bool) -> Result<Bytes> {
+fn write_note(new: &New) -> Result<Bytes> {
     let note = Note {
-        owner: owner.name.to_string(),
-        shared: owner.shared,
-        path: BASE64.encode(path.as_bytes()),
-        overwrites,
+        owner: new.owner.name.to_string(),
+        shared: new.owner.shared,
+        path: BASE64.encode(new.path.as_bytes()),
+        overwrites: new.overwrites,
+        apart: new.apart,
     };
     let note = serde_json::to_vec(&note).map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?;
     Ok(note.into())

@@ -118,6 +118,7 @@ impl Staged {
             path: path.clone(),
             overwrites: published.is_some(),
             exclusive: options.exclusive,
+            apart: options.apart && options.truncate,
             copied,
             if_match: options.if_match.clone(),
             attributes,

@@ -185,6 +185,9 @@ pub(super) struct Slot {
     /// Its owner published something at its path after it was opened: nobody looks at it any more, and it
     /// is not kept. If it is committed all the same, it is the last to commit.
     pub(super) outdated: bool,
+    /// It was to be whole or nothing: it is outdated from the start, and names that its owner changes leave it
+    /// alone.
+    pub(super) apart: bool,
     /// It began as a copy of the published file.
     pub(super) copied: bool,
     /// Mode or owner were set on purpose before it was parked.
@@ -283,18 +286,19 @@ impl Table {
         }
     }
 
-    /// The live entries of `owner` at `path`.
+    /// The live entries of `owner` at `path` that it may see.
     pub(super) fn own(&self, owner: &Owner, path: &VPath) -> Vec<Serial> {
         let there = self.paths.get(path).into_iter().flatten().copied();
-        there.filter(|s| self.slots.get(s).is_some_and(|slot| slot.owner == *owner)).collect()
+        there.filter(|s| self.slots.get(s).is_some_and(|slot| slot.is_of(owner))).collect()
     }
 
     /// What is at the path of `serial` and was opened before it, by its owner, is outdated.
     pub(super) fn outdate(&mut self, serial: Serial) {
         let Some(slot) = self.slots.get(&serial) else { return };
         let (owner, path) = (slot.owner.clone(), slot.path.clone());
-        for older in self.own(&owner, &path).into_iter().take_while(|older| *older != serial) {
-            if let Some(slot) = self.slots.get_mut(&older) {
+        let there = self.paths.get(&path).into_iter().flatten().copied();
+        for older in there.take_while(|older| *older != serial) {
+            if let Some(slot) = self.slots.get_mut(&older).filter(|slot| slot.owner == owner) {
                 slot.outdated = true;
             }
         }
@@ -336,7 +340,7 @@ impl Table {
         self.tree(dir)
             .filter(|(path, there)| {
                 path.parent().as_ref() == Some(dir)
-                    && there.iter().any(|s| self.slots.get(s).is_some_and(|slot| slot.owner == *owner))
+                    && there.iter().any(|s| self.slots.get(s).is_some_and(|slot| slot.is_of(owner)))
             })
             .map(|(path, _)| Bytes::copy_from_slice(path.name()))
             .collect()
@@ -373,6 +377,11 @@ impl Table {
 }
 
 impl Slot {
+    /// Whether it is one that `owner` may see.
+    fn is_of(&self, owner: &Owner) -> bool {
+        self.owner == *owner && !self.apart
+    }
+
     /// Whether this parked overwrite no longer hides the published file.
     pub(super) fn shadow_is_over(&self, kept: &Kept, now: SystemTime, keep_overwrites: Duration) -> bool {
         self.overwrites

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use rustix::fs::{FileType as Kind, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
+use super::attrs::Attached;
 use super::resolve::{Want, is_reserved};
 use super::{Store, attrs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::Pages;
+use crate::fs::{ListOptions, Pages};
 use crate::metadata::{DirEntry, FileType, Metadata};
 use crate::path::VPath;
 
@@ -29,6 +30,8 @@ const BUFFER: usize = 12 << 10;
 /// An open listing.
 pub(super) struct LocalPages {
     store: Arc<Store>,
+    /// Properties are given, too.
+    properties: bool,
     /// `None` at the end, after an error, and after a page that was given up.
     state: Option<State>,
     ended: bool,
@@ -41,14 +44,15 @@ struct State {
 }
 
 /// Opens `dir` for a listing.
-pub(super) fn open(store: &Arc<Store>, dir: &VPath) -> Result<LocalPages> {
+pub(super) fn open(store: &Arc<Store>, dir: &VPath, options: &ListOptions) -> Result<LocalPages> {
     let fd = store.root.open(dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty(), Want::Existing)?;
     let state = Some(State { fd, buffer: vec![MaybeUninit::uninit(); BUFFER].into_boxed_slice() });
-    Ok(LocalPages { store: Arc::clone(store), state, ended: false, first: true })
+    let properties = options.properties && store.capabilities.properties;
+    Ok(LocalPages { store: Arc::clone(store), properties, state, ended: false, first: true })
 }
 
 /// A page, and whether there may be more.
-fn page(state: &mut State) -> Result<(Vec<DirEntry>, bool)> {
+fn page(state: &mut State, properties: bool) -> Result<(Vec<DirEntry>, bool)> {
     let mut entries = Vec::new();
     let mut records = RawDir::new(state.fd.as_fd(), &mut state.buffer);
     loop {
@@ -66,7 +70,13 @@ fn page(state: &mut State) -> Result<(Vec<DirEntry>, bool)> {
             continue;
         }
         let metadata = match attrs::look(&state.fd, name) {
-            Ok(stat) => attrs::metadata(&stat),
+            Ok(stat) => {
+                let mut metadata = attrs::metadata(&stat);
+                if properties && !metadata.is_symlink() {
+                    metadata.properties = attrs::properties(&Attached::name(&state.fd, bytes));
+                }
+                metadata
+            }
             Err(Errno::NOENT) => continue,
             Err(Errno::ACCESS) => Metadata::new(coarse(record.file_type()), 0),
             Err(e) => return Err(e.into()),
@@ -93,8 +103,9 @@ impl Pages for LocalPages {
         let Some(mut state) = self.state.take() else {
             return Err(Error::new(ErrorKind::Canceled).with_detail("the listing was given up"));
         };
+        let properties = self.properties;
         let next = move |_: &crate::lease::Lease| {
-            let (entries, more) = page(&mut state)?;
+            let (entries, more) = page(&mut state, properties)?;
             Ok((entries, more.then_some(state)))
         };
         // Most directories end with their first page; the pages of a long one take their time.

@@ -203,9 +203,9 @@ impl Filesystem for LocalStore {
         self.quick(move |store, _| entries::stat(store, &path, follow)).await
     }
 
-    async fn list(&self, dir: &VPath, _: &ListOptions) -> Result<Listing> {
-        let dir = dir.clone();
-        Ok(Box::new(self.quick(move |store, _| list::open(store, &dir)).await?))
+    async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
+        let (dir, options) = (dir.clone(), options.clone());
+        Ok(Box::new(self.quick(move |store, _| list::open(store, &dir, &options)).await?))
     }
 
     async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>> {

@@ -689,6 +689,11 @@ async fn attributes_are_set_to_the_nanosecond_and_refused_before_any() {
         set.unwrap();
         let found = store.stat(&p("/f"), Follow::Yes).await.unwrap().properties.unwrap();
         assert_eq!(found.get("{DAV:}colour").unwrap(), "red");
+        let options = ListOptions { properties: true, ..ListOptions::default() };
+        let page = store.list(&p("/"), &options).await.unwrap().next_page().await.unwrap().unwrap();
+        let listed = page.iter().find(|e| e.name == "f").unwrap();
+        assert_eq!(listed.metadata.properties.as_ref(), Some(&found));
+        assert!(page.iter().all(|e| e.metadata.properties.is_some() != e.metadata.is_symlink()));
         store.copy(&p("/f"), &p("/g"), Replace::No).await.unwrap();
         let copied = store.stat(&p("/g"), Follow::Yes).await.unwrap();
         assert_eq!(copied.properties.unwrap(), found);

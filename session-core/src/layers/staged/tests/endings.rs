@@ -22,6 +22,36 @@ cases! {
     a_shared_account_keeps_no_overwrites_and_sees_only_its_session
     a_new_upload_replaces_the_parked_one_when_it_has_something_to_show
     a_restart_parks_what_was_open
+    what_is_whole_or_nothing_stands_apart
+}
+
+async fn what_is_whole_or_nothing_stands_apart(new: Make) {
+    let apart = || OpenOptions { apart: true, ..OpenOptions::create() };
+    let b = new();
+    b.put("/f", "old").await;
+    let one = open(&b.mine, "/f", apart()).await.unwrap();
+    write(&one, 0, "one").await;
+    // Its owner sees what is published, in listings too, and an upload of the usual kind goes its own way.
+    assert_eq!(read(&b.mine, "/f").await.unwrap(), "old");
+    assert_eq!(size(&b.mine, "/f").await, Some(3));
+    let listed =
+        b.mine.list(&VPath::root(), &ListOptions::default()).await.unwrap().next_page().await.unwrap();
+    assert_eq!(listed.unwrap()[0].metadata.size, 3);
+    let usual = create(&b.again, "/f").await;
+    write(&usual, 0, "usual").await;
+    assert_eq!(read(&b.mine, "/f").await.unwrap(), "usual");
+    drop(usual);
+    // The last to commit wins, also over what its owner removes and parks meanwhile.
+    b.mine.remove_file(&p("/f")).await.unwrap();
+    assert_eq!(commit(&one).await.unwrap().size, 3);
+    assert_eq!(read(&b.mine, "/f").await.unwrap(), "one");
+    // Without a commit nothing is kept.
+    let two = open(&b.mine, "/g", apart()).await.unwrap();
+    write(&two, 0, "two").await;
+    assert_eq!(kind(b.other.remove_dir(&p("/")).await), ErrorKind::NotEmpty);
+    drop(two);
+    assert_eq!(size(&b.mine, "/g").await, None);
+    assert_eq!(b.staged().await, 0);
 }
 
 async fn only_the_last_close_publishes(new: Make) {
@@ -465,6 +495,11 @@ async fn a_restart_parks_what_was_open(new: Make) {
     let empty = create(&b.mine, "/empty").await;
     empty.sync().await.unwrap();
     std::mem::forget(empty);
+    let apart = OpenOptions { apart: true, ..OpenOptions::create() };
+    let whole_or_nothing = open(&b.mine, "/apart", apart).await.unwrap();
+    write(&whole_or_nothing, 0, "part").await;
+    whole_or_nothing.sync().await.unwrap();
+    std::mem::forget(whole_or_nothing);
     let after = b.restarted();
     assert_eq!(after.area.recover().await.unwrap(), 2);
     assert_eq!(after.area.recover().await.unwrap(), 0);

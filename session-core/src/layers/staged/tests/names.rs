@@ -114,7 +114,7 @@ async fn a_listing_holds_every_entry_once_in_every_order() {
         files.push(create(&b.mine, "/e/below").await);
         let orders = if ordered { &[Order::Any, Order::Name, Order::Key][..] } else { &[Order::Any] };
         for order in orders.iter().copied() {
-            let options = ListOptions { order, after: None };
+            let options = ListOptions { order, ..ListOptions::default() };
             let mut all = listed_by(&b.mine, "/", options).await;
             let names: Vec<_> = all.iter().map(|(n, _)| n.clone()).collect();
             let sorted: &[&str] = match order {
@@ -131,7 +131,11 @@ async fn a_listing_holds_every_entry_once_in_every_order() {
             assert_eq!(sizes.len(), 8);
         }
         if ordered {
-            let options = ListOptions { order: Order::Name, after: Some(Bytes::from_static(b"j")) };
+            let options = ListOptions {
+                order: Order::Name,
+                after: Some(Bytes::from_static(b"j")),
+                ..ListOptions::default()
+            };
             let names: Vec<_> = listed_by(&b.mine, "/", options).await.into_iter().map(|(n, _)| n).collect();
             assert_eq!(names, ["l", "m", "n", "z"]);
         }

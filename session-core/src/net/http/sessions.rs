@@ -9,37 +9,66 @@
 //! and, if somebody ended it, its credential is not taken for a while. What is remembered is bounded by the
 //! sessions that the site lets in and by the connections that wait for a login.
 
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use session_core::auth::{Authenticator, Credential, Login, Secret, Site, Step, still_good};
-use session_core::error::{Error, ErrorKind, Result, Retry};
-use session_core::gate::SessionFs;
-use session_core::lifecycle::Lifecycle;
-use session_core::reason::Reason;
-use session_core::session::{Actor, Ending, Protocol, Session};
 use tokio::time::Instant;
 
-use super::connection::Connection;
-use super::options::WebdavServerOptions;
+use super::connection::{Connection, Working};
+use super::options::HttpOptions;
+use crate::auth::{Authenticator, Credential, Login, Method, Secret, Site, Step, still_good};
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::gate::SessionFs;
+use crate::lifecycle::Lifecycle;
+use crate::reason::Reason;
+use crate::session::{Actor, Ending, Protocol, Running, Session};
 
 type Key = [u8; 32];
 
 /// What a request shows of who sends it.
-pub(super) struct Shown {
-    pub(super) user: String,
-    pub(super) password: Secret,
+#[derive(Debug)]
+pub enum Shown {
+    /// A name and its password.
+    Password(String, Secret),
+    /// A key of this account that signed the request: the signature was found to be good.
+    AccessKey(String, Arc<str>),
+}
+
+impl Shown {
+    fn user(&self) -> &str {
+        match self {
+            Shown::Password(user, _) | Shown::AccessKey(user, _) => user,
+        }
+    }
+
+    fn credential(&self) -> Credential {
+        match self {
+            Shown::Password(_, password) => Credential::Password(password.clone()),
+            Shown::AccessKey(_, id) => Credential::AccessKey(Arc::clone(id)),
+        }
+    }
+
+    /// What makes it this one: its kind, and what it consists of.
+    fn parts(&self) -> [&[u8]; 3] {
+        match self {
+            Shown::Password(user, password) => [b"password", user.as_bytes(), password.expose().as_bytes()],
+            Shown::AccessKey(user, id) => [b"access key", user.as_bytes(), id.as_bytes()],
+        }
+    }
 }
 
 /// A session with what its requests need.
-pub(super) struct Client {
-    pub(super) session: Arc<Session>,
-    pub(super) fs: SessionFs,
+pub struct Client {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Its files.
+    pub fs: SessionFs,
     /// What we call ourselves to it.
-    pub(super) software: String,
+    pub software: String,
     key: Key,
     /// Who judged the credential, and when.
     verified: Mutex<(Arc<dyn Authenticator>, Instant)>,
@@ -47,8 +76,46 @@ pub(super) struct Client {
     requests: AtomicUsize,
 }
 
+/// Something that goes on between requests: its session is not idle.
+pub struct Held(Arc<Client>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A request under way: its session is not idle.
-pub(super) struct Busy(Arc<Client>);
+pub struct Busy(Arc<Client>);
+
+/// What keeps a session and a connection from being idle, for as long as the answer takes.
+pub struct InFlight {
+    connection: Arc<Connection>,
+    session: Arc<Session>,
+    _parts: (Busy, Working, Running),
+}
+
+impl InFlight {
+    /// A request of `client` on `connection`.
+    pub fn new(
+        connection: &Arc<Connection>,
+        client: &Arc<Client>,
+        working: Working,
+        running: Running,
+    ) -> Self {
+        InFlight {
+            connection: Arc::clone(connection),
+            session: Arc::clone(&client.session),
+            _parts: (client.busy(connection), working, running),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.connection.count(&self.session);
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -63,11 +130,17 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Client {
     /// A request begins, on this connection.
-    pub(super) fn busy(self: &Arc<Self>, connection: &Arc<Connection>) -> Busy {
+    pub fn busy(self: &Arc<Self>, connection: &Arc<Connection>) -> Busy {
         self.requests.fetch_add(1, Ordering::AcqRel);
         self.session.touch();
         lock(&self.connections).insert(connection.id, Arc::clone(connection));
         Busy(Arc::clone(self))
+    }
+
+    /// The session is not idle until this is dropped, whatever its connections do.
+    pub fn hold(self: &Arc<Self>) -> Held {
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        Held(Arc::clone(self))
     }
 
     /// The connection is over.
@@ -77,7 +150,7 @@ impl Client {
         }
     }
 
-    fn is_idle(&self, options: &WebdavServerOptions) -> Option<Duration> {
+    fn is_idle(&self, options: &HttpOptions) -> Option<Duration> {
         let alone = lock(&self.connections).is_empty();
         let most = if alone { options.linger.or(options.idle) } else { options.idle };
         let left = most?.saturating_sub(self.session.idle());
@@ -102,6 +175,8 @@ type Place = Arc<tokio::sync::Mutex<Seat>>;
 pub struct Sessions {
     key: Key,
     places: Mutex<HashMap<Key, Place>>,
+    /// What protocols keep between requests, by its type.
+    shared: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -111,7 +186,7 @@ impl std::fmt::Debug for Sessions {
 }
 
 /// Why a request does not get in.
-pub(super) enum Out {
+pub enum Out {
     /// Its credential is not good.
     Rejected,
     /// Not now, whatever the credential.
@@ -124,7 +199,14 @@ impl Sessions {
         let mut key = Key::default();
         getrandom::fill(&mut key)
             .map_err(|_| Error::new(ErrorKind::Internal).with_detail("no randomness"))?;
-        Ok(Arc::new(Sessions { key, places: Mutex::default() }))
+        Ok(Arc::new(Sessions { key, places: Mutex::default(), shared: Mutex::default() }))
+    }
+
+    /// What a protocol keeps between requests, through every change of its options: one of each type.
+    pub fn shared<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let mut shared = lock(&self.shared);
+        let one = shared.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(T::default()));
+        Arc::clone(one).downcast().unwrap_or_default()
     }
 
     fn digest(&self, site: &str, protocol: Protocol, peer: Option<IpAddr>, shown: Option<&Shown>) -> Key {
@@ -136,10 +218,7 @@ impl Sessions {
         add(site.as_bytes());
         add(protocol.name().as_bytes());
         add(peer.map(|p| p.to_string()).unwrap_or_default().as_bytes());
-        if let Some(shown) = shown {
-            add(shown.user.as_bytes());
-            add(shown.password.expose().as_bytes());
-        }
+        shown.into_iter().flat_map(Shown::parts).for_each(add);
         *hasher.finalize().as_bytes()
     }
 
@@ -161,10 +240,10 @@ impl Sessions {
     }
 
     /// The session of whoever shows this, logged in now if there is none. `None` is the account of strangers.
-    pub(super) async fn enter(
+    pub async fn enter(
         self: &Arc<Self>,
         site: &Arc<dyn Site>,
-        options: &Arc<WebdavServerOptions>,
+        options: &Arc<HttpOptions>,
         connection: &Arc<Connection>,
         shown: Option<&Shown>,
         software: &str,
@@ -187,12 +266,12 @@ impl Sessions {
         seat: &mut Seat,
         key: Key,
         site: &Arc<dyn Site>,
-        options: &Arc<WebdavServerOptions>,
+        options: &Arc<HttpOptions>,
         connection: &Arc<Connection>,
         shown: Option<&Shown>,
         software: &str,
     ) -> std::result::Result<Arc<Client>, Out> {
-        let anonymous = options.anonymous.clone().map(|user| Shown { user, password: Secret::default() });
+        let anonymous = options.anonymous.clone().map(|user| Shown::Password(user, Secret::default()));
         let Some(shown) = shown.or(anonymous.as_ref()) else { return Err(Out::Rejected) };
         match seat {
             Seat::Held(until) if *until > Instant::now() => return Err(Out::Refused(held(*until))),
@@ -224,7 +303,7 @@ impl Sessions {
         &self,
         client: &Client,
         site: &Arc<dyn Site>,
-        options: &WebdavServerOptions,
+        options: &HttpOptions,
         shown: &Shown,
     ) -> bool {
         let now = site.authenticator();
@@ -234,8 +313,7 @@ impl Sessions {
         {
             return true;
         }
-        let credential = Credential::Password(shown.password.clone());
-        if !still_good(&client.session, &*now, &shown.user, &credential).await {
+        if !still_good(&client.session, &*now, shown.user(), &shown.credential()).await {
             return false;
         }
         *lock(&client.verified) = (now, Instant::now());
@@ -246,7 +324,7 @@ impl Sessions {
         &self,
         key: Key,
         site: &Arc<dyn Site>,
-        options: &WebdavServerOptions,
+        options: &HttpOptions,
         connection: &Arc<Connection>,
         shown: &Shown,
         software: &str,
@@ -264,9 +342,8 @@ impl Sessions {
         session.decide(Lifecycle::SoftwareId { id: &mut ours }).await;
         session.greeted();
         let authenticator = site.authenticator();
-        let credential = Credential::Password(shown.password.clone());
         let mut login = Login::new(Arc::clone(&session), Arc::clone(&authenticator), 1);
-        let Step::Accepted(identity) = login.attempt(&shown.user, &credential).await else {
+        let Step::Accepted(identity) = login.attempt(shown.user(), &shown.credential()).await else {
             tokio::time::sleep_until(begun + options.rejection_time).await;
             if session.ending().is_some_and(|e| e.code == Reason::Banned) {
                 connection.cut.cancel();
@@ -295,8 +372,33 @@ impl Sessions {
         }))
     }
 
+    /// A login that the protocol itself found to be none: a session of its own, which ends with it. `words`
+    /// are for the log. What refuses the session has told of it.
+    pub async fn reject(
+        &self,
+        site: &Arc<dyn Site>,
+        options: &HttpOptions,
+        connection: &Connection,
+        user: &str,
+        method: Method,
+        words: &str,
+    ) {
+        let begun = Instant::now();
+        let begin = site.begin(connection.protocol(), connection.peer, connection.local);
+        let Ok(session) = begin.await else { return };
+        let mut owed = Owed(Some(Arc::clone(&session)));
+        session.greeted();
+        let mut login = Login::new(Arc::clone(&session), site.authenticator(), 1);
+        login.fail(user, method, words).await;
+        tokio::time::sleep_until(begun + options.rejection_time).await;
+        if session.ending().is_some_and(|e| e.code == Reason::Banned) {
+            connection.cut.cancel();
+        }
+        owed.close(Ending::new("the login failed", Actor::Server).because(Reason::WrongCredentials)).await;
+    }
+
     /// Sees a session to its end.
-    async fn watch(self: Arc<Self>, client: Arc<Client>, options: Arc<WebdavServerOptions>) {
+    async fn watch(self: Arc<Self>, client: Arc<Client>, options: Arc<HttpOptions>) {
         let session = Arc::clone(&client.session);
         let ending = loop {
             let left = client.is_idle(&options);

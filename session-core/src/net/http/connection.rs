@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use session_core::session::{Protocol, Session};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -16,18 +15,22 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::sessions::Client;
+use crate::session::{Protocol, Session};
 
 /// What is known of a connection.
-pub(super) struct Connection {
+pub struct Connection {
     pub(super) id: u64,
-    pub(super) peer: SocketAddr,
-    pub(super) local: SocketAddr,
-    /// The protection, in words.
-    pub(super) tls: Option<String>,
+    protocol: Protocol,
+    /// Who is at the other end.
+    pub peer: SocketAddr,
+    /// Where it came to.
+    pub local: SocketAddr,
+    /// The protection, in words; `None` for none.
+    pub tls: Option<String>,
     /// Ends it at once.
-    pub(super) cut: CancellationToken,
+    pub cut: CancellationToken,
     /// Ends it after what it is doing.
-    pub(super) finish: CancellationToken,
+    pub finish: CancellationToken,
     failures: AtomicU32,
     known: AtomicBool,
     requests: AtomicUsize,
@@ -45,13 +48,14 @@ pub(super) struct Wire {
 impl Connection {
     pub(super) fn new(
         id: u64,
-        peer: SocketAddr,
-        local: SocketAddr,
+        protocol: Protocol,
+        (peer, local): (SocketAddr, SocketAddr),
         tls: Option<String>,
         wire: Arc<Wire>,
     ) -> Arc<Self> {
         Arc::new(Connection {
             id,
+            protocol,
             peer,
             local,
             tls,
@@ -65,17 +69,18 @@ impl Connection {
         })
     }
 
-    pub(super) fn protocol(&self) -> Protocol {
-        if self.tls.is_some() { Protocol::Webdavs } else { Protocol::Webdav }
+    /// What is spoken on it.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
-    /// Whether passwords can be read on the way.
-    pub(super) fn is_clear(&self) -> bool {
+    /// Whether what is said on it can be read on the way.
+    pub fn is_clear(&self) -> bool {
         self.tls.is_none() && !self.peer.ip().to_canonical().is_loopback()
     }
 
     /// Somebody logged in on it.
-    pub(super) fn belongs_to(&self, client: &Arc<Client>) {
+    pub fn belongs_to(&self, client: &Arc<Client>) {
         self.known.store(true, Ordering::Release);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.retain(|c| c.strong_count() > 0);
@@ -89,12 +94,12 @@ impl Connection {
     }
 
     /// A login failed on it; how many did.
-    pub(super) fn failed(&self) -> u32 {
+    pub fn failed(&self) -> u32 {
         self.failures.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// A request is under way until this is dropped.
-    pub(super) fn busy(self: &Arc<Self>) -> Working {
+    pub fn busy(self: &Arc<Self>) -> Working {
         self.requests.fetch_add(1, Ordering::AcqRel);
         Working(Arc::clone(self))
     }
@@ -104,7 +109,7 @@ impl Connection {
     }
 
     /// Counts what moved for `session`, whose request it was.
-    pub(super) fn count(&self, session: &Session) {
+    pub fn count(&self, session: &Session) {
         let stats = session.stats();
         stats.wire_in.fetch_add(self.wire.came.swap(0, Ordering::AcqRel), Ordering::Relaxed);
         stats.wire_out.fetch_add(self.wire.went.swap(0, Ordering::AcqRel), Ordering::Relaxed);
@@ -121,7 +126,7 @@ impl Connection {
 }
 
 /// A request under way on a connection.
-pub(super) struct Working(Arc<Connection>);
+pub struct Working(Arc<Connection>);
 
 impl Drop for Working {
     fn drop(&mut self) {

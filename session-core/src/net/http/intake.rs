@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use session_core::error::{Error, ErrorKind, Result};
-use session_core::reason::Reason;
 use tokio::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::reason::Reason;
 
 /// A body that nobody wants is read to its end where it is no larger, so that its connection can go on.
 const UNWANTED: u64 = 64 * 1024;
@@ -15,7 +16,7 @@ const UNWANTED: u64 = 64 * 1024;
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// A body that arrives.
-pub(super) struct Intake {
+pub struct Intake {
     /// Until it is dropped.
     body: Option<Incoming>,
     /// The client waits for a word before it sends.
@@ -30,12 +31,12 @@ pub(super) struct Intake {
 impl Intake {
     /// Each piece within `time`, and at least `rate` bytes per second over it. `waits` for a client that waits to
     /// be told before it sends.
-    pub(super) fn new(body: Incoming, waits: bool, time: Duration, rate: u64) -> Self {
+    pub fn new(body: Incoming, waits: bool, time: Duration, rate: u64) -> Self {
         Intake { body: Some(body), waits, time, rate, waited: Duration::ZERO, came: 0 }
     }
 
     /// The next piece; `None` at the end. Errors: `Disconnected`, `TimedOut`.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             let slow = || {
                 let e = Error::new(ErrorKind::TimedOut).with_detail("nothing came for too long");
@@ -73,7 +74,7 @@ impl Intake {
     }
 
     /// All of it that is left. Errors: as of [`Intake::next`]; `TooLarge`.
-    pub(super) async fn whole_of(&mut self, most: usize) -> Result<Bytes> {
+    pub async fn whole_of(&mut self, most: usize) -> Result<Bytes> {
         let too_large =
             || Error::new(ErrorKind::TooLarge).with_detail("the body of the request is too large");
         if self.announced().is_some_and(|n| n > most as u64) {
@@ -90,12 +91,12 @@ impl Intake {
     }
 
     /// Whether nothing will come.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.body.as_ref().is_none_or(|b| b.is_end_stream())
     }
 
     /// How much will come, where that is said.
-    pub(super) fn announced(&self) -> Option<u64> {
+    pub fn announced(&self) -> Option<u64> {
         self.body.as_ref()?.size_hint().exact()
     }
 }
