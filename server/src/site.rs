@@ -32,7 +32,7 @@ use crate::protector::{Guard, Protector, Strike};
 use crate::quarantine::Quarantine;
 use crate::scan::Scan;
 use crate::stores::{self, Stores};
-use crate::users::directory::{Directory, bars};
+use crate::users::directory::{Directory, Hashing, bars};
 use crate::users::totp::Spent;
 
 /// What a reload exchanges.
@@ -66,6 +66,8 @@ pub struct Common {
     pub accounts: Arc<Accounts>,
     /// Who follows sessions.
     pub(crate) traces: Arc<hooks::Traces>,
+    /// What passwords are hashed with.
+    hashing: Arc<Hashing>,
     /// One-time codes that were used, by site.
     spent: Mutex<HashMap<String, Arc<Spent>>>,
 }
@@ -80,7 +82,8 @@ impl Common {
     ) -> Arc<Self> {
         let (registry, stores, spent) = (Arc::default(), Arc::default(), Mutex::default());
         let traces = Arc::default();
-        Arc::new(Common { registry, engine, journal, protector, stores, accounts, traces, spent })
+        let hashing = Arc::default();
+        Arc::new(Common { registry, engine, journal, protector, stores, accounts, traces, hashing, spent })
     }
 
     /// Those of one site, through every reload. Blocks. Errors: those of its file.
@@ -258,7 +261,8 @@ fn throttles(directory: &Directory, before: Option<&Live>) -> HashMap<String, Ar
 impl Live {
     fn new(config: Config, common: &Common, values: &Arc<Values>) -> Result<Self> {
         let stored = common.accounts.users(&config);
-        let directory = Arc::new(Directory::with(&config, stored, common.spent(&config)?)?);
+        let directory =
+            Arc::new(Directory::with(&config, stored, common.spent(&config)?, Arc::clone(&common.hashing))?);
         let secrets = common.accounts.contents().secrets.clone();
         let gateways = gateway::read(&config, secrets.clone())?;
         let quarantine = Quarantine::new(config.scan.quarantine.clone(), config.scan.quarantine_size);

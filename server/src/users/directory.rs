@@ -35,7 +35,7 @@ use session_core::session::{Protocol, Session};
 use tokio::sync::Semaphore;
 
 use super::keys::PublicKey;
-use super::password::{self, PasswordHash};
+use super::password::{self, Memory, PasswordHash};
 use super::totp::Spent;
 use crate::config::{Config, Store, User, parse_network};
 
@@ -52,8 +52,28 @@ pub struct Directory {
     decoys: Vec<PasswordHash>,
     picks: RandomState,
     spent: Arc<Spent>,
-    hashing: Arc<Semaphore>,
+    hashing: Arc<Hashing>,
     hashed: Arc<AtomicU64>,
+}
+
+/// What all sites of a server hash passwords with: so many at once, in as much memory.
+pub struct Hashing {
+    permits: Arc<Semaphore>,
+    memory: Memory,
+}
+
+impl Default for Hashing {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Hashing { permits: Arc::new(Semaphore::new(cores.min(HASHERS))), memory: Memory::default() }
+    }
+}
+
+impl Hashing {
+    /// How many buffers were made for it so far.
+    pub fn buffers(&self) -> usize {
+        self.memory.made()
+    }
 }
 
 /// Why a proof is not good, as a number and in words; for the log only.
@@ -67,11 +87,16 @@ impl Directory {
     /// The accounts of `config`, their key files read. Blocks. Errors: `InvalidArgument` for a key file that
     /// is missing or not understood, with file and line.
     pub fn new(config: &Config) -> Result<Directory> {
-        Directory::with(config, Vec::new(), Arc::default())
+        Directory::with(config, Vec::new(), Arc::default(), Arc::default())
     }
 
     /// The same, with accounts that are not in the file, and the one-time codes that were used before.
-    pub fn with(config: &Config, stored: Vec<Arc<User>>, spent: Arc<Spent>) -> Result<Directory> {
+    pub fn with(
+        config: &Config,
+        stored: Vec<Arc<User>>,
+        spent: Arc<Spent>,
+        hashing: Arc<Hashing>,
+    ) -> Result<Directory> {
         let mut accounts: HashMap<_, _> = stored.into_iter().map(|user| (user.name.clone(), user)).collect();
         for user in &config.users {
             let mut user = user.clone();
@@ -85,13 +110,12 @@ impl Directory {
             }
             accounts.insert(user.name.clone(), Arc::new(user));
         }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Directory {
             decoys: decoys(&accounts)?,
             accounts,
             picks: RandomState::new(),
             spent,
-            hashing: Arc::new(Semaphore::new(cores.min(HASHERS))),
+            hashing,
             hashed: Arc::default(),
         })
     }
@@ -167,14 +191,16 @@ impl Directory {
                 self.decoys.get(usize::try_from(pick).unwrap_or(0))
             }
         };
-        let (Some(hash), Ok(permit)) = (hash.cloned(), Arc::clone(&self.hashing).acquire_owned().await)
+        let (Some(hash), Ok(permit)) =
+            (hash.cloned(), Arc::clone(&self.hashing.permits).acquire_owned().await)
         else {
             return Err(wrong("passwords cannot be judged"));
         };
-        let (password, hashed) = (password.clone(), Arc::clone(&self.hashed));
+        let (password, hashed, hashing) =
+            (password.clone(), Arc::clone(&self.hashed), Arc::clone(&self.hashing));
         // The permit goes with the work: a login that is given up does not make room before it ends.
         let judged = tokio::task::spawn_blocking(move || {
-            let good = hash.verify(&password);
+            let good = hash.verify(&password, &hashing.memory);
             hashed.fetch_add(1, Ordering::Relaxed);
             drop(permit);
             good

@@ -2,12 +2,15 @@
 //!
 //! New hashes are argon2id. A hash is checked when it is read, so that verifying cannot fail later, and its
 //! cost is bounded. The libraries compare in constant time. Verifying takes as long as the hash was made
-//! to take: call it where a thread may block. Absent: MD5-crypt, DES, plain text.
+//! to take: call it where a thread may block. The memory of argon2 is lent by [`Memory`], so that threads of a
+//! pool do not each keep their own. Absent: MD5-crypt, DES, plain text.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use argon2::password_hash::phc::PasswordHash as Phc;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::password_hash::phc::{Output, PasswordHash as Phc};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHasher, PasswordVerifier, Version};
 use session_core::auth::Secret;
 use sha_crypt::ShaCrypt;
 
@@ -22,6 +25,11 @@ const MAX_PASSES: u32 = 64;
 const MAX_ROUNDS: u32 = 10_000_000;
 /// The highest cost of a configured bcrypt hash.
 const MAX_COST: u32 = 18;
+
+/// Buffers of argon2 that are kept.
+const KEPT: usize = 4;
+/// The largest of them, bytes: that of a hash with unusual costs is given back.
+const LARGEST_KEPT: usize = 64 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
@@ -68,14 +76,12 @@ impl PasswordHash {
     }
 
     /// Whether `password` is the one. Takes the hash's full time for any password; blocks.
-    pub fn verify(&self, password: &Secret) -> bool {
+    pub fn verify(&self, password: &Secret, memory: &Memory) -> bool {
         let too_long = password.expose().len() > MAX_PASSWORD;
         let password = if too_long { b"" } else { password.expose().as_bytes() };
         let text = self.text.expose();
         let good = match self.scheme {
-            Scheme::Argon2 => {
-                PasswordVerifier::<str>::verify_password(&Argon2::default(), password, text).is_ok()
-            }
+            Scheme::Argon2 => verify_argon2(text, password, memory).unwrap_or(false),
             Scheme::Bcrypt => bcrypt::verify(password, text).unwrap_or(false),
             Scheme::ShaCrypt => {
                 PasswordVerifier::<str>::verify_password(&ShaCrypt::default(), password, text).is_ok()
@@ -83,6 +89,59 @@ impl PasswordHash {
         };
         good && !too_long
     }
+}
+
+/// Working memory of argon2, used again: it is large, and an allocator keeps what a thread gave back for that
+/// thread. As many buffers are made as are in use at once; [`KEPT`] of them stay.
+#[derive(Default)]
+pub struct Memory {
+    free: Mutex<Vec<Vec<Block>>>,
+    made: AtomicUsize,
+}
+
+impl Memory {
+    /// How many buffers were made so far.
+    pub fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Lends `blocks` blocks, whatever they hold; `None` where there is no memory.
+    fn lend<T>(&self, blocks: usize, work: impl FnOnce(&mut [Block]) -> T) -> Option<T> {
+        let free = || self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = free().pop();
+        let mut buffer = taken.unwrap_or_else(|| {
+            self.made.fetch_add(1, Ordering::Relaxed);
+            Vec::new()
+        });
+        if buffer.len() < blocks {
+            buffer.try_reserve_exact(blocks - buffer.len()).ok()?;
+            buffer.resize(blocks, Block::new());
+        }
+        let done = buffer.get_mut(..blocks).map(work);
+        let mut free = free();
+        if free.len() < KEPT && buffer.len() * Block::SIZE <= LARGEST_KEPT {
+            free.push(buffer);
+        }
+        done
+    }
+}
+
+/// The tag is compared in constant time. `None` for what is no hash, which reading it has ruled out.
+fn verify_argon2(text: &str, password: &[u8], memory: &Memory) -> Option<bool> {
+    let phc = Phc::new(text).ok()?;
+    let (salt, wanted) = (phc.salt.as_ref()?, phc.hash.as_ref()?);
+    let version = match phc.version {
+        Some(version) => Version::try_from(version).ok()?,
+        None => Version::default(),
+    };
+    let params = Params::try_from(&phc).ok()?;
+    let blocks = params.block_count();
+    let argon2 = Argon2::new(Algorithm::Argon2id, version, params);
+    let mut tag = vec![0; wanted.len()];
+    let hashed = memory.lend(blocks, |blocks| {
+        argon2.hash_password_into_with_memory(password, salt, &mut tag, blocks).is_ok()
+    });
+    Some(hashed? && Output::new(&tag).ok()? == *wanted)
 }
 
 /// An argon2id hash (19 MiB, 2 passes, 1 lane) with a salt of its own. Blocks. Fails only where the system
@@ -143,9 +202,10 @@ mod tests {
 
     fn verifies(hash: &str, password: &str) {
         let hash = PasswordHash::parse(hash).unwrap();
-        assert!(hash.verify(&Secret::new(password)), "{hash:?}");
-        assert!(!hash.verify(&Secret::new(format!("{password}x"))));
-        assert!(!hash.verify(&Secret::new("")));
+        let memory = Memory::default();
+        assert!(hash.verify(&Secret::new(password), &memory), "{hash:?}");
+        assert!(!hash.verify(&Secret::new(format!("{password}x")), &memory));
+        assert!(!hash.verify(&Secret::new(""), &memory));
     }
 
     #[test]
@@ -169,6 +229,37 @@ mod tests {
         assert!(a.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert_ne!(a, b);
         verifies(&a, "p");
+    }
+
+    /// Small costs, and those of a vector of the reference implementation's test suite (version 0x13).
+    #[test]
+    fn one_buffer_serves_hashes_of_several_costs() {
+        let memory = Memory::default();
+        let vector = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+        let vector = PasswordHash::parse(vector).unwrap();
+        let own = PasswordHash::parse(&hash(&Secret::new("p")).unwrap()).unwrap();
+        for _ in 0..2 {
+            assert!(vector.verify(&Secret::new("password"), &memory));
+            assert!(!vector.verify(&Secret::new("passwore"), &memory));
+            assert!(own.verify(&Secret::new("p"), &memory));
+            assert!(!own.verify(&Secret::new("q"), &memory));
+        }
+        assert_eq!(memory.made(), 1);
+        assert_eq!(memory.free.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn as_many_buffers_are_made_as_are_in_use_and_few_are_kept() {
+        let memory = Memory::default();
+        let together = std::sync::Barrier::new(6);
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| memory.lend(8, |_| together.wait()));
+            }
+        });
+        assert_eq!((memory.made(), memory.free.lock().unwrap().len()), (6, KEPT));
+        memory.lend(LARGEST_KEPT / Block::SIZE + 1, |blocks| assert_eq!(blocks.len(), 65_537)).unwrap();
+        assert_eq!(memory.free.lock().unwrap().len(), KEPT - 1);
     }
 
     #[test]
@@ -195,8 +286,8 @@ mod tests {
     fn a_password_that_is_too_long_is_wrong() {
         let long = "a".repeat(MAX_PASSWORD + 1);
         let empty = PasswordHash::parse(&bcrypt::hash("", 4).unwrap()).unwrap();
-        assert!(empty.verify(&Secret::new("")));
-        assert!(!empty.verify(&Secret::new(long.clone())));
+        assert!(empty.verify(&Secret::new(""), &Memory::default()));
+        assert!(!empty.verify(&Secret::new(long.clone()), &Memory::default()));
         assert!(hash(&Secret::new(long)).is_err());
     }
 }

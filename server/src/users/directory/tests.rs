@@ -320,3 +320,18 @@ async fn a_hook_vouches_only_for_accounts_that_may_log_in() {
     }
     assert_eq!(d.names(), ["alice", "far", "off"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_logins_at_once_share_a_few_buffers() {
+    let hash = crate::users::password::hash(&Secret::new("right")).unwrap();
+    let d = directory(&format!("[[users]]\nname = \"alice\"\npassword = '{hash}'\n"));
+    let logins = (0..12).map(|_| {
+        let d = Arc::clone(&d);
+        tokio::spawn(async move { refusal(&d, "alice", &password("right")).await })
+    });
+    for login in logins.collect::<Vec<_>>() {
+        assert_eq!(login.await.unwrap(), "");
+    }
+    let most = std::thread::available_parallelism().map_or(1, usize::from).min(HASHERS);
+    assert!((1..=most).contains(&d.hashing.buffers()), "{} buffers, {most} at once", d.hashing.buffers());
+}
