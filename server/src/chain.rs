@@ -16,6 +16,7 @@ use session_core::script::Hooks;
 use session_core::session::Session;
 
 use crate::journal::{Journal, Recorded};
+use crate::notify::Notifier;
 use crate::protector::Guard;
 use crate::scan::Scan;
 use crate::stores::Stores;
@@ -36,6 +37,8 @@ pub struct Parts {
     pub throttle: Option<Arc<Throttle>>,
     /// The site's handlers.
     pub hooks: Option<Arc<Hooks>>,
+    /// Who outside is asked and told, after the handlers.
+    pub(crate) notifier: Option<Arc<Notifier>>,
     /// Who looks at uploads, after the handlers have.
     pub scan: Option<Arc<Scan>>,
 }
@@ -60,17 +63,28 @@ pub fn of_user(parts: Parts) -> Arc<Chain> {
     if let Some(hooks) = parts.hooks {
         links.push(hooks);
     }
+    if let Some(notifier) = parts.notifier {
+        links.push(notifier);
+    }
     if let Some(scan) = parts.scan {
         links.push(scan);
     }
     Chain::new(links)
 }
 
-/// The chain of a connection's life: the protector, the handlers, then the tidying at its end.
-pub fn of_front(guard: Guard, hooks: Option<&Arc<Hooks>>, stores: &Arc<Stores>) -> Arc<Chain> {
+/// The chain of a connection's life: the protector, the handlers, receivers outside, then the tidying at its end.
+pub(crate) fn of_front(
+    guard: Guard,
+    hooks: Option<&Arc<Hooks>>,
+    notifier: Option<&Arc<Notifier>>,
+    stores: &Arc<Stores>,
+) -> Arc<Chain> {
     let mut links: Vec<Arc<dyn Interceptor>> = vec![Arc::new(guard)];
     if let Some(hooks) = hooks {
         links.push(Arc::clone(hooks) as Arc<dyn Interceptor>);
+    }
+    if let Some(notifier) = notifier {
+        links.push(Arc::clone(notifier) as Arc<dyn Interceptor>);
     }
     links.push(Arc::new(Farewell(Arc::downgrade(stores))));
     Chain::new(links)

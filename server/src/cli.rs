@@ -103,6 +103,8 @@ enum Command {
     Ban(control::Bans),
     /// What homes and folders hold, and may hold
     Quota(control::Quota),
+    /// What webhooks and commands are still to be told
+    Outbox(control::Outboxes),
     /// What the running server says of itself
     Status {
         /// One JSON object
@@ -196,6 +198,13 @@ async fn run(cli: Cli) -> ExitCode {
         },
         Some(Command::Quota(args)) => match control_of(&global) {
             Ok(control) => control::quota(control, args).await,
+            Err(e) => commands::failure(&e),
+        },
+        Some(Command::Outbox(args)) => match control_of(&global) {
+            Ok(control) => {
+                let config = || load(&global, &Run { listen: vec![], json: false, log: None });
+                control::outbox(control, args, config).await
+            }
             Err(e) => commands::failure(&e),
         },
         Some(Command::Status { json }) => match control_of(&global) {

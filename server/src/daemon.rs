@@ -8,6 +8,7 @@
 //! time, and then cuts. One daemon owns a data folder, by a lock file in it.
 
 mod differences;
+mod telling;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,7 +27,6 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::server_tls::ServerTls;
 use session_core::reason::Reason;
 use session_core::registry::{PATIENCE, SessionRegistry};
-use session_core::script::Engine;
 use session_core::session::{Actor, Ending, Session, system_clock};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -204,8 +204,7 @@ impl Daemon {
         let bans = Some(config.data.join("bans.json"));
         let protector = Protector::new(config.protector.clone(), bans, system_clock())?;
         let accounts = Accounts::open(&config.data).await?;
-        let engine = Engine::new(config.scripts.limits());
-        let common = Common::new(engine, Arc::clone(&journal), protector, accounts);
+        let common = Common::new(&config, Arc::clone(&journal), protector, accounts)?;
         common.stores.quotas.take(&config.data.join(QUOTAS))?;
         let read = Read::new(&config)?;
         let mut bound = Vec::new();
@@ -225,6 +224,7 @@ impl Daemon {
         let http = Sessions::new()?;
         let servers = read.servers(&sites, &http)?;
         limit(&common.registry, &config);
+        telling::look_back(&common.outbox, &sites).await?;
         let stores = Arc::clone(&common.stores);
         let daemon = Arc::new(Daemon {
             common,
@@ -254,6 +254,8 @@ impl Daemon {
         let started = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
         daemon.journal.note("started", started);
         let sites = Arc::downgrade(&daemon);
+        tokio::spawn(Arc::clone(&daemon.common.outbox).deliver(shutdown.clone()));
+        tokio::spawn(telling::keep_looking(Arc::clone(&daemon.common.outbox), Arc::downgrade(&daemon)));
         tokio::spawn(keep_bans(Arc::clone(&daemon.common.protector), shutdown.clone()));
         tokio::spawn(async move {
             loop {
@@ -302,6 +304,7 @@ impl Daemon {
             protector: Arc::clone(&self.common.protector),
             desk: Desk::new(Arc::clone(&self.common.accounts), Arc::new(Behind(weak()))),
             stores: Arc::clone(&self.common.stores),
+            outbox: Arc::clone(&self.common.outbox),
             status: Arc::new(move || status.upgrade().map_or(Value::Null, |d| d.status())),
             reload: Arc::new(move |actor| {
                 let daemon = reload.upgrade();
@@ -498,6 +501,7 @@ impl Daemon {
         }
         let mut changes = differences::told(&old.config, &new);
         limit(&self.common.registry, &new);
+        self.common.outbox.set(new.outbox.clone());
         self.common.protector.set(new.protector.clone());
         let mut ended = 0;
         let mut sites = Vec::new();
@@ -589,6 +593,7 @@ impl Daemon {
         }
         let ends = sessions.iter().map(|s| s.terminate(stopping(), PATIENCE));
         let left: usize = join_all(ends).await.iter().map(|left| left.in_flight).sum();
+        let _ = tokio::time::timeout(PATIENCE, self.common.outbox.flush()).await;
         self.shutdown.cancel();
         if let Err(e) = self.common.protector.save() {
             tracing::error!("{e:#}");

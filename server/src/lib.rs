@@ -16,6 +16,8 @@ mod hooks;
 pub mod journal;
 mod listen;
 pub mod log;
+mod notify;
+mod outbox;
 pub mod protector;
 pub mod quarantine;
 pub mod quotas;

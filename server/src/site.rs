@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use session_core::auth::{Authenticator, Site};
+use session_core::auth::{Account, Authenticator, Site};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::gate::SessionFs;
 use session_core::intercept::Chain;
@@ -20,7 +20,7 @@ use session_core::policy::Throttle;
 use session_core::reason::Reason;
 use session_core::registry::SessionRegistry;
 use session_core::script::{Engine, Hooks, Values};
-use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup, system_clock};
+use session_core::session::{Actor, Ending, Identity, Protocol, Session, SessionId, Setup, system_clock};
 
 use crate::accounts::{self, Accounts};
 use crate::chain;
@@ -28,6 +28,8 @@ use crate::config::{self, Config, User};
 use crate::gateway::{self, Settings};
 use crate::hooks;
 use crate::journal::{Journal, Origin, Recorded};
+use crate::notify::{self, Notifier};
+use crate::outbox::{self, Outbox};
 use crate::protector::{Guard, Protector, Strike};
 use crate::quarantine::Quarantine;
 use crate::scan::Scan;
@@ -40,6 +42,7 @@ struct Live {
     config: Arc<Config>,
     directory: Arc<Directory>,
     hooks: Option<Arc<Hooks>>,
+    notifier: Option<Arc<Notifier>>,
     front: Arc<Chain>,
     scan: Option<Arc<Scan>>,
     /// By user; shared by the user's sessions.
@@ -66,6 +69,8 @@ pub struct Common {
     pub accounts: Arc<Accounts>,
     /// Who follows sessions.
     pub(crate) traces: Arc<hooks::Traces>,
+    /// What others are to be told.
+    pub(crate) outbox: Arc<Outbox>,
     /// What passwords are hashed with.
     hashing: Arc<Hashing>,
     /// One-time codes that were used, by site.
@@ -73,17 +78,29 @@ pub struct Common {
 }
 
 impl Common {
-    /// With an empty table and no open homes.
+    /// With an empty table and no open homes. Errors: `Internal`.
     pub fn new(
-        engine: Arc<Engine>,
+        config: &Config,
         journal: Arc<Journal>,
         protector: Arc<Protector>,
         accounts: Arc<Accounts>,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>> {
+        let engine = Engine::new(config.scripts.limits());
+        let outbox = Outbox::new(&config.data, config.outbox.clone())?;
         let (registry, stores, spent) = (Arc::default(), Arc::default(), Mutex::default());
-        let traces = Arc::default();
-        let hashing = Arc::default();
-        Arc::new(Common { registry, engine, journal, protector, stores, accounts, traces, hashing, spent })
+        let (traces, hashing) = (Arc::default(), Arc::default());
+        Ok(Arc::new(Common {
+            registry,
+            engine,
+            journal,
+            protector,
+            stores,
+            accounts,
+            traces,
+            outbox,
+            hashing,
+            spent,
+        }))
     }
 
     /// Those of one site, through every reload. Blocks. Errors: those of its file.
@@ -113,6 +130,7 @@ impl FerrySite {
     pub fn new(config: Config, common: Arc<Common>) -> Result<Arc<Self>> {
         let values = Arc::<Values>::default();
         let live = Live::new(config, &common, &values)?;
+        live.announce(&common);
         Ok(Arc::new(FerrySite {
             common,
             values,
@@ -157,6 +175,7 @@ impl FerrySite {
             throttles: throttles(&directory, Some(&live)),
             directory: Arc::new(directory),
             hooks: live.hooks.clone(),
+            notifier: live.notifier.clone(),
             front: Arc::clone(&live.front),
             scan: live.scan.clone(),
             gateways: live.gateways.clone(),
@@ -165,6 +184,7 @@ impl FerrySite {
     }
 
     fn put(&self, live: Live, actor: &Actor) -> usize {
+        live.announce(&self.common);
         let live = Arc::new(live);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&live);
         let mut ended = 0;
@@ -212,6 +232,26 @@ impl FerrySite {
         self.sessions().iter().filter(|s| s.cut(ending.clone())).count()
     }
 
+    /// What became of an operation whose outcome was never written, as its user's files show it.
+    pub(crate) async fn look_back(&self, intent: &outbox::Intent) -> outbox::Outcome {
+        let live = self.live();
+        let files = async {
+            let user = live.user(outbox::recover::user_of(intent))?;
+            let account = Account {
+                shared: user.shared,
+                anonymous: user.anonymous,
+                ..Account::named(user.name.as_str())
+            };
+            let session = SessionId::from(intent.session.as_str());
+            let mounted =
+                self.common.stores.mount(&live.config, &live.gateways, &user, &account, &session).await;
+            Some(mounted.ok()?.0)
+        };
+        let files = files.await;
+        let keeps = live.config.staging.enabled && live.config.staging.parking == config::Parking::Keep;
+        outbox::recover::outcome(intent, files.as_deref(), keeps).await
+    }
+
     /// Shows its handlers what the protector did; waits for them.
     pub async fn notice(&self, step: Lifecycle<'_>) {
         self.live().front.decide(None, step).await;
@@ -236,7 +276,7 @@ impl FerrySite {
 pub fn check(config: Config) -> Result<()> {
     let protector = Protector::new(config.protector.clone(), None, system_clock())?;
     let accounts = Accounts::holding(accounts::read_file(&config.data.join(accounts::FILE))?);
-    let common = Common::new(Engine::new(config.scripts.limits()), Arc::default(), protector, accounts);
+    let common = Common::new(&config, Arc::default(), protector, accounts)?;
     config.each_site().into_iter().try_for_each(|site| {
         stores::check(&site)?;
         Live::new(site, &common, &Arc::default()).map(|_| ())
@@ -268,20 +308,32 @@ impl Live {
         let quarantine = Quarantine::new(config.scan.quarantine.clone(), config.scan.quarantine_size);
         let scan = Scan::new(&config.scan, Arc::clone(&quarantine) as _);
         let reach = hooks::Reach {
-            stored: secrets,
+            stored: secrets.clone(),
             values: Arc::clone(values),
             quarantine,
             registry: Arc::clone(&common.registry),
             traces: Arc::clone(&common.traces),
         };
         let hooks = hooks::load(&config, &common.engine, reach)?;
+        let subscribers = match config.webhooks.is_empty() && config.commands.is_empty() {
+            true => Vec::new(),
+            false => notify::load(&config, &hooks::secrets_of(&config.scripts, secrets)?)?,
+        };
+        let notifier = Notifier::new(&config.site, subscribers, Arc::clone(&common.outbox));
         let throttles = throttles(&directory, None);
         let front = chain::of_front(
             Guard::new(Arc::clone(&common.protector), &common.registry),
             hooks.as_ref(),
+            notifier.as_ref(),
             &common.stores,
         );
-        Ok(Live { config: Arc::new(config), directory, hooks, front, scan, throttles, gateways })
+        Ok(Live { config: Arc::new(config), directory, hooks, notifier, front, scan, throttles, gateways })
+    }
+
+    /// Who is told from now on.
+    fn announce(&self, common: &Common) {
+        let receivers = self.notifier.iter().flat_map(|n| n.receivers());
+        common.outbox.set_receivers(&self.config.site, receivers);
     }
 
     fn user(&self, name: &str) -> Option<Arc<User>> {
@@ -357,8 +409,8 @@ impl Site for FerrySite {
         let account = identity.account();
         let user = live.user(&account.name).filter(|u| u.enabled).ok_or(ErrorKind::Unauthenticated)?;
         let (files, locks) =
-            self.common.stores.mount(&live.config, &live.gateways, &user, account, session).await?;
-        let parts = |hooks| chain::Parts {
+            self.common.stores.mount(&live.config, &live.gateways, &user, account, session.id()).await?;
+        let parts = |hooks, notifier| chain::Parts {
             journal: Arc::clone(&self.common.journal),
             read_only: user.read_only,
             rules: config::rules(&user),
@@ -366,11 +418,12 @@ impl Site for FerrySite {
             locks: Arc::clone(&locks),
             throttle: live.throttles.get(&user.name).cloned(),
             hooks,
+            notifier,
             scan: live.scan.clone(),
         };
-        let chain = chain::of_user(parts(live.hooks.clone()));
+        let chain = chain::of_user(parts(live.hooks.clone(), live.notifier.clone()));
         if live.hooks.is_some() {
-            session.lend_files(Arc::clone(&files), chain::of_user(parts(None)));
+            session.lend_files(Arc::clone(&files), chain::of_user(parts(None, None)));
         }
         Ok(session.guard(identity, files, chain)?.locking(locks))
     }

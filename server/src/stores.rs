@@ -25,7 +25,7 @@ use session_core::layers::staged::{Owner, Staged, StagingArea};
 use session_core::locks::{LockTable, Locks};
 use session_core::metadata::Metadata;
 use session_core::path::VPath;
-use session_core::session::Session;
+use session_core::session::{Session, SessionId};
 use session_core::store::local::{LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
 use tokio::sync::OnceCell;
@@ -79,7 +79,7 @@ impl Stores {
         far: &HashMap<String, Settings>,
         user: &User,
         account: &Account,
-        session: &Session,
+        session: &SessionId,
     ) -> Result<(Arc<dyn Filesystem>, Arc<Locks>)> {
         let owner = owner(config, account, session);
         let home = async {
@@ -278,15 +278,15 @@ fn is_shared(account: &Account) -> bool {
 }
 
 /// Whose what is parked or locked is. Accounts of two sites are two, also where both use one folder.
-fn name(config: &Config, account: &Account, session: &Session) -> Arc<str> {
+fn name(config: &Config, account: &Account, session: &SessionId) -> Arc<str> {
     match (is_shared(account), config.one_of_several) {
-        (true, _) => session.id().as_str().into(),
+        (true, _) => session.as_str().into(),
         (false, false) => Arc::clone(&account.name),
         (false, true) => format!("{}@{}", account.name, config.site).into(),
     }
 }
 
-fn owner(config: &Config, account: &Account, session: &Session) -> Owner {
+fn owner(config: &Config, account: &Account, session: &SessionId) -> Owner {
     let name = name(config, account, session);
     if is_shared(account) { Owner::session(name) } else { Owner::account(name) }
 }
@@ -417,7 +417,8 @@ mod tests {
         let mut mounted = Vec::new();
         for user in &config.users {
             let (session, account) = session(Account::named(user.name.as_str()));
-            mounted.push(stores.mount(&config, &HashMap::new(), user, &account, &session).await.unwrap().0);
+            mounted
+                .push(stores.mount(&config, &HashMap::new(), user, &account, session.id()).await.unwrap().0);
         }
         assert_eq!(stores.homes().len(), 2);
         let made = std::fs::metadata(dir.path().join("new/c")).unwrap().permissions().mode();
@@ -437,7 +438,7 @@ mod tests {
         let config = config(dir.path(), "[[users]]\nname = \"a\"\nshared = true\n");
         let (user, stores) = (config.users.first().unwrap(), Stores::default());
         let (session, account) = session(Account { shared: true, ..Account::named("a") });
-        let (files, _) = stores.mount(&config, &HashMap::new(), user, &account, &session).await.unwrap();
+        let (files, _) = stores.mount(&config, &HashMap::new(), user, &account, session.id()).await.unwrap();
         let path = VPath::absolute("/f").unwrap();
         let file = files.open(&path, &OpenOptions::create()).await.unwrap();
         file.write_at(0, "x".into()).await.unwrap();
@@ -454,7 +455,7 @@ mod tests {
         let config = config(dir.path(), "[[users]]\nname = \"a\"\nhome = \"file/below\"\n");
         let (session, account) = session(Account::named("a"));
         let e = Stores::default()
-            .mount(&config, &HashMap::new(), &config.users[0], &account, &session)
+            .mount(&config, &HashMap::new(), &config.users[0], &account, session.id())
             .await
             .err()
             .unwrap();

@@ -25,6 +25,7 @@ mod gateways;
 mod groups;
 mod hooks;
 mod known;
+mod notify;
 mod protector;
 mod quota;
 mod records;
@@ -56,6 +57,7 @@ pub use self::groups::Group;
 pub(crate) use self::groups::line;
 pub use self::hooks::{Hook, Scripts};
 use self::known::KEYS;
+pub use self::notify::{Command, Outbox, Target, Webhook};
 pub use self::protector::{Level, ProtectorSettings};
 pub use self::quota::Quota;
 pub use self::records::{Record, SECRET_KEYS, group};
@@ -123,6 +125,12 @@ pub struct Config {
     pub hooks: Vec<Hook>,
     /// What handlers share.
     pub scripts: Scripts,
+    /// URLs that are told of events.
+    pub webhooks: Vec<Webhook>,
+    /// Programs that are told of events.
+    pub commands: Vec<Command>,
+    /// What is kept for both.
+    pub outbox: Outbox,
     /// The log.
     pub log: Log,
     /// What keeps misbehaving clients out.
@@ -160,6 +168,9 @@ impl Default for Config {
             users: Vec::new(),
             hooks: Vec::new(),
             scripts: Scripts::default(),
+            webhooks: Vec::new(),
+            commands: Vec::new(),
+            outbox: Outbox::default(),
             log: Log::default(),
             protector: ProtectorSettings::default(),
             scan: Scan::default(),
@@ -579,6 +590,7 @@ impl Config {
         }
         faults.extend(folders::check(self, source));
         faults.extend(hooks::check(&self.hooks, source));
+        faults.extend(notify::check(&self.webhooks, &self.commands, &self.staging, source));
         faults.extend(scan::check(&self.scan, &self.staging, &self.hooks, source));
         faults
     }

@@ -19,8 +19,8 @@ use super::certificates::names_are_worth_the_same;
 use super::fault::{Fault, Source, Step};
 use super::values;
 use super::{
-    Clients, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Ssh, Staging, Tls, User,
-    Webdav,
+    Clients, Command, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Ssh, Staging, Tls,
+    User, Webdav, Webhook,
 };
 use super::{Folder, Group, folders, gateways, groups};
 
@@ -64,6 +64,12 @@ pub struct SiteTable {
     /// Its handlers of events.
     #[serde(default)]
     pub hooks: Vec<Hook>,
+    /// URLs that are told of its events.
+    #[serde(default)]
+    pub webhooks: Vec<Webhook>,
+    /// Programs that are told of its events.
+    #[serde(default)]
+    pub commands: Vec<Command>,
 }
 
 /// What is remembered of sessions that are over.
@@ -113,6 +119,8 @@ impl SiteTable {
             groups: self.groups.clone(),
             users: self.users.clone(),
             hooks: self.hooks.clone(),
+            webhooks: self.webhooks.clone(),
+            commands: self.commands.clone(),
             // What the whole server has.
             ..file.clone()
         }
@@ -167,14 +175,16 @@ impl Config {
         let mut faults = self.check_tables(source);
         faults.extend(self.protector.check(source));
         faults.extend(self.admin.check(source));
+        faults.extend(self.outbox.check(source));
         faults.extend(gateways::check(&self.gateways, source));
         if self.sites.is_empty() {
             faults.extend(self.check_own(source));
             return faults;
         }
-        for key in ["folders", "groups", "hooks", "hosts", "listeners", "site", "users"]
-            .into_iter()
-            .filter(|k| source.has(k))
+        for key in
+            ["commands", "folders", "groups", "hooks", "hosts", "listeners", "site", "users", "webhooks"]
+                .into_iter()
+                .filter(|k| source.has(k))
         {
             let words = format!("where there are [[sites]], '{key}' belongs into one of them");
             faults.push(source.fault_at(&[Step::Key(key.into())], words));

@@ -22,9 +22,10 @@ use session_core::session::{Actor, Ending, Session};
 
 use super::paths::{Call, Miss, decode, description, find};
 use super::select::{self, Selection};
-use super::{bans, quotas, watch};
+use super::{bans, outbox, quotas, watch};
 use crate::accounts::{Asked, Desk, Role};
 use crate::hooks::Traces;
+use crate::outbox::Outbox;
 use crate::protector::Protector;
 use crate::stores::Stores;
 
@@ -50,6 +51,8 @@ pub struct ControlState {
     pub protector: Arc<Protector>,
     /// What homes and folders hold.
     pub stores: Arc<Stores>,
+    /// What others are to be told.
+    pub(crate) outbox: Arc<Outbox>,
     /// The accounts.
     pub(crate) desk: Arc<Desk>,
     /// The answer to `/v1/status`.
@@ -201,6 +204,12 @@ async fn route(
         Call::Rescan => {
             let body = body(request, MAX_BODY, REQUEST_TIME).await?;
             quotas::apply(&state.stores, &body, actor).await?
+        }
+        Call::Outbox => outbox::show(&state.outbox, &query).await?,
+        Call::OutboxRetry | Call::OutboxDrop => {
+            let what = if call == Call::OutboxRetry { "retry" } else { "drop" };
+            let body = body(request, MAX_BODY, REQUEST_TIME).await?;
+            outbox::apply(&state.outbox, what, &body, actor).await?
         }
         Call::Reload => (state.reload)(actor.clone()).await?,
         Call::Drain => {

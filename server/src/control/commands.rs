@@ -125,7 +125,7 @@ Exit codes:
   1  failed
   2  the arguments or the configuration make no sense
   3  no ferryd answers
-  5  no such session, user, group, secret or token";
+  5  no such session, user, group, secret, token or delivery";
 
 /// Tells an error and gives its exit code.
 pub fn failure(e: &Error) -> ExitCode {

@@ -6,6 +6,7 @@
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
+use super::outbox;
 use super::select::{END, LIVE, OVER};
 use crate::accounts::{Asked, Role, filters};
 
@@ -27,6 +28,9 @@ pub(super) enum Call {
     RemoveBan,
     Quotas,
     Rescan,
+    Outbox,
+    OutboxRetry,
+    OutboxDrop,
     Reload,
     Drain,
     Accounts(Asked),
@@ -81,6 +85,9 @@ pub(super) static PATHS: &[Entry] = &[
     entry(M::POST, "/v1/bans/remove", Call::RemoveBan, Operate, "Let it in again", &["network"]),
     entry(M::GET, "/v1/quotas", Call::Quotas, Read, "What homes and folders hold, and may hold, where that is bounded", &[]),
     entry(M::POST, "/v1/quotas/rescan", Call::Rescan, Operate, "Count anew what is there", &["place"]),
+    entry(M::GET, "/v1/outbox", Call::Outbox, Read, "What webhooks and commands are still to be told, in order; `after` of an answer goes on", &[]),
+    entry(M::POST, "/v1/outbox/retry", Call::OutboxRetry, Operate, "Try again at once, dead letters too", outbox::BODY),
+    entry(M::POST, "/v1/outbox/drop", Call::OutboxDrop, Operate, "Tell it to nobody", outbox::BODY),
     entry(M::POST, "/v1/reload", Call::Reload, Operate, "Read the configuration anew; a bad one changes nothing", &[]),
     entry(M::POST, "/v1/drain", Call::Drain, Operate, "Take no new session, let transfers end within the configured time, and stop", &[]),
     entry(M::GET, "/v1/users", On(A::Users), Read, "Users of the file and of the database; `after` goes on behind SITE/NAME", &[]),
@@ -166,6 +173,7 @@ fn query_of(call: Call) -> &'static [&'static str] {
         Call::Sessions | Call::Watch => LIVE,
         Call::History => OVER,
         Call::TerminateMany => END,
+        Call::Outbox => outbox::FILTERS,
         Call::Trace => &["after"],
         Call::Accounts(asked) => filters(asked),
         _ => &[],

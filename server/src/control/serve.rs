@@ -287,6 +287,7 @@ mod tests {
             protector: protector(),
             desk: Desk::new(Accounts::none(), Arc::new(Nobody)),
             stores: Arc::default(),
+            outbox: crate::outbox::Outbox::new(Path::new("nowhere"), Default::default()).unwrap(),
             status: Arc::new(|| Value::Null),
             reload: Arc::new(|_| Box::pin(async { Ok(Value::Null) })),
             drain: Arc::new(|| {}),

@@ -28,6 +28,9 @@ pub(super) fn told(old: &Config, new: &Config) -> Vec<String> {
     if old.gateways != new.gateways {
         out.push("other gateways".into());
     }
+    if old.outbox != new.outbox {
+        out.push("other settings of the outbox".into());
+    }
     let mut later = |differs: bool, what: &str| {
         if differs {
             out.push(format!("not before the next start: {what}"));
@@ -35,6 +38,7 @@ pub(super) fn told(old: &Config, new: &Config) -> Vec<String> {
     };
     later(old.data != new.data || old.control != new.control, "data folder and control socket");
     later(old.admin != new.admin, "the API over the network");
+    later(old.outbox.fsync != new.outbox.fsync, "whether the outbox is flushed to disk");
     later(old.log.format != new.log.format, "the format of the log");
     out
 }
@@ -52,6 +56,9 @@ fn told_of_a_site(old: &Config, new: &Config, out: &mut Vec<String>) {
     out.extend(gone.map(|u| format!("removed user '{}'", u.name)));
     if old.hooks != new.hooks {
         out.push("other hooks".into());
+    }
+    if old.webhooks != new.webhooks || old.commands != new.commands {
+        out.push("other webhooks or commands".into());
     }
     if new.one_of_several && old.limits != new.limits {
         out.push("other limits".into());

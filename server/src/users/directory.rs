@@ -479,6 +479,7 @@ impl Authenticator for Directory {
         let peer = session.peer_address();
         // Judged before the account's state is looked at, so that the state does not show in the time.
         let judged = match credential {
+            Credential::AccessKey(_) => Err((Reason::WrongCredentials, "no account has access keys")),
             Credential::Answers(answers) => self.answers(user, answers, session.now()).await,
             Credential::Certificate(certificate) => self.certificate(user, certificate),
             Credential::Key(key) => self.key(user, key, peer).map(|()| Given::default()),

@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
-use sha1::{Digest as _, Sha1};
+use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
 /// How long a code is good, seconds.
@@ -68,7 +68,7 @@ impl TotpKey {
 
     /// The code of a step of time.
     fn code(&self, step: u64) -> u32 {
-        let mac = hmac(&self.0, &step.to_be_bytes());
+        let mac = hmac::<Sha1>(&self.0, &step.to_be_bytes());
         // Dynamic truncation, RFC 4226, section 5.3.
         let at = usize::from(mac.last().copied().unwrap_or(0) & 0x0f);
         let four = mac.get(at..at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok()).unwrap_or_default();
@@ -84,13 +84,14 @@ impl TotpKey {
     }
 }
 
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 20] {
+/// RFC 2104, with a digest of blocks of 64 bytes: SHA-1 or SHA-256.
+pub(crate) fn hmac<D: Digest>(key: &[u8], message: &[u8]) -> Vec<u8> {
     let mut block = [0u8; 64];
-    let short: Vec<u8> = if key.len() > block.len() { Sha1::digest(key).to_vec() } else { key.to_vec() };
+    let short: Vec<u8> = if key.len() > block.len() { D::digest(key).to_vec() } else { key.to_vec() };
     block.iter_mut().zip(&short).for_each(|(b, k)| *b = *k);
     let pad = |with: u8| block.map(|b| b ^ with);
-    let inner = Sha1::new().chain_update(pad(0x36)).chain_update(message).finalize();
-    Sha1::new().chain_update(pad(0x5c)).chain_update(inner).finalize().into()
+    let inner = D::new().chain_update(pad(0x36)).chain_update(message).finalize();
+    D::new().chain_update(pad(0x5c)).chain_update(inner).finalize().to_vec()
 }
 
 fn plain(code: &str) -> String {

@@ -37,3 +37,4 @@ mod sessions;
 mod sites;
 mod ssh;
 mod webdav;
+mod webhooks;

@@ -382,7 +382,7 @@ async fn drain(engine: Arc<Engine>, services: Services, bound: Arc<Table>, queue
 
 /// What a client sees where a handler failed. An upload that could not be judged is not thrown away for it:
 /// it is kept for its sender to try again.
-fn unruled(event: &EventSpec, owner: &str) -> Error {
+pub fn unruled(event: &EventSpec, owner: &str) -> Error {
     let words = format!("refused: a rule of this {owner} failed");
     match event.veto {
         Veto::Commit => Error::new(ErrorKind::Internal).with_detail(words).with_hint("what arrived is kept"),
@@ -396,7 +396,7 @@ fn failed(b: &Bound, session: Option<&Arc<Session>>, e: &ScriptError) {
 }
 
 /// Who a handler's `users` are compared with: the account, or before login the name asked for.
-fn user_of(session: &Session) -> Arc<str> {
+pub fn user_of(session: &Session) -> Arc<str> {
     let user = session.user_id();
     if user.is_empty() { session.requested_user() } else { user }
 }
@@ -444,7 +444,13 @@ const EVENTS_OF: &[(OperationKind, &[&str])] = &[
     (OperationKind::Symlink, &["BeforeSymlink", "AfterSymlink"]),
 ];
 
-fn before_name(operation: &Operation<'_>) -> Option<&'static str> {
+/// The events that hang on operations of a kind. Those of a file that is closed are told by `transferred`.
+pub fn events_of(kind: OperationKind) -> &'static [&'static str] {
+    EVENTS_OF.iter().find(|(k, _)| *k == kind).map_or(&[], |(_, names)| names)
+}
+
+/// The event that decides about an operation, if there is one.
+pub fn before_name(operation: &Operation<'_>) -> Option<&'static str> {
     Some(match operation {
         Operation::Copy(_) => "BeforeFileCopy",
         Operation::CreateDir(_) => "BeforeDirCreate",
@@ -461,7 +467,8 @@ fn before_name(operation: &Operation<'_>) -> Option<&'static str> {
     })
 }
 
-fn after_name(record: &Record) -> Option<&'static str> {
+/// The event that tells that an operation was carried out, if there is one.
+pub fn after_name(record: &Record) -> Option<&'static str> {
     Some(match record {
         Record::Commit(r) if !r.early => "AfterFileUpload",
         Record::Copy(_) => "AfterFileCopy",
@@ -474,6 +481,37 @@ fn after_name(record: &Record) -> Option<&'static str> {
         Record::Symlink(_) => "AfterSymlink",
         _ => return None,
     })
+}
+
+/// The event of a step in a connection's life.
+pub fn step_name(step: &Lifecycle<'_>) -> &'static str {
+    match step {
+        Lifecycle::Connect { .. } => "OnNewConnection",
+        Lifecycle::SoftwareId { .. } => "BeforeSendSoftwareID",
+        Lifecycle::AuthRequest { .. } => "OnAuthRequest",
+        Lifecycle::AuthRequestResult { allowed: true, .. } => "OnAuthRequestAllowed",
+        Lifecycle::AuthRequestResult { allowed: false, .. } => "OnAuthRequestDenied",
+        Lifecycle::AuthQuestions { .. } => "OnAuthInteractiveSetQuestions",
+        Lifecycle::AuthStep { credential, .. } => match credential {
+            Credential::Answers(_) => "OnAuthInteractive",
+            Credential::AccessKey(_) | Credential::Certificate(_) | Credential::Key(_) => "OnAuthPKI",
+            Credential::Password(_) => "OnAuthPassword",
+        },
+        Lifecycle::AuthResult { success: true, .. } => "OnAuthSuccess",
+        Lifecycle::AuthResult { success: false, .. } => "OnAuthFail",
+        Lifecycle::OpenChannel(kind) => match kind {
+            ChannelKind::Sftp => "BeforeOpenSFTP",
+            ChannelKind::Shell => "BeforeOpenShell",
+            ChannelKind::Command => "BeforeOpenCmd",
+            ChannelKind::ClientForward => "BeforeOpenClientFwd",
+            ChannelKind::ServerForward => "BeforeOpenServerFwd",
+        },
+        Lifecycle::Command { .. } => "BeforeCommand",
+        Lifecycle::BlockAdded(_) => "OnBlocklistAdd",
+        Lifecycle::BlockHit(_) => "OnBlocklistHit",
+        Lifecycle::Strike(_) => "OnProtectorStrike",
+        Lifecycle::Close(_) => "OnConnectionClose",
+    }
 }
 
 #[async_trait]
@@ -581,33 +619,7 @@ impl Interceptor for Hooks {
     }
 
     async fn decide(&self, session: Option<&Arc<Session>>, step: Lifecycle<'_>) -> Verdict {
-        let name = match &step {
-            Lifecycle::Connect { .. } => "OnNewConnection",
-            Lifecycle::SoftwareId { .. } => "BeforeSendSoftwareID",
-            Lifecycle::AuthRequest { .. } => "OnAuthRequest",
-            Lifecycle::AuthRequestResult { allowed: true, .. } => "OnAuthRequestAllowed",
-            Lifecycle::AuthRequestResult { allowed: false, .. } => "OnAuthRequestDenied",
-            Lifecycle::AuthQuestions { .. } => "OnAuthInteractiveSetQuestions",
-            Lifecycle::AuthStep { credential, .. } => match credential {
-                Credential::Answers(_) => "OnAuthInteractive",
-                Credential::AccessKey(_) | Credential::Certificate(_) | Credential::Key(_) => "OnAuthPKI",
-                Credential::Password(_) => "OnAuthPassword",
-            },
-            Lifecycle::AuthResult { success: true, .. } => "OnAuthSuccess",
-            Lifecycle::AuthResult { success: false, .. } => "OnAuthFail",
-            Lifecycle::OpenChannel(kind) => match kind {
-                ChannelKind::Sftp => "BeforeOpenSFTP",
-                ChannelKind::Shell => "BeforeOpenShell",
-                ChannelKind::Command => "BeforeOpenCmd",
-                ChannelKind::ClientForward => "BeforeOpenClientFwd",
-                ChannelKind::ServerForward => "BeforeOpenServerFwd",
-            },
-            Lifecycle::Command { .. } => "BeforeCommand",
-            Lifecycle::BlockAdded(_) => "OnBlocklistAdd",
-            Lifecycle::BlockHit(_) => "OnBlocklistHit",
-            Lifecycle::Strike(_) => "OnProtectorStrike",
-            Lifecycle::Close(_) => "OnConnectionClose",
-        };
+        let name = step_name(&step);
         if let (Lifecycle::Close(ending), Some(session)) = (&step, session) {
             self.aliases.forget(session.id());
             self.settle(session).await;

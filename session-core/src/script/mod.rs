@@ -27,7 +27,7 @@ mod worker;
 pub use engine::{Engine, EngineLimits, ScriptError};
 pub use events::{EVENTS, EventSpec, Paths, Present, Veto, event, table as events_table};
 pub use grants::{Grant, Grants};
-pub use hooks::{Binding, Hooks, OnError};
+pub use hooks::{Binding, Hooks, OnError, after_name, before_name, events_of, step_name, unruled, user_of};
 pub use members::{Kind, MEMBERS, Member, Unknown, members_table, types, unknown_members};
 pub use modules::ScriptFolder;
 pub use offline::{Told, Trial, Try};
