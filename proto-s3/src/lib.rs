@@ -1,8 +1,11 @@
 //! S3, client and server half (the AWS S3 API over any filesystem).
 //!
 //! - [`keyspace`]: keys of objects as virtual paths, reversibly. `status`: error codes and kinds.
+//! - `server`: the S3 API over any guarded filesystem.
 //!
 //! `PROTOCOL.md` beside this crate says what is supported, what is tolerated, and what differs.
 
 pub mod keyspace;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod status;

@@ -1,0 +1,35 @@
+//! The server half: the S3 API over any filesystem, buckets as directories of the root.
+//!
+//! ```text
+//! connection → request → what may be signed (`guard`) → body, bounded and in frames (`framing`)
+//!            → s3s: signature by the account's secret, route, XML
+//!            → a session of the access key (`exchange`) → operation → SessionFs → answer, streamed
+//! ```
+//!
+//! Routing, signatures and XML are those of the library `s3s`; connections, sessions, bounds and everything behind
+//! the gate are ours. An operation is a function of a request and a guarded filesystem.
+
+mod api;
+mod buckets;
+mod copy;
+mod digest;
+mod exchange;
+mod framing;
+mod guard;
+mod list;
+mod listen;
+mod multipart;
+mod object;
+mod options;
+mod read;
+mod remove;
+mod service;
+pub mod table;
+mod uploads;
+mod walk;
+mod write;
+
+pub use session_core::net::http::Sessions;
+
+pub use self::listen::S3Server;
+pub use self::options::{S3ServerOptions, is_domain, is_region};

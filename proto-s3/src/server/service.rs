@@ -1,0 +1,299 @@
+//! From a request to its answer: what may be signed, the body, the library, what the answer must have.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::{Request, Response};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::host::{S3Host, VirtualHost};
+use s3s::service::S3ServiceBuilder;
+use s3s::validation::NameValidation;
+use s3s::{S3Error, S3ErrorCode, S3Result};
+use session_core::auth::{Method, Site};
+use session_core::error::{Error, ErrorKind};
+use session_core::net::http::{
+    Body, Connection, Handler, HttpOptions, InFlight, Intake, Sessions, Working, empty, set,
+};
+
+use super::exchange::{Api, Exchange, refuse, said};
+use super::framing::Framing;
+use super::guard;
+use super::list::Walks;
+use super::options::S3ServerOptions;
+use crate::keyspace;
+
+/// What all connections share.
+pub(super) struct Service {
+    pub(super) options: S3ServerOptions,
+    pub(super) http: Arc<HttpOptions>,
+    pub(super) site: Arc<dyn Site>,
+    pub(super) sessions: Arc<Sessions>,
+    /// Listings that go on.
+    pub(super) walks: Walks,
+    config: Arc<StaticConfigProvider>,
+    this: std::sync::Weak<Service>,
+}
+
+impl Service {
+    pub(super) fn new(
+        options: S3ServerOptions,
+        http: Arc<HttpOptions>,
+        site: Arc<dyn Site>,
+        sessions: Arc<Sessions>,
+    ) -> Arc<Self> {
+        let mut config = S3Config::default();
+        config.xml_max_body_size = options.max_body;
+        config.presigned_url_max_skew_time_secs = u32::try_from(options.skew.as_secs()).unwrap_or(u32::MAX);
+        let config = Arc::new(StaticConfigProvider::new(Arc::new(config)));
+        Arc::new_cyclic(|this| Service {
+            options,
+            http,
+            site,
+            sessions,
+            walks: Walks::default(),
+            config,
+            this: this.clone(),
+        })
+    }
+
+    /// A login failed on this connection: too many end it.
+    pub(super) fn strike(&self, connection: &Connection) {
+        if connection.failed() >= self.options.tries {
+            connection.finish.cancel();
+        }
+    }
+
+    async fn handle(&self, exchange: &Arc<Exchange>, request: Request<Incoming>) -> Response<Body> {
+        let (mut head, body) = request.into_parts();
+        let waits = head.headers.contains_key(header::EXPECT);
+        let intake = Intake::new(body, waits, self.options.data_time, self.options.minimum_rate);
+        let frames = match frames(&head.headers) {
+            Ok(frames) => frames,
+            Err(e) => return response(said(&e)),
+        };
+        if is_form(&head.headers) {
+            // The library would take all of it into memory before it asks who sends it.
+            return response(refuse(S3ErrorCode::NotImplemented, "forms are not taken here"));
+        }
+        head.extensions.clear();
+        let body = arriving(intake, frames, Arc::clone(&exchange.broken));
+        let request = Request::from_parts(head, s3s::Body::http_body_unsync(StreamBody::new(body)));
+        let api = Api(Arc::clone(exchange));
+        let mut builder = S3ServiceBuilder::new(api.clone());
+        builder.set_config(Arc::clone(&self.config) as _);
+        builder.set_auth(api.clone());
+        builder.set_access(api);
+        builder.set_host(Hosts(self.options.domains.clone()));
+        builder.set_validation(Names);
+        match builder.build().call(request).await {
+            Ok(answer) => answer.map(|body| body.map_err(io::Error::other).boxed_unsync()),
+            Err(e) => {
+                tracing::error!(error = %io::Error::other(e), "an answer of S3 could not be written");
+                empty(500)
+            }
+        }
+    }
+
+    /// A failed login is told to the site, as one of any protocol.
+    async fn tell(&self, exchange: &Exchange, code: u16) {
+        let Some((user, words)) = exchange.failed_login(code) else { return };
+        let sessions = &self.sessions;
+        let told =
+            sessions.reject(&self.site, &self.http, &exchange.connection, &user, Method::AccessKey, words);
+        told.await;
+        self.strike(&exchange.connection);
+    }
+}
+
+#[async_trait]
+impl Handler for Service {
+    async fn answer(
+        &self,
+        connection: &Arc<Connection>,
+        working: Working,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let Some(this) = self.this.upgrade() else { return empty(503) };
+        let id = number();
+        let judged = guard::check(request.uri(), request.headers());
+        let signed = judged.as_ref().copied().unwrap_or(guard::Signed::Not);
+        let software = request.headers().get(header::USER_AGENT).and_then(|f| f.to_str().ok());
+        let software = software.unwrap_or_default().to_owned();
+        let chunks_signed = matches!(frames(request.headers()), Ok(Some((true, _))));
+        let exchange = Exchange::new(&this, connection, working, software, id, signed, chunks_signed);
+        let mut answer = match judged {
+            Ok(_) => self.handle(&exchange, request).await,
+            Err(e) => response(e),
+        };
+        let code = answer.status().as_u16();
+        exchange.settled(code);
+        self.tell(&exchange, code).await;
+        set(&mut answer, HeaderName::from_static("x-amz-request-id"), &exchange.id);
+        match exchange.client() {
+            Some(client) => set(&mut answer, header::SERVER, &client.software),
+            None => set(&mut answer, header::SERVER, "Ferry"),
+        }
+        match exchange.take_flight() {
+            Some(flight) => answer.map(|body| held(body, flight)),
+            None => answer,
+        }
+    }
+}
+
+/// A body whose request is under way until it is sent.
+fn held(body: Body, flight: InFlight) -> Body {
+    let mut flight = Some(flight);
+    body.map_frame(move |frame| {
+        // Goes with the closure, when the body goes.
+        let _ = &mut flight;
+        frame
+    })
+    .boxed_unsync()
+}
+
+/// A refusal without the library.
+fn response(e: S3Error) -> Response<Body> {
+    match e.to_http_response() {
+        Ok(answer) => answer.map(|body| body.map_err(io::Error::other).boxed_unsync()),
+        Err(_) => empty(500),
+    }
+}
+
+/// The number of a request, for the logs of both sides.
+fn number() -> String {
+    let mut random = [0u8; 8];
+    // Without randomness they are all the same, which nobody depends on.
+    let _ = getrandom::fill(&mut random);
+    random.iter().map(|b| format!("{b:02X}")).collect()
+}
+
+/// Whether the body is a form of POST, with a file in it.
+fn is_form(headers: &HeaderMap) -> bool {
+    let field = headers.get(header::CONTENT_TYPE).map(|f| f.as_bytes().trim_ascii_start());
+    let kind = field.and_then(|f| f.split(|b| *b == b'/').next());
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart"))
+}
+
+/// Whether the body comes in chunks: with signatures of their own, and how much they hold. Errors:
+/// `InvalidArgument` where that is not said.
+fn frames(headers: &HeaderMap) -> Result<Option<(bool, u64)>, Error> {
+    let field = |name: &str| headers.get(name).and_then(|f| f.to_str().ok());
+    let Some(how) = field("x-amz-content-sha256").and_then(|f| f.strip_prefix("STREAMING-")) else {
+        return Ok(None);
+    };
+    let length = field("x-amz-decoded-content-length").and_then(|f| f.parse().ok()).ok_or_else(|| {
+        let words = "the length of the content is to be in x-amz-decoded-content-length";
+        Error::new(ErrorKind::InvalidArgument).with_detail(words)
+    })?;
+    Ok(Some((how.starts_with("AWS4-"), length)))
+}
+
+/// A body as it arrives, in bounds. Why it does not is put aside: the library keeps no causes.
+fn arriving(
+    intake: Intake,
+    frames: Option<(bool, u64)>,
+    broken: Arc<Mutex<Option<Error>>>,
+) -> impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send {
+    let framing = frames.map(|(signed, length)| Framing::new(signed, length));
+    stream::unfold(Some((intake, framing, VecDeque::new())), move |state| {
+        let broken = Arc::clone(&broken);
+        async move {
+            let (mut intake, mut framing, mut ready) = state?;
+            let next = loop {
+                if let Some(piece) = ready.pop_front() {
+                    break Ok(Some(piece));
+                }
+                match (intake.next().await, &mut framing) {
+                    (Ok(Some(piece)), Some(framing)) => {
+                        if let Err(e) = framing.push(piece, &mut ready) {
+                            break Err(e);
+                        }
+                    }
+                    (Ok(None), Some(framing)) => break framing.end().map(|()| None),
+                    (next, _) => break next,
+                }
+            };
+            match next {
+                Ok(Some(piece)) => Some((Ok(Frame::data(piece)), Some((intake, framing, ready)))),
+                Ok(None) => None,
+                Err(e) => {
+                    *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+                    Some((Err(io::Error::other("the body did not arrive")), None))
+                }
+            }
+        }
+    })
+}
+
+/// Where the bucket stands in the name of the host.
+struct Hosts(Vec<String>);
+
+impl S3Host for Hosts {
+    fn parse_host_header<'a>(&'a self, host: &'a str) -> S3Result<VirtualHost<'a>> {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        for domain in &self.0 {
+            let at = name.len().checked_sub(domain.len() + 1);
+            let Some((bucket, rest)) = at.and_then(|at| name.split_at_checked(at)) else { continue };
+            if rest.strip_prefix('.').is_some_and(|rest| rest.eq_ignore_ascii_case(domain)) {
+                return Ok(VirtualHost::new(domain.as_str()).with_bucket(bucket));
+            }
+        }
+        // By whatever other name we are called, the bucket is in the path.
+        Ok(VirtualHost::new(host))
+    }
+}
+
+/// What buckets may be called.
+struct Names;
+
+impl NameValidation for Names {
+    fn validate_bucket_name(&self, name: &str) -> bool {
+        keyspace::is_bucket_name(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_may_stand_before_the_host() {
+        let hosts = Hosts(vec!["s3.example.org".into(), "localhost".into()]);
+        for (host, bucket) in [
+            ("data.s3.example.org", Some("data")),
+            ("data.S3.Example.Org:9000", Some("data")),
+            ("a.b.s3.example.org", Some("a.b")),
+            ("s3.example.org", None),
+            ("data.localhost:80", Some("data")),
+            ("localhost:80", None),
+            ("xs3.example.org", None),
+            ("elsewhere.example", None),
+        ] {
+            assert_eq!(hosts.parse_host_header(host).unwrap().bucket(), bucket, "{host}");
+        }
+    }
+
+    #[test]
+    fn chunks_say_how_much_they_hold() {
+        let of = |sha: &str, length: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-amz-content-sha256", sha.parse().unwrap());
+            if let Some(length) = length {
+                headers.insert("x-amz-decoded-content-length", length.parse().unwrap());
+            }
+            frames(&headers).map_err(|e| e.kind())
+        };
+        assert_eq!(of("UNSIGNED-PAYLOAD", None), Ok(None));
+        assert_eq!(of("STREAMING-AWS4-HMAC-SHA256-PAYLOAD", Some("5")), Ok(Some((true, 5))));
+        assert_eq!(of("STREAMING-UNSIGNED-PAYLOAD-TRAILER", Some("5")), Ok(Some((false, 5))));
+        assert_eq!(of("STREAMING-UNSIGNED-PAYLOAD-TRAILER", None), Err(ErrorKind::InvalidArgument));
+        assert_eq!(of("STREAMING-UNSIGNED-PAYLOAD-TRAILER", Some("-1")), Err(ErrorKind::InvalidArgument));
+    }
+}
