@@ -18,6 +18,7 @@ mod watch;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::args::{Cli, Command, Global};
@@ -86,7 +87,7 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
     let live = crate::live::directory().ok().map(Table::new);
     let mut cx = Context { global: cli.global, places, live, failed: None };
     let result = match &cli.command {
-        Command::Shell(a) => shell::shell(&mut cx, a).await,
+        Command::Shell(a) => Box::pin(shell::shell(&mut cx, a)).await,
         command => dispatch(&mut cx, command).await,
     };
     let code = cx.code();
@@ -95,40 +96,41 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 /// Does what a command says, over the places that are open.
-pub(in crate::cli) async fn dispatch(cx: &mut Context, command: &Command) -> Result<()> {
+/// Boxed here, so that the futures of all commands are not on the stack of the one that is polled.
+pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) -> BoxFuture<'a, Result<()>> {
     match command {
-        Command::Ls(a) => list::ls(cx, a).await,
-        Command::Tree(a) => list::tree(cx, a).await,
-        Command::Stat(a) => entries::stat(cx, a).await,
-        Command::Cat(a) => entries::cat(cx, a).await,
-        Command::Get(a) => transfer::transfer(cx, a, transfer::Kind::Get).await,
-        Command::Put(a) => transfer::transfer(cx, a, transfer::Kind::Put).await,
-        Command::Cp(a) => transfer::transfer(cx, a, transfer::Kind::Copy).await,
-        Command::Resume(a) => resume::resume(cx, a).await,
-        Command::Jobs(a) => jobs::jobs(cx, a).await,
-        Command::Mkdir(a) => entries::mkdir(cx, a).await,
-        Command::Mv(a) => entries::mv(cx, a).await,
-        Command::Rm(a) => entries::rm(cx, a).await,
-        Command::Ln(a) => entries::ln(cx, a).await,
-        Command::Chmod(a) => entries::chmod(cx, a).await,
-        Command::Df(a) => entries::df(cx, a).await,
-        Command::Hash(a) => entries::hash(cx, a).await,
-        Command::Apply(a) => sync::apply(cx, a).await,
-        Command::Diff(a) => sync::diff(cx, a).await,
-        Command::Du(a) => search::du(cx, a).await,
-        Command::Find(a) => search::find(cx, a).await,
-        Command::Plan(a) => sync::plan(cx, a).await,
-        Command::Sync(a) => sync::sync(cx, a).await,
-        Command::Touch(a) => search::touch(cx, a).await,
-        Command::Watch(a) => watch::watch(cx, a).await,
-        Command::Exec(a) => exec::exec(cx, a).await,
-        Command::Script(a) => script::script(cx, a).await,
-        Command::Sites(a) => sites::sites(cx, a).await,
-        Command::Fingerprint(a) => fingerprint::fingerprint(cx, a).await,
+        Command::Ls(a) => Box::pin(list::ls(cx, a)),
+        Command::Tree(a) => Box::pin(list::tree(cx, a)),
+        Command::Stat(a) => Box::pin(entries::stat(cx, a)),
+        Command::Cat(a) => Box::pin(entries::cat(cx, a)),
+        Command::Get(a) => Box::pin(transfer::transfer(cx, a, transfer::Kind::Get)),
+        Command::Put(a) => Box::pin(transfer::transfer(cx, a, transfer::Kind::Put)),
+        Command::Cp(a) => Box::pin(transfer::transfer(cx, a, transfer::Kind::Copy)),
+        Command::Resume(a) => Box::pin(resume::resume(cx, a)),
+        Command::Jobs(a) => Box::pin(jobs::jobs(cx, a)),
+        Command::Mkdir(a) => Box::pin(entries::mkdir(cx, a)),
+        Command::Mv(a) => Box::pin(entries::mv(cx, a)),
+        Command::Rm(a) => Box::pin(entries::rm(cx, a)),
+        Command::Ln(a) => Box::pin(entries::ln(cx, a)),
+        Command::Chmod(a) => Box::pin(entries::chmod(cx, a)),
+        Command::Df(a) => Box::pin(entries::df(cx, a)),
+        Command::Hash(a) => Box::pin(entries::hash(cx, a)),
+        Command::Apply(a) => Box::pin(sync::apply(cx, a)),
+        Command::Diff(a) => Box::pin(sync::diff(cx, a)),
+        Command::Du(a) => Box::pin(search::du(cx, a)),
+        Command::Find(a) => Box::pin(search::find(cx, a)),
+        Command::Plan(a) => Box::pin(sync::plan(cx, a)),
+        Command::Sync(a) => Box::pin(sync::sync(cx, a)),
+        Command::Touch(a) => Box::pin(search::touch(cx, a)),
+        Command::Watch(a) => Box::pin(watch::watch(cx, a)),
+        Command::Exec(a) => Box::pin(exec::exec(cx, a)),
+        Command::Script(a) => Box::pin(script::script(cx, a)),
+        Command::Sites(a) => Box::pin(sites::sites(cx, a)),
+        Command::Fingerprint(a) => Box::pin(fingerprint::fingerprint(cx, a)),
         #[cfg(feature = "sftp")]
-        Command::Keygen(a) => keys::keygen(cx, a).await,
+        Command::Keygen(a) => Box::pin(keys::keygen(cx, a)),
         #[cfg(feature = "sftp")]
-        Command::CopyId(a) => keys::copy_id(cx, a).await,
-        Command::Docs { .. } | Command::Shell(_) => Err(ErrorKind::Internal.into()),
+        Command::CopyId(a) => Box::pin(keys::copy_id(cx, a)),
+        Command::Docs { .. } | Command::Shell(_) => Box::pin(async { Err(ErrorKind::Internal.into()) }),
     }
 }
