@@ -306,10 +306,11 @@ impl Place {
             }
             // The connection is lost in the midst of an upload.
             ["cut", at, text] => {
-                let _file = begin(c, at, text).await?;
+                let file = begin(c, at, text).await?;
                 let arrived = |v: &Value| v["bytesReceived"] == text.len();
                 until("the bytes to arrive", || self.server.sessions().iter().any(arrived)).await;
                 c.session().cut(Ending::new("lost", Actor::Client));
+                drop(file);
                 self.lose(connected).await;
                 Ok(())
             }
