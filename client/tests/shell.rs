@@ -217,7 +217,8 @@ async fn on_a_terminal_paths_are_completed_and_ctrl_c_ends_one_command_only() {
     // Its input stays open until it has ended.
     let mut rest = Vec::new();
     t.child.stdout.as_mut().unwrap().read_to_end(&mut rest).await.unwrap();
-    assert!(t.child.wait().await.unwrap().success(), "{}", String::from_utf8_lossy(&rest));
+    let status = t.child.wait().await.unwrap();
+    assert!(status.success(), "{status}: {}", String::from_utf8_lossy(&rest));
     let file = dir.path().join("state/ferry/history");
     let kept = std::fs::read_to_string(&file).unwrap();
     assert!(kept.contains("ls missing") && !kept.contains("geheim"), "{kept}");
