@@ -145,7 +145,8 @@ struct Terminal {
 
 impl Terminal {
     fn start(dir: &Path, flags: &[String]) -> Option<Self> {
-        let line = format!("{} {} shell", env!("CARGO_BIN_EXE_ferry"), flags.join(" "));
+        // No shell of its own in between: it would be interrupted, too, and end as if it were the one.
+        let line = format!("exec {} {} shell", env!("CARGO_BIN_EXE_ferry"), flags.join(" "));
         let child = command("script", dir).args(["-qec", &line, "/dev/null"]).spawn();
         child.ok().map(|child| Terminal { child, seen: String::new() })
     }
