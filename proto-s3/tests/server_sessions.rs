@@ -35,7 +35,7 @@ async fn requests_of_one_key_are_one_session_and_cost_one_login() {
     assert_eq!(more.get("/data/a").await.text(), "content");
     assert_eq!(c.get("/data/a").await.status, 200);
     let session = server.session();
-    assert_eq!((session.protocol(), session.user_id().as_deref()), (Protocol::S3, Some("demo")));
+    assert_eq!((session.protocol(), &*session.user_id()), (Protocol::S3, "demo"));
     assert_eq!(server.site.users.lock().unwrap().asked.load(Ordering::SeqCst), 1);
     let stats = session.stats();
     assert_eq!((stats.uploaded.load(Ordering::Relaxed), stats.downloaded.load(Ordering::Relaxed)), (7, 14));
@@ -210,7 +210,7 @@ async fn strangers_have_an_account_where_that_is_wanted() {
     assert_eq!(stranger.get("/data/a").await.text(), "content");
     let chosen = stranger.get("/data/a?response-content-type=text/html").await;
     assert_eq!(chosen.failure(), (400, "InvalidRequest".into()));
-    assert!(server.site.registry.list().iter().any(|s| s.user_id().as_deref() == Some("guest")));
+    assert!(server.site.registry.list().iter().any(|s| *s.user_id() == *"guest"));
 }
 
 #[tokio::test]
@@ -226,8 +226,9 @@ async fn a_key_that_is_not_good_any_more_ends_its_session() {
     let barred = std::sync::Arc::new(Users::default());
     barred.barred.store(true, Ordering::SeqCst);
     *server.site.users.lock().unwrap() = barred;
-    assert_eq!(c.get("/data/a").await.failure(), (403, "AccessDenied".into()));
-    assert!(session.is_cut());
+    // The session ends, and its connections with it.
+    assert_eq!(server.connect().await.get("/data/a").await.failure(), (403, "AccessDenied".into()));
+    assert!(session.is_cut() && c.is_over().await);
 }
 
 #[tokio::test]

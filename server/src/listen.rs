@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto_ftp::server::{FtpServer, FtpServerOptions, Hosts, Messages};
+use proto_s3::server::{S3Server, S3ServerOptions};
 use proto_sftp::ssh::hostkey::{HostKeyKind, HostKeys};
 use proto_sftp::ssh::listen::{SshServer, SshServerOptions};
 use proto_webdav::server::{Sessions, WebdavServer, WebdavServerOptions};
@@ -19,7 +20,7 @@ use session_core::net::server_tls::{self, ServerTls, ServerTlsOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Listener, ListenerProtocol, speaks_ftp, speaks_webdav};
+use crate::config::{Config, Listener, ListenerProtocol, speaks_ftp, speaks_s3, speaks_webdav};
 
 /// A socket that is listened on, through every reload.
 pub(crate) struct Bound {
@@ -69,8 +70,11 @@ impl Identities {
     pub(crate) fn of(&self, protocol: ListenerProtocol) -> &[String] {
         match protocol {
             ListenerProtocol::Sftp => &self.host_keys,
-            ListenerProtocol::Ftp | ListenerProtocol::Ftps | ListenerProtocol::Webdavs => &self.certificates,
-            ListenerProtocol::Webdav => &[],
+            ListenerProtocol::Ftp
+            | ListenerProtocol::Ftps
+            | ListenerProtocol::S3s
+            | ListenerProtocol::Webdavs => &self.certificates,
+            ListenerProtocol::S3 | ListenerProtocol::Webdav => &[],
         }
     }
 }
@@ -81,6 +85,8 @@ pub(crate) struct Prepared {
     ssh: SshServerOptions,
     /// `None` where no listener speaks FTP.
     ftp: Option<FtpServerOptions>,
+    /// `None` where no listener speaks S3. TLS stands in it where one speaks it over TLS.
+    s3: Option<S3ServerOptions>,
     /// `None` where no listener speaks WebDAV. TLS stands in it where one speaks it over TLS.
     webdav: Option<WebdavServerOptions>,
 }
@@ -103,7 +109,7 @@ pub(crate) fn prepare(config: &Config, others: &[&Config]) -> Result<Prepared> {
     let mut identities = Identities { host_keys: fingerprints(&keys), certificates: Vec::new() };
     // Without either, no certificate is needed.
     let mut certified = None;
-    if speaks_ftp(config) || speaks_webdav(config, true) {
+    if speaks_ftp(config) || speaks_webdav(config, true) || speaks_s3(config, true) {
         let tls = tls(config, others)?;
         identities.certificates.push(tls.fingerprint());
         certified = Some(tls);
@@ -115,6 +121,13 @@ pub(crate) fn prepare(config: &Config, others: &[&Config]) -> Result<Prepared> {
         idle,
         ..config.ftp.options()
     });
+    let s3 = speaks_s3(config, false).then(|| S3ServerOptions {
+        tls: certified.clone(),
+        tries: limits.tries,
+        login_time: limits.login_time,
+        idle,
+        ..config.s3.options()
+    });
     let webdav = speaks_webdav(config, false).then(|| WebdavServerOptions {
         tls: certified,
         tries: limits.tries,
@@ -122,7 +135,7 @@ pub(crate) fn prepare(config: &Config, others: &[&Config]) -> Result<Prepared> {
         idle,
         ..config.webdav.options()
     });
-    Ok(Prepared { identities, ssh, ftp, webdav })
+    Ok(Prepared { identities, ssh, ftp, s3, webdav })
 }
 
 impl Prepared {
@@ -143,6 +156,14 @@ impl Prepared {
             ftp = Some(FtpServer::new(options, Arc::clone(site))?);
             ftps = Some(FtpServer::new(implicit, Arc::clone(site))?);
         }
+        let (mut s3, mut s3s) = (None, None);
+        if let Some(options) = self.s3 {
+            let plain = S3ServerOptions { tls: None, ..options.clone() };
+            s3 = Some(S3Server::new(plain, Arc::clone(site), Arc::clone(sessions))?);
+            if options.tls.is_some() {
+                s3s = Some(S3Server::new(options, Arc::clone(site), Arc::clone(sessions))?);
+            }
+        }
         let (mut webdav, mut webdavs) = (None, None);
         if let Some(options) = self.webdav {
             let plain = WebdavServerOptions { tls: None, ..options.clone() };
@@ -151,7 +172,7 @@ impl Prepared {
                 webdavs = Some(WebdavServer::new(options, Arc::clone(site), Arc::clone(sessions))?);
             }
         }
-        Ok(Servers { ssh, ftp, ftps, webdav, webdavs })
+        Ok(Servers { ssh, ftp, ftps, s3, s3s, webdav, webdavs })
     }
 }
 
@@ -184,6 +205,8 @@ pub(crate) struct Servers {
     ssh: SshServer,
     ftp: Option<FtpServer>,
     ftps: Option<FtpServer>,
+    s3: Option<S3Server>,
+    s3s: Option<S3Server>,
     webdav: Option<WebdavServer>,
     webdavs: Option<WebdavServer>,
 }
@@ -191,7 +214,7 @@ pub(crate) struct Servers {
 impl Servers {
     /// Serves what comes to `socket` until `stop`.
     pub(crate) fn serve(&self, protocol: ListenerProtocol, socket: TcpListener, stop: CancellationToken) {
-        let (mut ftp, mut webdav) = (None, None);
+        let (mut ftp, mut s3, mut webdav) = (None, None, None);
         match protocol {
             ListenerProtocol::Sftp => {
                 let ssh = self.ssh.clone();
@@ -200,12 +223,16 @@ impl Servers {
             }
             ListenerProtocol::Ftp => ftp = self.ftp.clone(),
             ListenerProtocol::Ftps => ftp = self.ftps.clone(),
+            ListenerProtocol::S3 => s3 = self.s3.clone(),
+            ListenerProtocol::S3s => s3 = self.s3s.clone(),
             ListenerProtocol::Webdav => webdav = self.webdav.clone(),
             ListenerProtocol::Webdavs => webdav = self.webdavs.clone(),
         }
         // Prepared from the configuration that asked for the listener: it is there.
         if let Some(ftp) = ftp {
             tokio::spawn(async move { ftp.serve(socket, stop).await });
+        } else if let Some(s3) = s3 {
+            tokio::spawn(async move { s3.serve(socket, stop).await });
         } else if let Some(webdav) = webdav {
             tokio::spawn(async move { webdav.serve(socket, stop).await });
         }

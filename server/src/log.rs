@@ -161,11 +161,13 @@ impl Logging {
 }
 
 /// A level (`info`) or a filter (`info,russh=debug`). The SSH library says little below `warn` that an
-/// operator could use, the TLS library nothing below `error`: it warns of every client that comes by address.
+/// operator could use, the TLS library nothing below `error`: it warns of every client that comes by address. The
+/// library of S3 says nothing unless it is named: it calls every refusal an error, and tells signatures.
 pub fn parse_level(level: &str) -> Result<EnvFilter> {
     let text = match level {
-        "error" | "warn" | "info" => format!("{level},russh=warn,rustls=error"),
-        other => other.to_string(),
+        "error" | "warn" | "info" => format!("{level},russh=warn,rustls=error,s3s=off"),
+        other if other.contains("s3s") => other.to_string(),
+        other => format!("{other},s3s=off"),
     };
     EnvFilter::try_new(text).map_err(|e| {
         Error::new(ErrorKind::InvalidArgument)
@@ -233,6 +235,8 @@ pub(crate) mod tests {
     #[test]
     fn a_level_that_is_none_is_refused() {
         assert!(parse_level("info").is_ok() && parse_level("info,russh=debug").is_ok());
+        assert!(parse_level("debug").unwrap().to_string().contains("s3s=off"));
+        assert!(!parse_level("info,s3s=debug").unwrap().to_string().contains("s3s=off"));
         assert_eq!(parse_level("loud=very").err().unwrap().kind(), ErrorKind::InvalidArgument);
     }
 }

@@ -301,9 +301,10 @@ fn throttles(directory: &Directory, before: Option<&Live>) -> HashMap<String, Ar
 impl Live {
     fn new(config: Config, common: &Common, values: &Arc<Values>) -> Result<Self> {
         let stored = common.accounts.users(&config);
-        let directory =
-            Arc::new(Directory::with(&config, stored, common.spent(&config)?, Arc::clone(&common.hashing))?);
         let secrets = common.accounts.contents().secrets.clone();
+        let named = hooks::secrets_of(&config.scripts, secrets.clone())?;
+        let (spent, hashing) = (common.spent(&config)?, Arc::clone(&common.hashing));
+        let directory = Arc::new(Directory::with(&config, stored, spent, hashing, named)?);
         let gateways = gateway::read(&config, secrets.clone())?;
         let quarantine = Quarantine::new(config.scan.quarantine.clone(), config.scan.quarantine_size);
         let scan = Scan::new(&config.scan, Arc::clone(&quarantine) as _);

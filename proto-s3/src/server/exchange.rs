@@ -45,7 +45,9 @@ pub(super) struct Exchange {
     client: OnceLock<Arc<Client>>,
     flight: Mutex<Option<InFlight>>,
     /// Why its body did not arrive.
-    pub(super) broken: Arc<Mutex<Option<Error>>>,
+    pub(super) broken: Mutex<Option<Error>>,
+    /// Its body is taken into memory in whole: it is no larger than XML may be.
+    bounded: AtomicBool,
     noted: AtomicBool,
 }
 
@@ -111,7 +113,8 @@ impl Exchange {
             key: Mutex::default(),
             client: OnceLock::new(),
             flight: Mutex::default(),
-            broken: Arc::default(),
+            broken: Mutex::default(),
+            bounded: AtomicBool::new(false),
             noted: AtomicBool::new(false),
         })
     }
@@ -166,6 +169,20 @@ impl Exchange {
             }
             _ => self.fail(e),
         }
+    }
+
+    /// How large the body may be.
+    pub(super) fn most(&self) -> u64 {
+        if self.bounded.load(Ordering::Acquire) { self.options().max_body as u64 } else { u64::MAX }
+    }
+
+    /// Why the body did not arrive, where nobody has told of it.
+    pub(super) fn take_broken(&self) -> Option<S3Error> {
+        let e = lock(&self.broken).take()?;
+        Some(match e.kind() {
+            ErrorKind::TooLarge => self.fail_as(e, 400, "MaxMessageLengthExceeded"),
+            _ => self.fail(e),
+        })
     }
 
     /// Why the body did not arrive: what was found on its way to the library, else what the library found.
@@ -264,6 +281,7 @@ impl Exchange {
             *lock(&self.flight) = Some(InFlight::new(&self.connection, &client, working, running));
         }
         let client = self.client.get_or_init(|| client);
+        self.bounded.store(row.has_list, Ordering::Release);
         if row.operation.is_none() {
             client.session.command(row.name, &words).await.map_err(|e| self.fail(e))?;
         }

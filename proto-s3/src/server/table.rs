@@ -13,24 +13,31 @@ pub struct Row {
     pub name: &'static str,
     /// What the gate sees; `None` for what is no operation, which hooks see as a command.
     pub operation: Option<Op>,
+    /// Its body is XML, and is taken into memory.
+    pub has_list: bool,
     /// What it does, in words.
     pub help: &'static str,
 }
 
 const fn row(name: &'static str, operation: Option<Op>, help: &'static str) -> Row {
-    Row { name, operation, help }
+    Row { name, operation, has_list: false, help }
+}
+
+/// One whose body is XML.
+const fn listed(name: &'static str, operation: Option<Op>, help: &'static str) -> Row {
+    Row { has_list: true, ..row(name, operation, help) }
 }
 
 /// The rows, by name.
 pub const TABLE: &[Row] = &[
     row("AbortMultipartUpload", Some(Op::Abort), "throws an upload in parts away"),
-    row("CompleteMultipartUpload", Some(Op::Commit), "publishes an upload in parts"),
+    listed("CompleteMultipartUpload", Some(Op::Commit), "publishes an upload in parts"),
     row("CopyObject", Some(Op::Copy), "copies an object, or changes what is kept with it"),
-    row("CreateBucket", Some(Op::CreateDir), "makes a bucket: a directory of the root"),
+    listed("CreateBucket", Some(Op::CreateDir), "makes a bucket: a directory of the root"),
     row("CreateMultipartUpload", Some(Op::Open), "begins an upload in parts"),
     row("DeleteBucket", Some(Op::RemoveDir), "removes an empty bucket"),
     row("DeleteObject", Some(Op::RemoveFile), "removes an object, if it is there"),
-    row("DeleteObjects", Some(Op::RemoveFile), "removes up to a thousand objects"),
+    listed("DeleteObjects", Some(Op::RemoveFile), "removes up to a thousand objects"),
     row("GetBucketLocation", None, "the region that is configured"),
     row("GetBucketVersioning", None, "says that there are no versions"),
     row("GetObject", Some(Op::Open), "reads an object, or a range of it"),

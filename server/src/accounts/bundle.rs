@@ -30,6 +30,15 @@ struct Entry {
     /// Its one-time codes were left out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     codes_left_out: bool,
+    /// Its access keys were left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    keys_left_out: bool,
+}
+
+/// Whether secrets of access keys stand in the record itself.
+fn has_secret_keys(record: &Record) -> bool {
+    let keys = record.get("access_keys").and_then(Value::as_array);
+    keys.into_iter().flatten().any(|key| key.get("secret").is_some())
 }
 
 /// Everything but the tokens.
@@ -40,11 +49,24 @@ pub(super) fn export(contents: &Contents, secrets: bool) -> Value {
         if left_out {
             record.remove("recovery");
         }
-        json!(Entry { site: site.clone(), name: name.clone(), record, codes_left_out: left_out })
+        let keys_left_out = !secrets && has_secret_keys(&record) && record.remove("access_keys").is_some();
+        json!(Entry {
+            site: site.clone(),
+            name: name.clone(),
+            record,
+            codes_left_out: left_out,
+            keys_left_out,
+        })
     };
     let group = |((site, name), stored): (&Key, &Arc<Stored>)| {
         let record = stored.record.clone();
-        json!(Entry { site: site.clone(), name: name.clone(), record, codes_left_out: false })
+        json!(Entry {
+            site: site.clone(),
+            name: name.clone(),
+            record,
+            codes_left_out: false,
+            keys_left_out: false,
+        })
     };
     let mut bundle = json!({
         "format": FORMAT,
@@ -113,6 +135,11 @@ pub(super) fn plan(before: Contents, sites: &[Arc<Config>], bundle: &Record, rep
                 record.insert("enabled".into(), false.into());
                 switched_off.push(key.1.clone());
             }
+        }
+        if entry.keys_left_out
+            && let Some(kept) = there.and_then(|old| old.record.get("access_keys"))
+        {
+            record.insert("access_keys".into(), kept.clone());
         }
         changes.push(Change::User(key, Some(Arc::new(Stored { record, changed: now }))));
     }

@@ -103,6 +103,14 @@ enum UserCommand {
         #[arg(long)]
         off: bool,
     },
+    /// Make an access key, which programs sign requests of S3 with, and show its secret, once
+    AccessKey {
+        /// The user
+        name: String,
+        /// Take all of them away instead
+        #[arg(long)]
+        off: bool,
+    },
     /// Let a user log in again
     Enable {
         /// The user
@@ -351,7 +359,7 @@ fn settings(words: &[String], unset: &[String]) -> Result<Map<String, Value>> {
         let key = key.trim();
         if SECRET_KEYS.contains(&key) {
             return Err(invalid(format!("{key}: an argument is seen by others"))
-                .with_hint("use `ferryd user passwd` or `ferryd user totp`"));
+                .with_hint("use `ferryd user passwd`, `ferryd user totp` or `ferryd user access-key`"));
         }
         let parsed = toml::from_str::<toml::Table>(&format!("v = {text}")).ok();
         let parsed = parsed.filter(|t| t.len() == 1).and_then(|mut t| t.remove("v"));
@@ -455,6 +463,15 @@ async fn users(way: &Way, args: Users) -> Result<()> {
             let codes = words(&answer, "recovery").replace(',', "\n  ");
             let secret = format!("{}\nrecovery codes, good once each:\n  {codes}", shown(&answer, "url"));
             told(&answer, json, &format!("{name} has one-time codes; this is shown only now:\n{secret}"))
+        }
+        UserCommand::AccessKey { name, off: true } => {
+            let answer = way.ask(Method::DELETE, &below(&name, "access-keys"), Value::Null).await?;
+            told(&answer, json, &format!("{name} has no access keys"))
+        }
+        UserCommand::AccessKey { name, off: false } => {
+            let answer = way.ask(Method::POST, &below(&name, "access-keys"), Value::Null).await?;
+            let (id, secret) = (shown(&answer, "id"), shown(&answer, "secret"));
+            told(&answer, json, &format!("{name} has an access key; its secret is shown only now:\n{id}\n{secret}"))
         }
         UserCommand::Enable { name } => {
             let answer = way.ask(Method::PATCH, &at(&name), json!({ "enabled": true })).await?;

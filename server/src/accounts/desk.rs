@@ -20,7 +20,7 @@ use session_core::event::timestamp;
 
 use super::token::Role;
 use super::{Accounts, Change, Contents, Key, Stored, Token, bundle, seconds_now};
-use crate::config::{Config, Record, SECRET_KEYS, Store, User, group, is_user_name, line, parse_duration};
+use crate::config::{AccessKey, Config, Record, SECRET_KEYS, Store, User, group, is_user_name, line, parse_duration};
 use crate::users::password;
 use crate::users::totp::{Enrolment, recovery_hash};
 
@@ -36,6 +36,8 @@ pub(crate) enum Asked {
     Password,
     Codes,
     NoCodes,
+    AccessKey,
+    NoAccessKeys,
     Groups,
     Group,
     AddGroup,
@@ -354,7 +356,13 @@ impl Desk {
     fn plan(&self, asked: Asked, name: &str, query: &[(String, String)], body: Value) -> Result<Plan> {
         let before = self.accounts.contents().clone();
         match asked {
-            Asked::AddUser | Asked::ChangeUser | Asked::Password | Asked::Codes | Asked::NoCodes => {
+            Asked::AddUser
+            | Asked::ChangeUser
+            | Asked::Password
+            | Asked::Codes
+            | Asked::NoCodes
+            | Asked::AccessKey
+            | Asked::NoAccessKeys => {
                 self.plan_user(before, asked, name, query, body)
             }
             Asked::RemoveUser => {
@@ -443,7 +451,10 @@ impl Desk {
     ) -> Result<Plan> {
         let config = self.site(query)?;
         let mut body =
-            if asked == Asked::NoCodes || asked == Asked::Codes { Map::new() } else { object(body)? };
+            match asked {
+                Asked::Codes | Asked::NoCodes | Asked::AccessKey | Asked::NoAccessKeys => Map::new(),
+                _ => object(body)?,
+            };
         let name = &match asked {
             Asked::AddUser => {
                 let name = text(&body, "name")?.to_string();
@@ -477,6 +488,20 @@ impl Desk {
                 answer.insert("url".into(), made.url(&config.site, name).into());
                 answer.insert("recovery".into(), json!(made.recovery));
                 "gave one-time codes to"
+            }
+            Asked::AccessKey => {
+                let (id, secret) = AccessKey::make()?;
+                let key = json!({ "id": id, "secret": secret.expose() });
+                let mut keys = record.get("access_keys").and_then(Value::as_array).cloned().unwrap_or_default();
+                keys.push(key);
+                record.insert("access_keys".into(), keys.into());
+                answer.insert("id".into(), id.into());
+                answer.insert("secret".into(), secret.expose().into());
+                "gave an access key to"
+            }
+            Asked::NoAccessKeys => {
+                record.remove("access_keys");
+                "took the access keys from"
             }
             Asked::NoCodes => {
                 record.remove("totp");
@@ -686,9 +711,19 @@ fn moment(seconds: u64) -> String {
 fn redacted(record: &Record) -> Record {
     let hide = |(key, value): (&String, &Value)| {
         let secret = SECRET_KEYS.contains(&key.as_str());
-        (key.clone(), if secret { "set".into() } else { value.clone() })
+        let shown = match key.as_str() {
+            "access_keys" => access_key_ids(value),
+            _ if secret => "set".into(),
+            _ => value.clone(),
+        };
+        (key.clone(), shown)
     };
     record.iter().map(hide).collect()
+}
+
+/// What access keys are known by.
+fn access_key_ids(keys: &Value) -> Value {
+    keys.as_array().into_iter().flatten().filter_map(|key| key.get("id")).cloned().collect()
 }
 
 /// What an account comes to, with what its groups have.
@@ -705,6 +740,7 @@ fn show_user(site: &str, user: &User, source: &str) -> Value {
         "password": user.password.is_some(),
         "keys": user.keys.len() + usize::from(user.keys_file.is_some()),
         "authorities": user.authorities.len(),
+        "accessKeys": user.access_keys.iter().map(|k| k.id.as_str()).collect::<Vec<_>>(),
         "totp": user.totp.is_some(),
         "recoveryCodes": user.recovery.len(),
         "require": user.require.iter().map(|m| m.name()).collect::<Vec<_>>(),

@@ -29,6 +29,7 @@ mod notify;
 mod protector;
 mod quota;
 mod records;
+mod s3;
 mod scan;
 mod sites;
 mod ssh;
@@ -61,8 +62,9 @@ pub use self::notify::{Command, Outbox, Target, Webhook};
 pub use self::protector::{Level, ProtectorSettings};
 pub use self::quota::Quota;
 pub use self::records::{Record, SECRET_KEYS, group};
+pub use self::s3::{AccessKey, S3};
 pub use self::scan::{Infected, Scan};
-pub use self::sites::{History, SiteTable, reaches, speaks_ftp, speaks_webdav};
+pub use self::sites::{History, SiteTable, reaches, speaks_ftp, speaks_s3, speaks_webdav};
 pub use self::ssh::Ssh;
 pub use self::user::User;
 pub use self::values::{is_user_name, parse_duration, parse_network};
@@ -105,6 +107,8 @@ pub struct Config {
     pub ftp: Ftp,
     /// How SSH is served.
     pub ssh: Ssh,
+    /// How S3 is served.
+    pub s3: S3,
     /// How WebDAV is served.
     pub webdav: Webdav,
     /// Numbers and times.
@@ -158,6 +162,7 @@ impl Default for Config {
             tls: Tls::default(),
             ftp: Ftp::default(),
             ssh: Ssh::default(),
+            s3: S3::default(),
             webdav: Webdav::default(),
             limits: Limits::default(),
             staging: Staging::default(),
@@ -188,6 +193,10 @@ pub enum ListenerProtocol {
     Ftp,
     /// FTP over TLS from the first byte.
     Ftps,
+    /// S3 without TLS.
+    S3,
+    /// S3 over TLS.
+    S3s,
     /// SFTP over SSH.
     #[default]
     Sftp,
@@ -203,6 +212,8 @@ impl ListenerProtocol {
         match self {
             ListenerProtocol::Ftp => "ftp",
             ListenerProtocol::Ftps => "ftps",
+            ListenerProtocol::S3 => "s3",
+            ListenerProtocol::S3s => "s3s",
             ListenerProtocol::Sftp => "sftp",
             ListenerProtocol::Webdav => "webdav",
             ListenerProtocol::Webdavs => "webdavs",
@@ -214,6 +225,8 @@ impl ListenerProtocol {
         match self {
             ListenerProtocol::Ftp => 2021,
             ListenerProtocol::Ftps => 2990,
+            ListenerProtocol::S3 => 2900,
+            ListenerProtocol::S3s => 2943,
             ListenerProtocol::Sftp => 2022,
             ListenerProtocol::Webdav => 2080,
             ListenerProtocol::Webdavs => 2443,
@@ -558,6 +571,9 @@ impl Config {
                 faults.push(source.fault_at(&[key("ftp"), key(name)], "this takes some time"));
             }
         }
+        for (name, words) in self.s3.check() {
+            faults.push(source.fault_at(&[key("s3"), key(name)], words));
+        }
         for (name, words) in self.webdav.check() {
             faults.push(source.fault_at(&[key("webdav"), key(name)], words));
         }
@@ -579,6 +595,12 @@ impl Config {
             }
             if self.users.iter().take(i).any(|u| u.name == user.name) {
                 wrong("name", format!("there is another user '{}'", user.name));
+            }
+            let theirs = |id: &String| self.users.iter().take(i).find(|u| u.access_keys.iter().any(|k| k.id == *id));
+            for id in user.access_keys.iter().map(|k| &k.id) {
+                if let Some(other) = theirs(id) {
+                    wrong("access_keys", format!("the key '{id}' is one of '{}'", other.name));
+                }
             }
             for (k, words) in self.check_gateway(user) {
                 wrong(k, words);

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use session_core::auth::Method;
 
 use super::fault::nearest;
-use super::{Config, Folder, Group, KEYS, Store, User, far_path, folders, groups};
+use super::{Config, Folder, Group, KEYS, Store, User, far_path, folders, groups, s3};
 
 /// The keys of a user or a group, without its name.
 pub type Record = Map<String, Value>;
@@ -24,7 +24,7 @@ pub type Record = Map<String, Value>;
 const MOST: usize = 64 << 10;
 
 /// Keys whose values are not repeated.
-pub const SECRET_KEYS: [&str; 3] = ["password", "totp", "recovery"];
+pub const SECRET_KEYS: [&str; 4] = ["access_keys", "password", "totp", "recovery"];
 
 impl Config {
     /// The account that `record` means at this site, with what its groups have, checked and completed as one
@@ -117,7 +117,12 @@ fn read<T: DeserializeOwned>(name: &str, record: &Record) -> Result<T, String> {
         return Err("name: stands beside the record, not in it".into());
     }
     let plain = |v: &Value| v.is_string() || v.as_array().is_some_and(|a| a.iter().all(Value::is_string));
-    if let Some((key, _)) = record.iter().find(|(k, v)| SECRET_KEYS.contains(&k.as_str()) && !plain(v)) {
+    let texts = |v: &Value| v.as_object().is_some_and(|o| o.values().all(Value::is_string));
+    let fits = |k: &str, v: &Value| match k {
+        "access_keys" => v.as_array().is_some_and(|a| a.iter().all(texts)),
+        _ => plain(v),
+    };
+    if let Some((key, _)) = record.iter().find(|(k, v)| SECRET_KEYS.contains(&k.as_str()) && !fits(k, v)) {
         return Err(format!("{key}: this is no text"));
     }
     let mut unknown = Vec::new();
@@ -179,6 +184,7 @@ pub(super) fn check_user(user: &User) -> Vec<(&'static str, String)> {
     if user.totp.is_none() && !user.recovery.is_empty() {
         faults.push(("recovery", format!("'{name}' has no one-time codes that these could stand for")));
     }
+    faults.extend(s3::check_keys(&user.access_keys).into_iter().map(|words| ("access_keys", words)));
     for (n, method) in user.require.iter().enumerate() {
         let mut wrong = |words: String| faults.push(("require", words));
         if user.require.iter().take(n).any(|m| m == method) {

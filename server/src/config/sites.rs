@@ -1,7 +1,7 @@
 //! `[[sites]]`: several sites in one server, each with what is its own.
 //!
 //! A file without `[[sites]]` is one site. With them, users, listeners and hooks stand in the sites; a table
-//! that a site does not have (`tls`, `ftp`, `ssh`, `webdav`, `limits`, `staging`, `fsync`, `host_keys`) is the
+//! that a site does not have (`tls`, `ftp`, `ssh`, `s3`, `webdav`, `limits`, `staging`, `fsync`, `host_keys`) is the
 //! file's.
 //! The file's `limits` count for the whole server besides. What a site keeps is below `sites/NAME` in the
 //! data folder, so that sites share nothing that nobody told them to share.
@@ -19,8 +19,8 @@ use super::certificates::names_are_worth_the_same;
 use super::fault::{Fault, Source, Step};
 use super::values;
 use super::{
-    Clients, Command, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, Ssh, Staging, Tls,
-    User, Webdav, Webhook,
+    Clients, Command, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, S3, Ssh, Staging,
+    Tls, User, Webdav, Webhook,
 };
 use super::{Folder, Group, folders, gateways, groups};
 
@@ -44,6 +44,8 @@ pub struct SiteTable {
     pub ftp: Option<Ftp>,
     /// How it serves SSH.
     pub ssh: Option<Ssh>,
+    /// Its S3.
+    pub s3: Option<S3>,
     /// Its WebDAV.
     pub webdav: Option<Webdav>,
     /// Its own limits; those of the file count for the server besides.
@@ -111,6 +113,7 @@ impl SiteTable {
             tls: self.tls.clone().unwrap_or_else(|| file.tls.clone()),
             ftp: self.ftp.clone().unwrap_or_else(|| file.ftp.clone()),
             ssh: self.ssh.clone().unwrap_or_else(|| file.ssh.clone()),
+            s3: self.s3.clone().unwrap_or_else(|| file.s3.clone()),
             webdav: self.webdav.clone().unwrap_or_else(|| file.webdav.clone()),
             limits: self.limits.clone().unwrap_or_else(|| file.limits.clone()),
             staging: self.staging.clone().unwrap_or_else(|| file.staging.clone()),
@@ -254,6 +257,12 @@ fn steps_to(site: usize) -> [Step; 2] {
 pub fn speaks_ftp(site: &Config) -> bool {
     use super::ListenerProtocol::{Ftp, Ftps};
     site.listeners.iter().any(|l| matches!(l.protocol, Ftp | Ftps))
+}
+
+/// Whether anybody comes to this site over S3; with `tls`, over TLS.
+pub fn speaks_s3(site: &Config, tls: bool) -> bool {
+    use super::ListenerProtocol::{S3, S3s};
+    site.listeners.iter().any(|l| l.protocol == S3s || (!tls && l.protocol == S3))
 }
 
 /// Whether anybody comes to this site over WebDAV; with `tls`, over TLS.

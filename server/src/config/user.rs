@@ -12,7 +12,7 @@ use session_core::path::VPath;
 use session_core::policy::{Filter, PermissionSet, Rule};
 use session_core::session::Protocol;
 
-use super::{Folder, Quota, Store, groups, values};
+use super::{AccessKey, Folder, Quota, Store, groups, values};
 use crate::users::hours::Window;
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
@@ -45,6 +45,9 @@ pub struct User {
     /// Names in certificates of TLS that log it in, whatever the certificate.
     #[serde(default, deserialize_with = "values::certificate_names")]
     pub certificate_names: Vec<String>,
+    /// What programs sign their requests with (S3); enough by itself, whatever `require` says.
+    #[serde(default)]
+    pub access_keys: Vec<AccessKey>,
     /// The factors that are needed, in turn; empty: any one.
     #[serde(default, deserialize_with = "values::methods")]
     pub require: Vec<Method>,

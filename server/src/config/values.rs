@@ -163,12 +163,12 @@ pub(super) fn hours<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<hours::Window
 }
 
 pub(super) fn protocols<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Protocol>, D::Error> {
-    const SERVED: [Protocol; 5] =
-        [Protocol::Ftp, Protocol::Ftps, Protocol::Sftp, Protocol::Webdav, Protocol::Webdavs];
+    const SERVED: [Protocol; 6] =
+        [Protocol::Ftp, Protocol::Ftps, Protocol::S3, Protocol::Sftp, Protocol::Webdav, Protocol::Webdavs];
     each(d, |s| {
         let found = SERVED.into_iter().find(|p| p.name().eq_ignore_ascii_case(s));
         found
-            .ok_or_else(|| format!("'{s}' is no protocol that is served: ftp, ftps, sftp, webdav or webdavs"))
+            .ok_or_else(|| format!("'{s}' is no protocol that is served: ftp, ftps, s3, sftp, webdav or webdavs"))
     })
 }
 

@@ -98,6 +98,8 @@ pub(super) static PATHS: &[Entry] = &[
     entry(M::POST, "/v1/users/{name}/password", On(A::Password), Admin, "Give a user a new password", &["password"]),
     entry(M::POST, "/v1/users/{name}/totp", On(A::Codes), Admin, "Make one-time codes for a user; the answer alone shows their secret", &[]),
     entry(M::DELETE, "/v1/users/{name}/totp", On(A::NoCodes), Admin, "Take a user's one-time codes away", &[]),
+    entry(M::POST, "/v1/users/{name}/access-keys", On(A::AccessKey), Admin, "Make an access key for a user; the answer alone shows its secret", &[]),
+    entry(M::DELETE, "/v1/users/{name}/access-keys", On(A::NoAccessKeys), Admin, "Take a user's access keys away", &[]),
     entry(M::GET, "/v1/groups", On(A::Groups), Read, "Groups of the file and of the database", &[]),
     entry(M::POST, "/v1/groups", On(A::AddGroup), Admin, "Add a group to the database", &["name", "any key of the record"]),
     entry(M::GET, "/v1/groups/{name}", On(A::Group), Read, "One group", &[]),

@@ -16,8 +16,8 @@
 //!
 //! Absent: reloading (a site makes a new directory; what codes were used is handed on).
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,11 +26,12 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use session_core::auth::{
-    Account, Authenticator, Check, Credential, Method, Proof, Question, Secret, SignedKey, TlsCertificate,
+    AccessKey, Account, Authenticator, Check, Credential, Method, Proof, Question, Secret, SignedKey, TlsCertificate,
     UserCertificate,
 };
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::reason::Reason;
+use session_core::script::Secrets;
 use session_core::session::{Protocol, Session};
 use tokio::sync::Semaphore;
 
@@ -38,6 +39,7 @@ use super::keys::PublicKey;
 use super::password::{self, Memory, PasswordHash};
 use super::totp::Spent;
 use crate::config::{Config, Store, User, parse_network};
+use crate::hooks;
 
 /// How many passwords are hashed at a time, at most: each needs its memory and a processor.
 const HASHERS: usize = 4;
@@ -48,6 +50,10 @@ const DECOYS: usize = 256;
 /// The accounts of a site.
 pub struct Directory {
     accounts: HashMap<String, Arc<User>>,
+    /// Access keys by their ids.
+    keys: HashMap<String, AccessKey>,
+    /// What keys name by its name.
+    secrets: Secrets,
     /// What names without a password are judged by, never accepted: the costs are those of real ones.
     decoys: Vec<PasswordHash>,
     picks: RandomState,
@@ -87,15 +93,18 @@ impl Directory {
     /// The accounts of `config`, their key files read. Blocks. Errors: `InvalidArgument` for a key file that
     /// is missing or not understood, with file and line.
     pub fn new(config: &Config) -> Result<Directory> {
-        Directory::with(config, Vec::new(), Arc::default(), Arc::default())
+        let secrets = hooks::secrets_of(&config.scripts, BTreeMap::new())?;
+        Directory::with(config, Vec::new(), Arc::default(), Arc::default(), secrets)
     }
 
-    /// The same, with accounts that are not in the file, and the one-time codes that were used before.
+    /// The same, with accounts that are not in the file, the one-time codes that were used before, and the secrets
+    /// that access keys may name.
     pub fn with(
         config: &Config,
         stored: Vec<Arc<User>>,
         spent: Arc<Spent>,
         hashing: Arc<Hashing>,
+        secrets: Secrets,
     ) -> Result<Directory> {
         let mut accounts: HashMap<_, _> = stored.into_iter().map(|user| (user.name.clone(), user)).collect();
         for user in &config.users {
@@ -110,8 +119,20 @@ impl Directory {
             }
             accounts.insert(user.name.clone(), Arc::new(user));
         }
+        for user in &config.users {
+            for key in &user.access_keys {
+                if let Some(name) = key.key_secret.as_ref().filter(|name| secrets.get(name).is_none()) {
+                    let words = format!("the access key '{}' of '{}' needs the secret '{name}'", key.id, user.name);
+                    return Err(Error::new(ErrorKind::InvalidArgument).with_detail(words).with_hint(
+                        "it stands in the file that `secrets` of [scripts] names, or in FERRYD_SECRET_…",
+                    ));
+                }
+            }
+        }
         Ok(Directory {
             decoys: decoys(&accounts)?,
+            keys: access_keys(&accounts, &secrets),
+            secrets,
             accounts,
             picks: RandomState::new(),
             spent,
@@ -132,6 +153,8 @@ impl Directory {
         }
         Ok(Directory {
             decoys: decoys(&accounts)?,
+            keys: access_keys(&accounts, &self.secrets),
+            secrets: self.secrets.clone(),
             accounts,
             // A name is judged by the same decoy while the decoys are the same.
             picks: self.picks.clone(),
@@ -302,6 +325,30 @@ impl Directory {
     }
 }
 
+/// The access keys of all accounts. An id that two have is the one's whose name comes first; a key whose secret is
+/// not there opens nothing.
+fn access_keys(accounts: &HashMap<String, Arc<User>>, secrets: &Secrets) -> HashMap<String, AccessKey> {
+    let mut keys = HashMap::new();
+    let mut users: Vec<_> = accounts.values().filter(|u| !u.access_keys.is_empty()).collect();
+    users.sort_unstable_by_key(|u| &u.name);
+    for user in users {
+        for key in &user.access_keys {
+            let named = key.key_secret.as_deref().and_then(|name| secrets.get(name));
+            let Some(secret) = key.secret.as_ref().or(named).cloned() else {
+                tracing::warn!(user = %user.name, key = %key.id, "the secret of an access key is not there");
+                continue;
+            };
+            let key = (key.id.clone(), AccessKey { user: user.name.as_str().into(), secret });
+            if let Entry::Vacant(place) = keys.entry(key.0) {
+                place.insert(key.1);
+            } else {
+                tracing::warn!(user = %user.name, "another account has an access key of the same id");
+            }
+        }
+    }
+    keys
+}
+
 /// Hashes that cost what those of the accounts cost, in the same proportions. Errors: `Internal`.
 fn decoys(accounts: &HashMap<String, Arc<User>>) -> Result<Vec<PasswordHash>> {
     let mut names: Vec<&String> = accounts.keys().collect();
@@ -372,6 +419,10 @@ pub fn bars(user: &User, protocol: Protocol, now: SystemTime) -> Option<(Reason,
 
 /// What a good proof is worth: everything, a part, or nothing because another was due.
 fn worth(user: &User, method: Method, given: Given, passed: &[Method]) -> Proof {
+    if method == Method::AccessKey {
+        // Made for programs, which have no second factor: whoever gave the account one meant it so.
+        return Proof::Complete(account_of(user));
+    }
     let password_given = given.password;
     let code_due = user.totp.is_some();
     let both = [Method::Password, Method::Interactive];
@@ -479,7 +530,10 @@ impl Authenticator for Directory {
         let peer = session.peer_address();
         // Judged before the account's state is looked at, so that the state does not show in the time.
         let judged = match credential {
-            Credential::AccessKey(_) => Err((Reason::WrongCredentials, "no account has access keys")),
+            Credential::AccessKey(id) => match self.keys.get(&**id) {
+                Some(key) if *key.user == *user => Ok(Given::default()),
+                _ => Err(wrong("not an access key of this account")),
+            },
             Credential::Answers(answers) => self.answers(user, answers, session.now()).await,
             Credential::Certificate(certificate) => self.certificate(user, certificate),
             Credential::Key(key) => self.key(user, key, peer).map(|()| Given::default()),
@@ -490,6 +544,10 @@ impl Authenticator for Directory {
             Err((Reason::WrongCredentials, words)) => Proof::Rejected(words.into()),
             Err((code, words)) => Proof::Barred(code, words.into()),
         }
+    }
+
+    async fn access_key(&self, id: &str) -> Option<AccessKey> {
+        self.keys.get(id).cloned()
     }
 
     /// Only its owner's, and only as the first factor: a later one is asked for when it is due.

@@ -32,6 +32,7 @@ mod permissions;
 mod quotas;
 mod reload;
 mod rules;
+mod s3;
 mod scan;
 mod sessions;
 mod sites;
