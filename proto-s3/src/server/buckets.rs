@@ -97,7 +97,7 @@ pub(super) async fn create(
     let bucket = at(x, &req.input.bucket)?;
     x.fs()?.create_dir(&bucket, &Attributes::none()).await.map_err(|e| x.fail_bucket(e))?;
     let location = Some(format!("/{}", req.input.bucket));
-    Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
+    Ok(S3Response::new(CreateBucketOutput { location }))
 }
 
 pub(super) async fn delete(

@@ -471,7 +471,11 @@ async fn users(way: &Way, args: Users) -> Result<()> {
         UserCommand::AccessKey { name, off: false } => {
             let answer = way.ask(Method::POST, &below(&name, "access-keys"), Value::Null).await?;
             let (id, secret) = (shown(&answer, "id"), shown(&answer, "secret"));
-            told(&answer, json, &format!("{name} has an access key; its secret is shown only now:\n{id}\n{secret}"))
+            told(
+                &answer,
+                json,
+                &format!("{name} has an access key; its secret is shown only now:\n{id}\n{secret}"),
+            )
         }
         UserCommand::Enable { name } => {
             let answer = way.ask(Method::PATCH, &at(&name), json!({ "enabled": true })).await?;

@@ -20,7 +20,9 @@ use session_core::event::timestamp;
 
 use super::token::Role;
 use super::{Accounts, Change, Contents, Key, Stored, Token, bundle, seconds_now};
-use crate::config::{AccessKey, Config, Record, SECRET_KEYS, Store, User, group, is_user_name, line, parse_duration};
+use crate::config::{
+    AccessKey, Config, Record, SECRET_KEYS, Store, User, group, is_user_name, line, parse_duration,
+};
 use crate::users::password;
 use crate::users::totp::{Enrolment, recovery_hash};
 
@@ -362,9 +364,7 @@ impl Desk {
             | Asked::Codes
             | Asked::NoCodes
             | Asked::AccessKey
-            | Asked::NoAccessKeys => {
-                self.plan_user(before, asked, name, query, body)
-            }
+            | Asked::NoAccessKeys => self.plan_user(before, asked, name, query, body),
             Asked::RemoveUser => {
                 let key = self.key(query, name)?;
                 if !before.users.contains_key(&key) {
@@ -450,11 +450,10 @@ impl Desk {
         body: Value,
     ) -> Result<Plan> {
         let config = self.site(query)?;
-        let mut body =
-            match asked {
-                Asked::Codes | Asked::NoCodes | Asked::AccessKey | Asked::NoAccessKeys => Map::new(),
-                _ => object(body)?,
-            };
+        let mut body = match asked {
+            Asked::Codes | Asked::NoCodes | Asked::AccessKey | Asked::NoAccessKeys => Map::new(),
+            _ => object(body)?,
+        };
         let name = &match asked {
             Asked::AddUser => {
                 let name = text(&body, "name")?.to_string();
@@ -492,7 +491,8 @@ impl Desk {
             Asked::AccessKey => {
                 let (id, secret) = AccessKey::make()?;
                 let key = json!({ "id": id, "secret": secret.expose() });
-                let mut keys = record.get("access_keys").and_then(Value::as_array).cloned().unwrap_or_default();
+                let mut keys =
+                    record.get("access_keys").and_then(Value::as_array).cloned().unwrap_or_default();
                 keys.push(key);
                 record.insert("access_keys".into(), keys.into());
                 answer.insert("id".into(), id.into());

@@ -596,7 +596,8 @@ impl Config {
             if self.users.iter().take(i).any(|u| u.name == user.name) {
                 wrong("name", format!("there is another user '{}'", user.name));
             }
-            let theirs = |id: &String| self.users.iter().take(i).find(|u| u.access_keys.iter().any(|k| k.id == *id));
+            let theirs =
+                |id: &String| self.users.iter().take(i).find(|u| u.access_keys.iter().any(|k| k.id == *id));
             for id in user.access_keys.iter().map(|k| &k.id) {
                 if let Some(other) = theirs(id) {
                     wrong("access_keys", format!("the key '{id}' is one of '{}'", other.name));

@@ -114,7 +114,9 @@ impl S3 {
         if self.skew.is_zero() || self.skew > Duration::from_secs(3600) {
             wrong.push(("skew", "clocks differ by something, and by an hour at most"));
         }
-        for (key, zero) in [("data_time", self.data_time.is_zero()), ("upload_time", self.upload_time.is_zero())] {
+        for (key, zero) in
+            [("data_time", self.data_time.is_zero()), ("upload_time", self.upload_time.is_zero())]
+        {
             if zero {
                 wrong.push((key, "this takes some time"));
             }
@@ -178,7 +180,10 @@ pub(super) fn check_keys(keys: &[AccessKey]) -> Vec<String> {
     let mut faults = Vec::new();
     for (n, key) in keys.iter().enumerate() {
         if key.secret.is_some() == key.key_secret.is_some() {
-            faults.push(format!("the key '{}' has either a 'secret' or the name of one in 'key_secret'", key.id));
+            faults.push(format!(
+                "the key '{}' has either a 'secret' or the name of one in 'key_secret'",
+                key.id
+            ));
         }
         if keys.iter().take(n).any(|k| k.id == key.id) {
             faults.push(format!("the key '{}' is there twice", key.id));
@@ -217,7 +222,8 @@ mod tests {
         assert!(check_keys(&[none])[0].contains("either"));
         let named = AccessKey { key_secret: Some("x".into()), ..good };
         assert!(check_keys(&[named])[0].contains("either"));
-        for bad in ["id = \"a/b\"", "id = \"ab\"", "id = \"abc\"\nsecret = \"short\"", "id = \"abc\"\nx = 1"] {
+        for bad in ["id = \"a/b\"", "id = \"ab\"", "id = \"abc\"\nsecret = \"short\"", "id = \"abc\"\nx = 1"]
+        {
             let words = of(bad).unwrap_err();
             assert!(!words.contains("short\""), "{words}");
         }

@@ -167,8 +167,9 @@ pub(super) fn protocols<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Protocol>
         [Protocol::Ftp, Protocol::Ftps, Protocol::S3, Protocol::Sftp, Protocol::Webdav, Protocol::Webdavs];
     each(d, |s| {
         let found = SERVED.into_iter().find(|p| p.name().eq_ignore_ascii_case(s));
-        found
-            .ok_or_else(|| format!("'{s}' is no protocol that is served: ftp, ftps, s3, sftp, webdav or webdavs"))
+        found.ok_or_else(|| {
+            format!("'{s}' is no protocol that is served: ftp, ftps, s3, sftp, webdav or webdavs")
+        })
     })
 }
 

@@ -26,8 +26,8 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use session_core::auth::{
-    AccessKey, Account, Authenticator, Check, Credential, Method, Proof, Question, Secret, SignedKey, TlsCertificate,
-    UserCertificate,
+    AccessKey, Account, Authenticator, Check, Credential, Method, Proof, Question, Secret, SignedKey,
+    TlsCertificate, UserCertificate,
 };
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::reason::Reason;
@@ -122,7 +122,8 @@ impl Directory {
         for user in &config.users {
             for key in &user.access_keys {
                 if let Some(name) = key.key_secret.as_ref().filter(|name| secrets.get(name).is_none()) {
-                    let words = format!("the access key '{}' of '{}' needs the secret '{name}'", key.id, user.name);
+                    let words =
+                        format!("the access key '{}' of '{}' needs the secret '{name}'", key.id, user.name);
                     return Err(Error::new(ErrorKind::InvalidArgument).with_detail(words).with_hint(
                         "it stands in the file that `secrets` of [scripts] names, or in FERRYD_SECRET_…",
                     ));
