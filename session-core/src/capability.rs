@@ -47,6 +47,9 @@ pub struct Capabilities {
     pub case_sensitive: bool,
     /// New content appears in one step at commit: `stage` and `publish` work.
     pub atomic_commit: bool,
+    /// What is written under a name shows at its commit, whole, or not at all: there is no need to write under
+    /// another name first. Says nothing of `stage` and `publish`.
+    pub whole_files: bool,
     /// `OpenOptions::if_match` is honoured.
     pub conditional_write: bool,
     /// `copy` works inside the store.
@@ -99,6 +102,7 @@ impl Capabilities {
             empty_dirs: false,
             case_sensitive: true,
             atomic_commit: false,
+            whole_files: false,
             conditional_write: false,
             server_copy: false,
             ordered_list: false,

@@ -34,6 +34,7 @@ pub mod layers;
 pub mod lease;
 pub mod lifecycle;
 pub mod locks;
+pub mod media_type;
 pub mod metadata;
 #[cfg(feature = "dial")]
 pub mod net;

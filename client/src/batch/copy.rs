@@ -184,9 +184,10 @@ impl Copy<'_> {
     }
 
     fn part(&self) -> Option<VPath> {
-        let capabilities = self.target.capabilities();
+        let capabilities = self.target.capabilities_at(self.to);
         let wanted = self.options.temporary_names
             && capabilities.rename
+            && !capabilities.whole_files
             && self.existing != Existing::Hidden
             && self.metadata.size >= self.options.temporary_from;
         if wanted { temporary(self.to, capabilities.max_name) } else { None }
@@ -236,7 +237,9 @@ impl Copy<'_> {
         self.set_leniently(self.to).await?;
         let size = moved.size;
         let (proof, digest) = self.check(self.to, moved.digest).await?;
-        Ok(Copied { size, digest, proof, guarantee: Guarantee::InPlace, operation: target.operation() })
+        let whole = self.target.capabilities_at(self.to).whole_files;
+        let guarantee = if whole { Guarantee::AtomicCommit } else { Guarantee::InPlace };
+        Ok(Copied { size, digest, proof, guarantee, operation: target.operation() })
     }
 
     /// What an existing target lacks, at its end.

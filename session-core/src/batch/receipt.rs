@@ -70,6 +70,8 @@ impl Proof {
 /// What a reader of the target could have met while the file came to its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarantee {
+    /// Under its own name, in a place that shows a file only whole: always a whole file, old or new.
+    AtomicCommit,
     /// A temporary name, then a rename that replaces in one step: always a whole file, old or new.
     AtomicRename,
     /// Written under its own name: a part of it could be read.
@@ -84,6 +86,7 @@ impl Guarantee {
     /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
+            Guarantee::AtomicCommit => "atomic-commit",
             Guarantee::AtomicRename => "atomic-rename",
             Guarantee::InPlace => "in-place",
             Guarantee::RenameNew => "rename-new",

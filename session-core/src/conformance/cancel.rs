@@ -51,7 +51,7 @@ macro_rules! at_every_wait {
 
 suite! { "cancel";
     /// A rename that was given up has happened or not; the content is there under one of the names.
-    a_rename_happens_or_not(b) needs |c, _| c.rename => {
+    a_rename_happens_or_not(b) needs |c, p| c.rename && p.whole_renames => {
         at_every_wait!(|n| {
             b.file(format!("f{n}"), b"content").await?;
             let to = b.at(format!("g{n}"))?;

@@ -63,7 +63,7 @@ suite! { "concurrency";
         one_won(b, &done.await?, &[ErrorKind::AlreadyExists])?;
     }
     /// Of many who rename to the same free name, one does, and no file is lost.
-    one_rename_wins(b) needs |c, p| c.rename && p.precise_errors => {
+    one_rename_wins(b) needs |c, p| c.rename && p.precise_errors && p.whole_renames => {
         for i in 0..12 {
             b.file(format!("f{i}"), format!("{i}").as_bytes()).await?;
         }
@@ -74,7 +74,7 @@ suite! { "concurrency";
         same!(b.names(&b.root).await?.len(), 12);
     }
     /// Of many who rename the same file, one does.
-    one_mover_wins(b) needs |c, _| c.rename => {
+    one_mover_wins(b) needs |c, p| c.rename && p.whole_renames => {
         b.file("f", b"x").await?;
         let done = race(b, 12, |fs, root, i| async move {
             fs.rename(&root.join("f")?, &root.join(format!("to{i}"))?, Replace::No).await
@@ -83,7 +83,7 @@ suite! { "concurrency";
         same!(b.names(&b.root).await?.len(), 1);
     }
     /// Of many who remove the same file, one does.
-    one_removal_wins(b) needs |_, _| true => {
+    one_removal_wins(b) needs |_, p| p.whole_renames => {
         b.file("f", b"x").await?;
         let done = race(b, 12, |fs, root, _| async move { fs.remove_file(&root.join("f")?).await });
         one_won(b, &done.await?, &[ErrorKind::NotFound])?;

@@ -122,6 +122,9 @@ pub struct Profile {
     pub keeps_given_up: bool,
     /// A file can be created only if it is not there, in one step.
     pub exclusive_creation: bool,
+    /// A rename is one step on the other side, of a directory too; without, a file is copied and removed, and a
+    /// directory is `CrossDevice`. Nor does a removal tell whether there was something to remove.
+    pub whole_renames: bool,
     /// A hole in a file costs nothing, so that very large files can be tried.
     pub sparse: bool,
     /// Also what takes long: directories of 100,000 entries.
@@ -149,6 +152,7 @@ impl Profile {
             arrives_later: false,
             keeps_given_up: true,
             exclusive_creation: true,
+            whole_renames: true,
             sparse: true,
             thorough: false,
         }

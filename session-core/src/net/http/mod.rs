@@ -15,7 +15,6 @@ mod options;
 mod respond;
 mod send;
 mod sessions;
-mod types;
 
 pub use self::connection::{Connection, Working};
 pub use self::intake::Intake;
@@ -24,4 +23,4 @@ pub use self::options::HttpOptions;
 pub use self::respond::{Body, broken, empty, full, set, streamed};
 pub use self::send::{Part, send};
 pub use self::sessions::{Busy, Client, Held, InFlight, Out, Sessions, Shown};
-pub use self::types::type_of;
+pub use crate::media_type::of as type_of;

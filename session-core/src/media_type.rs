@@ -1,7 +1,7 @@
-//! Content types by the end of a name, for clients that want to know one. What is not known is bytes.
+//! Media types by the end of a name, for whoever wants to know one. What is not known is bytes.
 
-/// The type of a file called `name`.
-pub fn type_of(name: &[u8]) -> &'static str {
+/// The media type (RFC 6838) of a file called `name`.
+pub fn of(name: &[u8]) -> &'static str {
     const UNKNOWN: &str = "application/octet-stream";
     let Some(at) = name.iter().rposition(|b| *b == b'.') else { return UNKNOWN };
     let end = name.get(at + 1..).unwrap_or_default().to_ascii_lowercase();
