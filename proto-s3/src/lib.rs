@@ -1,10 +1,13 @@
 //! S3, client and server half (the AWS S3 API over any filesystem).
 //!
+//! - `client`: a remote as a filesystem.
 //! - [`keyspace`]: keys of objects as virtual paths, reversibly. `status`: error codes and kinds.
 //! - `server`: the S3 API over any guarded filesystem.
 //!
 //! `PROTOCOL.md` beside this crate says what is supported, what is tolerated, and what differs.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod keyspace;
 #[cfg(feature = "server")]
 pub mod server;

@@ -1,0 +1,29 @@
+//! The client half: [`S3Remote`], a [`session_core::fs::Filesystem`] over S3.
+//!
+//! - `http`, `stream`: connections, and what moves over them, as the SDK's HTTP client.
+//! - `login`: who signs. `refine`: answers as errors.
+//! - `store`: the SDK's clients by region, and the calls that all make.
+//! - [`remote`]: the filesystem; `list`, `read`, `write`, `copy`, `put` are its parts.
+//! - [`versions`]: what S3 has beside files: versions, and URLs that others may use.
+//!
+//! What of the SDK is used, and why not more, stands in `PROTOCOL.md`.
+
+mod copy;
+mod http;
+mod list;
+mod login;
+pub mod options;
+mod put;
+mod read;
+mod refine;
+pub mod remote;
+mod scan;
+mod store;
+mod stream;
+pub mod versions;
+mod write;
+
+pub use options::{Checksums, Putting, S3ConnectOptions, S3Login, S3Role, UrlStyle};
+pub use remote::{S3Remote, connect};
+pub use scan::certificate_of;
+pub use versions::{Presign, Version};

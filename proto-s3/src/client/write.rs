@@ -1,0 +1,492 @@
+//! A file that is being written: one PUT, or parts.
+//!
+//! Bytes go in order. A call ahead of its turn waits a moment for those before it; a gap or a step back is
+//! `Unsupported`, as is changing an object in place: an object is replaced as a whole. A file up to the size of
+//! a part is kept until it is committed and goes in one piece. A larger one goes in parts, several at a time, as
+//! it comes; what waits in memory is bounded (`put`).
+//!
+//! Nothing is seen of it before the commit: `commit` puts it, or completes the upload, under the conditions that
+//! it was opened with. `park`, a drop and `abort` abort the upload, so that no parts are left to be paid for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use bytes::{Bytes, BytesMut};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::{CommitOptions, File, OpenOptions};
+use session_core::metadata::{Attributes, FileType, Metadata};
+use session_core::operation::OperationKind;
+use session_core::path::VPath;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinSet;
+
+use super::copy::no_id;
+use super::put::{Put, again, at_a_time, is_part, part_size};
+use super::refine::as_kind;
+use super::remote::{object_at, settable};
+use super::store::{Store, bare_etag, quoted};
+use crate::keyspace::Place;
+
+/// How long a write ahead of its turn waits for the one before it.
+const TURN: Duration = Duration::from_secs(2);
+
+/// An upload in parts.
+struct Upload {
+    store: Arc<Store>,
+    bucket: String,
+    key: String,
+    id: String,
+    /// Parts on their way. Dropped, they are given up.
+    jobs: JoinSet<Result<CompletedPart>>,
+    done: Vec<CompletedPart>,
+    /// The number of the next part.
+    next: u64,
+    /// Completed: there is nothing to abort any more.
+    completed: bool,
+}
+
+impl Drop for Upload {
+    /// Nobody goes on with it: its parts are thrown away, in the background.
+    fn drop(&mut self) {
+        if self.completed {
+            return;
+        }
+        self.jobs.abort_all();
+        let (store, bucket, key, id) =
+            (Arc::clone(&self.store), self.bucket.clone(), self.key.clone(), self.id.clone());
+        let mut jobs = std::mem::take(&mut self.jobs);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // A part that arrives after the abort would stay.
+                while jobs.join_next().await.is_some() {}
+                let _ = store.abort_upload(&bucket, &key, &id).await;
+            });
+        }
+    }
+}
+
+impl Upload {
+    /// Sends a part as soon as there is room for it. Errors: those of parts before it.
+    async fn send(&mut self, data: Bytes, parallel: usize) -> Result<()> {
+        while let Some(done) = self.jobs.try_join_next() {
+            self.done.push(joined(done)?);
+        }
+        while self.jobs.len() >= parallel {
+            match self.jobs.join_next().await {
+                Some(done) => self.done.push(joined(done)?),
+                None => break,
+            }
+        }
+        if !is_part(self.next) {
+            return Err(Error::new(ErrorKind::TooLarge)
+                .with_detail("the file has more parts than an object may have")
+                .with_hint("parts grow with a file whose size is told beforehand"));
+        }
+        let number = i32::try_from(self.next).map_err(|_| ErrorKind::TooLarge)?;
+        self.next += 1;
+        let (store, bucket, key, id) =
+            (Arc::clone(&self.store), self.bucket.clone(), self.key.clone(), self.id.clone());
+        self.jobs.spawn(async move { store.upload_part((&bucket, &key), &id, number, data).await });
+        Ok(())
+    }
+
+    /// Waits for all parts.
+    async fn settle(&mut self) -> Result<CompletedMultipartUpload> {
+        while let Some(done) = self.jobs.join_next().await {
+            self.done.push(joined(done)?);
+        }
+        let mut parts = std::mem::take(&mut self.done);
+        parts.sort_by_key(CompletedPart::part_number);
+        Ok(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+    }
+}
+
+fn joined(
+    done: std::result::Result<Result<CompletedPart>, tokio::task::JoinError>,
+) -> Result<CompletedPart> {
+    done.map_err(|e| Error::new(ErrorKind::Canceled).with_source(e))?
+}
+
+enum State {
+    /// No part was sent.
+    Held(BytesMut),
+    /// Parts go; the rest is the next one.
+    Parts(Box<Upload>, BytesMut),
+    /// It failed, or a write was given up half way.
+    Broken,
+    /// Committed, parked, aborted or failed.
+    Ended,
+}
+
+struct Inner {
+    state: State,
+    /// Where the next byte goes.
+    at: u64,
+    /// A commit failed; an abort may follow.
+    failed: bool,
+}
+
+pub(super) struct WriteFile {
+    store: Arc<Store>,
+    bucket: String,
+    key: String,
+    options: OpenOptions,
+    inner: Mutex<Inner>,
+    moved: Notify,
+}
+
+impl WriteFile {
+    /// Opens for writing. Where any may be replaced and the size is known, nothing is looked at: whether it can
+    /// be stored is told by its commit. Errors: as `Filesystem::open`.
+    pub(super) async fn open(store: Arc<Store>, path: &VPath, options: &OpenOptions) -> Result<Arc<Self>> {
+        settable(&options.attributes)?;
+        if options.append {
+            return Err(Error::unsupported(OperationKind::Open)
+                .with_detail("S3 has no way to add to an object")
+                .with_hint("write it anew"));
+        }
+        let (bucket, key) = object_at(path)?;
+        let any = options.create && options.truncate && !options.exclusive && options.if_match.is_none();
+        if !(any && options.size_hint.is_some()) {
+            Self::there(&store, path, (&bucket, &key), options).await?;
+        }
+        Ok(Arc::new(WriteFile {
+            store,
+            bucket,
+            key,
+            options: options.clone(),
+            inner: Mutex::new(Inner { state: State::Held(BytesMut::new()), at: 0, failed: false }),
+            moved: Notify::new(),
+        }))
+    }
+
+    /// Whether the file may be written as is wanted.
+    async fn there(
+        store: &Store,
+        path: &VPath,
+        (bucket, key): (&str, &str),
+        options: &OpenOptions,
+    ) -> Result<()> {
+        let prefix = Place::of(path)?.prefix();
+        let (seen, below, parent) =
+            tokio::join!(store.head(bucket, key), store.some_under(bucket, &prefix), store.needs_parent(path));
+        let seen = match seen {
+            Ok(seen) => Some(seen),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            // Who may write and not look finds out when it is committed.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied && options.create => None,
+            Err(e) => return Err(e),
+        };
+        let Some(seen) = seen else {
+            return match below {
+                Ok(below) if !below.is_empty() => Err(ErrorKind::IsADirectory.into()),
+                _ if options.if_match.is_some() => Err(ErrorKind::PreconditionFailed.into()),
+                _ if !options.create => Err(ErrorKind::NotFound.into()),
+                Err(e) if e.kind() != ErrorKind::PermissionDenied => Err(e),
+                _ => match parent {
+                    Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(()),
+                    parent => parent,
+                },
+            };
+        };
+        if options.exclusive {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        if options.if_match.is_some() && options.if_match != seen.etag {
+            return Err(ErrorKind::PreconditionFailed.into());
+        }
+        if !options.truncate {
+            return Err(Error::unsupported(OperationKind::Open)
+                .with_detail("S3 replaces an object as a whole")
+                .with_hint("write it anew"));
+        }
+        Ok(())
+    }
+
+    /// The size of the part with this number.
+    fn part(&self, number: u64) -> usize {
+        let size = part_size(self.store.options.part_size, self.options.size_hint, number);
+        usize::try_from(size).unwrap_or(usize::MAX)
+    }
+
+    async fn begin(&self) -> Result<Box<Upload>> {
+        let put = &self.store.options.putting;
+        let tags = (!put.tags.is_empty()).then(|| put.tagging());
+        let begun = again(|| {
+            self.store.call(Some(&self.bucket), |c| {
+                let mut asked = c
+                    .create_multipart_upload()
+                    .bucket(&self.bucket)
+                    .key(&self.key)
+                    .content_type(put.media_type(&self.key))
+                    .set_cache_control(put.cache_control.clone())
+                    .set_storage_class(put.class())
+                    .set_acl(put.canned())
+                    .set_server_side_encryption(put.sse())
+                    .set_ssekms_key_id(put.kms_key.clone())
+                    .set_tagging(tags.clone())
+                    .set_checksum_algorithm(self.store.algorithm())
+                    .set_request_payer(self.store.payer());
+                for (name, value) in &put.metadata {
+                    asked = asked.metadata(name, value);
+                }
+                asked.send()
+            })
+        })
+        .await?;
+        Ok(Box::new(Upload {
+            store: Arc::clone(&self.store),
+            bucket: self.bucket.clone(),
+            key: self.key.clone(),
+            id: begun.upload_id().ok_or_else(no_id)?.to_owned(),
+            jobs: JoinSet::new(),
+            done: Vec::new(),
+            next: 1,
+            completed: false,
+        }))
+    }
+
+    /// Takes bytes in, and sends what is full. A full part waits for the byte after it: the last part is the
+    /// commit's.
+    async fn take(&self, state: State, mut data: Bytes) -> Result<State> {
+        let (mut upload, mut rest) = match state {
+            State::Held(held) => (None, held),
+            State::Parts(upload, rest) => (Some(upload), rest),
+            ended => return Ok(ended),
+        };
+        while !data.is_empty() {
+            let full = self.part(upload.as_ref().map_or(1, |u| u.next));
+            if rest.len() >= full {
+                let mut begun = match upload.take() {
+                    Some(upload) => upload,
+                    None => self.begin().await?,
+                };
+                let parallel = at_a_time(self.store.options.parallel, full as u64);
+                begun.send(std::mem::take(&mut rest).freeze(), parallel).await?;
+                upload = Some(begun);
+                continue;
+            }
+            if upload.is_some() && rest.capacity() < full {
+                rest.reserve(full - rest.len());
+            }
+            let piece = data.split_to(data.len().min(full - rest.len()));
+            rest.extend_from_slice(&piece);
+        }
+        Ok(match upload {
+            None => State::Held(rest),
+            Some(upload) => State::Parts(upload, rest),
+        })
+    }
+
+    /// Writes in turn; the guard is the turn.
+    async fn write(&self, offset: u64, data: Bytes) -> Result<()> {
+        let mut deadline = tokio::time::Instant::now() + TURN;
+        let mut seen = None;
+        loop {
+            let moved = self.moved.notified();
+            let mut inner = self.inner.lock().await;
+            match inner.state {
+                State::Ended => return Err(Error::new(ErrorKind::Closed)),
+                State::Broken => return Err(broken()),
+                _ => {}
+            }
+            if data.is_empty() {
+                return Ok(());
+            }
+            if offset != inner.at {
+                let at = inner.at;
+                drop(inner);
+                if offset < at {
+                    return Err(not_in_order("bytes cannot be written twice"));
+                }
+                if seen.replace(at) != Some(at) {
+                    deadline = tokio::time::Instant::now() + TURN;
+                }
+                if tokio::time::timeout_at(deadline, moved).await.is_err() {
+                    return Err(not_in_order("bytes cannot be left out"));
+                }
+                continue;
+            }
+            let end = inner.at + data.len() as u64;
+            // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
+            let state = std::mem::replace(&mut inner.state, State::Broken);
+            inner.state = self.take(state, data).await?;
+            inner.at = end;
+            drop(inner);
+            self.moved.notify_waiters();
+            return Ok(());
+        }
+    }
+
+    /// The conditions that the store shall hold the commit to.
+    fn conditions(&self) -> (Option<String>, Option<String>) {
+        let none = self.options.exclusive.then(|| "*".to_owned());
+        (self.options.if_match.as_ref().map(|e| quoted(e)), none)
+    }
+
+    async fn put(&self, data: Bytes) -> Result<Option<String>> {
+        let put = &self.store.options.putting;
+        let tags = (!put.tags.is_empty()).then(|| put.tagging());
+        let (matches, none) = self.conditions();
+        let conditional = matches.is_some() || none.is_some();
+        let once = || {
+            self.store.call(Some(&self.bucket), |c| {
+                let mut asked = c
+                    .put_object()
+                    .bucket(&self.bucket)
+                    .key(&self.key)
+                    .content_type(put.media_type(&self.key))
+                    .set_cache_control(put.cache_control.clone())
+                    .set_storage_class(put.class())
+                    .set_acl(put.canned())
+                    .set_server_side_encryption(put.sse())
+                    .set_ssekms_key_id(put.kms_key.clone())
+                    .set_tagging(tags.clone())
+                    .set_checksum_algorithm(self.store.algorithm())
+                    .set_request_payer(self.store.payer())
+                    .set_if_match(matches.clone())
+                    .set_if_none_match(none.clone())
+                    .body(ByteStream::from(data.clone()));
+                for (name, value) in &put.metadata {
+                    asked = asked.metadata(name, value);
+                }
+                let asked = asked.customize();
+                let unsigned = self.store.unsigned_bodies();
+                async move { if unsigned { asked.disable_payload_signing() } else { asked }.send().await }
+            })
+        };
+        // Done twice, a condition would fail by our own doing.
+        let told = if conditional { once().await } else { again(once).await }?;
+        Ok(told.e_tag().map(str::to_owned))
+    }
+
+    async fn complete(&self, upload: &mut Upload, rest: Bytes) -> Result<Option<String>> {
+        let full = self.part(upload.next) as u64;
+        upload.send(rest, at_a_time(self.store.options.parallel, full)).await?;
+        let parts = upload.settle().await?;
+        let (matches, none) = self.conditions();
+        let told = self
+            .store
+            .call(Some(&self.bucket), |c| {
+                c.complete_multipart_upload()
+                    .bucket(&self.bucket)
+                    .key(&self.key)
+                    .upload_id(&upload.id)
+                    .multipart_upload(parts.clone())
+                    .set_if_match(matches.clone())
+                    .set_if_none_match(none.clone())
+                    .set_request_payer(self.store.payer())
+                    .send()
+            })
+            .await?;
+        upload.completed = true;
+        Ok(told.e_tag().map(str::to_owned))
+    }
+
+    /// The end of data, and the store's word on it.
+    async fn finish(&self, inner: &mut Inner, options: &CommitOptions) -> Result<Metadata> {
+        let size = inner.at;
+        let state = match std::mem::replace(&mut inner.state, State::Ended) {
+            State::Broken => return Err(broken()),
+            state => state,
+        };
+        if let Some(expected) = options.expected_size.filter(|e| *e != size) {
+            return Err(Error::new(ErrorKind::Corrupt)
+                .with_detail(format!("the file has {size} bytes, {expected} were expected")));
+        }
+        inner.failed = true;
+        let done = match state {
+            State::Held(held) if held.is_empty() && self.key.ends_with('/') => {
+                return Err(Error::new(ErrorKind::InvalidPath)
+                    .with_detail("an empty object of this name is the marker of a directory"));
+            }
+            State::Held(held) => self.put(held.freeze()).await,
+            State::Parts(mut upload, rest) => self.complete(&mut upload, rest.freeze()).await,
+            State::Broken | State::Ended => return Err(Error::new(ErrorKind::Closed)),
+        };
+        let etag = done.map_err(|e| match e.kind() {
+            ErrorKind::PreconditionFailed if self.options.exclusive => as_kind(&e, ErrorKind::AlreadyExists),
+            // Two who were to be the only one met.
+            ErrorKind::Locked if self.options.exclusive => as_kind(&e, ErrorKind::AlreadyExists),
+            _ => e,
+        })?;
+        inner.failed = false;
+        Ok(Metadata { etag: etag.as_deref().map(bare_etag), ..Metadata::new(FileType::File, size) })
+    }
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Canceled).with_detail("an earlier write did not come to its end")
+}
+
+fn not_in_order(words: &'static str) -> Error {
+    Error::unsupported(OperationKind::Write).with_detail(format!("S3 writes an object in order: {words}"))
+}
+
+#[async_trait]
+impl File for WriteFile {
+    async fn read_into(&self, _: u64, _: usize, _: BytesMut) -> Result<BytesMut> {
+        if !self.options.read {
+            return Err(Error::new(ErrorKind::PermissionDenied).with_detail("not opened for reading"));
+        }
+        Err(Error::unsupported(OperationKind::Read)
+            .with_detail("S3 cannot read an object while it is written"))
+    }
+
+    async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
+        if offset.checked_add(data.len() as u64).is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(Error::new(ErrorKind::OutOfRange));
+        }
+        self.write(offset, data).await
+    }
+
+    async fn metadata(&self) -> Result<Metadata> {
+        let inner = self.inner.lock().await;
+        match inner.state {
+            State::Ended => Err(Error::new(ErrorKind::Closed)),
+            _ => Ok(Metadata::new(FileType::File, inner.at)),
+        }
+    }
+
+    async fn set_attributes(&self, attributes: &Attributes) -> Result<()> {
+        settable(attributes)
+    }
+
+    async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {
+        settable(&options.attributes)?;
+        let mut inner = self.inner.lock().await;
+        if matches!(inner.state, State::Ended) {
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        let done = self.finish(&mut inner, options).await;
+        self.moved.notify_waiters();
+        done
+    }
+
+    async fn park(&self) -> Result<()> {
+        let mut inner = self.inner.lock().await;
+        let state = std::mem::replace(&mut inner.state, State::Ended);
+        self.moved.notify_waiters();
+        if matches!(state, State::Ended) { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
+    }
+
+    async fn abort(&self) -> Result<()> {
+        let mut inner = self.inner.lock().await;
+        let state = std::mem::replace(&mut inner.state, State::Ended);
+        self.moved.notify_waiters();
+        match state {
+            State::Ended if !std::mem::take(&mut inner.failed) => Err(Error::new(ErrorKind::Closed)),
+            State::Parts(mut upload, _) => {
+                // Waited for, so that whoever looks afterwards finds nothing.
+                upload.jobs.shutdown().await;
+                let done = self.store.abort_upload(&self.bucket, &self.key, &upload.id).await;
+                upload.completed = done.is_ok();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
