@@ -4,11 +4,13 @@
 //! is the same type as a session of the server; its gate counts and cancels in the same way. What the caller
 //! leaves open is decided by the URL, for SFTP by `ssh_config` where it is to be read, else by what is usual.
 
-#[cfg(any(feature = "ftp", feature = "webdav"))]
+#[cfg(any(feature = "ftp", feature = "s3", feature = "webdav"))]
 mod certificate;
 mod execute;
 #[cfg(feature = "ftp")]
 mod ftp;
+#[cfg(feature = "s3")]
+mod s3;
 #[cfg(feature = "sftp")]
 mod sftp;
 mod steps;
@@ -43,6 +45,8 @@ pub use execute::{Executor, Exit, Said, Sink, quoted};
 pub use proto_sftp::ssh::config::{ConfigUse, Hop, HopLogin};
 #[cfg(feature = "sftp")]
 pub use proto_sftp::ssh::keys::Agent;
+#[cfg(feature = "s3")]
+pub use s3::{Checksums, Putting, S3Options, S3Role, UrlStyle};
 #[cfg(feature = "ftp")]
 pub use session_core::net::client_tls::TlsVersion;
 
@@ -63,6 +67,10 @@ enum Scheme {
     Ftpes,
     /// FTP over TLS from the first byte.
     Ftps,
+    /// S3 over TLS.
+    S3,
+    /// S3 in the clear.
+    S3Plain,
     /// SFTP.
     Sftp,
 }
@@ -92,6 +100,8 @@ pub struct Options {
     ftp: FtpOptions,
     #[cfg_attr(not(feature = "webdav"), allow(dead_code, reason = "what only WebDAV asks for"))]
     dav: DavOptions,
+    #[cfg(feature = "s3")]
+    s3: S3Options,
     #[cfg_attr(not(feature = "sftp"), allow(dead_code, reason = "what only SFTP asks for"))]
     ssh: SshOptions,
 }
@@ -109,7 +119,7 @@ struct FtpOptions {
     tls: Option<(TlsVersion, TlsVersion)>,
 }
 
-/// What only WebDAV asks for.
+/// What only WebDAV asks for, and S3 of what belongs to URLs.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(not(feature = "webdav"), allow(dead_code, reason = "what only WebDAV asks for"))]
 struct DavOptions {
@@ -150,6 +160,8 @@ impl Options {
             "ftp" => Scheme::Ftp,
             "ftpes" => Scheme::Ftpes,
             "ftps" => Scheme::Ftps,
+            "s3" => Scheme::S3,
+            "s3plain" => Scheme::S3Plain,
             _ => Scheme::Sftp,
         };
         let mut options = Options {
@@ -172,10 +184,12 @@ impl Options {
             around: Around::default(),
             ftp: FtpOptions::default(),
             dav: DavOptions { path: url.path.clone(), ..DavOptions::default() },
+            #[cfg(feature = "s3")]
+            s3: S3Options::default(),
             ssh: SshOptions::default(),
         };
         if scheme != Scheme::Sftp {
-            if !matches!(scheme, Scheme::Dav | Scheme::Davs) {
+            if matches!(scheme, Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps) {
                 // As curl, lftp and WinSCP do it.
                 options.user.get_or_insert_with(|| "anonymous".to_owned());
             }
@@ -363,6 +377,13 @@ impl Options {
         self
     }
 
+    /// S3: what only S3 asks for.
+    #[cfg(feature = "s3")]
+    pub fn s3(mut self, change: impl FnOnce(&S3Options) -> S3Options) -> Self {
+        self.s3 = change(&self.s3);
+        self
+    }
+
     /// Look host keys up in this file instead of the user's own.
     pub fn known_hosts(mut self, file: Option<PathBuf>) -> Self {
         self.ssh.known_hosts = file;
@@ -423,7 +444,7 @@ impl Options {
 
     /// The way where only caller and environment are asked.
     #[cfg_attr(
-        not(any(feature = "ftp", feature = "webdav")),
+        not(any(feature = "ftp", feature = "s3", feature = "webdav")),
         allow(dead_code, reason = "SFTP asks its configuration in between")
     )]
     fn way(&self, port: u16) -> Result<Proxy> {
@@ -440,6 +461,8 @@ enum Line {
     #[cfg(feature = "ftp")]
     Ftp(Arc<proto_ftp::client::FtpRemote>),
     Local,
+    #[cfg(feature = "s3")]
+    S3(Arc<proto_s3::client::S3Remote>),
     #[cfg(feature = "sftp")]
     Ssh(Arc<sftp::Dialer>),
     #[cfg(feature = "webdav")]
@@ -482,6 +505,8 @@ impl Connected {
             #[cfg(feature = "ftp")]
             Line::Ftp(remote) => Means::Ftp(Arc::clone(remote)),
             Line::Local => Means::None,
+            #[cfg(feature = "s3")]
+            Line::S3(_) => Means::None,
             #[cfg(feature = "sftp")]
             Line::Ssh(dialer) => Means::Ssh(Arc::clone(dialer)),
             #[cfg(feature = "webdav")]
@@ -490,12 +515,23 @@ impl Connected {
         Executor::new(means, Arc::clone(&self.session))
     }
 
+    /// The store, where it is one of S3: for what S3 has beside files.
+    #[cfg(feature = "s3")]
+    pub fn s3(&self) -> Option<&Arc<proto_s3::client::S3Remote>> {
+        match &self.line {
+            Line::S3(remote) => Some(remote),
+            _ => None,
+        }
+    }
+
     /// Ends it in good order.
     pub async fn close(self) {
         match self.line {
             #[cfg(feature = "ftp")]
             Line::Ftp(remote) => remote.close().await,
             Line::Local => {}
+            #[cfg(feature = "s3")]
+            Line::S3(remote) => remote.close().await,
             #[cfg(feature = "sftp")]
             Line::Ssh(dialer) => dialer.close().await,
             #[cfg(feature = "webdav")]
@@ -544,13 +580,15 @@ pub async fn host_key(
     sftp::host_key(options, kinds, decider).await
 }
 
-/// The certificate of a server of FTPS or WebDAV, without believing it and without a login. Errors:
+/// The certificate of a server of FTPS, S3 or WebDAV, without believing it and without a login. Errors:
 /// `InvalidArgument` in the clear; those of connecting.
-#[cfg(any(feature = "ftp", feature = "webdav"))]
+#[cfg(any(feature = "ftp", feature = "s3", feature = "webdav"))]
 pub async fn certificate(options: &Options) -> Result<session_core::trust::Certificate> {
     match options.scheme {
         #[cfg(feature = "webdav")]
         Scheme::Dav | Scheme::Davs => webdav::certificate(options).await,
+        #[cfg(feature = "s3")]
+        Scheme::S3 | Scheme::S3Plain => s3::certificate(options).await,
         #[cfg(feature = "ftp")]
         _ => ftp::certificate(options).await,
         #[cfg(not(feature = "ftp"))]
@@ -564,11 +602,13 @@ pub async fn open_url(options: Options, decider: Arc<dyn Decider>) -> Result<Con
     match options.scheme {
         #[cfg(feature = "ftp")]
         Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => ftp::open(options, decider).await,
+        #[cfg(feature = "s3")]
+        Scheme::S3 | Scheme::S3Plain => s3::open(options, decider).await,
         #[cfg(feature = "sftp")]
         Scheme::Sftp => sftp::open(options, decider).await,
         #[cfg(feature = "webdav")]
         Scheme::Dav | Scheme::Davs => webdav::open(options, decider).await,
-        #[cfg(not(all(feature = "ftp", feature = "sftp", feature = "webdav")))]
+        #[cfg(not(all(feature = "ftp", feature = "s3", feature = "sftp", feature = "webdav")))]
         _ => {
             let _ = decider;
             use session_core::error::{Error, ErrorKind};

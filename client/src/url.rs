@@ -6,7 +6,9 @@
 //! stored site ([`crate::sites`]): NAME is percent-encoded, so `%2F` stands for the slash between its folders;
 //! without a path it is where the site begins. The other schemes are WinSCP's: `ftp` is FTP in the clear, `ftpes`
 //! turns to TLS or fails, `ftps` is TLS from the first byte; `dav` and `http` are WebDAV in the clear, `davs` and
-//! `https` over TLS. Everything else is a local path, as is `file:///x`.
+//! `https` over TLS; `s3` is S3 over TLS, `s3plain` in the clear: `s3://[key[:secret]@]host[:port]/bucket/path`. A
+//! host of S3 without a dot and a port is the name of a bucket at AWS, as in AWS's own tools: `s3://bucket/path`.
+//! Everything else is a local path, as is `file:///x`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -62,12 +64,19 @@ pub const SCHEMES: &[&str] = &[
     "http",
     #[cfg(feature = "webdav")]
     "https",
+    #[cfg(feature = "s3")]
+    "s3",
+    #[cfg(feature = "s3")]
+    "s3plain",
     #[cfg(feature = "sftp")]
     "sftp",
 ];
 
+/// AWS's S3, in whatever region.
+const AWS: &str = "s3.amazonaws.com";
+
 /// Schemes that belong to the project and are not built yet.
-const PLANNED: &[&str] = &["scp", "dav", "davs", "http", "https", "s3"];
+const PLANNED: &[&str] = &["scp", "dav", "davs", "http", "https", "s3", "s3plain"];
 
 impl Location {
     /// Parses what a user wrote. Errors: `InvalidArgument` for a URL that makes no sense, `Unsupported`
@@ -183,12 +192,19 @@ impl Url {
             }
             password = secret.map(|s| decode_text(s, text)).transpose()?.map(Secret::new);
         }
-        let (host, port) = split_port(host, text)?;
+        let (mut host, port) = split_port(host, text)?;
+        let mut path = std::borrow::Cow::Borrowed(path);
+        if matches!(scheme.as_str(), "s3" | "s3plain") && port.is_none() && is_bucket(&host) {
+            if !host.is_empty() {
+                path = format!("/{host}{path}").into();
+            }
+            host = AWS.to_owned();
+        }
         if host.is_empty() {
             return Err(bad(text, "there is no host"));
         }
         let host = decode_text(&host, text)?;
-        let path = decode(path, text)?;
+        let path = decode(&path, text)?;
         if path.contains(&0) {
             return Err(bad(text, "the path holds a NUL byte"));
         }
@@ -200,8 +216,8 @@ impl Url {
         self.port.unwrap_or(match self.scheme.as_str() {
             "ftp" | "ftpes" => 21,
             "ftps" => 990,
-            "dav" | "http" => 80,
-            "davs" | "https" => 443,
+            "dav" | "http" | "s3plain" => 80,
+            "davs" | "https" | "s3" => 443,
             _ => 22,
         })
     }
@@ -221,6 +237,11 @@ impl Url {
     pub fn is_relative_to_home(&self) -> bool {
         self.path == b"/~" || self.path.starts_with(b"/~/")
     }
+}
+
+/// Whether what stands for a host is a bucket at AWS, or nothing, which is AWS.
+fn is_bucket(host: &str) -> bool {
+    !host.eq_ignore_ascii_case("localhost") && !host.contains(['.', ':'])
 }
 
 /// A password that follows a fingerprint: what comes after its digest and a colon. A certificate's
@@ -392,6 +413,31 @@ mod tests {
             (u.fingerprint.as_deref(), u.port, u.path.as_slice()),
             (Some(digest.as_str()), Some(8443), &b"/a b/"[..])
         );
+    }
+
+    #[test]
+    #[cfg(feature = "s3")]
+    fn a_host_of_s3_may_be_a_bucket() {
+        for (text, host, port, path) in [
+            ("s3://photos/2024/a%20b", "s3.amazonaws.com", 443, "/photos/2024/a b"),
+            ("s3://photos", "s3.amazonaws.com", 443, "/photos/"),
+            ("s3:///photos/x", "s3.amazonaws.com", 443, "/photos/x"),
+            ("s3://s3.eu-west-1.amazonaws.com/photos/", "s3.eu-west-1.amazonaws.com", 443, "/photos/"),
+            ("s3://key:se%2Fcret@minio.example:9000/b/x", "minio.example", 9000, "/b/x"),
+            ("s3plain://localhost/b", "localhost", 80, "/b"),
+            ("s3plain://minio:9000/b", "minio", 9000, "/b"),
+            ("s3://[::1]/b", "::1", 443, "/b"),
+        ] {
+            let u = url(text);
+            assert_eq!(
+                (u.host.as_str(), u.port_or_default(), u.path.as_slice()),
+                (host, port, path.as_bytes()),
+                "{text}"
+            );
+            // What is shown is understood in the same way.
+            assert_eq!(url(&u.to_string()).host, u.host, "{text}");
+        }
+        assert_eq!(url("s3://key:se%2Fcret@h.example/").password.unwrap().expose(), "se/cret");
     }
 
     #[test]

@@ -7,12 +7,14 @@ use clap_complete::Shell;
 use session_core::batch::{Timetable, parse_bytes};
 
 use super::exit;
+#[cfg(feature = "s3")]
+use super::s3_args::{self, S3Args};
 use super::shell;
 use super::sites_args;
 use super::sync_args;
 
 /// Moves files between any two places: local paths, sftp://user@host:port/path, ftp://, ftpes:// (FTP that
-/// turns to TLS), ftps:// (FTP over TLS), and site://NAME/path for what 'ferry sites' stores.
+/// turns to TLS), ftps:// (FTP over TLS), davs:// (WebDAV), s3://bucket/path or s3://host/bucket/path, and site://NAME/path for what 'ferry sites' stores.
 #[derive(Parser)]
 #[command(name = "ferry", version, after_help = exit::TABLE, propagate_version = true)]
 pub(super) struct Cli {
@@ -63,6 +65,9 @@ pub(super) struct Global {
     #[cfg(feature = "hooks")]
     #[command(flatten)]
     pub(super) hooks: super::hooks::HookFlags,
+    #[cfg(feature = "s3")]
+    #[command(flatten)]
+    pub(super) s3: S3Args,
 }
 
 /// How a host is reached.
@@ -157,6 +162,12 @@ pub(super) enum Command {
     Shell(shell::Shell),
     /// Store how servers are opened, by name: site://NAME/path is then a place
     Sites(sites_args::Sites),
+    /// Make URLs by which others read objects of S3, or write them, for a time
+    #[cfg(feature = "s3")]
+    Presign(s3_args::Presign),
+    /// List the versions of an object of S3, or go back to one
+    #[cfg(feature = "s3")]
+    Versions(s3_args::Versions),
     /// Show the host key or certificate of servers, without trusting it
     Fingerprint(Fingerprint),
     /// Make a key, or convert one (OpenSSH's and PuTTY's formats)

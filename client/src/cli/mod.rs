@@ -14,6 +14,8 @@ mod hooks;
 mod places;
 mod progress;
 mod render;
+#[cfg(feature = "s3")]
+mod s3_args;
 mod shell;
 mod sites_args;
 mod sync_args;

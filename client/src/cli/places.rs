@@ -168,6 +168,10 @@ impl Places {
         if way.ipv4 || way.ipv6 {
             options = options.family(Some(if way.ipv4 { Family::V4 } else { Family::V6 }));
         }
+        #[cfg(feature = "s3")]
+        {
+            options = options.s3(|place| global.s3.over(place));
+        }
         #[cfg(feature = "sftp")]
         {
             use crate::connect::{ConfigUse, Hop};
@@ -254,6 +258,12 @@ impl Places {
     /// What runs commands in an open place.
     pub(super) fn executor(&self, key: &str) -> Result<Executor> {
         Ok(self.open.get(key).ok_or(ErrorKind::Internal)?.executor())
+    }
+
+    /// The store of an open place, if it is one of S3.
+    #[cfg(feature = "s3")]
+    pub(super) fn s3(&self, key: &str) -> Option<Arc<proto_s3::client::S3Remote>> {
+        self.open.get(key)?.s3().cloned()
     }
 
     /// Where relative paths begin in an open place.

@@ -31,7 +31,8 @@ impl SessionOptions {
             (Protocol::Scp, _) => return Err(not_yet("SCP is not built yet")),
             (Protocol::Webdav, _) if self.secure => "davs",
             (Protocol::Webdav, _) => "dav",
-            (Protocol::S3, _) => return Err(not_yet("S3 is not built yet")),
+            (Protocol::S3, _) if self.secure => "s3",
+            (Protocol::S3, _) => "s3plain",
         };
         if self.new_password.is_some() {
             return Err(not_yet(
@@ -56,7 +57,12 @@ impl SessionOptions {
             })
             .source(self.set("SourceAddress").and_then(|text| text.parse().ok()))
             .proxy(self.proxy()?);
-        if self.protocol.is_ssh() { self.over_ssh(options) } else { self.over_tls(options) }
+        match self.protocol {
+            Protocol::Sftp | Protocol::Scp => self.over_ssh(options),
+            #[cfg(feature = "s3")]
+            Protocol::S3 => Ok(self.over_tls(options)?.s3(|_| self.s3())),
+            _ => self.over_tls(options),
+        }
     }
 
     /// What a raw setting says, if it says anything.
@@ -112,7 +118,35 @@ impl SessionOptions {
         Ok(options.host_keys(&keys)?.known_hosts(self.known_hosts.clone()))
     }
 
-    /// FTP and WebDAV, over TLS or not.
+    /// What only S3 asks for.
+    #[cfg(feature = "s3")]
+    fn s3(&self) -> connect::S3Options {
+        use connect::{S3Options, S3Role, UrlStyle};
+        let text = |name| self.set(name).map(str::to_owned);
+        let by_environment = self.number("S3CredentialsEnv") == 1;
+        S3Options {
+            environment: by_environment,
+            profile: text("S3Profile").filter(|_| by_environment),
+            session_token: self.secret("S3SessionToken"),
+            role: text("S3RoleArn").map(|arn| S3Role {
+                arn,
+                session_name: text("S3RoleSessionName"),
+                external_id: None,
+            }),
+            region: text("S3DefaultRegion"),
+            style: match self.raw_setting("S3UrlStyle") {
+                Some("0") => UrlStyle::Virtual,
+                Some("1") => UrlStyle::Path,
+                _ => UrlStyle::Auto,
+            },
+            requester_pays: self.number("S3RequesterPays") == 1,
+            // Asked for by its usual number, or left to the store.
+            page: (self.raw_setting("S3MaxKeys") == Some("0")).then_some(1000),
+            ..S3Options::default()
+        }
+    }
+
+    /// FTP, S3 and WebDAV, over TLS or not.
     fn over_tls(&self, options: connect::Options) -> Result<connect::Options> {
         if self.raw_setting("Tunnel") == Some("1") {
             return Err(not_yet("a tunnel carries SFTP only: the others need further connections"));
@@ -491,10 +525,43 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "s3")]
+    fn settings_of_s3_are_those_of_the_remote() {
+        use connect::UrlStyle;
+        let s3 = || SessionOptions::new().protocol(Protocol::S3);
+        let plain = s3().s3();
+        assert!(!plain.environment && !plain.requester_pays);
+        assert_eq!((plain.style, plain.region, plain.page), (UrlStyle::Auto, None, None));
+        let set = with(
+            s3(),
+            &[
+                ("S3DefaultRegion", "eu-north-1"),
+                ("S3SessionToken", "t0ken"),
+                ("S3RoleArn", "arn:aws:iam::1:role/r"),
+                ("S3RoleSessionName", "me"),
+                ("S3Profile", "work"),
+                ("S3CredentialsEnv", "1"),
+                ("S3UrlStyle", "1"),
+                ("S3MaxKeys", "0"),
+                ("S3RequesterPays", "1"),
+            ],
+        );
+        let s = set.s3();
+        assert_eq!((s.region.as_deref(), s.profile.as_deref()), (Some("eu-north-1"), Some("work")));
+        assert_eq!((s.style, s.page), (UrlStyle::Path, Some(1000)));
+        assert!(s.environment && s.requester_pays);
+        assert_eq!(s.session_token, Some(Secret::new("t0ken")));
+        assert_eq!(s.role.and_then(|r| r.session_name).as_deref(), Some("me"));
+        // The environment is not looked at unless that is said.
+        assert_eq!(with(s3(), &[("S3Profile", "work")]).s3().profile, None);
+        let shown = format!("{:?}", set.to_connect().unwrap());
+        assert!(!shown.contains("t0ken"), "{shown}");
+    }
+
+    #[test]
     fn what_cannot_be_opened_says_so() {
         for (options, word) in [
             (SessionOptions::sftp("h").protocol(Protocol::Scp), "SCP"),
-            (SessionOptions::sftp("h").protocol(Protocol::S3), "S3"),
             (SessionOptions::sftp("h").user_name("u").password("p").new_password("q"), "password"),
         ] {
             let e = options.to_connect().map(|_| ()).unwrap_err();

@@ -105,7 +105,7 @@ pub const MEMBERS: &[Member] = members! {
         "QueryReceived" => Is("Event::Query"), "the decider answers, with every answer that the question has";
     }
     "SessionOptions" {
-        "Protocol" => Is("SessionOptions::protocol"), "SCP and S3 cannot be opened yet";
+        "Protocol" => Is("SessionOptions::protocol"), "SCP cannot be opened yet";
         "HostName" => Is("SessionOptions::host_name"), "";
         "PortNumber" => Is("SessionOptions::port_number"), "";
         "UserName" => Is("SessionOptions::user_name"), "without one: the user of this machine over SSH, anonymous over FTP";

@@ -4,7 +4,7 @@
 //! [`SessionOptions::check`], which opening calls first. What Ferry cannot do is refused by name and never
 //! ignored. Secrets have a type that does not print.
 //!
-//! Not here: SCP and S3 can be described, parsed and checked; no session can be opened to them yet.
+//! Not here: SCP can be described, parsed and checked; no session can be opened to it yet.
 
 use std::fmt;
 use std::path::PathBuf;

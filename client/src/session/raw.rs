@@ -72,7 +72,6 @@ const GSSAPI: &str =
 const OLD: &str = "dss, DES, arcfour, blowfish and SSH-1 are broken and not part of Ferry";
 const PUTTY: &str = "works around faults of servers that PuTTY's code has and Ferry's does not";
 const SHELL: &str = "settings of SCP's shell; SCP is not built yet";
-const S3: &str = "S3 is not built yet";
 const PROXY: &str = "the way to the server; nothing without `ProxyMethod`";
 const TUNNEL: &str = "the host to go over, and how it is entered; nothing without `Tunnel`";
 const OLD_TLS: &str = "TLS 1.2 is the lowest";
@@ -476,15 +475,27 @@ pub const SETTINGS: &[Setting] = &[
         Switch,
         Only(&["0"], "nothing that began under TLS goes on without"),
     ),
-    s("S3", "S3DefaultRegion", "", Text, NotYet(S3)),
-    s("S3", "S3SessionToken", "", Text, NotYet(S3)),
-    s("S3", "S3RoleArn", "", Text, NotYet(S3)),
-    s("S3", "S3RoleSessionName", "", Text, NotYet(S3)),
-    s("S3", "S3Profile", "", Text, NotYet(S3)),
-    s("S3", "S3UrlStyle", "0", Number(0, 1), NotYet(S3)),
-    s("S3", "S3MaxKeys", "2", Auto, NotYet(S3)),
-    s("S3", "S3CredentialsEnv", "0", Switch, NotYet(S3)),
-    s("S3", "S3RequesterPays", "0", Switch, NotYet(S3)),
+    s("S3", "S3DefaultRegion", "", Text, Applied("the region; found out without it")),
+    s("S3", "S3SessionToken", "", Text, Applied("the token of a key that holds for a time")),
+    s("S3", "S3RoleArn", "", Text, Applied("the role to take on, renewed as needed")),
+    s("S3", "S3RoleSessionName", "", Text, Applied("the name of the role's session; `ferry` without it")),
+    s("S3", "S3Profile", "", Text, Applied("the profile, with `S3CredentialsEnv`")),
+    s(
+        "S3",
+        "S3UrlStyle",
+        "0",
+        Number(0, 1),
+        Applied("`0`: buckets in the host's name, `1`: in the path; without it as the host wants it"),
+    ),
+    s("S3", "S3MaxKeys", "2", Auto, Applied("`0`: pages of 1,000 keys are asked for; else as the store has them")),
+    s(
+        "S3",
+        "S3CredentialsEnv",
+        "0",
+        Switch,
+        Applied("`1`: without a user, the environment says who logs in, SSO and web identity too"),
+    ),
+    s("S3", "S3RequesterPays", "0", Switch, Applied("the requester pays")),
 ];
 
 /// The switches of PuTTY's for faults of servers, one row for all: `BugRekey2`, `BugOldGex2`, …

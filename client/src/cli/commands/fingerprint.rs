@@ -34,9 +34,9 @@ async fn one(cx: &Context, url: &Url, all: bool, out: &mut Out) -> Result<()> {
     match options.is_ssh() {
         #[cfg(feature = "sftp")]
         true => host_keys(cx, options, all, out).await,
-        #[cfg(any(feature = "ftp", feature = "webdav"))]
+        #[cfg(any(feature = "ftp", feature = "s3", feature = "webdav"))]
         false => certificate(cx, &options, out).await,
-        #[cfg(not(all(any(feature = "ftp", feature = "webdav"), feature = "sftp")))]
+        #[cfg(not(all(any(feature = "ftp", feature = "s3", feature = "webdav"), feature = "sftp")))]
         _ => Err(Error::new(ErrorKind::Unsupported).with_detail("this build does not speak that protocol")),
     }
 }
@@ -74,7 +74,7 @@ async fn host_keys(cx: &Context, options: connect::Options, all: bool, out: &mut
     Ok(())
 }
 
-#[cfg(any(feature = "ftp", feature = "webdav"))]
+#[cfg(any(feature = "ftp", feature = "s3", feature = "webdav"))]
 async fn certificate(cx: &Context, options: &connect::Options, out: &mut Out) -> Result<()> {
     let c = connect::certificate(options).await?;
     if cx.global.json {

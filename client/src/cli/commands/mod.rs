@@ -8,6 +8,8 @@ mod jobs;
 mod keys;
 mod list;
 mod resume;
+#[cfg(feature = "s3")]
+mod s3;
 mod script;
 mod search;
 mod sites;
@@ -126,6 +128,10 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         Command::Exec(a) => Box::pin(exec::exec(cx, a)),
         Command::Script(a) => Box::pin(script::script(cx, a)),
         Command::Sites(a) => Box::pin(sites::sites(cx, a)),
+        #[cfg(feature = "s3")]
+        Command::Presign(a) => Box::pin(s3::presign(cx, a)),
+        #[cfg(feature = "s3")]
+        Command::Versions(a) => Box::pin(s3::versions(cx, a)),
         Command::Fingerprint(a) => Box::pin(fingerprint::fingerprint(cx, a)),
         #[cfg(feature = "sftp")]
         Command::Keygen(a) => Box::pin(keys::keygen(cx, a)),

@@ -1,0 +1,151 @@
+//! Opening a place over S3: who signs, and how the store is spoken to.
+//!
+//! A URL's user is the id of a key, its password the key's secret, which is asked for where it is missing. Without
+//! a user nobody signs, unless the environment may be asked ([`S3Options::environment`]): then what AWS's own
+//! tools would use is used. One connection serves all buckets; the path of the URL is where the store is tried.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proto_s3::client::{S3ConnectOptions, S3Login, S3Remote, certificate_of, connect};
+use session_core::auth::{Account, Secret};
+use session_core::batch::{Answer, Decider, Query};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::{Filesystem, Follow};
+use session_core::path::VPath;
+use session_core::session::{Protocol, Session, Setup};
+use session_core::trust::Certificate;
+
+use super::certificate::own_certificate;
+use super::{Connected, Line, Options, Scheme, guard};
+use crate::reconnect::{Connect, Reconnecting, SystemTimer};
+
+pub use proto_s3::client::{Checksums, Putting, S3Role, UrlStyle};
+
+/// What only S3 asks for.
+#[derive(Clone, Debug, Default)]
+pub struct S3Options {
+    /// Where nobody is named, ask the environment of this process, as AWS's own tools do. Never for places that
+    /// others may name: they would be entered in the name of this machine.
+    pub environment: bool,
+    /// The profile of the environment; its own choice where it is `None`.
+    pub profile: Option<String>,
+    /// The token of a key that holds for a time.
+    pub session_token: Option<Secret>,
+    /// A role to take on with the login.
+    pub role: Option<S3Role>,
+    /// The region; found out where it is `None`.
+    pub region: Option<String>,
+    /// How a bucket stands in a URL.
+    pub style: UrlStyle,
+    /// Checksums of S3's kind.
+    pub checksums: Checksums,
+    /// The requester pays.
+    pub requester_pays: bool,
+    /// What is asked for with what is written.
+    pub putting: Putting,
+    /// Keys of one page of a listing.
+    pub page: Option<u16>,
+}
+
+/// The remote opens connections as it needs them: all that is left is to see whether it can.
+struct Again(Arc<S3Remote>);
+
+#[async_trait]
+impl Connect for Again {
+    async fn connect(&self) -> Result<Arc<dyn Filesystem>> {
+        match self.0.stat(self.0.home(), Follow::Yes).await {
+            // Whatever it answers, it answers.
+            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Err(e),
+            _ => Ok(Arc::clone(&self.0) as Arc<dyn Filesystem>),
+        }
+    }
+}
+
+/// The options of a connection, but for who signs. Errors: a proxy of the environment that is none; those of the
+/// files.
+async fn options_of(options: &Options) -> Result<S3ConnectOptions> {
+    let secure = options.scheme == Scheme::S3;
+    let port = options.port.unwrap_or(if secure { 443 } else { 80 });
+    let mut s3 = S3ConnectOptions::new(options.host.clone(), port);
+    s3.secure = secure;
+    s3.home = VPath::absolute(&options.dav.path)?;
+    s3.proxy = options.way(port)?;
+    s3.family = options.family.unwrap_or_default();
+    s3.source = options.source;
+    s3.reach = options.reach.clone();
+    s3.tls.fingerprints = options.certificates.clone();
+    s3.parallel = options.channels;
+    s3.timeout = options.timeout.unwrap_or(s3.timeout);
+    let only = &options.s3;
+    s3.region = only.region.clone();
+    s3.style = only.style;
+    s3.role = only.role.clone();
+    s3.requester_pays = only.requester_pays;
+    s3.checksums = only.checksums;
+    s3.putting = only.putting.clone();
+    s3.page = only.page;
+    #[cfg(feature = "ftp")]
+    if let Some((oldest, newest)) = options.ftp.tls {
+        (s3.tls.minimum, s3.tls.maximum) = (oldest, newest);
+    }
+    if let Some(file) = options.ftp.client_certificate.clone() {
+        if !secure {
+            return Err(Error::new(ErrorKind::InvalidArgument)
+                .with_detail("a certificate of one's own is shown under TLS only")
+                .with_hint("use s3://"));
+        }
+        s3.tls.certificate = Some(own_certificate(file).await?);
+    }
+    Ok(s3)
+}
+
+/// Who signs. Errors: `Unauthenticated` where nobody tells the secret of a key.
+async fn login(options: &Options, decider: &dyn Decider) -> Result<S3Login> {
+    let only = &options.s3;
+    let Some(id) = options.user.clone() else {
+        return Ok(match only.environment || only.profile.is_some() {
+            true => S3Login::Environment { profile: only.profile.clone() },
+            false => S3Login::Anonymous,
+        });
+    };
+    let secret = match &options.password {
+        Some(secret) => secret.clone(),
+        None => {
+            let who = format!("{id}@{}", options.host);
+            match decider.decide(Query::Password { who }).await {
+                Answer::Secret(secret) => secret,
+                _ => {
+                    return Err(Error::new(ErrorKind::Unauthenticated)
+                        .with_detail("the secret of the access key is not known"));
+                }
+            }
+        }
+    };
+    Ok(S3Login::Key { id, secret, token: only.session_token.clone() })
+}
+
+pub(super) async fn certificate(options: &Options) -> Result<Certificate> {
+    certificate_of(options_of(options).await?).await
+}
+
+pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
+    let mut s3 = options_of(&options).await?;
+    s3.login = login(&options, &*decider).await?;
+    let session = Session::new(Setup::new(Protocol::S3, options.host.as_str()));
+    s3.session = Some(Arc::clone(&session));
+    let account = Account::named(match &s3.login {
+        S3Login::Key { id, .. } => id,
+        S3Login::Environment { profile } => profile.as_deref().unwrap_or("environment"),
+        S3Login::Anonymous => "anonymous",
+    });
+    let remote = Arc::new(connect(s3, decider).await?);
+    let mut fs = Arc::clone(&remote) as Arc<dyn Filesystem>;
+    if !options.reconnect.is_zero() {
+        let again = Arc::new(Again(Arc::clone(&remote))) as Arc<dyn Connect>;
+        fs = Arc::new(Reconnecting::new(fs, again, options.reconnect, Arc::new(SystemTimer)));
+    }
+    let methods = remote.methods();
+    let home = remote.home().clone();
+    guard(session, account, methods, (fs, home), Line::S3(remote))
+}
