@@ -25,6 +25,7 @@ use cases::daemon::DAEMON;
 use cases::ftp::FTP;
 use cases::ours::OURS;
 use cases::python::PYTHON;
+use cases::s3_client::{Moto, S3};
 use cases::theirs::{MOUNTED, THEIRS};
 use cases::ways::{WAYS, Way};
 use clients::{CLIENTS, FTP_CLIENTS, FTPS_CLIENTS};
@@ -114,6 +115,13 @@ const PEERS: &[Peer] = &[
         &["python", "-c", PYFTPDLIB],
         "pyftpdlib",
     ),
+    Peer::python(
+        cases::s3_client::PEER,
+        Kind::Server,
+        &["moto", "flask", "flask-cors", "PyYAML", "py-partiql-parser", "boto3"],
+        &["python", "-c", MOTO],
+        "moto",
+    ),
     Peer::debian("wget", Kind::Client, &["wget"], &["wget", "--version"], "GNU Wget"),
     Peer::debian("ncftp", Kind::Client, &["ncftp"], &["ncftpput", "-v"], "NcFTP"),
     Peer::debian("litmus", Kind::Judge, &["litmus"], &["litmus", "--version"], "litmus"),
@@ -129,6 +137,7 @@ const LIBCURL: &str = "import pycurl; print('libcurl', pycurl.version)";
 const SSH_AUDIT: &str = "import importlib.metadata as m; print('ssh-audit', m.version('ssh-audit'))";
 const ASYNCSSH: &str = "import asyncssh; print('asyncssh', asyncssh.__version__)";
 
+const MOTO: &str = "import flask, boto3, moto; print('moto', moto.__version__)";
 const PYFTPDLIB: &str = "import OpenSSL, pyftpdlib; print('pyftpdlib', pyftpdlib.__ver__)";
 const FTPLIB: &str = "import sys, ftplib, ssl; print('ftplib of Python', sys.version.split()[0])";
 
@@ -246,7 +255,8 @@ fn names() -> impl Iterator<Item = String> {
     let ours =
         servers_of_ours().flat_map(|server| OURS.iter().map(move |case| format!("{server}::{}", case.name)));
     let ways = WAYS.iter().map(|case| case.name.to_owned());
-    theirs.chain(ftp).chain(daemon).chain(ways).chain(ours)
+    let s3 = S3.iter().map(|case| case.name.to_owned());
+    theirs.chain(ftp).chain(daemon).chain(ways).chain(s3).chain(ours)
 }
 
 /// The servers that ours is tried on; the last are our own.
@@ -381,6 +391,11 @@ impl Trial<'_> {
             }
         }
         self.ways(&kit)?;
+        for case in S3.iter().filter(|_| self.present.contains(&cases::s3_client::PEER)) {
+            if self.is_chosen(case.name) {
+                self.judge(case.name, || (case.run)(&Moto::start(&kit, &ferry)?));
+            }
+        }
         for server in self.servers(SERVERS).chain(self.servers(FTP_SERVERS)) {
             if !OURS.iter().any(|case| self.is_chosen(&format!("{}::{}", server.name, case.name))) {
                 continue;

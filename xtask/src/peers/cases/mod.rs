@@ -8,6 +8,7 @@ pub(super) mod daemon;
 pub(super) mod ftp;
 pub(super) mod ours;
 pub(super) mod python;
+pub(super) mod s3_client;
 pub(super) mod theirs;
 pub(super) mod ways;
 
