@@ -75,3 +75,34 @@ test('accounts with hours work then', () => {
   equal(at('0-24'), null);
   equal(at('0-0'), 'outside working hours');
 });
+
+test('a first login finds the template in its home', () => {
+  const places = { '/srv/homes': { '/old/kept': 'mine' }, '/srv/template': { '/in/': '', '/out/read me': 'hello' } };
+  const first = run('template-home.js', { event: 'OnAuthSuccess', user: 'new', places });
+  equal(first.error, null);
+  const homes = first.places['/srv/homes'];
+  equal([homes['/new/out/read me'], '/new/in/' in homes, homes['/old/kept']], ['hello', true, 'mine']);
+  equal(Object.keys(homes).filter(name => name.startsWith('/.')), []);
+  const again = run('template-home.js', { event: 'OnAuthSuccess', user: 'old', places });
+  equal(Object.keys(again.places['/srv/homes']), ['/old/', '/old/kept']);
+});
+
+test('what arrives is mirrored on another server', () => {
+  const url = 'sftp://mirror@backup.example/', secrets = { mirror: '{"private_key":"k","hostKeySHA256":"SHA256:x"}' };
+  const told = run('mirror.js', {
+    event: 'AfterFileUpload', path: '/out/deep/f', files: { '/out/deep/f': 'content' }, secrets, places: { [url]: {} },
+  });
+  equal([told.error, told.places[url]['/out/deep/f']], [null, 'content']);
+  equal([told.asked[0].key, told.asked[0].hostKeys], ['k', ['SHA256:x']]);
+  const other = run('mirror.js', { event: 'AfterFileUpload', path: '/in/f', secrets, places: { [url]: {} } });
+  equal([other.error, other.asked], [null, []]);
+  assert(run('mirror.js', { event: 'AfterFileUpload', path: '/out/f', secrets }).error !== null);
+});
+
+test('a session that has uploaded ends with a mail', () => {
+  const noted = run('mail-uploads.js', { event: 'AfterFileUpload', path: '/in/a' });
+  equal([noted.customData, noted.asked], [['/in/a'], []]);
+  const [mail] = run('mail-uploads.js', { event: 'OnConnectionClose', customData: ['/in/a', '/in/b'] }).asked;
+  equal([mail.function, mail.to, mail.subject, mail.body], ['mail', ['incoming@example.com'], 'Uploaded by alice', '/in/a\n/in/b']);
+  equal(run('mail-uploads.js', { event: 'OnConnectionClose' }).asked, []);
+});

@@ -205,7 +205,10 @@ async fn errors_say_what_they_mean() {
     let remote = server.remote().await;
     let failed = async |name: &str| remote.read_to_vec(&p(name), 100).await.unwrap_err();
     let slow = failed("/bucket/slow").await;
-    assert_eq!((slow.kind(), slow.retry()), (ErrorKind::Throttled, Retry::Later(Some(Duration::from_secs(7)))));
+    assert_eq!(
+        (slow.kind(), slow.retry()),
+        (ErrorKind::Throttled, Retry::Later(Some(Duration::from_secs(7))))
+    );
     assert_eq!(slow.wire().map(|w| (w.code, w.text.as_str())), Some((503, "SlowDown: words of it")));
     let cold = failed("/bucket/cold").await;
     assert_eq!((cold.kind(), cold.hint().is_some()), (ErrorKind::PermissionDenied, true));
@@ -353,7 +356,10 @@ async fn a_large_file_goes_in_parts_and_a_part_is_sent_again() {
     let remote = connect(options, decider()).await.unwrap();
     let data = content(12 * MIB + 5);
     let file = remote
-        .open(&p("/bucket/f.txt"), &OpenOptions { size_hint: Some(data.len() as u64), ..OpenOptions::create() })
+        .open(
+            &p("/bucket/f.txt"),
+            &OpenOptions { size_hint: Some(data.len() as u64), ..OpenOptions::create() },
+        )
         .await
         .unwrap();
     write(&*file, &data).await;
@@ -472,9 +478,11 @@ async fn conditions_are_the_stores() {
 #[tokio::test]
 async fn an_error_in_a_good_answer_is_an_error() {
     let server = Scripted::new(|r| match (r.method.as_str(), r.parameter("uploadId")) {
-        ("POST", Some(_)) => {
-            answer(200, &[], "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>m</Message></Error>")
-        }
+        ("POST", Some(_)) => answer(
+            200,
+            &[],
+            "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>m</Message></Error>",
+        ),
         _ => parts(r, |_| false),
     })
     .await;

@@ -94,7 +94,7 @@ impl Settings {
 
     fn options(&self, own: Arc<[SocketAddr]>) -> Result<Options> {
         let password = self.password.as_ref().map(|p| p.expose().to_owned());
-        let reach = Reach { public_only: !self.asked.allow_private, never: own };
+        let reach = Reach { public_only: !self.asked.allow_private, never: own, ..Reach::default() };
         let (every, most) = KEEPALIVE;
         Ok(options(&self.asked)?
             .password(password)

@@ -35,6 +35,7 @@ use crate::quarantine::Quarantine;
 use crate::scan::Scan;
 use crate::stores::{self, Stores};
 use crate::users::directory::{Directory, Hashing, bars};
+use crate::users::external::{External, Remembered};
 use crate::users::totp::Spent;
 
 /// What a reload exchanges.
@@ -75,6 +76,8 @@ pub struct Common {
     hashing: Arc<Hashing>,
     /// One-time codes that were used, by site.
     spent: Mutex<HashMap<String, Arc<Spent>>>,
+    /// Accounts of other directories that were here, by site.
+    remembered: Mutex<HashMap<String, Arc<Remembered>>>,
 }
 
 impl Common {
@@ -100,7 +103,19 @@ impl Common {
             outbox,
             hashing,
             spent,
+            remembered: Mutex::default(),
         }))
+    }
+
+    /// Those of one site, through every reload. Errors: `Internal`.
+    fn remembered(&self, config: &Config) -> Result<Arc<Remembered>> {
+        let mut all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = all.get(&config.site) {
+            return Ok(Arc::clone(there));
+        }
+        let remembered = Arc::new(Remembered::new()?);
+        all.insert(config.site.clone(), Arc::clone(&remembered));
+        Ok(remembered)
     }
 
     /// Those of one site, through every reload. Blocks. Errors: those of its file.
@@ -303,8 +318,13 @@ impl Live {
         let stored = common.accounts.users(&config);
         let secrets = common.accounts.contents().secrets.clone();
         let named = hooks::secrets_of(&config.scripts, secrets.clone())?;
+        let external = match config.directories.is_empty() {
+            true => None,
+            false => External::new(&config, &common.accounts, &named, common.remembered(&config)?)?,
+        };
         let (spent, hashing) = (common.spent(&config)?, Arc::clone(&common.hashing));
-        let directory = Arc::new(Directory::with(&config, stored, spent, hashing, named)?);
+        let directory = Directory::with(&config, stored, spent, hashing, named)?.and(external);
+        let directory = Arc::new(directory);
         let gateways = gateway::read(&config, secrets.clone())?;
         let quarantine = Quarantine::new(config.scan.quarantine.clone(), config.scan.quarantine_size);
         let scan = Scan::new(&config.scan, Arc::clone(&quarantine) as _);
@@ -417,7 +437,10 @@ impl Site for FerrySite {
             rules: config::rules(&user),
             filters: user.filters.clone(),
             locks: Arc::clone(&locks),
-            throttle: live.throttles.get(&user.name).cloned(),
+            throttle: match live.throttles.get(&user.name) {
+                Some(throttle) => Some(Arc::clone(throttle)),
+                None => live.directory.external_throttle(&user.name),
+            },
             hooks,
             notifier,
             scan: live.scan.clone(),

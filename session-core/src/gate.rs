@@ -24,6 +24,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 pub use self::file::SessionFile;
+#[cfg(feature = "script")]
+pub(crate) use self::pages::matches_pattern;
 use self::pages::{GuardedPages, sorted};
 use crate::capability::Capabilities;
 use crate::error::{Error, ErrorKind, Link, Result};

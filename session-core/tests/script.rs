@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use session_core::auth::{Account, Credential, Method, Question, Secret};
+use session_core::auth::{Account, Check, Credential, Method, Question, Secret};
 use session_core::error::{Error, ErrorKind};
 use session_core::fs::{Filesystem, Follow, OpenOptions, Replace};
 use session_core::fs_ext::FilesystemExt as _;
@@ -274,13 +274,15 @@ async fn user_bound_handlers_run_first_then_by_priority() {
 
 #[tokio::test]
 async fn questions_come_from_the_handler() {
-    let source =
-        "Session.AddQuestion(1, 'Colour?', 'blue', true); Session.AddQuestionPassword(0, 'Password: ');";
+    let source = "Session.AddQuestion(1, 'Colour?', 'blue', true); Session.AddQuestionPassword(0, 'Password: ');\
+         Session.AddQuestion(2, 'Age?', 42, true);";
     let (session, _h) = session_with(vec![binding("OnAuthInteractiveSetQuestions", source)]);
     let mut questions: Vec<Question> = Vec::new();
     session.decide(Lifecycle::AuthQuestions { user: "a", questions: &mut questions }).await;
     let prompts: Vec<_> = questions.iter().map(|q| (q.prompt.as_str(), q.echo)).collect();
-    assert_eq!(prompts, [("Password: ", false), ("Colour?", true)]);
+    assert_eq!(prompts, [("Password: ", false), ("Colour?", true), ("Age?", true)]);
+    // An answer may be written as a number; it is the text that is typed.
+    assert!(matches!(&questions[2].check, Check::Equals(a) if a.expose() == "42"));
 }
 
 #[tokio::test]
@@ -419,8 +421,17 @@ async fn read(fs: &SessionFs, path: &str) -> String {
 /// Objects and table agree, both ways: what is in the table is there, and what is there is in the table.
 #[tokio::test]
 async fn every_member_of_the_table_is_there_and_no_other() {
-    let objects =
-        [Kind::Session, Kind::Sessions, Kind::User, Kind::Global, Kind::Vfs, Kind::Store, Kind::Console];
+    let objects = [
+        Kind::Session,
+        Kind::Sessions,
+        Kind::User,
+        Kind::Global,
+        Kind::Vfs,
+        Kind::Remote,
+        Kind::RemoteOptions,
+        Kind::Store,
+        Kind::Console,
+    ];
     for kind in objects {
         let object = match kind {
             Kind::Session => "Session",
@@ -428,6 +439,8 @@ async fn every_member_of_the_table_is_there_and_no_other() {
             Kind::User => "Session.GetUser()",
             Kind::Global => "globalThis",
             Kind::Vfs => "GetCurrentVFS()",
+            Kind::Remote => "Object.assign(new SftpClient(), new FtpsClient(), new WebDavClient())",
+            Kind::RemoteOptions => "new SftpClient().Options",
             Kind::Store => "Store",
             _ => "console",
         };
@@ -440,13 +453,14 @@ async fn every_member_of_the_table_is_there_and_no_other() {
         fs.create_dir(&p("/d"), &Attributes::none()).await.unwrap();
         let there = session.custom_data().pop().unwrap();
         let there: Vec<(&str, &str)> = there.split(',').map(|m| m.split_once(':').unwrap()).collect();
-        for m in MEMBERS.iter().filter(|m| m.of == kind) {
+        for m in members().filter(|m| m.of == kind) {
             let (_, what) = there.iter().find(|t| t.0 == m.name).unwrap_or_else(|| panic!("no {}", m.name));
-            assert_eq!(*what == "function", m.signature.starts_with('('), "{}", m.name);
+            let is_called = m.signature.starts_with('(') || m.signature.starts_with("new ");
+            assert_eq!(*what == "function", is_called, "{}", m.name);
         }
         if kind != Kind::Global {
             for (name, _) in there {
-                assert!(MEMBERS.iter().any(|m| m.of == kind && m.name == name), "{name} is not in the table");
+                assert!(members().any(|m| m.of == kind && m.name == name), "{name} is not in the table");
             }
         }
     }
@@ -479,6 +493,13 @@ async fn what_needs_a_grant_names_it() {
         ("Exec('x')", Grant::Exec),
         ("await fetch('http://x/')", Grant::Http),
         ("Session.SetSpeedLimit(1)", Grant::Speed),
+        ("new VirtualFS(VfsTypeDisk, '/x')", Grant::Local),
+        ("new VirtualFS(VfsTypeMemory)", Grant::Files),
+        ("new VirtualFS(VfsTypeSFTP, 'sftp://a@b/')", Grant::Remotes),
+        ("GetCurrentVFS().ImportFile('/x/y', '/y')", Grant::Local),
+        ("const c = new SftpClient(); c.Host = 'b'; c.Connect()", Grant::Remotes),
+        ("SendMail('', 'a@b', '', '')", Grant::Mail),
+        ("SqlQuery('a', 'b')", Grant::Sql),
     ] {
         let others: Vec<_> = Grant::ALL.iter().copied().filter(|g| *g != grant).collect();
         let source = format!("try {{ {call} }} catch (e) {{ Session.BlockOperation(e.message) }}");

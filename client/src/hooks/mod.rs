@@ -200,6 +200,8 @@ impl Host for ClientHost {
         match function {
             HostFunction::Exec => self.programs.run(&arguments, input).await,
             HostFunction::Fetch => self.http.fetch(&arguments).await,
+            HostFunction::Mail | HostFunction::Sql => Err(Error::new(ErrorKind::Unsupported)
+                .with_detail("mail and databases are for handlers of a server")),
             HostFunction::Sessions => Err(Error::new(ErrorKind::Unsupported)
                 .with_detail("a client has no list of sessions: see `ferry jobs`")),
             HostFunction::Report | HostFunction::Run => Err(Error::new(ErrorKind::Unsupported)

@@ -487,7 +487,13 @@ pub const SETTINGS: &[Setting] = &[
         Number(0, 1),
         Applied("`0`: buckets in the host's name, `1`: in the path; without it as the host wants it"),
     ),
-    s("S3", "S3MaxKeys", "2", Auto, Applied("`0`: pages of 1,000 keys are asked for; else as the store has them")),
+    s(
+        "S3",
+        "S3MaxKeys",
+        "2",
+        Auto,
+        Applied("`0`: pages of 1,000 keys are asked for; else as the store has them"),
+    ),
     s(
         "S3",
         "S3CredentialsEnv",

@@ -25,8 +25,7 @@ const PART: u64 = 512 << 20;
 const AT_A_TIME: usize = 8;
 
 /// What a path in a header may hold as it is.
-const PLAIN: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Makes sure of what a copy would replace. Errors: `IsADirectory`, `AlreadyExists`, `NotFound` (the parent).
 async fn may_go(store: &Store, to: &VPath, (bucket, key): (&str, &str), replace: Replace) -> Result<()> {
@@ -110,7 +109,9 @@ impl Job<'_> {
                     .set_acl(put.canned())
                     .set_server_side_encryption(put.sse())
                     .set_ssekms_key_id(put.kms_key.clone())
-                    .set_tagging_directive(tag.is_some().then_some(aws_sdk_s3::types::TaggingDirective::Replace))
+                    .set_tagging_directive(
+                        tag.is_some().then_some(aws_sdk_s3::types::TaggingDirective::Replace),
+                    )
                     .set_tagging(tag.clone())
                     .set_request_payer(self.store.payer())
                     .send()

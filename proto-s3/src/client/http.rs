@@ -335,9 +335,10 @@ impl Lines {
                         // It was not taken: nothing of it has left.
                         (Some(kept), _) if used && tries < TRIES => kept,
                         // The server has closed a connection that it thought idle.
-                        (None, Some(again)) if used && tries < TRIES => {
-                            prepare(again.try_into_http1x().map_err(|e| bad_request(&e.to_string()))?, &moves)?
-                        }
+                        (None, Some(again)) if used && tries < TRIES => prepare(
+                            again.try_into_http1x().map_err(|e| bad_request(&e.to_string()))?,
+                            &moves,
+                        )?,
                         _ => return Err(lost(e.into_error())),
                     };
                 }

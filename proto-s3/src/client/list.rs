@@ -52,9 +52,8 @@ async fn sorted(mut pages: impl Pages, options: &ListOptions) -> Result<Listing>
     while let Some(page) = pages.next_page().await? {
         all.extend(page);
         if all.len() > MAX_SORTED {
-            return Err(
-                Error::new(ErrorKind::TooLarge).with_detail("the directory is too large to be sorted by name")
-            );
+            return Err(Error::new(ErrorKind::TooLarge)
+                .with_detail("the directory is too large to be sorted by name"));
         }
     }
     all.sort_by_cached_key(|e| sort_key(e, options.order));
@@ -138,7 +137,8 @@ impl Objects {
         let is_nothing = page.objects.is_empty() && page.prefixes.is_empty() && page.next.is_none();
         if let (true, Some(key)) = (is_nothing, &key) {
             // Nothing behind a name is not nothing.
-            let behind = all.after.is_some() && !all.store.some_under(&all.bucket, &all.prefix).await?.is_empty();
+            let behind =
+                all.after.is_some() && !all.store.some_under(&all.bucket, &all.prefix).await?.is_empty();
             if !behind {
                 let kind = match all.store.head(&all.bucket, key).await {
                     Ok(_) => ErrorKind::NotADirectory,

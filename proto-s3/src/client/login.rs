@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_s3::config::{Credentials, ProvideCredentials, Region, SharedCredentialsProvider};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::client_tls::ClientTlsOptions;

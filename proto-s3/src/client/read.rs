@@ -41,8 +41,9 @@ impl Active {
             match self.body.next().await {
                 Some(Ok(bytes)) => self.left = bytes,
                 Some(Err(e)) => {
-                    return Err(refine::ours(&e)
-                        .unwrap_or_else(|| Error::new(ErrorKind::Corrupt).with_source(e)));
+                    return Err(
+                        refine::ours(&e).unwrap_or_else(|| Error::new(ErrorKind::Corrupt).with_source(e))
+                    );
                 }
                 None => return Ok(0),
             }

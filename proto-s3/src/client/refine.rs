@@ -44,9 +44,9 @@ where
                 .with_wire(u32::from(status), "");
             error.with_source(e)
         }
-        SdkError::ConstructionFailure(_) => Error::new(ErrorKind::InvalidArgument)
-            .with_detail("that makes no request")
-            .with_source(e),
+        SdkError::ConstructionFailure(_) => {
+            Error::new(ErrorKind::InvalidArgument).with_detail("that makes no request").with_source(e)
+        }
         SdkError::TimeoutError(_) => Error::new(ErrorKind::TimedOut).with_source(e),
         // Everything that our connections say is ours: what is left is about who signs.
         _ => Error::new(ErrorKind::Unauthenticated)

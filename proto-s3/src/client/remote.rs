@@ -151,23 +151,24 @@ async fn probe(store: &Store, home: &Place, anonymous: bool) -> Result<()> {
     let asked = match home {
         Place::Root if anonymous => return Ok(()),
         Place::Root => store.call(None, |c| c.list_buckets().max_buckets(1).send()).await.map(drop),
-        Place::Bucket(bucket) | Place::Object { bucket, .. } => {
-            store
-                .call(Some(bucket), |c| {
-                    c.list_objects_v2()
-                        .bucket(bucket)
-                        .prefix(home.prefix())
-                        .max_keys(1)
-                        .set_request_payer(store.payer())
-                        .send()
-                })
-                .await
-                .map(drop)
-        }
+        Place::Bucket(bucket) | Place::Object { bucket, .. } => store
+            .call(Some(bucket), |c| {
+                c.list_objects_v2()
+                    .bucket(bucket)
+                    .prefix(home.prefix())
+                    .max_keys(1)
+                    .set_request_payer(store.payer())
+                    .send()
+            })
+            .await
+            .map(drop),
     };
     match asked {
         // Who may not list may read or write all the same; what is to be made is not there yet.
-        Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) && e.wire().is_some() => {
+        Err(e)
+            if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound)
+                && e.wire().is_some() =>
+        {
             Ok(())
         }
         done => done,
@@ -400,10 +401,12 @@ impl Filesystem for S3Remote {
         // A removal of what is not there succeeds.
         match self.store.head(&bucket, &key).await {
             Ok(_) => self.store.delete(&bucket, &key).await,
-            Err(e) if e.kind() == ErrorKind::NotFound => Err(match self.store.is_dir(&Place::of(path)?).await {
-                Ok(true) => ErrorKind::IsADirectory.into(),
-                _ => e,
-            }),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                Err(match self.store.is_dir(&Place::of(path)?).await {
+                    Ok(true) => ErrorKind::IsADirectory.into(),
+                    _ => e,
+                })
+            }
             Err(e) => Err(e),
         }
     }
@@ -445,7 +448,9 @@ impl Filesystem for S3Remote {
         }
         let copied = copy::object(&self.store, (from, &source), to, replace).await;
         // Who was faster has taken it away.
-        copied.map_err(|e| if e.kind() == ErrorKind::PreconditionFailed { as_kind(&e, ErrorKind::NotFound) } else { e })?;
+        copied.map_err(|e| {
+            if e.kind() == ErrorKind::PreconditionFailed { as_kind(&e, ErrorKind::NotFound) } else { e }
+        })?;
         let (bucket, key) = object_at(from)?;
         self.store.delete(&bucket, &key).await
     }

@@ -104,9 +104,7 @@ impl Upload {
     }
 }
 
-fn joined(
-    done: std::result::Result<Result<CompletedPart>, tokio::task::JoinError>,
-) -> Result<CompletedPart> {
+fn joined(done: std::result::Result<Result<CompletedPart>, tokio::task::JoinError>) -> Result<CompletedPart> {
     done.map_err(|e| Error::new(ErrorKind::Canceled).with_source(e))?
 }
 
@@ -171,8 +169,11 @@ impl WriteFile {
         options: &OpenOptions,
     ) -> Result<()> {
         let prefix = Place::of(path)?.prefix();
-        let (seen, below, parent) =
-            tokio::join!(store.head(bucket, key), store.some_under(bucket, &prefix), store.needs_parent(path));
+        let (seen, below, parent) = tokio::join!(
+            store.head(bucket, key),
+            store.some_under(bucket, &prefix),
+            store.needs_parent(path)
+        );
         let seen = match seen {
             Ok(seen) => Some(seen),
             Err(e) if e.kind() == ErrorKind::NotFound => None,

@@ -88,7 +88,8 @@ pub fn answer(status: u16, headers: &[&str], body: impl AsRef<[u8]>) -> Answer {
 
 /// An error of S3.
 pub fn error(status: u16, code: &str, headers: &[&str]) -> Answer {
-    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>words of it</Message></Error>");
+    let body =
+        format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>words of it</Message></Error>");
     answer(status, &[&["Content-Type: application/xml"], headers].concat(), body)
 }
 
@@ -161,8 +162,7 @@ impl Scripted {
         let mut options = S3ConnectOptions::new("127.0.0.1", self.address.port());
         options.secure = false;
         options.home = p("/bucket");
-        options.login =
-            S3Login::Key { id: "AKIATEST".into(), secret: Secret::new("s3cr3t"), token: None };
+        options.login = S3Login::Key { id: "AKIATEST".into(), secret: Secret::new("s3cr3t"), token: None };
         options
     }
 

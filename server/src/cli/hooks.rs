@@ -22,8 +22,8 @@ use session_core::fs_ext::FilesystemExt as _;
 use session_core::intercept::Chain;
 use session_core::path::VPath;
 use session_core::script::{
-    Binding, EVENTS, Engine, EngineLimits, Grant, Grants, Host, HostFunction, Secrets, Services, Told, Trial,
-    Try, Values, event, types, unknown_members,
+    Binding, EVENTS, Engine, EngineLimits, Grant, Grants, Host, HostFunction, Opened, Secrets, Services,
+    Told, Trial, Try, Values, event, types, unknown_members,
 };
 use session_core::session::{Protocol, Session, Setup};
 use session_core::store::memory::MemoryStore;
@@ -191,9 +191,12 @@ struct Input {
     /// What is in the user's home: text by path; a path that ends in `/` is a directory.
     files: BTreeMap<String, String>,
     secrets: BTreeMap<String, String>,
-    /// What `Exec` and `fetch` answer, in turn; with none they fail.
+    /// What `Exec`, `fetch` and `SqlQuery` answer, in turn; with none they fail.
     exec: Vec<Value>,
     fetch: Vec<Value>,
+    sql: Vec<Value>,
+    /// What is in folders of this machine, by their paths, and on other servers, by their URLs; no others are there.
+    places: BTreeMap<String, BTreeMap<String, String>>,
     grant: Vec<String>,
     /// Milliseconds.
     time: Option<u64>,
@@ -219,6 +222,8 @@ impl Default for Input {
             secrets: BTreeMap::new(),
             exec: Vec::new(),
             fetch: Vec::new(),
+            sql: Vec::new(),
+            places: BTreeMap::new(),
             grant: Grant::ALL.iter().map(|g| g.name().to_string()).collect(),
             time: None,
         }
@@ -238,6 +243,9 @@ fn protocol(name: &str) -> Result<Protocol> {
 struct Pretended {
     exec: Mutex<Vec<Value>>,
     fetch: Mutex<Vec<Value>>,
+    sql: Mutex<Vec<Value>>,
+    none: Mutex<Vec<Value>>,
+    places: Mutex<BTreeMap<String, MemoryStore>>,
     /// What was asked for.
     asked: Mutex<Vec<Value>>,
 }
@@ -258,6 +266,8 @@ impl Host for Pretended {
         let (name, answers) = match function {
             HostFunction::Exec => ("exec", &self.exec),
             HostFunction::Fetch => ("fetch", &self.fetch),
+            HostFunction::Mail => ("mail", &self.none),
+            HostFunction::Sql => ("sql", &self.sql),
             HostFunction::Report | HostFunction::Run | HostFunction::Sessions => {
                 return Err(ErrorKind::Unsupported.into());
             }
@@ -277,6 +287,9 @@ impl Host for Pretended {
         }
         set(&mut asked, "function", name);
         lock(&self.asked).push(asked);
+        if function == HostFunction::Mail {
+            return Ok(Value::Null);
+        }
         let mut answers = lock(answers);
         if answers.is_empty() {
             return Err(invalid(format!("the trial's input has no answer for {name}")));
@@ -290,6 +303,14 @@ impl Host for Pretended {
                 "TimedOut": field(&answer, "TimedOut").as_bool().unwrap_or(false),
                 "Truncated": field(&answer, "Truncated").as_bool().unwrap_or(false),
             }),
+            HostFunction::Sql => {
+                let rows = field(&answer, "Rows").as_array().cloned().unwrap_or_default();
+                let keys = |row: &Value| row.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>());
+                let columns = rows.first().and_then(keys).unwrap_or_default();
+                let cells = |row: &Value| columns.iter().map(|c| field(row, c).clone()).collect::<Vec<_>>();
+                let affected = field(&answer, "Affected").as_u64().unwrap_or(0);
+                json!({ "Columns": columns, "Rows": rows.iter().map(cells).collect::<Vec<_>>(), "Affected": affected })
+            }
             _ => {
                 let headers = field(&answer, "headers").as_object().cloned().unwrap_or_default();
                 let headers: Vec<_> = headers.iter().map(|(k, v)| json!([k.to_lowercase(), v])).collect();
@@ -301,6 +322,51 @@ impl Host for Pretended {
             }
         })
     }
+
+    async fn open(&self, request: &Value) -> Result<Opened> {
+        self.place(request).await
+    }
+}
+
+/// Places of a trial: each is made up in memory, and is the same for all who name it.
+impl Pretended {
+    async fn place(&self, request: &Value) -> Result<Opened> {
+        let name = match field(request, "kind").as_str() {
+            Some("disk") => field(request, "folder").as_str().unwrap_or_default(),
+            Some("remote") => field(request, "url").as_str().unwrap_or_default(),
+            _ => return Ok(opened(MemoryStore::new())),
+        };
+        let known = lock(&self.places).get(name).cloned();
+        let Some(store) = known else {
+            return Err(invalid(format!("the trial's input has no place '{name}'")));
+        };
+        if field(request, "kind") == "remote" {
+            let mut asked = request.clone();
+            set(&mut asked, "function", "open");
+            lock(&self.asked).push(asked);
+        }
+        Ok(opened(store))
+    }
+}
+
+fn opened(store: MemoryStore) -> Opened {
+    Opened { fs: Arc::new(store), base: VPath::root(), held: Box::new(()) }
+}
+
+/// A store with these files in it: text by path; a path that ends in `/` is a directory.
+async fn filled(store: &MemoryStore, files: &BTreeMap<String, String>) -> Result<()> {
+    for (path, text) in files {
+        let at = VPath::absolute(path)?;
+        if path.ends_with('/') {
+            store.create_dir_all(&at).await?;
+            continue;
+        }
+        if let Some(parent) = at.parent() {
+            store.create_dir_all(&parent).await?;
+        }
+        store.write_all(&at, Bytes::from(text.clone())).await?;
+    }
+    Ok(())
 }
 
 /// One trial from its input to what is told of it. `values` are those that trials share.
@@ -322,6 +388,9 @@ async fn trial(engine: &Arc<Engine>, values: &Arc<Values>, file: &Path, input: I
     let pretended = Arc::new(Pretended {
         exec: Mutex::new(input.exec),
         fetch: Mutex::new(input.fetch),
+        sql: Mutex::new(input.sql),
+        none: Mutex::default(),
+        places: Mutex::default(),
         asked: Mutex::default(),
     });
     let secrets = input.secrets.into_iter().map(|(name, secret)| (name, Secret::new(secret)));
@@ -338,16 +407,11 @@ async fn trial(engine: &Arc<Engine>, values: &Arc<Values>, file: &Path, input: I
     let session = Session::new(setup);
     session.set_client_version(input.client_version.as_bytes());
     let store = Arc::new(MemoryStore::new());
-    for (path, text) in &input.files {
-        let at = VPath::absolute(path)?;
-        if path.ends_with('/') {
-            store.create_dir_all(&at).await?;
-            continue;
-        }
-        if let Some(parent) = at.parent() {
-            store.create_dir_all(&parent).await?;
-        }
-        store.write_all(&at, Bytes::from(text.clone())).await?;
+    filled(&store, &input.files).await?;
+    for (name, files) in &input.places {
+        let place = MemoryStore::new();
+        filled(&place, files).await?;
+        lock(&pretended.places).insert(name.clone(), place);
     }
     if let Some(asked) = &input.requested_user {
         session.ask_for(asked);
@@ -380,6 +444,12 @@ async fn trial(engine: &Arc<Engine>, values: &Arc<Values>, file: &Path, input: I
     set(&mut all, "terminated", json!(session.ending().map(|e| e.reason.to_string())));
     set(&mut all, "asked", lock(&pretended.asked).clone());
     set(&mut all, "files", files_of(&store).await?);
+    let places: Vec<_> = lock(&pretended.places).iter().map(|(n, p)| (n.clone(), p.clone())).collect();
+    let mut told = serde_json::Map::new();
+    for (name, place) in places {
+        told.insert(name, files_of(&place).await?);
+    }
+    set(&mut all, "places", told);
     Ok(all)
 }
 
@@ -467,9 +537,11 @@ impl Host for Runner {
                 *lock(&self.values) = Arc::default();
                 Ok(Value::Null)
             }
-            HostFunction::Exec | HostFunction::Fetch | HostFunction::Sessions => {
-                Err(invalid("a test reaches nothing"))
-            }
+            HostFunction::Exec
+            | HostFunction::Fetch
+            | HostFunction::Mail
+            | HostFunction::Sessions
+            | HostFunction::Sql => Err(invalid("a test reaches nothing")),
         }
     }
 }

@@ -52,7 +52,11 @@ pub struct Scripts {
     pub output: usize,
     /// A TOML file of names and secrets, for `GetSecret`; nobody else may read it.
     pub secrets: Option<PathBuf>,
-    /// Private networks that `fetch` may reach.
+    /// Folders of this machine that handlers with the grant `local` may work in.
+    pub folders: Vec<PathBuf>,
+    /// Other servers may be spoken to in the clear.
+    pub allow_clear: bool,
+    /// Private networks that `fetch` and clients of other servers may reach.
     #[serde(deserialize_with = "values::networks")]
     pub networks: Vec<IpNet>,
     /// Programs that `Exec` may run, by name.
@@ -74,6 +78,8 @@ impl Default for Scripts {
             time: limits.time,
             output: limits.output,
             secrets: None,
+            folders: Vec::new(),
+            allow_clear: false,
             networks: Vec::new(),
             programs: BTreeMap::new(),
             program_time: Duration::from_secs(30),
@@ -120,6 +126,9 @@ impl Scripts {
             self.folder = join(&self.folder);
         }
         self.secrets = self.secrets.take().map(|f| join(&f));
+        for folder in &mut self.folders {
+            *folder = join(folder);
+        }
     }
 }
 

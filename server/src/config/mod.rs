@@ -18,6 +18,7 @@ macro_rules! words {
 mod admin;
 mod audit;
 mod certificates;
+mod directories;
 mod fault;
 mod folders;
 mod ftp;
@@ -26,6 +27,7 @@ mod groups;
 mod hooks;
 mod known;
 mod notify;
+mod outbound;
 mod protector;
 mod quota;
 mod records;
@@ -39,6 +41,7 @@ mod user;
 mod values;
 mod webdav;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,6 +52,7 @@ use session_core::registry::Caps;
 
 pub use self::admin::Admin;
 pub use self::audit::{Audit, AuditFormat, Full, Rotate};
+pub use self::directories::DirectoryTable;
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
 pub use self::folders::{Folder, rules};
@@ -59,6 +63,7 @@ pub(crate) use self::groups::line;
 pub use self::hooks::{Hook, Scripts};
 use self::known::KEYS;
 pub use self::notify::{Command, Outbox, Target, Webhook};
+pub use self::outbound::{Database, Mail, MailTls};
 pub use self::protector::{Level, ProtectorSettings};
 pub use self::quota::Quota;
 pub use self::records::{Record, SECRET_KEYS, group};
@@ -125,6 +130,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// The accounts.
     pub users: Vec<User>,
+    /// Who vouches for others.
+    pub directories: Vec<DirectoryTable>,
     /// The handlers of events.
     pub hooks: Vec<Hook>,
     /// What handlers share.
@@ -135,6 +142,10 @@ pub struct Config {
     pub commands: Vec<Command>,
     /// What is kept for both.
     pub outbox: Outbox,
+    /// How handlers send mail.
+    pub mail: Mail,
+    /// The databases that handlers ask, by name.
+    pub sql: BTreeMap<String, Database>,
     /// The log.
     pub log: Log,
     /// What keeps misbehaving clients out.
@@ -171,11 +182,14 @@ impl Default for Config {
             gateways: Vec::new(),
             groups: Vec::new(),
             users: Vec::new(),
+            directories: Vec::new(),
             hooks: Vec::new(),
             scripts: Scripts::default(),
             webhooks: Vec::new(),
             commands: Vec::new(),
             outbox: Outbox::default(),
+            mail: Mail::default(),
+            sql: BTreeMap::new(),
             log: Log::default(),
             protector: ProtectorSettings::default(),
             scan: Scan::default(),
@@ -578,6 +592,8 @@ impl Config {
             faults.push(source.fault_at(&[key("webdav"), key(name)], words));
         }
         faults.extend(self.scripts.check(source));
+        faults.extend(directories::check(&self.directories, source));
+        faults.extend(outbound::check(&self.mail, &self.sql, source));
         faults.extend(audit::check(self.log.audit.as_ref(), source));
         faults
     }
@@ -646,6 +662,8 @@ impl Config {
             self.host_keys.push(data.join("host_ed25519"));
         }
         self.scripts.complete(|path| base.join(path));
+        directories::complete(&mut self.directories, |path| base.join(path));
+        outbound::complete(&mut self.mail, &mut self.sql, |path| base.join(path));
         self.scan.complete(&data, |path| base.join(path));
         self.log.audit = self.log.audit.take().map(|a| Audit { file: base.join(&a.file), ..a });
         self.data = data;

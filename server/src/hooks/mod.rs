@@ -4,6 +4,9 @@
 //! with, and a file that is broken refuses the reload. Deliberately absent: the handlers' own objects,
 //! which are `session_core::script`.
 
+mod mail;
+mod places;
+mod sql;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -11,18 +14,23 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use client::hooks::{exec, http};
 pub(crate) use client::hooks::{field, read};
-use serde_json::Value;
+use ipnet::IpNet;
+use serde_json::{Value, json};
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::File;
+use session_core::net;
 use session_core::registry::SessionRegistry;
 use session_core::script::{
-    Binding, Engine, Grants, Hooks, Host, HostFunction, OnError, Secrets, Services, Values,
+    Binding, Engine, Grants, Hooks, Host, HostFunction, OnError, Opened, Secrets, Services, Values,
 };
 use session_core::verdict::Quarantine;
 
+pub(crate) use self::sql::postgres_url;
 pub(crate) use self::trace::Traces;
 use crate::config::{self, Config, Hook, Scripts};
 use crate::control::select;
@@ -34,21 +42,29 @@ const SECRET_VARIABLES: &str = "FERRYD_SECRET_";
 pub(crate) struct ServerHost {
     programs: exec::Programs,
     http: http::Client,
+    mail: mail::Post,
+    places: places::Places,
+    sql: sql::Databases,
     /// It holds sessions, and those the chain with the handlers.
     registry: Weak<SessionRegistry>,
 }
 
 impl ServerHost {
-    pub(crate) fn new(scripts: &Scripts, registry: &Arc<SessionRegistry>) -> Self {
-        ServerHost {
+    /// Reads files: blocks. Errors: those of the tables of mail and databases.
+    pub(crate) fn new(config: &Config, secrets: &Secrets, registry: &Arc<SessionRegistry>) -> Result<Self> {
+        let scripts = &config.scripts;
+        Ok(ServerHost {
             programs: exec::Programs::new(
                 scripts.programs.clone(),
                 scripts.program_time,
                 scripts.program_output,
             ),
             http: http::Client::new(scripts.networks.clone()),
+            mail: mail::Post::new(&config.mail, secrets)?,
+            places: places::Places::new(scripts, reach(&scripts.networks)),
+            sql: sql::Databases::new(&config.sql, secrets)?,
             registry: Arc::downgrade(registry),
-        }
+        })
     }
 }
 
@@ -63,14 +79,49 @@ impl Host for ServerHost {
         match function {
             HostFunction::Exec => self.programs.run(&arguments, input).await,
             HostFunction::Fetch => self.http.fetch(&arguments).await,
+            HostFunction::Mail => self.mail.send(&arguments, input).await,
             HostFunction::Sessions => {
                 let registry = self.registry.upgrade().ok_or(ErrorKind::Closed)?;
                 select::for_handlers(&registry, &arguments)
             }
+            HostFunction::Sql => self.sql.ask(&arguments).await,
             HostFunction::Report | HostFunction::Run => Err(Error::new(ErrorKind::Unsupported)
                 .with_detail("that is for test files: see `ferryd hooks test`")),
         }
     }
+
+    async fn open(&self, request: &Value) -> Result<Opened> {
+        self.places.open(request).await
+    }
+}
+
+fn invalid(words: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidArgument).with_detail(words.into())
+}
+
+/// What handlers may connect to: the open internet, and these networks.
+fn reach(networks: &[IpNet]) -> net::reach::Reach {
+    net::reach::Reach { public_only: true, allowed: networks.into(), ..net::reach::Reach::default() }
+}
+
+/// Posts JSON where the configuration says, wherever that is; the status and the body. Errors: those of `fetch`.
+pub(crate) async fn post_json(url: &str, body: &Value, token: Option<&Secret>) -> Result<(u16, Vec<u8>)> {
+    let mut headers = vec![json!(["content-type", "application/json"])];
+    headers.extend(token.map(|t| json!(["authorization", format!("Bearer {}", t.expose())])));
+    let request = json!({ "url": url, "method": "POST", "headers": headers, "body": STANDARD.encode(body.to_string()) });
+    let everywhere = vec![IpNet::V4(Default::default()), IpNet::V6(Default::default())];
+    let told = http::Client::new(everywhere).fetch(&request).await?;
+    let status = field(&told, "status").as_u64().and_then(|s| u16::try_from(s).ok());
+    let answer = STANDARD.decode(field(&told, "body").as_str().unwrap_or_default());
+    Ok((status.unwrap_or_default(), answer.unwrap_or_default()))
+}
+
+/// A secret by its name. Errors: `InvalidArgument`, saying who needs it.
+pub(crate) fn secret_named(secrets: &Secrets, name: &str, who: &str) -> Result<Secret> {
+    secrets.get(name).cloned().ok_or_else(|| {
+        invalid(format!("{who} needs the secret '{name}'"))
+            .with_hint("it stands in the file that `secrets` of [scripts] names, or in FERRYD_SECRET_…")
+    })
 }
 
 /// What the handlers of a site reach besides what the configuration says.
@@ -98,10 +149,12 @@ pub(crate) fn load(config: &Config, engine: &Arc<Engine>, reach: Reach) -> Resul
         bindings.push(binding(hook, &config.scripts)?);
     }
     let scripts = &config.scripts;
+    let secrets = secrets_of(scripts, reach.stored)?;
+    let host = ServerHost::new(config, &secrets, &reach.registry)?;
     let services = Services {
-        secrets: secrets_of(scripts, reach.stored)?,
+        secrets,
         values: reach.values,
-        host: Some(Arc::new(ServerHost::new(scripts, &reach.registry))),
+        host: Some(Arc::new(host)),
         quarantine: Some(reach.quarantine),
         tracer: Some(reach.traces),
         on_client: false,

@@ -14,6 +14,8 @@
 //! A certificate of TLS is an account's own only if the account says so, by its fingerprint or by a name in
 //! it; which authorities are believed TLS has judged before. Its factor is that of a key.
 //!
+//! Accounts that are not here may be those of other directories (`external`), which are asked with the password.
+//!
 //! Absent: reloading (a site makes a new directory; what codes were used is handed on).
 
 use std::collections::hash_map::{Entry, RandomState};
@@ -30,11 +32,13 @@ use session_core::auth::{
     TlsCertificate, UserCertificate,
 };
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::policy::Throttle;
 use session_core::reason::Reason;
 use session_core::script::Secrets;
 use session_core::session::{Protocol, Session};
 use tokio::sync::Semaphore;
 
+use super::external::External;
 use super::keys::PublicKey;
 use super::password::{self, Memory, PasswordHash};
 use super::totp::Spent;
@@ -60,6 +64,8 @@ pub struct Directory {
     spent: Arc<Spent>,
     hashing: Arc<Hashing>,
     hashed: Arc<AtomicU64>,
+    /// Who vouches for accounts that are not here.
+    external: Option<Arc<External>>,
 }
 
 /// What all sites of a server hash passwords with: so many at once, in as much memory.
@@ -139,7 +145,21 @@ impl Directory {
             spent,
             hashing,
             hashed: Arc::default(),
+            external: None,
         })
+    }
+
+    /// The same, with others that vouch for accounts that are not here.
+    pub(crate) fn and(self, external: Option<Arc<External>>) -> Directory {
+        Directory { external, ..self }
+    }
+
+    /// The limit of speed of an account that is not here.
+    pub(crate) fn external_throttle(&self, name: &str) -> Option<Arc<Throttle>> {
+        if self.accounts.contains_key(name) {
+            return None;
+        }
+        self.external.as_ref().and_then(|e| e.throttle(name))
     }
 
     /// These accounts, with others in place of some: `None` for those that are gone. Blocks where nobody is
@@ -162,6 +182,7 @@ impl Directory {
             spent: Arc::clone(&self.spent),
             hashing: Arc::clone(&self.hashing),
             hashed: Arc::clone(&self.hashed),
+            external: self.external.as_ref().map(|e| e.anew()),
         })
     }
 
@@ -172,7 +193,7 @@ impl Directory {
 
     /// What is configured for the account: home, store, permissions, limits.
     pub fn account(&self, name: &str) -> Option<Arc<User>> {
-        self.accounts.get(name).cloned()
+        self.accounts.get(name).cloned().or_else(|| self.external.as_ref()?.account(name))
     }
 
     /// The names of the accounts, sorted.
@@ -188,13 +209,13 @@ impl Directory {
     }
 
     /// The account, if it may log in from there at all.
-    fn admitted(&self, user: &str, session: &Session) -> Result<&Arc<User>, Refusal> {
+    fn admitted(&self, user: &str, session: &Session) -> Result<Arc<User>, Refusal> {
         let peer = session.peer_address();
-        let user = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
+        let user = self.account(user).ok_or((Reason::UnknownUser, "no such user"))?;
         if !user.enabled {
             return Err((Reason::AccountClosed, "the account is disabled"));
         }
-        if let Some(refusal) = bars(user, session.protocol(), session.now()) {
+        if let Some(refusal) = bars(&user, session.protocol(), session.now()) {
             return Err(refusal);
         }
         let allowed = |ip: IpAddr| user.addresses.iter().any(|net| net.contains(&ip));
@@ -204,9 +225,15 @@ impl Directory {
         Ok(user)
     }
 
-    /// Always hashes once, whatever the name.
-    async fn password(&self, user: &str, password: &Secret) -> Result<(), Refusal> {
+    /// Always hashes once, whatever the name; but for one that others are asked about.
+    async fn password(&self, session: &Session, user: &str, password: &Secret) -> Result<(), Refusal> {
         let account = self.accounts.get(user);
+        if let (None, Some(external)) = (account, &self.external) {
+            return match external.proves(user, password, session).await {
+                true => Ok(()),
+                false => Err(wrong("no directory vouches for it")),
+            };
+        }
         let own = account.and_then(|a| a.password.as_ref());
         let hash = match own {
             Some(hash) => Some(hash),
@@ -244,7 +271,7 @@ impl Directory {
         &self,
         user: &str,
         answers: &[(Question, Secret)],
-        now: SystemTime,
+        session: &Session,
     ) -> Result<Given, Refusal> {
         let mut result = if answers.is_empty() { Err(wrong("no answers")) } else { Ok(()) };
         let mut given = Given::default();
@@ -255,7 +282,7 @@ impl Directory {
                 Check::Equals(_) => Err(wrong("wrong answer")),
                 Check::Password => {
                     given.password = true;
-                    self.password(user, answer).await
+                    self.password(session, user, answer).await
                 }
                 Check::Totp => {
                     given.code = true;
@@ -267,15 +294,15 @@ impl Directory {
         }
         result?;
         for code in codes {
-            self.code(user, code, now).await?;
+            self.code(user, code, session.now()).await?;
         }
         Ok(given)
     }
 
     async fn code(&self, user: &str, answer: &Secret, now: SystemTime) -> Result<(), Refusal> {
-        let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
+        let account = self.account(user).ok_or((Reason::UnknownUser, "no such user"))?;
         let key = account.totp.clone().ok_or_else(|| wrong("no one-time codes configured"))?;
-        let (spent, account, answer) = (Arc::clone(&self.spent), Arc::clone(account), answer.clone());
+        let (spent, answer) = (Arc::clone(&self.spent), answer.clone());
         let judged = tokio::task::spawn_blocking(move || {
             spent.take(&account.name, &key, &account.recovery, &answer, now)
         });
@@ -290,14 +317,16 @@ impl Directory {
         user: &str,
         password: &Secret,
     ) -> Result<Given, Refusal> {
-        let judged = self.password(user, password).await;
+        let judged = self.password(session, user, password).await;
         let ftp = matches!(session.protocol(), Protocol::Ftp | Protocol::Ftps);
+        // Others are not asked twice: they may count wrong passwords.
+        let ftp = ftp && (self.external.is_none() || self.accounts.contains_key(user));
         let at = password.expose().len().checked_sub(6);
         let parts = at.and_then(|at| password.expose().split_at_checked(at));
         let digits = |(_, code): &(&str, &str)| code.bytes().all(|b| b.is_ascii_digit());
         match (judged, parts.filter(digits).filter(|_| ftp)) {
             (Err(_), Some((rest, code))) => {
-                self.password(user, &Secret::new(rest)).await?;
+                self.password(session, user, &Secret::new(rest)).await?;
                 self.code(user, &Secret::new(code), session.now()).await?;
                 Ok(Given { password: true, code: true })
             }
@@ -514,7 +543,7 @@ impl Authenticator for Directory {
     }
 
     async fn more_questions(&self, session: &Arc<Session>, user: &str, passed: &[Method]) -> Vec<Question> {
-        let has_codes = self.accounts.get(user).is_some_and(|u| u.totp.is_some());
+        let has_codes = self.account(user).is_some_and(|u| u.totp.is_some());
         if passed.is_empty() || !has_codes {
             return self.questions(session, user).await;
         }
@@ -535,13 +564,13 @@ impl Authenticator for Directory {
                 Some(key) if *key.user == *user => Ok(Given::default()),
                 _ => Err(wrong("not an access key of this account")),
             },
-            Credential::Answers(answers) => self.answers(user, answers, session.now()).await,
+            Credential::Answers(answers) => self.answers(user, answers, session).await,
             Credential::Certificate(certificate) => self.certificate(user, certificate),
             Credential::Key(key) => self.key(user, key, peer).map(|()| Given::default()),
             Credential::Password(password) => self.password_and_code(session, user, password).await,
         };
         match self.admitted(user, session).and_then(|account| Ok((account, judged?))) {
-            Ok((account, given)) => worth(account, credential.method(), given, passed),
+            Ok((account, given)) => worth(&account, credential.method(), given, passed),
             Err((Reason::WrongCredentials, words)) => Proof::Rejected(words.into()),
             Err((code, words)) => Proof::Barred(code, words.into()),
         }
@@ -558,7 +587,7 @@ impl Authenticator for Directory {
     }
 
     async fn vouched(&self, session: &Arc<Session>, user: &str) -> Option<Account> {
-        self.admitted(user, session).ok().map(|user| account_of(user))
+        self.admitted(user, session).ok().map(|user| account_of(&user))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who may log in: password hashes, public keys, and the directory of accounts.
 pub mod directory;
+pub(crate) mod external;
 pub mod hours;
 pub mod keys;
 pub mod password;

@@ -58,7 +58,7 @@ impl Pages for GuardedPages {
 }
 
 /// Whether `name` matches a pattern in which `*` stands for any bytes and `?` for one.
-fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     loop {

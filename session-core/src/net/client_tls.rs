@@ -149,6 +149,11 @@ impl ClientTls {
         Ok(ClientTls { base, verifier, name, minimum: options.minimum })
     }
 
+    /// For a library that makes its own connections: it judges by the same rules.
+    pub fn config(&self) -> ClientConfig {
+        self.base.clone()
+    }
+
     /// Believes exactly this certificate from now on, whatever the authorities say.
     pub fn accept(&self, certificate: &Certificate) {
         lock(&self.verifier.accepted).insert(certificate.sha256);

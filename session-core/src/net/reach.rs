@@ -6,6 +6,8 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 /// Whether an address is one of the open internet: not loopback, private, link-local or otherwise special.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -38,6 +40,8 @@ pub fn is_public(address: IpAddr) -> bool {
 pub struct Reach {
     /// Only the open internet.
     pub public_only: bool,
+    /// And these networks besides.
+    pub allowed: Arc<[IpNet]>,
     /// Never these, whatever else holds; one with an unspecified address stands for every address of this
     /// machine.
     pub never: Arc<[SocketAddr]>,
@@ -51,7 +55,8 @@ impl Reach {
             let never = n.ip().to_canonical();
             n.port() == at.port() && (never == address || never.is_unspecified() && is_ours(address))
         };
-        (!self.public_only || is_public(address)) && !self.never.iter().any(is_never)
+        let is_allowed = || self.allowed.iter().any(|n| n.contains(&address));
+        (!self.public_only || is_public(address) || is_allowed()) && !self.never.iter().any(is_never)
     }
 }
 
@@ -78,6 +83,9 @@ mod tests {
             assert!(Reach::default().admits(at(inside)), "{inside}");
         }
         assert!(public.admits(at("9.9.9.9:22")) && public.admits(at("[2620:fe::fe]:22")));
+        let some = Reach { allowed: ["10.1.0.0/16".parse().unwrap()].into(), ..public };
+        assert!(some.admits(at("10.1.2.3:22")) && some.admits(at("[::ffff:10.1.2.3]:22")));
+        assert!(!some.admits(at("10.2.2.3:22")));
     }
 
     #[test]

@@ -9,12 +9,20 @@ pub enum Grant {
     Files,
     /// Make HTTP requests.
     Http,
+    /// Work in the folders of this machine that the configuration names.
+    Local,
+    /// Send mail.
+    Mail,
+    /// Connect to other servers.
+    Remotes,
     /// Read named secrets.
     Secrets,
     /// See and end sessions of everybody.
     Sessions,
     /// Limit the session's speed.
     Speed,
+    /// Ask databases.
+    Sql,
     /// Keep values that sessions share.
     Store,
 }
@@ -25,9 +33,13 @@ impl Grant {
         Grant::Exec,
         Grant::Files,
         Grant::Http,
+        Grant::Local,
+        Grant::Mail,
+        Grant::Remotes,
         Grant::Secrets,
         Grant::Sessions,
         Grant::Speed,
+        Grant::Sql,
         Grant::Store,
     ];
 
@@ -37,9 +49,13 @@ impl Grant {
             Grant::Exec => "exec",
             Grant::Files => "files",
             Grant::Http => "http",
+            Grant::Local => "local",
+            Grant::Mail => "mail",
+            Grant::Remotes => "remotes",
             Grant::Secrets => "secrets",
             Grant::Sessions => "sessions",
             Grant::Speed => "speed",
+            Grant::Sql => "sql",
             Grant::Store => "store",
         }
     }
@@ -50,9 +66,13 @@ impl Grant {
             Grant::Exec => "run programs of the allow-list",
             Grant::Files => "work on the user's files, with the user's permissions",
             Grant::Http => "make HTTP requests",
+            Grant::Local => "work in folders of this machine",
+            Grant::Mail => "send mail",
+            Grant::Remotes => "connect to other servers",
             Grant::Secrets => "read named secrets",
             Grant::Sessions => "see and end sessions of everybody",
             Grant::Speed => "limit the session's speed",
+            Grant::Sql => "ask databases",
             Grant::Store => "keep values that sessions share",
         }
     }
@@ -65,7 +85,7 @@ impl Grant {
 
 /// A set of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Grants(u8);
+pub struct Grants(u16);
 
 impl Grants {
     /// None.
@@ -73,7 +93,7 @@ impl Grants {
 
     /// These.
     pub fn of(grants: &[Grant]) -> Self {
-        Grants(grants.iter().fold(0, |set, g| set | 1 << (*g as u8)))
+        Grants(grants.iter().fold(0, |set, g| set | 1 << (*g as u16)))
     }
 
     /// All of them.
@@ -83,6 +103,6 @@ impl Grants {
 
     /// Whether `grant` is in it.
     pub fn has(self, grant: Grant) -> bool {
-        self.0 & 1 << (grant as u8) != 0
+        self.0 & 1 << (grant as u16) != 0
     }
 }

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use super::events::EventSpec;
 use super::grants::{Grant, Grants};
+use super::places::Places;
 use super::services::Services;
 use crate::auth::{Question, Secret};
 use crate::error::{Error, ErrorKind, Result};
@@ -96,6 +97,8 @@ pub(super) struct Invocation {
     /// Secrets that it has read.
     read: Mutex<Vec<Secret>>,
     files: OnceLock<Option<SessionFs>>,
+    /// What it has opened besides.
+    pub(super) places: Places,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -133,6 +136,7 @@ impl Invocation {
             effects: Mutex::default(),
             read: Mutex::default(),
             files: OnceLock::new(),
+            places: Places::default(),
         }
     }
 

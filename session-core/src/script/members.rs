@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::events::EVENTS;
 use super::grants::Grant;
+use super::outbound::OUTBOUND;
 
 /// Whose member it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub enum Kind {
     Global,
     /// An entry of a directory.
     Item,
+    /// A client of another server.
+    Remote,
+    /// What its transfers are told.
+    RemoteOptions,
     /// What a call on the user's files answers.
     Response,
     /// What `Exec` answers.
@@ -25,6 +30,8 @@ pub enum Kind {
     Session,
     /// `Sessions`.
     Sessions,
+    /// What `SqlQuery` answers.
+    Sql,
     /// `Store`.
     Store,
     /// A function of test files.
@@ -44,6 +51,9 @@ impl Kind {
         Kind::Vfs,
         Kind::Response,
         Kind::Item,
+        Kind::Remote,
+        Kind::RemoteOptions,
+        Kind::Sql,
         Kind::Sessions,
         Kind::Store,
         Kind::Run,
@@ -59,10 +69,13 @@ impl Kind {
             Kind::Console => "console",
             Kind::Global => "Functions",
             Kind::Item => "DirListItem",
+            Kind::Remote => "RemoteClient",
+            Kind::RemoteOptions => "RemoteOptions",
             Kind::Response => "VfsResponse",
             Kind::Run => "ExecResult",
             Kind::Session => "Session",
             Kind::Sessions => "Sessions",
+            Kind::Sql => "SqlResult",
             Kind::Store => "Store",
             Kind::Test => "Tests",
             Kind::User => "User",
@@ -78,7 +91,7 @@ pub struct Member {
     pub of: Kind,
     /// Its name.
     pub name: &'static str,
-    /// What follows the name in TypeScript.
+    /// What follows the name in TypeScript; of what is made with `new`, that word and what follows.
     pub signature: &'static str,
     /// What it does, in words.
     pub does: &'static str,
@@ -477,6 +490,29 @@ pub static MEMBERS: &[Member] = &[
     m(Test, "equal", "(actual: unknown, expected: unknown): void", "throws unless both are the same as JSON"),
 ];
 
+/// Every member: those of this table, and those that reach further.
+pub fn members() -> impl Iterator<Item = &'static Member> {
+    MEMBERS.iter().chain(OUTBOUND)
+}
+
+impl Member {
+    /// Name and signature, as the manual shows them.
+    fn shown(&self) -> String {
+        match self.signature.strip_prefix("new ") {
+            Some(rest) => format!("new {}{rest}", self.name),
+            None => format!("{}{}", self.name, self.signature),
+        }
+    }
+
+    /// As a declaration of TypeScript, without its word.
+    fn declared(&self) -> String {
+        match self.signature.starts_with("new ") {
+            true => format!("{}: {{ {} }}", self.name, self.signature),
+            false => format!("{}{}", self.name, self.signature),
+        }
+    }
+}
+
 /// What `object.member` in a script is about, if it is one of ours.
 fn object(name: &str) -> Option<Kind> {
     match name {
@@ -521,10 +557,10 @@ pub fn unknown_members(source: &str) -> Vec<Unknown> {
         let mut owner = word.to_string();
         // `Session.GetUser().GetName()` is followed one step.
         while let Some((name, end)) = member_at(&code, at) {
-            let known = MEMBERS.iter().find(|m| m.of == kind && m.name == name);
+            let known = members().find(|m| m.of == kind && m.name == name);
             let Some(known) = known else {
                 let line = 1 + code.get(..at).unwrap_or_default().matches('\n').count();
-                let names = MEMBERS.iter().filter(|m| m.of == kind).map(|m| m.name);
+                let names = members().filter(|m| m.of == kind).map(|m| m.name);
                 let nearest = names.min_by_key(|n| super::hooks::distance(n, name)).unwrap_or_default();
                 found.push(Unknown { line, name: format!("{owner}.{name}"), nearest });
                 break;
@@ -602,10 +638,10 @@ pub fn members_table() -> String {
     for kind in Kind::ALL {
         // Writing to a string does not fail.
         let _ = writeln!(out, "### {}\n\n| Member | Does | Grant |\n| --- | --- | --- |", kind.name());
-        for m in MEMBERS.iter().filter(|m| m.of == *kind) {
-            let signature = m.signature.replace('|', "\\|");
+        for m in members().filter(|m| m.of == *kind) {
+            let shown = m.shown().replace('|', "\\|");
             let grant = m.grant.map(|g| format!("`{}`", g.name())).unwrap_or_default();
-            let _ = writeln!(out, "| `{}{signature}` | {} | {grant} |", m.name, m.does);
+            let _ = writeln!(out, "| `{shown}` | {} | {grant} |", m.does);
         }
         out.push('\n');
     }
@@ -618,12 +654,12 @@ pub fn types() -> String {
         "// Types for handlers of ferryd, written by `ferryd hooks types`.\n// Put it beside the scripts; an editor needs no more.\n\n",
     );
     for kind in Kind::ALL {
-        let members = || MEMBERS.iter().filter(|m| m.of == *kind);
+        let members = || members().filter(|m| m.of == *kind);
         let interface = match kind {
             Kind::Global | Kind::Test => {
                 for m in members() {
-                    let word = if m.signature.starts_with(':') { "const" } else { "function" };
-                    let _ = writeln!(out, "/** {} */\ndeclare {word} {}{};", comment(m), m.name, m.signature);
+                    let word = if m.signature.starts_with('(') { "function" } else { "const" };
+                    let _ = writeln!(out, "/** {} */\ndeclare {word} {};", comment(m), m.declared());
                 }
                 out.push('\n');
                 continue;
@@ -664,8 +700,8 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_the_vendors_come_first() {
-        for (n, m) in MEMBERS.iter().enumerate() {
-            assert!(!MEMBERS[..n].iter().any(|o| o.of == m.of && o.name == m.name), "{} twice", m.name);
+        for (n, m) in members().enumerate() {
+            assert!(!members().take(n).any(|o| o.of == m.of && o.name == m.name), "{} twice", m.name);
         }
         let session: Vec<_> = MEMBERS.iter().filter(|m| m.of == Kind::Session).collect();
         assert_eq!(session[25].name, "GetLastErrorTime");
@@ -705,8 +741,9 @@ mod tests {
     #[test]
     fn the_types_name_every_member() {
         let types = types();
-        for m in MEMBERS {
-            assert!(types.contains(&format!("{}{}", m.name, m.signature)), "{}", m.name);
+        for m in members() {
+            assert!(types.contains(&m.declared()), "{}", m.name);
         }
+        assert!(types.contains("declare const SftpClient: { new (): RemoteClient };"));
     }
 }

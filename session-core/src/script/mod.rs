@@ -8,7 +8,7 @@
 //! script, not the server, and in an awaited event refuses what was asked (fail closed) unless its binding
 //! says otherwise. What reaches beyond the session needs a grant.
 //!
-//! Deliberately absent: mail, SQL, PGP, outbound file transfer.
+//! Deliberately absent: PGP; what mail, databases and other servers are, which is the host's to know.
 
 mod aliases;
 mod builtins;
@@ -20,6 +20,8 @@ mod invocation;
 mod members;
 mod modules;
 mod offline;
+mod outbound;
+mod places;
 mod services;
 mod values;
 mod worker;
@@ -28,8 +30,9 @@ pub use engine::{Engine, EngineLimits, ScriptError};
 pub use events::{EVENTS, EventSpec, Paths, Present, Veto, event, table as events_table};
 pub use grants::{Grant, Grants};
 pub use hooks::{Binding, Hooks, OnError, after_name, before_name, events_of, step_name, unruled, user_of};
-pub use members::{Kind, MEMBERS, Member, Unknown, members_table, types, unknown_members};
+pub use members::{Kind, MEMBERS, Member, Unknown, members, members_table, types, unknown_members};
 pub use modules::ScriptFolder;
 pub use offline::{Told, Trial, Try};
+pub use places::Opened;
 pub use services::{Host, HostFunction, Secrets, Services, Traced, Tracer};
 pub use values::{ValueLimits, Values};

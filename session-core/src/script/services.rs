@@ -13,9 +13,10 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::grants::Grant;
+use super::places::Opened;
 use super::values::Values;
 use crate::auth::Secret;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::File;
 use crate::path::VPath;
 use crate::session::SessionId;
@@ -28,12 +29,16 @@ pub enum HostFunction {
     Exec,
     /// Makes an HTTP request: `{ url, method, headers, body }`.
     Fetch,
+    /// Sends a mail: `{ from, to, subject, body, attachment }`, the last its name.
+    Mail,
     /// Tells a test runner how a test ended: `{ name, error }`.
     Report,
     /// Runs a handler, for a test runner: `{ file, … }`.
     Run,
     /// Lists or ends sessions: `{ what, filter, reason }`.
     Sessions,
+    /// Asks a database: `{ connection, text, parameters }`.
+    Sql,
 }
 
 impl HostFunction {
@@ -42,7 +47,9 @@ impl HostFunction {
         match self {
             HostFunction::Exec => Some(Grant::Exec),
             HostFunction::Fetch => Some(Grant::Http),
+            HostFunction::Mail => Some(Grant::Mail),
             HostFunction::Sessions => Some(Grant::Sessions),
+            HostFunction::Sql => Some(Grant::Sql),
             HostFunction::Report | HostFunction::Run => None,
         }
     }
@@ -60,6 +67,14 @@ pub trait Host: Send + Sync {
         arguments: Value,
         input: Option<Arc<dyn File>>,
     ) -> Result<Value>;
+
+    /// Opens a place: a folder of this machine (`{ kind: "disk", folder }`), memory (`{ kind: "memory" }`) or
+    /// another server (`{ kind: "remote", url, … }`). Errors are told to the script with their words. Dropped,
+    /// it leaves nothing open.
+    async fn open(&self, request: &Value) -> Result<Opened> {
+        let _ = request;
+        Err(Error::new(ErrorKind::Unsupported).with_detail("nothing can be opened here"))
+    }
 }
 
 /// One run of a handler, as somebody sees it who follows a session.

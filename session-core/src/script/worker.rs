@@ -127,6 +127,7 @@ impl Worker {
             false => Ok(()),
         });
         self.slot.leave();
+        invocation.places.clear();
         match result {
             Err(ScriptError::Threw(_)) if invocation.exited.load(Ordering::Relaxed) => Ok(()),
             Err(ScriptError::Threw(_)) if invocation.is_over() => Err(ScriptError::TimedOut),

@@ -129,10 +129,14 @@ const PEERS: &[Peer] = &[
     Peer::debian("tnftp", Kind::Client, &["tnftp"], &["tnftp", "-?"], "usage"),
     Peer::debian("ftplib", Kind::Client, &["python3"], &["python3", "-c", FTPLIB], "ftplib"),
     Peer::debian("clamd", Kind::Judge, &["clamav-daemon"], &["clamd", "--version"], "ClamAV"),
+    Peer::python("aiosmtpd", Kind::Judge, &["aiosmtpd"], &["python", "-c", AIOSMTPD], "aiosmtpd"),
+    Peer::debian("postgresql", Kind::Judge, &["postgresql"], &["psql", "--version"], "PostgreSQL"),
+    Peer::debian("slapd", Kind::Judge, &["slapd"], &["slapd", "-VV"], "OpenLDAP"),
     Peer::python("ssh-audit", Kind::Judge, &["ssh-audit"], &["python", "-c", SSH_AUDIT], "ssh-audit"),
 ];
 
 const PARAMIKO: &str = "import paramiko; print('paramiko', paramiko.__version__)";
+const AIOSMTPD: &str = "import aiosmtpd; print('aiosmtpd', aiosmtpd.__version__)";
 const LIBCURL: &str = "import pycurl; print('libcurl', pycurl.version)";
 const SSH_AUDIT: &str = "import importlib.metadata as m; print('ssh-audit', m.version('ssh-audit'))";
 const ASYNCSSH: &str = "import asyncssh; print('asyncssh', asyncssh.__version__)";

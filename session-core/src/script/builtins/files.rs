@@ -1,7 +1,8 @@
-//! The native behind `GetCurrentVFS()`: the session's user's files, behind a gate of their own.
+//! The native behind `GetCurrentVFS()`: the session's user's files, behind a gate of their own; and the same calls
+//! on places that a handler has opened ([`super::places`]).
 //!
-//! What a script does here passes the same permissions, filters and quotas as what the user does, and
-//! fires no events. A failure is an answer, not an exception; only the end of the handler's time and a
+//! What a script does with the user's files passes the same permissions, filters and quotas as what the user
+//! does, and fires no events. A failure is an answer, not an exception; only the end of the handler's time and a
 //! missing grant throw. Content of one call is bounded.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,14 +10,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use rquickjs::{Array, Ctx, Exception, Function, Object, Result};
 
-use super::session::{milliseconds, path_of};
+use super::places::{Place, place_of};
+use super::session::milliseconds;
 use super::{Slot, Text, bytes, content, thrown};
 use crate::error::{Error, ErrorKind, Result as Outcome};
 use crate::fs::*;
 use crate::fs_ext::{Bounds, FilesystemExt as _};
-use crate::gate::SessionFs;
 use crate::metadata::{Attributes, Metadata};
-use crate::path::VPath;
+use crate::path::{VPath, utf16_to_bytes};
 use crate::script::grants::Grant;
 
 /// The most bytes that one call reads or writes.
@@ -25,7 +26,7 @@ const MOST: u64 = 4 << 20;
 /// The most entries of one listing.
 const ENTRIES: usize = 100_000;
 
-const CHUNK: usize = 256 << 10;
+pub(super) const CHUNK: usize = 256 << 10;
 
 /// What a call asks for.
 struct Request {
@@ -37,7 +38,7 @@ struct Request {
 }
 
 /// What it is told.
-enum Answer {
+pub(super) enum Answer {
     Content(Vec<u8>),
     Done,
     Entries(Vec<(Vec<u8>, Metadata)>),
@@ -60,6 +61,7 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
         Function::new(
             ctx.clone(),
             move |ctx: Ctx<'js>,
+                  place: usize,
                   what: String,
                   path: Vec<u16>,
                   target: Option<Vec<u16>>,
@@ -67,15 +69,17 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
                   data: Option<rquickjs::String<'js>>|
                   -> Result<Object<'js>> {
                 let invocation = s.get(&ctx)?;
-                invocation.needs(Grant::Files).map_err(|e| thrown(&ctx, &e))?;
-                let Some(files) = invocation.files() else {
-                    return Err(Exception::throw_message(&ctx, "there are no files in this event"));
+                let Place { fs, base } = match place_of(&ctx, &invocation, place)? {
+                    Ok(place) => place,
+                    Err(e) => return answer(&ctx, Err(e)),
                 };
                 let content = data.map(|d| content(&ctx, &d).map(Bytes::from)).transpose()?;
-                let path = path_of(&ctx, &invocation, &path)?;
-                let target = target.map(|t| path_of(&ctx, &invocation, &t)).transpose()?;
+                let at =
+                    |units: &[u16]| VPath::parse(&base, &utf16_to_bytes(units)).map_err(|e| thrown(&ctx, &e));
+                let path = at(&path)?;
+                let target = target.map(|t| at(&t)).transpose()?;
                 let request = Request { what, path, target, numbers, content };
-                let done = invocation.wait(carry_out(&files, request));
+                let done = invocation.wait(carry_out(&*fs, request));
                 if invocation.is_over() {
                     return Err(Exception::throw_message(&ctx, "interrupted"));
                 }
@@ -85,7 +89,7 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
     )
 }
 
-fn answer<'js>(ctx: &Ctx<'js>, done: Outcome<Answer>) -> Result<Object<'js>> {
+pub(super) fn answer<'js>(ctx: &Ctx<'js>, done: Outcome<Answer>) -> Result<Object<'js>> {
     let object = Object::new(ctx.clone())?;
     object.set("ok", done.is_ok())?;
     object.set("error", done.as_ref().err().map(Error::peer_words).unwrap_or_default())?;
@@ -106,7 +110,7 @@ fn answer<'js>(ctx: &Ctx<'js>, done: Outcome<Answer>) -> Result<Object<'js>> {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a script's number holds 2^53 bytes exactly")]
-fn number(n: u64) -> f64 {
+pub(super) fn number(n: u64) -> f64 {
     n as f64
 }
 
@@ -120,7 +124,7 @@ fn entry<'js>(ctx: &Ctx<'js>, name: Vec<u8>, metadata: &Metadata) -> Result<Obje
     Ok(object)
 }
 
-fn invalid(words: &'static str) -> Error {
+pub(super) fn invalid(words: &'static str) -> Error {
     Error::new(ErrorKind::InvalidArgument).with_detail(words)
 }
 
@@ -129,7 +133,7 @@ fn too_large() -> Error {
 }
 
 /// The whole number at `n`.
-fn at(numbers: &[f64], n: usize) -> Option<i64> {
+pub(super) fn at(numbers: &[f64], n: usize) -> Option<i64> {
     #[allow(clippy::cast_possible_truncation, reason = "the prelude lets only safe whole numbers pass")]
     numbers.get(n).map(|v| *v as i64)
 }
@@ -144,7 +148,7 @@ fn unsigned<T: TryFrom<i64>>(n: Option<i64>) -> Outcome<Option<T>> {
     n.map(T::try_from).transpose().map_err(|_| invalid("the number is out of range"))
 }
 
-async fn carry_out(files: &SessionFs, request: Request) -> Outcome<Answer> {
+async fn carry_out(files: &dyn Filesystem, request: Request) -> Outcome<Answer> {
     let Request { what, path, target, numbers, content } = request;
     let target = || target.clone().ok_or_else(|| invalid("there is no target"));
     let set = async |attributes: Attributes| {
@@ -191,7 +195,7 @@ async fn carry_out(files: &SessionFs, request: Request) -> Outcome<Answer> {
     }
 }
 
-async fn list(files: &SessionFs, dir: &VPath) -> Outcome<Answer> {
+async fn list(files: &dyn Filesystem, dir: &VPath) -> Outcome<Answer> {
     let mut listing = files.list(dir, &ListOptions::default()).await?;
     let mut all = Vec::new();
     while let Some(page) = listing.next_page().await? {
@@ -205,7 +209,7 @@ async fn list(files: &SessionFs, dir: &VPath) -> Outcome<Answer> {
 
 /// Length (−1: to the end), offset and where that counts from: 0 and 1 from the start (no position is kept
 /// between calls), 2 from the end backwards, so that offset 0 reads the last bytes.
-async fn read(files: &SessionFs, path: &VPath, numbers: &[f64]) -> Outcome<Vec<u8>> {
+async fn read(files: &dyn Filesystem, path: &VPath, numbers: &[f64]) -> Outcome<Vec<u8>> {
     let file = files.open(path, &OpenOptions::read()).await?;
     let size = file.metadata().await?.size;
     let offset: u64 = unsigned(at(numbers, 1))?.unwrap_or(0);
@@ -243,7 +247,7 @@ async fn read(files: &SessionFs, path: &VPath, numbers: &[f64]) -> Outcome<Vec<u
 }
 
 /// Without an offset the file is made anew and published whole; with one it is changed in place.
-async fn write(files: &SessionFs, path: &VPath, numbers: &[f64], data: Bytes) -> Outcome<()> {
+async fn write(files: &dyn Filesystem, path: &VPath, numbers: &[f64], data: Bytes) -> Outcome<()> {
     if data.len() as u64 > MOST {
         return Err(too_large());
     }

@@ -5,6 +5,7 @@
 //! grant asks for it before it looks at anything else.
 
 mod files;
+mod places;
 mod session;
 mod tools;
 
@@ -69,6 +70,9 @@ pub(super) fn wrap(source: &str, waits: bool) -> String {
 /// Shapes the natives.
 const PRELUDE: &str = include_str!("prelude.js");
 
+/// Shapes those that reach beyond the session's own files; the prelude calls it.
+const OUTBOUND: &str = include_str!("outbound.js");
+
 /// Puts the built-ins into a fresh context and freezes it.
 pub(super) fn install(ctx: &Ctx<'_>, slot: &Slot) -> Result<()> {
     let native = Object::new(ctx.clone())?;
@@ -76,6 +80,9 @@ pub(super) fn install(ctx: &Ctx<'_>, slot: &Slot) -> Result<()> {
     session::effects(ctx, &native, slot)?;
     tools::install(ctx, &native, slot)?;
     files::install(ctx, &native, slot)?;
+    places::install(ctx, &native, slot)?;
+    let outbound: Function = ctx.eval(OUTBOUND)?;
+    native.set("outbound", outbound)?;
     let prelude: Function = ctx.eval(PRELUDE)?;
     prelude.call((native,))
 }

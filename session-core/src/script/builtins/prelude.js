@@ -50,7 +50,7 @@
     AddCustomData: s => native.addCustom(string(s, 'custom data')),
     GetCustomData: i => { const all = native.custom(); return isInteger(i) && i >= 0 && i < all.length ? all[i] : ''; },
     GetAllCustomData: () => native.custom(),
-    AddQuestion: (pos, q, a, echo) => native.question(position(pos), string(q, 'the question'), 'equals', string(a, 'the answer'), !!echo),
+    AddQuestion: (pos, q, a, echo) => native.question(position(pos), string(q, 'the question'), 'equals', string(typeof a === 'number' ? String(a) : a, 'the answer'), !!echo),
     AddQuestionPassword: (pos, q) => native.question(position(pos), string(q, 'the question'), 'password', '', false),
     AddQuestionTOTP: (pos, q) => native.question(position(pos), string(q, 'the question'), 'totp', '', false),
     AuthenticateUserFromScript: () => native.authenticate(),
@@ -80,9 +80,6 @@
 
   const base = (r, more) => Object.freeze({ Ok: () => r.ok, ErrorMsg: () => r.error, ...more });
   const item = e => Object.freeze({ Name: text(e.name), Type: e.type, IsDir: e.type === 'directory', Size: e.size, Mode: e.mode, TimeStamp: date(e.time) });
-  const call = (op, p, target, numbers, content) => native.files(op, path(p), target === null ? null : path(target), numbers, content);
-  const plain = (op, p, target = null, numbers = [], content = null) => base(call(op, p, target, numbers, content));
-  const stat = (op, p) => { const r = call(op, p, null, [], null); const one = r.ok ? item(r.entries[0]) : null; return base(r, { Info: () => one }); };
   const order = {
     name: (a, b) => a.Name < b.Name ? -1 : a.Name > b.Name ? 1 : 0,
     namedf: (a, b) => b.IsDir - a.IsDir || order.name(a, b),
@@ -90,47 +87,61 @@
     time: (a, b) => (a.TimeStamp ?? 0) - (b.TimeStamp ?? 0) || order.name(a, b),
   };
   const span = (length, offset, whence) => [length === undefined ? -1 : whole(length, 'the length'), offset === undefined ? 0 : whole(offset, 'the offset'), whence === undefined ? 0 : whole(whence, 'whence')];
-  const read = (form, p, length, offset, whence) => {
-    const r = call('read', p, null, span(length, offset, whence), null);
-    const content = r.ok ? form(r.bytes) : form(new BytesOf(0));
-    return base(r, { Data: () => content });
-  };
   const place = (offset, whence) => offset === undefined && whence === undefined ? [] : [offset === undefined ? 0 : whole(offset, 'the offset'), whence === undefined ? 0 : whole(whence, 'whence')];
   const when = t => { const ms = t instanceof DateOf ? t.getTime() : t; return whole(ms, 'the time'); };
-  const vfs = Object.freeze({
-    Stat: p => stat('stat', p),
-    Lstat: p => stat('lstat', p),
-    ReadDir: (p, by = 'name', dir = 'asc') => {
-      if (!Object.hasOwn(order, by) || (dir !== 'asc' && dir !== 'desc')) throw new TypeErrorOf('no such order');
-      const r = call('list', p, null, [], null);
-      const all = r.ok ? r.entries.map(item).sort(order[by]) : [];
-      if (dir === 'desc') all.reverse();
-      return base(r, { Infos: () => all });
-    },
-    Mkdir: p => plain('mkdir', p),
-    MkdirAll: p => plain('mkdir-all', p),
-    Rmdir: p => plain('rmdir', p),
-    Rename: (from, to) => plain('rename', from, to),
-    Remove: p => plain('remove', p),
-    RemoveAll: p => plain('remove-all', p),
-    TreeSize: p => { const r = call('tree-size', p, null, [], null); return base(r, { Size: () => r.size }); },
-    Symlink: (target, at) => plain('symlink', target, at),
-    Chown: (p, uid, gid) => plain('chown', p, null, [whole(uid, 'the owner'), whole(gid, 'the group')]),
-    Chmod: (p, mode) => plain('chmod', p, null, [whole(mode, 'the mode')]),
-    Chtimes: (p, atime, mtime) => plain('chtimes', p, null, [when(atime), when(mtime)]),
-    Truncate: (p, size) => plain('truncate', p, null, [whole(size, 'the size')]),
-    ReadFileAsText: (p, length, offset, whence) => read(b => native.bytesToText(data(b)), p, length, offset, whence),
-    ReadFileAsHex: (p, length, offset, whence) => read(b => native.hexEncode(data(b)), p, length, offset, whence),
-    ReadFileAsBytes: (p, length, offset, whence) => read(b => b, p, length, offset, whence),
-    WriteFileAsText: (p, content, offset, whence) => plain('write', p, null, place(offset, whence), data(string(content, 'the text'))),
-    WriteFileAsHex: (p, content, offset, whence) => plain('write', p, null, place(offset, whence), data(native.hexDecode(string(content, 'the text')))),
-    WriteFileAsBytes: (p, content, offset, whence) => plain('write', p, null, place(offset, whence), data(content)),
-  });
+  // The calls on a place; `open` tells its number, or why there is none. `more` is what only some places have.
+  const filesAt = (open, more) => {
+    const call = (op, p, target, numbers, content) => {
+      const at = path(p), to = target === null ? null : path(target), where = open();
+      return where.ok ? native.files(where.place, op, at, to, numbers, content) : { ok: false, error: where.error, size: 0 };
+    };
+    const plain = (op, p, target = null, numbers = [], content = null) => base(call(op, p, target, numbers, content));
+    const stat = (op, p) => { const r = call(op, p, null, [], null); const one = r.ok ? item(r.entries[0]) : null; return base(r, { Info: () => one }); };
+    const read = (form, p, length, offset, whence) => {
+      const r = call('read', p, null, span(length, offset, whence), null);
+      const content = r.ok ? form(r.bytes) : form(new BytesOf(0));
+      return base(r, { Data: () => content });
+    };
+    return Object.freeze({
+      Stat: p => stat('stat', p),
+      Lstat: p => stat('lstat', p),
+      ReadDir: (p, by = 'name', dir = 'asc') => {
+        if (!Object.hasOwn(order, by) || (dir !== 'asc' && dir !== 'desc')) throw new TypeErrorOf('no such order');
+        const r = call('list', p, null, [], null);
+        const all = r.ok ? r.entries.map(item).sort(order[by]) : [];
+        if (dir === 'desc') all.reverse();
+        return base(r, { Infos: () => all });
+      },
+      Mkdir: p => plain('mkdir', p),
+      MkdirAll: p => plain('mkdir-all', p),
+      Rmdir: p => plain('rmdir', p),
+      Rename: (from, to) => plain('rename', from, to),
+      Remove: p => plain('remove', p),
+      RemoveAll: p => plain('remove-all', p),
+      TreeSize: p => { const r = call('tree-size', p, null, [], null); return base(r, { Size: () => r.size }); },
+      Symlink: (target, at) => plain('symlink', target, at),
+      Chown: (p, uid, gid) => plain('chown', p, null, [whole(uid, 'the owner'), whole(gid, 'the group')]),
+      Chmod: (p, mode) => plain('chmod', p, null, [whole(mode, 'the mode')]),
+      Chtimes: (p, atime, mtime) => plain('chtimes', p, null, [when(atime), when(mtime)]),
+      Truncate: (p, size) => plain('truncate', p, null, [whole(size, 'the size')]),
+      ReadFileAsText: (p, length, offset, whence) => read(b => native.bytesToText(data(b)), p, length, offset, whence),
+      ReadFileAsHex: (p, length, offset, whence) => read(b => native.hexEncode(data(b)), p, length, offset, whence),
+      ReadFileAsBytes: (p, length, offset, whence) => read(b => b, p, length, offset, whence),
+      WriteFileAsText: (p, content, offset, whence) => plain('write', p, null, place(offset, whence), data(string(content, 'the text'))),
+      WriteFileAsHex: (p, content, offset, whence) => plain('write', p, null, place(offset, whence), data(native.hexDecode(string(content, 'the text')))),
+      WriteFileAsBytes: (p, content, offset, whence) => plain('write', p, null, place(offset, whence), data(content)),
+      ...more(open),
+    });
+  };
 
   // ---- the host
 
   const host = (name, argument, file = null) => parse(native.host(name, stringify(argument), file === null ? null : path(file)));
   const bytesOf = b64 => native.base64Decode(b64);
+  const outbound = native.outbound(native, { base, data, filesAt, host, item, path, string, words });
+  const own = Object.freeze({ ok: true, place: 0 });
+  const vfs = filesAt(() => own, outbound.between);
+  outbound.learn(vfs, () => own);
   const texts = (v, what) => { if (!isArray(v)) throw new TypeErrorOf(what + ' must be a list of strings'); return v.map(s => string(s, what)); };
   const fetch = async (url, options = {}) => {
     const body = options.body === undefined ? null : native.base64Encode(data(options.body));
@@ -194,6 +205,7 @@
       Increment: (key, by = 1, time) => native.keep('increment', string(key, 'the key'), '', whole(by, 'the step'), seconds(time)),
       Set: (key, value, time) => { native.keep('set', string(key, 'the key'), string(value, 'the value'), 0, seconds(time)); },
     },
+    ...outbound.globals,
     TextToBytes: t => native.textToBytes(data(string(t, 'the text'))),
     console: { debug: log('debug'), error: log('error'), info: log('info'), log: log('info'), warn: log('warn') },
     fetch,

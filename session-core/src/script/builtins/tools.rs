@@ -204,7 +204,9 @@ fn host<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) -> Result<()> {
                     "exec" => HostFunction::Exec,
                     "fetch" => HostFunction::Fetch,
                     "report" => HostFunction::Report,
+                    "mail" => HostFunction::Mail,
                     "sessions" => HostFunction::Sessions,
+                    "sql" => HostFunction::Sql,
                     _ => HostFunction::Run,
                 };
                 if let Some(grant) = function.grant() {

@@ -4,6 +4,7 @@
 //! Each case starts a server of its own with the configuration that it needs.
 
 mod dav;
+mod services;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -48,6 +49,9 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::withstands_malformed_packets", "asyncssh", malformed_packets),
     DaemonCase { needs_root: true, ..case("ferryd::says_that_the_disk_is_full", "openssh", full_disk) },
     case("ferryd::scans_with_clamd", "clamd", scans_with_clamd),
+    case("ferryd::sends_mail", "aiosmtpd", services::mail_arrives),
+    case("ferryd::asks_postgresql", "postgresql", services::database_is_asked),
+    case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
     case("litmus::passes", "litmus", dav::litmus_passes),
     case("cadaver::works", "cadaver", dav::cadaver_works),

@@ -1,0 +1,305 @@
+//! `External`: accounts that other directories vouch for (`[[directories]]`).
+//!
+//! A name that is not an account of this server is asked about with its password, directory by directory, until
+//! one says yes. What a directory tells of an account is a record as the database has them: its groups here say the
+//! rest. Who has been here is remembered, so that a reload judges sessions that are there by the new rules, and that
+//! a good password need not be asked about again for a while; both are bounded, and gone with the process. Of
+//! passwords only a keyed digest is kept.
+//!
+//! A directory that cannot be asked vouches for nobody. Deliberately absent: keys and one-time codes of such
+//! accounts; directories that are asked without a password.
+
+mod hook;
+mod ldap;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use hyper::Uri;
+use session_core::auth::Secret;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::policy::Throttle;
+use session_core::script::Secrets;
+use session_core::session::Session;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+use crate::accounts::Accounts;
+use crate::config::{Config, DirectoryTable, Record, User, is_user_name};
+
+pub(crate) use self::ldap::is_filter;
+
+/// Accounts that are remembered; those who were here least recently go first.
+const MOST: usize = 10_000;
+
+/// What a directory may want to know besides name and password.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    address: Option<IpAddr>,
+    protocol: &'static str,
+    site: &'a str,
+}
+
+/// Somebody who vouches for accounts.
+#[async_trait]
+trait Vouch: Send + Sync {
+    /// The account's record, if name and password are right. Errors: those of asking.
+    async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Option<Record>>;
+}
+
+struct Directory {
+    name: String,
+    cache: Duration,
+    time: Duration,
+    permits: Semaphore,
+    vouch: Box<dyn Vouch>,
+}
+
+/// What is known of one account.
+struct Known {
+    directory: String,
+    record: Record,
+    /// A digest of the last good password, and until when it is believed.
+    proof: Option<([u8; 32], Instant)>,
+    seen: Instant,
+}
+
+/// Who has been here; outlives a reload.
+pub(crate) struct Remembered {
+    key: [u8; 32],
+    all: Mutex<HashMap<String, Known>>,
+}
+
+impl Remembered {
+    /// Errors: `Internal`, where there is no randomness.
+    pub(crate) fn new() -> Result<Self> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|_| ErrorKind::Internal)?;
+        Ok(Remembered { key, all: Mutex::default() })
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key has a length of its own, and a name no NUL: nothing else has this digest.
+    fn digest(&self, user: &str, password: &Secret) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        for part in [&self.key[..], user.as_bytes(), &[0], password.expose().as_bytes(), &self.key] {
+            hasher.update(part);
+        }
+        hasher.finalize().into()
+    }
+
+    fn is_proven(&self, user: &str, password: &Secret, now: Instant) -> bool {
+        let digest = self.digest(user, password);
+        self.all().get_mut(user).is_some_and(|known| {
+            let is = known.proof.is_some_and(|(proof, until)| proof == digest && now < until);
+            if is {
+                known.seen = now;
+            }
+            is
+        })
+    }
+
+    fn note(&self, user: &str, known: Known) {
+        let mut all = self.all();
+        if all.len() >= MOST && !all.contains_key(user) {
+            let oldest = all.iter().min_by_key(|(_, k)| k.seen).map(|(name, _)| name.clone());
+            oldest.and_then(|name| all.remove(&name));
+        }
+        all.insert(user.to_owned(), known);
+    }
+
+    /// The rules may have changed: passwords are asked about again.
+    fn forget_proofs(&self) {
+        self.all().values_mut().for_each(|known| known.proof = None);
+    }
+}
+
+type Made = HashMap<String, (Arc<User>, Option<Arc<Throttle>>)>;
+
+/// The directories of a site.
+pub(crate) struct External {
+    config: Arc<Config>,
+    accounts: Arc<Accounts>,
+    directories: Arc<[Directory]>,
+    remembered: Arc<Remembered>,
+    /// Accounts by the rules in force.
+    made: Mutex<Made>,
+}
+
+/// Whether a URL is one of a directory; the error says what is wrong.
+pub(crate) fn check_url(text: &str) -> Result<(), String> {
+    let uri: Uri = text.parse().map_err(|_| "this is no URL".to_owned())?;
+    match uri.scheme_str() {
+        Some("ldap" | "ldaps" | "http" | "https") => {}
+        _ => return Err("a directory is asked over ldap:, ldaps: or https:".into()),
+    }
+    match uri.authority() {
+        Some(a) if a.as_str().contains('@') => Err("nobody logs in by the URL".into()),
+        Some(a) if !a.host().is_empty() => Ok(()),
+        _ => Err("the URL names no host".into()),
+    }
+}
+
+fn directory(table: &DirectoryTable, secrets: &Secrets) -> Result<Directory> {
+    let vouch: Box<dyn Vouch> = match table.scheme() {
+        "ldap" | "ldaps" => Box::new(ldap::Server::new(table, secrets)?),
+        _ => Box::new(hook::Hook::new(table, secrets)?),
+    };
+    Ok(Directory {
+        name: table.name.clone(),
+        cache: table.cache,
+        time: table.time,
+        permits: Semaphore::new(table.connections),
+        vouch,
+    })
+}
+
+impl External {
+    /// `None` where there are no directories. Reaches nothing. Errors: `InvalidArgument` for a secret that is
+    /// missing.
+    pub(crate) fn new(
+        config: &Config,
+        accounts: &Arc<Accounts>,
+        secrets: &Secrets,
+        remembered: Arc<Remembered>,
+    ) -> Result<Option<Arc<Self>>> {
+        if config.directories.is_empty() {
+            return Ok(None);
+        }
+        remembered.forget_proofs();
+        let directories = config.directories.iter().map(|d| directory(d, secrets));
+        Ok(Some(Arc::new(External {
+            directories: directories.collect::<Result<Vec<_>>>()?.into(),
+            config: Arc::new(config.clone()),
+            accounts: Arc::clone(accounts),
+            remembered,
+            made: Mutex::default(),
+        })))
+    }
+
+    /// The same, after groups have changed.
+    pub(crate) fn anew(&self) -> Arc<Self> {
+        Arc::new(External {
+            config: Arc::clone(&self.config),
+            accounts: Arc::clone(&self.accounts),
+            directories: Arc::clone(&self.directories),
+            remembered: Arc::clone(&self.remembered),
+            made: Mutex::default(),
+        })
+    }
+
+    fn made(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self, name: &str, record: &Record) -> Option<User> {
+        let stored = |group: &str| self.accounts.contents().group(&self.config.site, group);
+        match self.config.account(name, record, &stored) {
+            Ok(user) => Some(user),
+            Err(faults) => {
+                let faults = faults.join("; ");
+                tracing::error!(user = name, "an account of a directory is not usable: {faults}");
+                None
+            }
+        }
+    }
+
+    /// An account that has been here, by the rules in force.
+    pub(crate) fn account(&self, name: &str) -> Option<Arc<User>> {
+        self.with_throttle(name).map(|(user, _)| user)
+    }
+
+    /// Its limit of speed, shared by its sessions.
+    pub(crate) fn throttle(&self, name: &str) -> Option<Arc<Throttle>> {
+        self.with_throttle(name).and_then(|(_, throttle)| throttle)
+    }
+
+    fn with_throttle(&self, name: &str) -> Option<(Arc<User>, Option<Arc<Throttle>>)> {
+        if let Some(made) = self.made().get(name) {
+            return Some(made.clone());
+        }
+        let record = {
+            let all = self.remembered.all();
+            let known = all.get(name)?;
+            let is_there = self.directories.iter().any(|d| d.name == known.directory);
+            is_there.then(|| known.record.clone())?
+        };
+        let user = self.make(name, &record)?;
+        Some(self.keep(user))
+    }
+
+    fn keep(&self, user: User) -> (Arc<User>, Option<Arc<Throttle>>) {
+        let throttle = (user.speed_limit > 0).then(|| Arc::new(Throttle::new(user.speed_limit)));
+        let mut made = self.made();
+        if made.len() >= MOST {
+            made.clear();
+        }
+        let entry = made.entry(user.name.clone()).or_insert_with(|| (Arc::new(user), throttle));
+        entry.clone()
+    }
+
+    /// Whether a password is right; the account is known from then on.
+    pub(crate) async fn proves(&self, name: &str, password: &Secret, session: &Session) -> bool {
+        // A name with anything else in it is nobody's here; an empty password proves nothing over LDAP, where
+        // such a login is one of nobody in particular and succeeds.
+        if !is_user_name(name) || password.expose().is_empty() {
+            return false;
+        }
+        if self.remembered.is_proven(name, password, Instant::now()) && self.account(name).is_some() {
+            return true;
+        }
+        let site = session.site();
+        let about =
+            About { address: session.peer_address(), protocol: session.protocol().name(), site: &site };
+        for directory in self.directories.iter() {
+            let record = match directory.ask(name, password, about).await {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(e) => {
+                    tracing::warn!(directory = directory.name, "a directory cannot be asked: {e:#}");
+                    continue;
+                }
+            };
+            let Some(user) = self.make(name, &record) else { return false };
+            let now = Instant::now();
+            let until = now.checked_add(directory.cache).filter(|_| !directory.cache.is_zero());
+            let known = Known {
+                directory: directory.name.clone(),
+                record,
+                proof: until.map(|until| (self.remembered.digest(name, password), until)),
+                seen: now,
+            };
+            let changed = {
+                let all = self.remembered.all();
+                all.get(name).is_none_or(|k| k.record != known.record || k.directory != known.directory)
+            };
+            if changed {
+                self.made().remove(name);
+            }
+            self.remembered.note(name, known);
+            self.keep(user);
+            return true;
+        }
+        false
+    }
+}
+
+impl Directory {
+    async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Option<Record>> {
+        let asking = async {
+            let _permit = self.permits.acquire().await.map_err(|_| ErrorKind::Closed)?;
+            self.vouch.ask(user, password, about).await
+        };
+        let late = |_| Error::new(ErrorKind::TimedOut).with_detail("it does not answer");
+        tokio::time::timeout(self.time, asking).await.map_err(late)?
+    }
+}
+
+#[cfg(test)]
+mod tests;
