@@ -599,15 +599,16 @@ pub async fn certificate(options: &Options) -> Result<session_core::trust::Certi
 /// Connects and logs in. Errors: `Disconnected`, `TimedOut`, `Unauthenticated` (login and trust),
 /// `Refused`, `Unsupported` for what this build does not speak. Dropped, it closes what was opened.
 pub async fn open_url(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
+    // Boxed: a login of any protocol is a future larger than all that surround it.
     match options.scheme {
         #[cfg(feature = "ftp")]
-        Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => ftp::open(options, decider).await,
+        Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps => Box::pin(ftp::open(options, decider)).await,
         #[cfg(feature = "s3")]
-        Scheme::S3 | Scheme::S3Plain => s3::open(options, decider).await,
+        Scheme::S3 | Scheme::S3Plain => Box::pin(s3::open(options, decider)).await,
         #[cfg(feature = "sftp")]
-        Scheme::Sftp => sftp::open(options, decider).await,
+        Scheme::Sftp => Box::pin(sftp::open(options, decider)).await,
         #[cfg(feature = "webdav")]
-        Scheme::Dav | Scheme::Davs => webdav::open(options, decider).await,
+        Scheme::Dav | Scheme::Davs => Box::pin(webdav::open(options, decider)).await,
         #[cfg(not(all(feature = "ftp", feature = "s3", feature = "sftp", feature = "webdav")))]
         _ => {
             let _ = decider;

@@ -13,10 +13,11 @@ use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::path::VPath;
-use session_core::session::{Protocol, Session, Setup};
+use session_core::session::Protocol;
 use session_core::trust::Certificate;
 
 use super::certificate::own_certificate;
+use super::steps::{entered, opening};
 use super::{Connected, Line, Options, Scheme, guard};
 use crate::reconnect::{Connect, Reconnecting, SystemTimer};
 
@@ -132,20 +133,25 @@ pub(super) async fn certificate(options: &Options) -> Result<Certificate> {
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
     let mut s3 = options_of(&options).await?;
     s3.login = login(&options, &*decider).await?;
-    let session = Session::new(Setup::new(Protocol::S3, options.host.as_str()));
+    let session = options.around.session(Protocol::S3, &options.host);
     s3.session = Some(Arc::clone(&session));
     let account = Account::named(match &s3.login {
-        S3Login::Key { id, .. } => id,
+        S3Login::Key { id, .. } => id.as_str(),
         S3Login::Environment { profile } => profile.as_deref().unwrap_or("environment"),
         S3Login::Anonymous => "anonymous",
     });
-    let remote = Arc::new(connect(s3, decider).await?);
+    let user = Arc::clone(&account.name);
+    let (remote, identity) = opening(&session, &user, async {
+        let remote = Arc::new(connect(s3, decider).await?);
+        let identity = entered(&session, account, remote.methods(), None).await?;
+        Ok((remote, identity))
+    })
+    .await?;
     let mut fs = Arc::clone(&remote) as Arc<dyn Filesystem>;
     if !options.reconnect.is_zero() {
         let again = Arc::new(Again(Arc::clone(&remote))) as Arc<dyn Connect>;
         fs = Arc::new(Reconnecting::new(fs, again, options.reconnect, Arc::new(SystemTimer)));
     }
-    let methods = remote.methods();
     let home = remote.home().clone();
-    guard(session, account, methods, (fs, home), Line::S3(remote))
+    guard(session, &identity, (fs, home), Line::S3(remote))
 }
