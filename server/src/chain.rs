@@ -1,7 +1,7 @@
 //! The order of interceptors, in one place.
 //!
 //! Cheap refusals first, user code last, so that a script never sees an operation that a policy refuses;
-//! the throttle after the refusals, so that what is refused waits for nothing. `after` runs in reverse.
+//! the limits of speed after the refusals, so that what is refused waits for nothing. `after` runs in reverse.
 
 use std::sync::{Arc, Weak};
 
@@ -11,7 +11,7 @@ use session_core::intercept::{Chain, Cx, Interceptor};
 use session_core::lifecycle::{Lifecycle, Verdict};
 use session_core::locks::Locks;
 use session_core::operation::{Operation, OperationKind, OperationSet};
-use session_core::policy::{Filter, Filters, Permissions, ReadOnly, Rule, Throttle};
+use session_core::policy::{Filter, Filters, Permissions, ReadOnly, Rule};
 use session_core::script::Hooks;
 use session_core::session::Session;
 
@@ -19,7 +19,9 @@ use crate::journal::{Journal, Recorded};
 use crate::notify::Notifier;
 use crate::protector::Guard;
 use crate::scan::Scan;
+use crate::speeds::Directed;
 use crate::stores::Stores;
+use crate::transfers::Counted;
 
 /// What stands between a user and the files.
 pub struct Parts {
@@ -33,8 +35,10 @@ pub struct Parts {
     pub filters: Vec<Filter>,
     /// What somebody has locked.
     pub locks: Arc<Locks>,
-    /// Shared by the user's sessions; `None` for no limit.
-    pub throttle: Option<Arc<Throttle>>,
+    /// How much may move.
+    pub(crate) counted: Option<Arc<Counted>>,
+    /// How fast.
+    pub(crate) speeds: Vec<Arc<Directed>>,
     /// The site's handlers.
     pub hooks: Option<Arc<Hooks>>,
     /// Who outside is asked and told, after the handlers.
@@ -57,9 +61,10 @@ pub fn of_user(parts: Parts) -> Arc<Chain> {
         links.push(Arc::new(Filters::new(parts.filters)));
     }
     links.push(parts.locks);
-    if let Some(throttle) = parts.throttle {
-        links.push(throttle);
+    if let Some(counted) = parts.counted {
+        links.push(counted);
     }
+    links.extend(parts.speeds.into_iter().map(|s| s as Arc<dyn Interceptor>));
     if let Some(hooks) = parts.hooks {
         links.push(hooks);
     }

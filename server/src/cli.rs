@@ -73,6 +73,17 @@ struct Run {
     log: Option<String>,
 }
 
+/// Flags of what takes sessions or does not.
+#[derive(Args)]
+struct Admitted {
+    /// Only this site; drained, it stays paused and the server goes on
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Prove that the audit is as it was written
@@ -117,7 +128,11 @@ enum Command {
     /// Let the running server read its configuration anew
     Reload,
     /// Let the running server take no new session, finish its transfers and stop
-    Drain,
+    Drain(Admitted),
+    /// Let the running server take no new session; those that are there go on
+    Pause(Admitted),
+    /// Let the running server take sessions again
+    Resume(Admitted),
     #[command(flatten)]
     Accounts(accounts::Commands),
     /// Print what is generated from this program
@@ -216,10 +231,9 @@ async fn run(cli: Cli) -> ExitCode {
             Ok(control) => commands::reload(control).await,
             Err(e) => commands::failure(&e),
         },
-        Some(Command::Drain) => match control_of(&global) {
-            Ok(control) => commands::drain(control).await,
-            Err(e) => commands::failure(&e),
-        },
+        Some(Command::Drain(args)) => admit(&global, "drain", &args).await,
+        Some(Command::Pause(args)) => admit(&global, "pause", &args).await,
+        Some(Command::Resume(args)) => admit(&global, "resume", &args).await,
         Some(Command::Accounts(what)) => match control_of(&global) {
             Ok(control) => {
                 let config = || load(&global, &Run { listen: vec![], json: false, log: None });
@@ -228,6 +242,13 @@ async fn run(cli: Cli) -> ExitCode {
             Err(e) => commands::failure(&e),
         },
         Some(Command::Docs { what }) => docs(&what),
+    }
+}
+
+async fn admit(global: &Global, what: &str, args: &Admitted) -> ExitCode {
+    match control_of(global) {
+        Ok(control) => commands::admit(control, what, args.site.as_deref(), args.json).await,
+        Err(e) => commands::failure(&e),
     }
 }
 

@@ -7,6 +7,7 @@
 //! A stop takes no new connection and no new file, waits for the transfers that run, at most the drain
 //! time, and then cuts. One daemon owns a data folder, by a lock file in it.
 
+mod admission;
 mod differences;
 mod telling;
 
@@ -26,12 +27,13 @@ use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::server_tls::ServerTls;
 use session_core::reason::Reason;
-use session_core::registry::{PATIENCE, SessionRegistry};
+use session_core::registry::PATIENCE;
 use session_core::session::{Actor, Ending, Session, system_clock};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::admission::Admission;
 use crate::accounts::{Accounts, Desk, InForce, Touched};
 use crate::config::{Config, Listener, ListenerProtocol, reaches};
 use crate::control::{ControlState, serve as serve_control, serve_network};
@@ -41,6 +43,7 @@ use crate::listen::{self, Bound, Identities, Names, Servers};
 use crate::log::{Logging, parse_level};
 use crate::protector::{self, Protector};
 use crate::site::{Common, FerrySite};
+use crate::transfers::Transfers;
 
 /// How often parked uploads are looked through, and accounts for whether their time is over.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -48,11 +51,12 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Where the counts of quotas are kept between two runs, in the data folder.
 const QUOTAS: &str = "quotas.json";
 
+/// Where it is kept what was transferred, and how often it is written.
+const TRANSFERS: &str = "transfers.json";
+const TRANSFERS_WRITTEN: Duration = Duration::from_secs(5);
+
 /// The time between two writings of the block list, at least.
 const BANS_WRITTEN: Duration = Duration::from_secs(1);
-
-/// How long a draining session with nothing to do is left, so that a client can rename what it sent.
-const GRACE: Duration = Duration::from_millis(500);
 
 /// Reads the configuration anew.
 pub type Reload = Arc<dyn Fn() -> Result<Config> + Send + Sync>;
@@ -206,6 +210,7 @@ impl Daemon {
         let accounts = Accounts::open(&config.data).await?;
         let common = Common::new(&config, Arc::clone(&journal), protector, accounts)?;
         common.stores.quotas.take(&config.data.join(QUOTAS))?;
+        common.transfers.load(&config.data.join(TRANSFERS));
         let read = Read::new(&config)?;
         let mut bound = Vec::new();
         for site in config.each_site() {
@@ -223,7 +228,7 @@ impl Daemon {
         let serving = Serving { bound, identities: read.identities(), generation: CancellationToken::new() };
         let http = Sessions::new()?;
         let servers = read.servers(&sites, &http)?;
-        limit(&common.registry, &config);
+        limit(&common, &config);
         telling::look_back(&common.outbox, &sites).await?;
         let stores = Arc::clone(&common.stores);
         let daemon = Arc::new(Daemon {
@@ -256,6 +261,8 @@ impl Daemon {
         let sites = Arc::downgrade(&daemon);
         tokio::spawn(Arc::clone(&daemon.common.outbox).deliver(shutdown.clone()));
         tokio::spawn(telling::keep_looking(Arc::clone(&daemon.common.outbox), Arc::downgrade(&daemon)));
+        let transfers = daemon.served().config.data.join(TRANSFERS);
+        tokio::spawn(keep_transfers(Arc::clone(&daemon.common.transfers), transfers, shutdown.clone()));
         tokio::spawn(keep_bans(Arc::clone(&daemon.common.protector), shutdown.clone()));
         tokio::spawn(async move {
             loop {
@@ -298,7 +305,7 @@ impl Daemon {
     /// What the API reaches.
     fn state(self: &Arc<Self>) -> ControlState {
         let weak = || Arc::downgrade(self);
-        let (status, reload, drain, ready) = (weak(), weak(), weak(), weak());
+        let (status, reload, drain, ready, admit, moved) = (weak(), weak(), weak(), weak(), weak(), weak());
         ControlState {
             registry: Arc::clone(&self.common.registry),
             protector: Arc::clone(&self.common.protector),
@@ -318,7 +325,17 @@ impl Daemon {
             drain: Arc::new(move || {
                 drain.upgrade().into_iter().for_each(|d| d.stopping.cancel());
             }),
+            admit: Arc::new(move |site, admission, actor| {
+                let daemon = admit.upgrade().ok_or(ErrorKind::Closed)?;
+                daemon.admit(site, admission, actor)
+            }),
             ready: Arc::new(move || ready.upgrade().is_some_and(|d| !d.stopping.is_cancelled())),
+            transfers: Arc::new(move || {
+                moved.upgrade().map_or(Value::Null, |d| {
+                    let users: Vec<_> = d.served().sites.iter().flat_map(|s| s.accounts()).collect();
+                    d.common.transfers.report(&users, SystemTime::now())
+                })
+            }),
             traces: Arc::clone(&self.common.traces),
         }
     }
@@ -376,6 +393,7 @@ impl Daemon {
             let of = site.config();
             json!({
                 "name": of.site, "hosts": of.hosts, "users": site.users(), "hooks": of.hooks.len(),
+                "paused": site.is_paused(),
                 "sessions": sessions.iter().filter(|s| *s.site() == *of.site).count(),
             })
         };
@@ -500,7 +518,7 @@ impl Daemon {
             logging.set_level(&new.log.level)?;
         }
         let mut changes = differences::told(&old.config, &new);
-        limit(&self.common.registry, &new);
+        limit(&self.common, &new);
         self.common.outbox.set(new.outbox.clone());
         self.common.protector.set(new.protector.clone());
         let mut ended = 0;
@@ -567,22 +585,9 @@ impl Daemon {
 
     /// Lets transfers finish, within the configured time; ends each session that has nothing left to do.
     async fn drain(&self) {
-        let began = Instant::now();
         let budget = self.served().config.limits.drain;
-        while began.elapsed() < budget {
-            let sessions = self.common.registry.list();
-            if sessions.is_empty() {
-                return;
-            }
-            for session in sessions {
-                session.drain();
-                let idle = session.idle() >= GRACE || session.identity().is_none();
-                if idle && !is_busy(&session) {
-                    session.cut(stopping());
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let sessions = || Some(self.common.registry.list());
+        admission::drain(sessions, budget, stopping).await;
     }
 
     async fn end(&self) {
@@ -596,6 +601,9 @@ impl Daemon {
         let _ = tokio::time::timeout(PATIENCE, self.common.outbox.flush()).await;
         self.shutdown.cancel();
         if let Err(e) = self.common.protector.save() {
+            tracing::error!("{e:#}");
+        }
+        if let Err(e) = self.common.transfers.save(&self.served().config.data.join(TRANSFERS)) {
             tracing::error!("{e:#}");
         }
         // Closing events and their hooks, and the end of the control socket.
@@ -639,15 +647,32 @@ fn stopping() -> Ending {
 }
 
 /// The limits of the server, and of its sites.
-fn limit(registry: &SessionRegistry, config: &Config) {
+fn limit(common: &Common, config: &Config) {
+    let registry = &common.registry;
     registry.set_caps(config.limits.caps());
     registry.set_history(config.history.bounds());
-    let several = config.each_site().into_iter().filter(|c| c.one_of_several);
-    registry.set_site_caps(several.map(|c| (c.site.as_str().into(), c.limits.caps())));
+    let several: Vec<_> = config.each_site().into_iter().filter(|c| c.one_of_several).collect();
+    registry.set_site_caps(several.iter().map(|c| (c.site.as_str().into(), c.limits.caps())));
+    let rates = several.iter().map(|c| (c.site.as_str().into(), c.limits.rate));
+    common.rates.set(config.limits.rate, rates, Instant::now());
 }
 
 fn is_busy(session: &Session) -> bool {
     !session.transfers().is_empty() || session.leases().in_flight() > 0
+}
+
+/// Writes from time to time what was transferred.
+async fn keep_transfers(transfers: Arc<Transfers>, file: PathBuf, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(TRANSFERS_WRITTEN) => {}
+        }
+        let (writes, to) = (Arc::clone(&transfers), file.clone());
+        if let Ok(Err(e)) = tokio::task::spawn_blocking(move || writes.save(&to)).await {
+            tracing::error!("what was transferred cannot be written: {e:#}");
+        }
+    }
 }
 
 /// Writes the block list soon after it changed by itself.

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use session_core::auth::{Account, Authenticator, Site};
@@ -16,7 +16,6 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::gate::SessionFs;
 use session_core::intercept::Chain;
 use session_core::lifecycle::{Lifecycle, Verdict};
-use session_core::policy::Throttle;
 use session_core::reason::Reason;
 use session_core::registry::SessionRegistry;
 use session_core::script::{Engine, Hooks, Values};
@@ -32,8 +31,11 @@ use crate::notify::{self, Notifier};
 use crate::outbox::{self, Outbox};
 use crate::protector::{Guard, Protector, Strike};
 use crate::quarantine::Quarantine;
+use crate::rates::Rates;
 use crate::scan::Scan;
+use crate::speeds::Speeds;
 use crate::stores::{self, Stores};
+use crate::transfers::{Counted, Transfers};
 use crate::users::directory::{Directory, Hashing, bars};
 use crate::users::external::{External, Remembered};
 use crate::users::totp::Spent;
@@ -46,8 +48,6 @@ struct Live {
     notifier: Option<Arc<Notifier>>,
     front: Arc<Chain>,
     scan: Option<Arc<Scan>>,
-    /// By user; shared by the user's sessions.
-    throttles: HashMap<String, Arc<Throttle>>,
     gateways: HashMap<String, Settings>,
 }
 
@@ -72,6 +72,12 @@ pub struct Common {
     pub(crate) traces: Arc<hooks::Traces>,
     /// What others are to be told.
     pub(crate) outbox: Arc<Outbox>,
+    /// How much was moved.
+    pub(crate) transfers: Arc<Transfers>,
+    /// How fast content moves.
+    speeds: Speeds,
+    /// How many connections arrive.
+    pub(crate) rates: Rates,
     /// What passwords are hashed with.
     hashing: Arc<Hashing>,
     /// One-time codes that were used, by site.
@@ -101,6 +107,9 @@ impl Common {
             accounts,
             traces,
             outbox,
+            transfers: Arc::default(),
+            speeds: Speeds::default(),
+            rates: Rates::default(),
             hashing,
             spent,
             remembered: Mutex::default(),
@@ -138,6 +147,8 @@ pub struct FerrySite {
     live: RwLock<Arc<Live>>,
     /// Nobody is admitted any more.
     closed: AtomicBool,
+    /// Nobody is admitted for now; who is there goes on.
+    paused: AtomicBool,
 }
 
 impl FerrySite {
@@ -151,6 +162,7 @@ impl FerrySite {
             values,
             live: RwLock::new(Arc::new(live)),
             closed: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
         }))
     }
 
@@ -187,7 +199,6 @@ impl FerrySite {
         let directory = live.directory.changed(changes.collect())?;
         let next = Live {
             config: Arc::clone(config),
-            throttles: throttles(&directory, Some(&live)),
             directory: Arc::new(directory),
             hooks: live.hooks.clone(),
             notifier: live.notifier.clone(),
@@ -225,6 +236,12 @@ impl FerrySite {
             }
         }
         ended
+    }
+
+    /// Its accounts, with its configuration.
+    pub(crate) fn accounts(&self) -> Vec<(Arc<Config>, Arc<User>)> {
+        let live = self.live();
+        live.directory.users().map(|u| (Arc::clone(&live.config), Arc::clone(u))).collect()
     }
 
     /// How many accounts there are.
@@ -281,6 +298,29 @@ impl FerrySite {
         Arc::clone(&self.live().config)
     }
 
+    /// Admits nobody for now, or everybody again. Outlives a reload, and not the process.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::SeqCst);
+    }
+
+    /// Whether nobody is admitted for now.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
+    }
+
+    /// Errors: `Throttled` where nobody is admitted.
+    fn is_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(closing());
+        }
+        match self.is_paused() {
+            true => Err(Error::new(ErrorKind::Throttled)
+                .with_detail("no session is taken here at the moment")
+                .because(Reason::Stopping)),
+            false => Ok(()),
+        }
+    }
+
     /// Admits nobody any more.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
@@ -300,17 +340,6 @@ pub fn check(config: Config) -> Result<()> {
 
 fn gone(actor: Actor) -> Ending {
     Ending::new("the account was removed or switched off", actor).because(Reason::AccountClosed)
-}
-
-/// The limits of speed by user. What did not change goes on, shared with the sessions that are there.
-fn throttles(directory: &Directory, before: Option<&Live>) -> HashMap<String, Arc<Throttle>> {
-    let limited = directory.users().filter(|u| u.speed_limit > 0);
-    let throttle = |user: &Arc<User>| {
-        let same = before.filter(|l| l.user(&user.name).is_some_and(|u| u.speed_limit == user.speed_limit));
-        let kept = same.and_then(|l| l.throttles.get(&user.name).cloned());
-        (user.name.clone(), kept.unwrap_or_else(|| Arc::new(Throttle::new(user.speed_limit))))
-    };
-    limited.map(throttle).collect()
 }
 
 impl Live {
@@ -341,14 +370,13 @@ impl Live {
             false => notify::load(&config, &hooks::secrets_of(&config.scripts, secrets)?)?,
         };
         let notifier = Notifier::new(&config.site, subscribers, Arc::clone(&common.outbox));
-        let throttles = throttles(&directory, None);
         let front = chain::of_front(
             Guard::new(Arc::clone(&common.protector), &common.registry),
             hooks.as_ref(),
             notifier.as_ref(),
             &common.stores,
         );
-        Ok(Live { config: Arc::new(config), directory, hooks, notifier, front, scan, throttles, gateways })
+        Ok(Live { config: Arc::new(config), directory, hooks, notifier, front, scan, gateways })
     }
 
     /// Who is told from now on.
@@ -374,13 +402,12 @@ impl Site for FerrySite {
     }
 
     async fn knock(&self, peer: SocketAddr, local: SocketAddr) -> Result<()> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(closing());
-        }
+        self.is_open()?;
         let live = self.live();
         Recorded(Arc::clone(&self.common.journal)).check()?;
         // Before any script runs: a flood must not reach the engine. `open` counts exactly.
         self.common.protector.admit(peer.ip())?;
+        self.common.rates.admit(&live.config.site, Instant::now())?;
         if let Err(e) = self.common.registry.has_room(&live.config.site, peer.ip()) {
             if e.reason() == Reason::AddressLimit {
                 self.common.protector.strike(peer.ip(), Strike::Limit);
@@ -394,9 +421,7 @@ impl Site for FerrySite {
     }
 
     async fn begin(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(closing());
-        }
+        self.is_open()?;
         let live = self.live();
         let mut setup = Setup::new(protocol, live.config.site.as_str());
         setup.peer = Some(peer);
@@ -414,9 +439,7 @@ impl Site for FerrySite {
     }
 
     async fn welcome(&self, session: &Arc<Session>) -> Result<()> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(closing());
-        }
+        self.is_open()?;
         let live = self.live();
         session.move_to(live.config.site.as_str(), Arc::clone(&live.front))
     }
@@ -437,10 +460,8 @@ impl Site for FerrySite {
             rules: config::rules(&user),
             filters: user.filters.clone(),
             locks: Arc::clone(&locks),
-            throttle: match live.throttles.get(&user.name) {
-                Some(throttle) => Some(Arc::clone(throttle)),
-                None => live.directory.external_throttle(&user.name),
-            },
+            counted: Counted::new(&self.common.transfers, &live.config, &user),
+            speeds: self.common.speeds.of(&live.config, &user, session),
             hooks,
             notifier,
             scan: live.scan.clone(),

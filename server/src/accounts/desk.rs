@@ -751,7 +751,7 @@ fn show_user(site: &str, user: &User, source: &str) -> Value {
         "readOnly": user.read_only,
         "shared": user.shared,
         "anonymous": user.anonymous,
-        "speedLimit": user.speed_limit,
+        "speedLimit": user.speed_limit, "uploadLimit": user.upload_limit, "downloadLimit": user.download_limit,
         "custom": user.custom,
     })
 }

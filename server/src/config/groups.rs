@@ -2,7 +2,7 @@
 //!
 //! A key that an account's table does not have is that of its groups, the first one that has it; a key that
 //! it has stands, also if it says what is the default. A table (`permissions`, `filters`, `custom`) is taken
-//! as a whole; `folders` add up (`super::folders`), and every group's `total_quota` holds. In `home`, `start`
+//! as a whole; `folders` add up (`super::folders`), and every group's `total_quota` and `total_transfer` hold. In `home`, `start`
 //! and `certificate_names`, `%u` and `%username%` are the account's name, wherever they stand. A group may be in
 //! groups: they come right behind it. An account is in the groups that it names itself.
 //!
@@ -20,7 +20,7 @@ use session_core::policy::{Filter, Rule};
 use session_core::session::Protocol;
 
 use super::fault::{Fault, Source, Step, nearest};
-use super::{Folder, Quota, Store, User, folders, values};
+use super::{Folder, Quota, Store, Transfer, User, folders, values};
 use crate::users::hours::Window;
 
 /// What the accounts of a group have where they say nothing else.
@@ -51,6 +51,11 @@ pub struct Group {
     pub shared: Option<bool>,
     pub read_only: Option<bool>,
     pub speed_limit: Option<u64>,
+    pub upload_limit: Option<u64>,
+    pub download_limit: Option<u64>,
+    pub transfer: Option<Transfer>,
+    /// What its accounts may move together.
+    pub total_transfer: Option<Transfer>,
     #[serde(default, deserialize_with = "values::some_permissions")]
     pub permissions: Option<Vec<Rule>>,
     #[serde(default, deserialize_with = "values::some_filters")]
@@ -87,6 +92,9 @@ impl Group {
         one(has, "shared", &self.shared, &mut user.shared);
         one(has, "read_only", &self.read_only, &mut user.read_only);
         one(has, "speed_limit", &self.speed_limit, &mut user.speed_limit);
+        one(has, "upload_limit", &self.upload_limit, &mut user.upload_limit);
+        one(has, "download_limit", &self.download_limit, &mut user.download_limit);
+        one(has, "transfer", &self.transfer, &mut user.transfer);
         one(has, "permissions", &self.permissions, &mut user.permissions);
         one(has, "filters", &self.filters, &mut user.filters);
         one(has, "expires", &self.expires.map(Some), &mut user.expires);
@@ -97,6 +105,7 @@ impl Group {
         one(has, "custom", &self.custom, &mut user.custom);
         folders::add(&self.folders, user);
         user.total_quotas.extend(self.total_quota.map(|q| (self.name.clone(), q)));
+        user.total_transfers.extend(self.total_transfer.map(|t| (self.name.clone(), t)));
     }
 }
 

@@ -34,9 +34,11 @@ mod records;
 mod s3;
 mod scan;
 mod sites;
+mod speeds;
 mod ssh;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod user;
 mod values;
 mod webdav;
@@ -70,7 +72,9 @@ pub use self::records::{Record, SECRET_KEYS, group};
 pub use self::s3::{AccessKey, S3};
 pub use self::scan::{Infected, Scan};
 pub use self::sites::{History, SiteTable, reaches, speaks_ftp, speaks_s3, speaks_webdav};
+pub use self::speeds::{Per, Speed, SpeedRule};
 pub use self::ssh::Ssh;
+pub use self::transfer::{Period, Transfer};
 pub use self::user::User;
 pub use self::values::{is_user_name, parse_duration, parse_network};
 pub use self::webdav::{Clear, Webdav};
@@ -118,6 +122,8 @@ pub struct Config {
     pub webdav: Webdav,
     /// Numbers and times.
     pub limits: Limits,
+    /// How fast content moves.
+    pub speeds: Vec<SpeedRule>,
     /// How uploads appear.
     pub staging: Staging,
     /// When content is forced to disk.
@@ -176,6 +182,7 @@ impl Default for Config {
             s3: S3::default(),
             webdav: Webdav::default(),
             limits: Limits::default(),
+            speeds: Vec::new(),
             staging: Staging::default(),
             fsync: Fsync::default(),
             folders: Vec::new(),
@@ -306,6 +313,8 @@ pub struct Limits {
     pub per_user: usize,
     /// Sessions not logged in.
     pub unauthenticated: usize,
+    /// Connections that arrive in a second.
+    pub rate: u32,
     /// Failed attempts to log in before the connection ends; at least 1.
     pub tries: u32,
     /// From connect to login; not zero.
@@ -327,6 +336,7 @@ impl Default for Limits {
             per_network: 0,
             per_user: 100,
             unauthenticated: 100,
+            rate: 0,
             tries: 6,
             login_time: Duration::from_secs(60),
             idle_time: Duration::from_secs(15 * 60),
@@ -628,6 +638,7 @@ impl Config {
             faults.extend(user.quota.check(&at, source));
         }
         faults.extend(folders::check(self, source));
+        faults.extend(speeds::check(&self.speeds, source));
         faults.extend(hooks::check(&self.hooks, source));
         faults.extend(notify::check(&self.webhooks, &self.commands, &self.staging, source));
         faults.extend(scan::check(&self.scan, &self.staging, &self.hooks, source));

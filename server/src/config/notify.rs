@@ -182,7 +182,10 @@ impl Outbox {
         ];
         let at = |key: &str| [Step::Key("outbox".into()), Step::Key(key.into())];
         let wrong = |key: &str| match key {
-            "longest" => source.fault_at(&at(key), "the longest pause is not below the first"),
+            "longest" => {
+                let key = if source.has_at(&at(key)) { key } else { "retry" };
+                source.fault_at(&at(key), "the longest pause is not below the first")
+            }
             _ => source.fault_at(&at(key), "nobody would be told"),
         };
         zero.into_iter().filter(|(_, wrong)| *wrong).map(|(key, _)| wrong(key)).collect()

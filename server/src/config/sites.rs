@@ -19,8 +19,8 @@ use super::certificates::names_are_worth_the_same;
 use super::fault::{Fault, Source, Step};
 use super::values;
 use super::{
-    Clients, Command, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, S3, Ssh, Staging,
-    Tls, User, Webdav, Webhook,
+    Clients, Command, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, S3, SpeedRule, Ssh,
+    Staging, Tls, User, Webdav, Webhook,
 };
 use super::{Folder, Group, folders, gateways, groups};
 
@@ -50,6 +50,9 @@ pub struct SiteTable {
     pub webdav: Option<Webdav>,
     /// Its own limits; those of the file count for the server besides.
     pub limits: Option<Limits>,
+    /// How fast content moves there.
+    #[serde(default)]
+    pub speeds: Vec<SpeedRule>,
     /// How its uploads appear.
     pub staging: Option<Staging>,
     /// When its content is forced to disk.
@@ -116,6 +119,7 @@ impl SiteTable {
             s3: self.s3.clone().unwrap_or_else(|| file.s3.clone()),
             webdav: self.webdav.clone().unwrap_or_else(|| file.webdav.clone()),
             limits: self.limits.clone().unwrap_or_else(|| file.limits.clone()),
+            speeds: self.speeds.clone(),
             staging: self.staging.clone().unwrap_or_else(|| file.staging.clone()),
             fsync: self.fsync.unwrap_or(file.fsync),
             folders: self.folders.clone(),
@@ -184,10 +188,20 @@ impl Config {
             faults.extend(self.check_own(source));
             return faults;
         }
-        for key in
-            ["commands", "folders", "groups", "hooks", "hosts", "listeners", "site", "users", "webhooks"]
-                .into_iter()
-                .filter(|k| source.has(k))
+        for key in [
+            "commands",
+            "folders",
+            "groups",
+            "hooks",
+            "hosts",
+            "listeners",
+            "site",
+            "speeds",
+            "users",
+            "webhooks",
+        ]
+        .into_iter()
+        .filter(|k| source.has(k))
         {
             let words = format!("where there are [[sites]], '{key}' belongs into one of them");
             faults.push(source.fault_at(&[Step::Key(key.into())], words));

@@ -104,6 +104,21 @@ fn an_unknown_key_is_told_with_its_line_and_the_nearest_one() {
     );
 }
 
+/// A webhook with these lines.
+fn hook(url: &str, events: &str) -> String {
+    format!("[[webhooks]]\nname = \"w\"\n{url}\n{events}\nsecret = \"s\"\n")
+}
+
+#[test]
+fn what_a_webhook_is_called_by_is_not_shown() {
+    let text = hook("url = \"https://h.example/T0/very-secret?x=y\"", "events = [\"OnAuthFail\"]");
+    let (config, faults) = parse(&text).unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    let shown = format!("{:?}", config.webhooks);
+    assert!(shown.contains("https://h.example/…") && !shown.contains("very-secret"), "{shown}");
+    assert_eq!(config.webhooks[0].url.as_str(), "https://h.example/T0/very-secret?x=y");
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_with_its_place() {
     for (text, place, words) in [
@@ -157,6 +172,24 @@ fn what_makes_no_sense_is_refused_with_its_place() {
             "not a host key fingerprint",
         ),
         ("[[users]]\nname = \"a\"\n[users.quota]\nbytes = 5\nsoft_bytes = 6", ":5:1", "never be reached"),
+        (hook("url = \"ftp://h/\"", "events = []").as_str(), ":3:7", "https, or http"),
+        (hook("url = \"https://u:hunter2@h/\"", "events = []").as_str(), ":3:7", "password in it"),
+        (hook("url = \"http://h/x\"", "events = [\"OnAuthFail\"]").as_str(), ":3:1", "read on the way"),
+        (hook("url = \"https://h/x\"", "events = []").as_str(), ":4:1", "told of nothing"),
+        (
+            hook("url = \"https://h/x\"", "events = [\"OnAuthFial\"]").as_str(),
+            ":4:11",
+            "did you mean 'OnAuthFail'",
+        ),
+        (
+            "[[commands]]\nname = \"a\"\nprogram = \"sh\"\nevents = [\"OnAuthFail\"]",
+            ":3:1",
+            "by its whole path",
+        ),
+        ("[outbox]\nretry = \"2h\"", ":2:1", "not below the first"),
+        ("[outbox]\nmost = 0", ":2:1", "nobody would be told"),
+        ("[[speeds]]\nnetworks = []", ":1:", "limits nothing"),
+        ("[[users]]\nname = \"a\"\n[users.transfer]\nperiod = \"year\"", ":4:10", "unknown variant"),
         ("[[sites]]\nname = \".x\"", ":2:8", "site's name"),
         ("[[sites]]\nname = \"x\"\nhosts = [\"a b\"]", ":3:9", "no name of a host"),
         ("[[sites]]\nname = \"x\"\n[[sites]]\nname = \"X\"", ":4:1", "another site"),

@@ -12,7 +12,7 @@ use session_core::path::VPath;
 use session_core::policy::{Filter, PermissionSet, Rule};
 use session_core::session::Protocol;
 
-use super::{AccessKey, Folder, Quota, Store, groups, values};
+use super::{AccessKey, Folder, Quota, Speed, Store, Transfer, groups, values};
 use crate::users::hours::Window;
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
@@ -111,6 +111,18 @@ pub struct User {
     /// Bytes per second over all of its sessions; 0 for no limit.
     #[serde(default)]
     pub speed_limit: u64,
+    /// Of them to the server.
+    #[serde(default)]
+    pub upload_limit: u64,
+    /// Of them from the server.
+    #[serde(default)]
+    pub download_limit: u64,
+    /// How much it may move in a period.
+    #[serde(default)]
+    pub transfer: Transfer,
+    /// How much it and others may move together, by group; never read from its table.
+    #[serde(skip)]
+    pub total_transfers: Vec<(String, Transfer)>,
     /// What it may do.
     #[serde(default = "full", deserialize_with = "values::permissions")]
     pub permissions: Vec<Rule>,
@@ -138,6 +150,11 @@ impl User {
     /// Where its relative paths begin.
     pub fn start(&self) -> VPath {
         groups::start_of(self).unwrap_or_else(|_| VPath::root())
+    }
+
+    /// How fast its content moves.
+    pub fn speed(&self) -> Speed {
+        Speed { both: self.speed_limit, download: self.download_limit, upload: self.upload_limit }
     }
 
     /// Whether any password will do: an anonymous account with nothing to prove.

@@ -24,6 +24,7 @@ use super::paths::{Call, Miss, decode, description, find};
 use super::select::{self, Selection};
 use super::{bans, outbox, quotas, watch};
 use crate::accounts::{Asked, Desk, Role};
+use crate::daemon::Admission;
 use crate::hooks::Traces;
 use crate::outbox::Outbox;
 use crate::protector::Protector;
@@ -42,6 +43,9 @@ const IMPORT_TIME: Duration = Duration::from_secs(60);
 /// Reads the configuration anew, for somebody.
 pub(super) type Reload = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Value>> + Send + Sync>;
 
+/// What becomes of new sessions at a site, or at all of them.
+type Admit = Arc<dyn Fn(Option<&str>, Admission, &str) -> Result<Value> + Send + Sync>;
+
 /// What the API can reach.
 #[derive(Clone)]
 pub struct ControlState {
@@ -55,12 +59,16 @@ pub struct ControlState {
     pub(crate) outbox: Arc<Outbox>,
     /// The accounts.
     pub(crate) desk: Arc<Desk>,
+    /// What accounts and groups have moved, where that is bounded.
+    pub transfers: Arc<dyn Fn() -> Value + Send + Sync>,
     /// The answer to `/v1/status`.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Reads the configuration anew.
     pub reload: Reload,
     /// Begins to stop; answers nothing.
     pub drain: Arc<dyn Fn() + Send + Sync>,
+    /// Pauses, resumes or drains a site, or all of them, for somebody.
+    pub(crate) admit: Admit,
     /// Whether new sessions are taken.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Who follows sessions.
@@ -200,7 +208,7 @@ async fn route(
             let body = body(request, MAX_BODY, REQUEST_TIME).await?;
             bans::apply(&state.protector, &state.registry, what, &body, actor).await?
         }
-        Call::Quotas => quotas::show(&state.stores),
+        Call::Quotas => quotas::show(&state.stores, (state.transfers)()),
         Call::Rescan => {
             let body = body(request, MAX_BODY, REQUEST_TIME).await?;
             quotas::apply(&state.stores, &body, actor).await?
@@ -212,7 +220,16 @@ async fn route(
             outbox::apply(&state.outbox, what, &body, actor).await?
         }
         Call::Reload => (state.reload)(actor.clone()).await?,
+        Call::Pause | Call::Resume => {
+            let body = body(request, MAX_BODY, REQUEST_TIME).await?;
+            let admission = if call == Call::Pause { Admission::Pause } else { Admission::Resume };
+            (state.admit)(site_of(&body)?, admission, actor)?
+        }
         Call::Drain => {
+            let body = body(request, MAX_BODY, REQUEST_TIME).await?;
+            if let Some(site) = site_of(&body)? {
+                return (state.admit)(Some(site), Admission::Drain, actor).map(Routed::Value);
+            }
             tracing::info!(actor, "asked to drain");
             (state.drain)();
             json!({ "draining": true })
@@ -308,6 +325,15 @@ async fn terminate(sessions: &[Arc<Session>], reason: &str, actor: &str) -> Valu
         json!({ "sessionId": s.id().as_str(), "inFlight": left.in_flight })
     });
     json!({ "terminated": join_all(ends).await })
+}
+
+/// The site that a body names; none for all of them.
+fn site_of(body: &Value) -> Result<Option<&str>> {
+    match body.get("site") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(site)) => Ok(Some(site)),
+        Some(_) => Err(Error::new(ErrorKind::InvalidArgument).with_detail("a site is a string")),
+    }
 }
 
 /// The reason of a body; none is "ended by an administrator".

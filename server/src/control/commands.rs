@@ -125,7 +125,7 @@ Exit codes:
   1  failed
   2  the arguments or the configuration make no sense
   3  no ferryd answers
-  5  no such session, user, group, secret, token or delivery";
+  5  no such session, user, group, secret, token, delivery or site";
 
 /// Tells an error and gives its exit code.
 pub fn failure(e: &Error) -> ExitCode {
@@ -248,13 +248,25 @@ pub async fn status(control: PathBuf, json: bool) -> ExitCode {
     said.map_or_else(|e| failure(&e), |_| ExitCode::SUCCESS)
 }
 
-/// Runs `ferryd drain`.
-pub async fn drain(control: PathBuf) -> ExitCode {
-    let said = match Control::new(control).post("/v1/drain", &Value::Null).await {
-        Ok(_) => say("no session is taken any more; the server ends with its transfers"),
-        Err(e) => Err(e),
+/// Runs `ferryd drain`, `pause` and `resume`.
+pub async fn admit(control: PathBuf, what: &str, site: Option<&str>, json: bool) -> ExitCode {
+    let work = async {
+        let body = site.map_or(Value::Null, |site| json!({ "site": site }));
+        let answer = Control::new(control).post(&format!("/v1/{what}"), &body).await?;
+        if json {
+            return say(&answer.to_string());
+        }
+        let of = site.map_or_else(String::new, |site| format!(" at '{}'", display_bytes(site.as_bytes())));
+        match (what, site) {
+            ("drain", None) => say("no session is taken any more; the server ends with its transfers"),
+            ("drain", Some(_)) => {
+                say(&format!("no session is taken{of}; those that are there end with their transfers"))
+            }
+            ("pause", _) => say(&format!("no session is taken{of}; those that are there go on")),
+            _ => say(&format!("sessions are taken again{of}")),
+        }
     };
-    said.map_or_else(|e| failure(&e), |_| ExitCode::SUCCESS)
+    work.await.map_or_else(|e| session_failure(&e), |_| ExitCode::SUCCESS)
 }
 
 /// Runs `ferryd reload`.

@@ -32,6 +32,8 @@ pub(super) enum Call {
     OutboxRetry,
     OutboxDrop,
     Reload,
+    Pause,
+    Resume,
     Drain,
     Accounts(Asked),
 }
@@ -61,6 +63,7 @@ const fn entry(
 }
 
 const REASON: &[&str] = &["reason"];
+const SITE: &[&str] = &["site"];
 const RECORD: &[&str] = &["any key of the record", "new_password"];
 
 use Asked as A;
@@ -83,13 +86,15 @@ pub(super) static PATHS: &[Entry] = &[
     entry(M::GET, "/v1/bans", Call::Bans, Read, "The block list", &[]),
     entry(M::POST, "/v1/bans/add", Call::AddBan, Operate, "Keep an address or a network out, and end its sessions", &["network", "time", "reason"]),
     entry(M::POST, "/v1/bans/remove", Call::RemoveBan, Operate, "Let it in again", &["network"]),
-    entry(M::GET, "/v1/quotas", Call::Quotas, Read, "What homes and folders hold, and may hold, where that is bounded", &[]),
+    entry(M::GET, "/v1/quotas", Call::Quotas, Read, "What homes and folders hold, and what accounts have moved, where that is bounded", &[]),
     entry(M::POST, "/v1/quotas/rescan", Call::Rescan, Operate, "Count anew what is there", &["place"]),
     entry(M::GET, "/v1/outbox", Call::Outbox, Read, "What webhooks and commands are still to be told, in order; `after` of an answer goes on", &[]),
     entry(M::POST, "/v1/outbox/retry", Call::OutboxRetry, Operate, "Try again at once, dead letters too", outbox::BODY),
     entry(M::POST, "/v1/outbox/drop", Call::OutboxDrop, Operate, "Tell it to nobody", outbox::BODY),
     entry(M::POST, "/v1/reload", Call::Reload, Operate, "Read the configuration anew; a bad one changes nothing", &[]),
-    entry(M::POST, "/v1/drain", Call::Drain, Operate, "Take no new session, let transfers end within the configured time, and stop", &[]),
+    entry(M::POST, "/v1/pause", Call::Pause, Operate, "Take no new session, of one site or of all; those that are there go on", SITE),
+    entry(M::POST, "/v1/resume", Call::Resume, Operate, "Take new sessions again", SITE),
+    entry(M::POST, "/v1/drain", Call::Drain, Operate, "Take no new session, let transfers end within the configured time, and stop; one site: end its sessions, and leave it paused", SITE),
     entry(M::GET, "/v1/users", On(A::Users), Read, "Users of the file and of the database; `after` goes on behind SITE/NAME", &[]),
     entry(M::POST, "/v1/users", On(A::AddUser), Admin, "Add a user to the database", &["name", "any key of the record", "new_password"]),
     entry(M::GET, "/v1/users/{name}", On(A::User), Read, "One user, without its secrets", &[]),

@@ -1,4 +1,4 @@
-//! `ferryd quota`: what homes and folders hold, and what they may hold.
+//! `ferryd quota`: what homes and folders hold, what accounts transfer, and what both may.
 //!
 //! Both sides of it: the subcommands, and what the API answers (`/v1/quotas`). Only stores that are open are
 //! shown: one that nobody has come to yet is counted when somebody does.
@@ -29,6 +29,8 @@ pub struct Quota {
 enum QuotaCommand {
     /// What each place holds, what uploads under way need besides, and its limits
     Show,
+    /// What accounts and groups have transferred in their period, and what they may
+    Transfers,
     /// Count anew what is there, for what was changed without the server
     Rescan {
         /// Only this place, as `show` names it
@@ -41,6 +43,7 @@ pub async fn quota(control: PathBuf, args: Quota) -> ExitCode {
     let control = Control::new(control);
     let result = match &args.command {
         QuotaCommand::Show => list(&control, args.json).await,
+        QuotaCommand::Transfers => transfers(&control, args.json).await,
         QuotaCommand::Rescan { place } => rescan(&control, place.as_deref(), args.json).await,
     };
     result.map_or_else(|e| failure(&e), |()| ExitCode::SUCCESS)
@@ -84,6 +87,33 @@ async fn list(control: &Control, json: bool) -> Result<()> {
     put(&format!("{}\n\n{} places\n", lines.join("\n"), places.len())).map(|_| ())
 }
 
+async fn transfers(control: &Control, json: bool) -> Result<()> {
+    let all = lines(&control.get("/v1/quotas").await?, "transfers");
+    if json {
+        return put(&all.iter().map(|t| format!("{t}\n")).collect::<String>()).map(|_| ());
+    }
+    let limit = |of: &Value, key: &str| match number(of, key) {
+        0 => "-".to_string(),
+        n => n.to_string(),
+    };
+    let mut t = Table::new();
+    t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    t.set_header(["WHO", "PERIOD", "UP", "OF", "DOWN", "OF", "BOTH OF"]);
+    for one in &all {
+        t.add_row([
+            shown(one, "who"),
+            shown(one, "period"),
+            number(one, "/moved/upload").to_string(),
+            limit(one, "/limits/upload"),
+            number(one, "/moved/download").to_string(),
+            limit(one, "/limits/download"),
+            limit(one, "/limits/both"),
+        ]);
+    }
+    let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
+    put(&format!("{}\n\n{} bounds\n", lines.join("\n"), all.len())).map(|_| ())
+}
+
 async fn rescan(control: &Control, place: Option<&str>, json: bool) -> Result<()> {
     let counted = lines(&control.post("/v1/quotas/rescan", &json!({ "place": place })).await?, "counted");
     let mut text = String::new();
@@ -104,8 +134,8 @@ async fn rescan(control: &Control, place: Option<&str>, json: bool) -> Result<()
 }
 
 /// The answer to `GET /v1/quotas`.
-pub(super) fn show(stores: &Stores) -> Value {
-    json!({ "places": stores.quotas.book.report() })
+pub(super) fn show(stores: &Stores, transfers: Value) -> Value {
+    json!({ "places": stores.quotas.book.report(), "transfers": transfers })
 }
 
 /// Carries out `POST /v1/quotas/rescan`. Errors: `NotFound` for a place that nobody has come to.

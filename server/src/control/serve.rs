@@ -288,9 +288,11 @@ mod tests {
             desk: Desk::new(Accounts::none(), Arc::new(Nobody)),
             stores: Arc::default(),
             outbox: crate::outbox::Outbox::new(Path::new("nowhere"), Default::default()).unwrap(),
+            transfers: Arc::new(|| Value::Null),
             status: Arc::new(|| Value::Null),
             reload: Arc::new(|_| Box::pin(async { Ok(Value::Null) })),
             drain: Arc::new(|| {}),
+            admit: Arc::new(|_, _, _| Ok(Value::Null)),
             ready: Arc::new(|| true),
             traces: Arc::default(),
         }

@@ -60,6 +60,9 @@ fn told_of_a_site(old: &Config, new: &Config, out: &mut Vec<String>) {
     if old.webhooks != new.webhooks || old.commands != new.commands {
         out.push("other webhooks or commands".into());
     }
+    if old.speeds != new.speeds {
+        out.push("other limits of speed".into());
+    }
     if new.one_of_several && old.limits != new.limits {
         out.push("other limits".into());
     }

@@ -317,11 +317,9 @@ impl Interceptor for Notifier {
     }
 
     async fn judge(&self, cx: &Cx<'_>, upload: &Upload<'_>) -> Result<Option<Finding>, Error> {
-        let user = user_of(cx.session);
-        let asked = |all: &Vec<Subscriber>| all.iter().any(|s| s.is_for(&user));
-        if !self.by_event.get("BeforeCommit").is_some_and(asked) {
+        let Some((of, spec)) = self.by_event.get("BeforeCommit").zip(event("BeforeCommit")) else {
             return Ok(None);
-        }
+        };
         let about = About {
             path: Some(upload.path.clone()),
             size: Some(upload.size),
@@ -329,7 +327,9 @@ impl Interceptor for Notifier {
             ..About::default()
         };
         self.ask("BeforeCommit", Some(cx.session), &about).await?;
-        Ok(Some(Finding::new("receivers", "passed")))
+        let user = user_of(cx.session);
+        let was_asked = of.iter().any(|s| s.is_for(&user) && s.is_asked(spec));
+        Ok(was_asked.then(|| Finding::new("receivers", "passed")))
     }
 
     fn after(&self, cx: &Cx<'_>, record: &Record, outcome: &Outcome) {

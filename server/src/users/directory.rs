@@ -32,7 +32,6 @@ use session_core::auth::{
     TlsCertificate, UserCertificate,
 };
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::policy::Throttle;
 use session_core::reason::Reason;
 use session_core::script::Secrets;
 use session_core::session::{Protocol, Session};
@@ -152,14 +151,6 @@ impl Directory {
     /// The same, with others that vouch for accounts that are not here.
     pub(crate) fn and(self, external: Option<Arc<External>>) -> Directory {
         Directory { external, ..self }
-    }
-
-    /// The limit of speed of an account that is not here.
-    pub(crate) fn external_throttle(&self, name: &str) -> Option<Arc<Throttle>> {
-        if self.accounts.contains_key(name) {
-            return None;
-        }
-        self.external.as_ref().and_then(|e| e.throttle(name))
     }
 
     /// These accounts, with others in place of some: `None` for those that are gone. Blocks where nobody is

@@ -55,7 +55,7 @@ fn the_recipes_are_bound_as_the_manual_says() {
             true => block.replace("[scripts]\n", &folder),
             false => format!("{folder}{block}"),
         };
-        std::fs::write(dir.path().join("ferryd.toml"), block).unwrap();
+        std::fs::write(dir.path().join("ferryd.toml"), &block).unwrap();
         let (code, out, err) = hooks(dir.path(), &["check"]);
         assert_eq!(code, 0, "{block}\n{out}{err}");
         blocks += 1;

@@ -16,6 +16,7 @@ mod support;
 
 mod accounts;
 mod admin;
+mod admission;
 mod audit;
 mod bans;
 mod certificates;

@@ -21,7 +21,6 @@ use async_trait::async_trait;
 use hyper::Uri;
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::policy::Throttle;
 use session_core::script::Secrets;
 use session_core::session::Session;
 use sha2::{Digest as _, Sha256};
@@ -120,7 +119,7 @@ impl Remembered {
     }
 }
 
-type Made = HashMap<String, (Arc<User>, Option<Arc<Throttle>>)>;
+type Made = HashMap<String, Arc<User>>;
 
 /// The directories of a site.
 pub(crate) struct External {
@@ -212,15 +211,6 @@ impl External {
 
     /// An account that has been here, by the rules in force.
     pub(crate) fn account(&self, name: &str) -> Option<Arc<User>> {
-        self.with_throttle(name).map(|(user, _)| user)
-    }
-
-    /// Its limit of speed, shared by its sessions.
-    pub(crate) fn throttle(&self, name: &str) -> Option<Arc<Throttle>> {
-        self.with_throttle(name).and_then(|(_, throttle)| throttle)
-    }
-
-    fn with_throttle(&self, name: &str) -> Option<(Arc<User>, Option<Arc<Throttle>>)> {
         if let Some(made) = self.made().get(name) {
             return Some(made.clone());
         }
@@ -234,14 +224,12 @@ impl External {
         Some(self.keep(user))
     }
 
-    fn keep(&self, user: User) -> (Arc<User>, Option<Arc<Throttle>>) {
-        let throttle = (user.speed_limit > 0).then(|| Arc::new(Throttle::new(user.speed_limit)));
+    fn keep(&self, user: User) -> Arc<User> {
         let mut made = self.made();
         if made.len() >= MOST {
             made.clear();
         }
-        let entry = made.entry(user.name.clone()).or_insert_with(|| (Arc::new(user), throttle));
-        entry.clone()
+        Arc::clone(made.entry(user.name.clone()).or_insert_with(|| Arc::new(user)))
     }
 
     /// Whether a password is right; the account is known from then on.

@@ -79,9 +79,7 @@ async fn an_account_has_what_its_groups_here_say() {
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     assert!(proves(&all, "ada", "good").await);
     let ada = all.account("ada").unwrap();
-    assert!(ada.read_only && ada.groups == ["staff"]);
-    let throttle = all.throttle("ada").unwrap();
-    assert!(Arc::ptr_eq(&throttle, &all.throttle("ada").unwrap()), "its sessions share one limit");
+    assert!(ada.read_only && ada.groups == ["staff"] && ada.speed_limit > 0);
 }
 
 #[tokio::test]
