@@ -3,7 +3,7 @@
 //! One file per command; `cargo xtask help` lists them. Beside them stand the tools they share:
 //! [`flags`], [`process`], [`install`], [`repo`]. It depends on no crate of the workspace, because it
 //! compiles first on a cold machine and must be able to judge the others from outside.
-//! Not here yet: `matrix`, `bless`, `soak`, `dist`.
+//! Not here yet: `matrix`, `bless`, `dist`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the printer: its output is its purpose")]
 
 mod bench;
@@ -17,6 +17,7 @@ mod peers;
 mod process;
 mod repo;
 mod report;
+mod soak;
 mod test;
 mod tidy;
 
@@ -80,6 +81,12 @@ const COMMANDS: &[Command] = &[
         about: "ours and theirs side by side, as ratios",
         usage: bench::USAGE,
         run: bench::run,
+    },
+    Command {
+        name: "soak",
+        about: "churn and kill -9, for as long as it takes",
+        usage: soak::USAGE,
+        run: soak::run,
     },
     Command {
         name: "peers",

@@ -39,6 +39,7 @@ mod s3;
 mod scan;
 mod sessions;
 mod sites;
+mod soak;
 mod ssh;
 mod webdav;
 mod webhooks;

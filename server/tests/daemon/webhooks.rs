@@ -274,8 +274,8 @@ fn made(home: &Path) -> BTreeSet<String> {
     names.filter(|n| n.starts_with(['d', 'f'])).map(|n| format!("/{n}")).collect()
 }
 
-/// Each round starts a real server and kills it in the middle of what clients do: that takes a while. With
-/// `FERRY_KILLS=10000` it is the proof that nothing is lost; without it, a sample.
+/// Each round starts a real server and kills it in the middle of what clients do: that takes a while. `cargo
+/// xtask soak` does it ten thousand times, as a proof; here it is a sample.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_untold_after_kill_nine_and_what_is_told_twice_has_one_id() {
     let kills = std::env::var("FERRY_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
