@@ -108,6 +108,8 @@ pub(super) struct Sizes {
     pub(super) entries: usize,
     pub(super) idle: usize,
     pub(super) idle_theirs: usize,
+    /// Idle sessions whose server is weighed as a whole.
+    pub(super) crowd: usize,
     pub(super) idle_wait: Duration,
     pub(super) logins: usize,
 }

@@ -55,6 +55,7 @@ const FULL: Sizes = Sizes {
     entries: 100_000,
     idle: 1_000,
     idle_theirs: 100,
+    crowd: 10_000,
     idle_wait: Duration::from_secs(60),
     logins: 48,
 };
@@ -69,6 +70,7 @@ const QUICK: Sizes = Sizes {
     entries: 10_000,
     idle: 100,
     idle_theirs: 20,
+    crowd: 500,
     idle_wait: Duration::from_secs(3),
     logins: 12,
 };

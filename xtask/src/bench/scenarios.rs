@@ -206,6 +206,24 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         bar: Bar::Below(20.0),
         measure: Measure::Special(special::hook),
     },
+    Scenario {
+        name: "server-hook-p99",
+        about: "the same, of a hundred the slowest but one",
+        bar: Bar::Below(100.0),
+        measure: Measure::Special(special::hook_p99),
+    },
+    Scenario {
+        name: "server-permissions",
+        about: "a permission check with 1,000 rules",
+        bar: Bar::Below(5.0),
+        measure: Measure::Special(special::permissions),
+    },
+    Scenario {
+        name: "server-crowd",
+        about: "memory of ferryd for 10,000 idle sessions",
+        bar: Bar::Below(1024.0),
+        measure: Measure::Special(special::crowd),
+    },
 ];
 
 #[cfg(test)]

@@ -15,8 +15,11 @@ use crate::peers::servers::Scheme;
 use crate::process::{self, Run};
 use crate::repo;
 
-/// Seconds for all idle sessions to log in.
+/// Time for idle sessions to log in, and for each of them besides.
 const GATHER: Duration = Duration::from_secs(300);
+const LOGIN: Duration = Duration::from_millis(100);
+/// The sessions that the bar of a crowd is for.
+const CROWD: f64 = 10_000.0;
 /// Programs that log in at the same time.
 const AT_ONCE: usize = 4;
 
@@ -123,14 +126,15 @@ fn idle_at(ground: &mut Ground, which: Server, count: usize) -> Result<f64> {
     ground.stop(which);
     let at = ground.address(which, Link::Near)?;
     let head = ground.server(which)?.process();
-    let hold = |count: usize| -> Result<process::Server> {
-        let count = count.to_string();
+    let hold = |wanted: usize| -> Result<process::Server> {
+        let count = wanted.to_string();
         let run = match at.scheme {
             Scheme::Sftp => drive::python(&ground.kit, &at, HOLD, &count)?,
             _ => drive::ftplib(&ground.kit, &at, HOLD_FTP)?.arg(&count),
         };
         let mut holder = process::Server::start(&run)?;
-        holder.line(GATHER, |line| line == format!("held {count}"))?;
+        let limit = GATHER + LOGIN * u32::try_from(wanted).unwrap_or(u32::MAX);
+        holder.line(limit, |line| line == format!("held {count}"))?;
         Ok(holder)
     };
     // What the first session ever loads is no cost of a session.
@@ -213,28 +217,55 @@ fn log_in(ground: &mut Ground, which: Server) -> Result<Sample> {
     Ok(Sample { rate: count as f64 / seconds, client, server: before.spent_when_settled()? })
 }
 
-/// The example of session-core that measures it prints one line of JSON.
+/// An empty hook, in the median.
 pub(super) fn hook(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
+    example(bench, scenario, "hook_cost", "median")
+}
+
+/// The same, of a hundred the slowest but one.
+pub(super) fn hook_p99(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
+    example(bench, scenario, "hook_cost", "p99")
+}
+
+/// A permission check with 1,000 rules.
+pub(super) fn permissions(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
+    example(bench, scenario, "permission_cost", "median")
+}
+
+/// An example of session-core that measures itself and prints one line of JSON, of which `key` is the figure.
+fn example(bench: &mut Bench, scenario: &Scenario, name: &str, key: &str) -> Result<Row> {
     let run = |args: &[&str]| {
         Run::new(repo::cargo()).args(args).dir(repo::root()).limit(Duration::from_secs(1_800))
     };
-    let example = ["--release", "--locked", "-p", "session-core", "--example", "hook_cost"];
+    let example = ["--release", "--locked", "-p", "session-core", "--example", name];
     run(&["build"]).args(example).finish()?.succeeded()?;
-    let mut medians = Vec::new();
+    let mut figures = Vec::new();
     let mut note = String::new();
     for _ in 0..bench.pairs {
         let text = run(&["run", "--quiet"]).args(example).text()?;
         let line = text.trim();
         let said: Value = serde_json::from_str(line).doing(|| format!("reading `{line}`"))?;
         ensure!(said.get("unit").and_then(Value::as_str) == Some("us"), "not microseconds: {line}");
-        let median = said.get("median").and_then(Value::as_f64);
-        medians.push(median.ok_or_else(|| Fault::new(format!("no median: {line}")))?);
+        let figure = said.get(key).and_then(Value::as_f64);
+        figures.push(figure.ok_or_else(|| Fault::new(format!("no {key}: {line}")))?);
         println!("    {line}");
         let high = |name: &str| said.get(name).and_then(Value::as_f64).unwrap_or_default();
         note = format!("in the last run 95 % below {} us, 99 % below {} us", high("p95"), high("p99"));
     }
     let mut row = bench.row(scenario, "session-core", "-", "us", note);
-    row.ours = Spread::of(medians);
+    row.ours = Spread::of(figures);
     row.pairs = bench.pairs;
+    Ok(row)
+}
+
+/// What a server needs in all with many idle sessions, MiB.
+pub(super) fn crowd(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
+    let (count, wait) = (bench.ground.sizes.crowd, bench.ground.sizes.idle_wait);
+    let each = idle_at(&mut bench.ground, Server::Ferryd, count)?;
+    let note = format!("{count} sessions, {each:.1} kB each, after {} s", wait.as_secs());
+    let mut row = bench.row(scenario, "ferryd", "-", "MiB", note);
+    // As many as the bar is for, whatever their number in a quick run.
+    row.ours = Some(Spread::one(each * CROWD / 1024.0));
+    row.pairs = 1;
     Ok(row)
 }

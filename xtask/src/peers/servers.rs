@@ -388,7 +388,7 @@ pub(crate) fn ferryd_with(kit: &Kit, program: &Path, extra: &Extra<'_>) -> Resul
         "data = {:?}\nhost_keys = [{:?}]\n[[listeners]]\nport = 0\n\
          [[listeners]]\nprotocol = \"ftp\"\nport = 0\n[[listeners]]\nprotocol = \"ftps\"\nport = 0\n\
          [tls]\ncertificate = {:?}\nkey = {:?}\n[ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n{}\n\
-         [limits]\nsessions = 5000\nper_address = 5000\nper_user = 5000\nunauthenticated = 1000\n\
+         [limits]\nsessions = 12000\nper_address = 12000\nper_user = 12000\nunauthenticated = 1000\n\
          [[users]]\nname = \"{USER}\"\nkeys_file = {:?}\npassword = {:?}\nhome = {:?}\n{}\n",
         place.path("data"),
         place.host_key,
