@@ -71,6 +71,8 @@ enum Scheme {
     S3,
     /// S3 in the clear.
     S3Plain,
+    /// SCP, and the shell where there is one.
+    Scp,
     /// SFTP.
     Sftp,
 }
@@ -162,6 +164,7 @@ impl Options {
             "ftps" => Scheme::Ftps,
             "s3" => Scheme::S3,
             "s3plain" => Scheme::S3Plain,
+            "scp" => Scheme::Scp,
             _ => Scheme::Sftp,
         };
         let mut options = Options {
@@ -188,7 +191,7 @@ impl Options {
             s3: S3Options::default(),
             ssh: SshOptions::default(),
         };
-        if scheme != Scheme::Sftp {
+        if !options.is_ssh() {
             if matches!(scheme, Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps) {
                 // As curl, lftp and WinSCP do it.
                 options.user.get_or_insert_with(|| "anonymous".to_owned());
@@ -197,14 +200,14 @@ impl Options {
         }
         let pinned: Vec<String> = url.fingerprint.clone().into_iter().collect();
         match scheme {
-            Scheme::Sftp => options.host_keys(&pinned),
+            Scheme::Scp | Scheme::Sftp => options.host_keys(&pinned),
             _ => options.certificates(&pinned),
         }
     }
 
     /// Whether SSH is spoken.
     pub fn is_ssh(&self) -> bool {
-        self.scheme == Scheme::Sftp
+        matches!(self.scheme, Scheme::Scp | Scheme::Sftp)
     }
 
     /// Log in with these private keys.
@@ -569,7 +572,7 @@ fn guard(
     Ok(Connected { fs, home, session, line, warnings: Vec::new() })
 }
 
-/// The key of an SFTP server, without trusting it and without a login. `kinds`: host key algorithms in the
+/// The key of a server of SFTP or SCP, without trusting it and without a login. `kinds`: host key algorithms in the
 /// order in which they are wanted; any where there are none. Errors: those of connecting.
 #[cfg(feature = "sftp")]
 pub async fn host_key(
@@ -606,7 +609,7 @@ pub async fn open_url(options: Options, decider: Arc<dyn Decider>) -> Result<Con
         #[cfg(feature = "s3")]
         Scheme::S3 | Scheme::S3Plain => Box::pin(s3::open(options, decider)).await,
         #[cfg(feature = "sftp")]
-        Scheme::Sftp => Box::pin(sftp::open(options, decider)).await,
+        Scheme::Scp | Scheme::Sftp => Box::pin(sftp::open(options, decider)).await,
         #[cfg(feature = "webdav")]
         Scheme::Dav | Scheme::Davs => Box::pin(webdav::open(options, decider)).await,
         #[cfg(not(all(feature = "ftp", feature = "s3", feature = "sftp", feature = "webdav")))]

@@ -5,8 +5,8 @@
 //! - `client` (feature `client`): a pure machine, its driver, and a remote filesystem over them.
 //! - `server` (feature `server`): a pure machine and the driver that runs it over a guarded filesystem.
 //!
-//! `PROTOCOL.md` says which extensions are there and where we deviate. Of SCP, which also runs over SSH, the
-//! server's half stands in `server::scp`; the client's half is not here yet.
+//! `PROTOCOL.md` says which extensions are there and where we deviate. Of SCP, which also runs over SSH, the halves
+//! stand in `server::scp` and `client::scp`.
 
 #[cfg(feature = "client")]
 pub mod client;

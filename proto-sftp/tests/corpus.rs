@@ -72,6 +72,20 @@ fn seeds() -> Vec<(&'static str, String, BytesMut)> {
     }
     let tree = b"T1000 0 2000 0\nD0750 0 tree\nC4640 3 a b\nxyz\0E\n\x01scp: no\n\x02\n";
     seeds.push(("scp", "tree".to_owned(), BytesMut::from(&tree[..])));
+    let file = b"T1000 0 2000 0\nC0640 5 a b\na\nb\0C\0";
+    seeds.push(("fetch", "file".to_owned(), BytesMut::from(&file[..])));
+    seeds.push((
+        "fetch",
+        "refused".to_owned(),
+        BytesMut::from(&b"\x01scp: /x: No such file or directory\n"[..]),
+    ));
+    let lines = b"total 8\n\
+        drwxr-xr-x 2 root root 4096 2026-11-21 21:05:20.123456789 +0000 .\n\
+        lrwxrwxrwx 1 u g 6 2026-11-21 21:05:20.000000000 +0100 a\\ b -> c\\303\\244\n\
+        brw-rw---- 1 root disk 254,   0 Nov 21 20:19 vda\n\
+        -rw-r--r--@ 1 me  staff  5 Nov 21 21:05:20 2026 x\n\
+        -????????? ? ? ? ? ? gone\n";
+    seeds.push(("ls", "lines".to_owned(), BytesMut::from(&lines[..])));
     seeds
 }
 
@@ -82,17 +96,19 @@ fn the_corpus_passes_every_parser() {
         for (target, name, seed) in seeds() {
             fs::create_dir_all(root.join(target)).unwrap();
             // Packets without their length field, streams with it.
-            let skip = if matches!(target, "frames" | "scp") { 0 } else { 4 };
+            let skip = if matches!(target, "fetch" | "frames" | "ls" | "scp") { 0 } else { 4 };
             fs::write(root.join(target).join(name), &seed[skip..]).unwrap();
         }
     }
     let mut count = 0;
-    for target in ["frames", "from_client", "from_server", "scp"] {
+    for target in ["fetch", "frames", "from_client", "from_server", "ls", "scp"] {
         for entry in fs::read_dir(root.join(target)).unwrap() {
             let data = fs::read(entry.unwrap().path()).unwrap();
             match target {
+                "fetch" => fuzz::fetch(&data),
                 "frames" => fuzz::frames(&data),
                 "from_client" => fuzz::from_client(&data),
+                "ls" => fuzz::ls(&data),
                 "scp" => fuzz::scp(&data),
                 _ => fuzz::from_server(&data),
             }

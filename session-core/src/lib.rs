@@ -46,6 +46,7 @@ pub mod registry;
 #[cfg(feature = "script")]
 pub mod script;
 pub mod session;
+pub mod shell;
 pub mod store;
 pub mod trust;
 pub mod verdict;

@@ -9,6 +9,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::lifecycle::{ChannelKind, Lifecycle};
 use session_core::path::{VPath, display_bytes};
 use session_core::session::{Argument, Session};
+pub use session_core::shell::quoted;
 
 use super::steps::let_pass;
 
@@ -164,30 +165,9 @@ impl std::fmt::Debug for Executor {
     }
 }
 
-/// A word for a shell of Unix: in single quotes, those in it outside of them.
-pub fn quoted(word: &[u8]) -> Vec<u8> {
-    let mut out = vec![b'\''];
-    for &b in word {
-        if b == b'\'' {
-            out.extend_from_slice(b"'\\''");
-        } else {
-            out.push(b);
-        }
-    }
-    out.push(b'\'');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_word_stays_one_word() {
-        assert_eq!(quoted(b"a b"), b"'a b'");
-        assert_eq!(quoted(b"it's; $(x)"), b"'it'\\''s; $(x)'");
-        assert_eq!(quoted(b""), b"''");
-    }
 
     #[test]
     fn what_is_no_success_says_why() {

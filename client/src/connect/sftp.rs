@@ -1,4 +1,5 @@
-//! Opening a place over SFTP: several channels on a long line, and the whole again when it was lost.
+//! Opening a place over SFTP, or over SCP on the same kind of connection: several channels on a long line, and the
+//! whole again when it was lost.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use session_core::session::{Identity, Protocol};
 use session_core::trust::HostKey;
 
 use super::steps::{entered, opening};
-use super::{Connected, Line, Options, guard};
+use super::{Connected, Line, Options, Scheme, guard};
 use crate::pooled::Pooled;
 use crate::reconnect::{Connect, Reconnecting, Remembering, SystemTimer};
 
@@ -82,6 +83,7 @@ pub(super) async fn host_key(
 /// Connects, the first time and again. What was answered the first time is not asked again.
 pub(super) struct Dialer {
     ssh: ConnectOptions,
+    scp: bool,
     channels: usize,
     lines: usize,
     decider: Arc<Remembering>,
@@ -91,19 +93,24 @@ pub(super) struct Dialer {
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
     let (channels, lines, budget) = (options.channels, options.lines, options.reconnect);
+    let scp = options.scheme == Scheme::Scp;
     let around = options.around.clone();
     let (mut ssh, warnings) = options_of(options).await?;
-    let session = around.session(Protocol::Sftp, &ssh.host);
+    let (protocol, channel) = match scp {
+        true => (Protocol::Scp, ChannelKind::Command),
+        false => (Protocol::Sftp, ChannelKind::Sftp),
+    };
+    let session = around.session(protocol, &ssh.host);
     ssh.session = Some(Arc::clone(&session));
     let account = Account::named(ssh.user.as_str());
     let decider = Arc::new(Remembering::new(decider));
-    let dialer =
-        Arc::new(Dialer { ssh, channels, lines, decider, line: Mutex::default(), home: Mutex::default() });
+    let (line, home) = (Mutex::default(), Mutex::default());
+    let dialer = Arc::new(Dialer { ssh, scp, channels, lines, decider, line, home });
     let user = Arc::clone(&account.name);
     let opened = opening(&session, &user, async {
         let connection = dialer.enter().await?;
         let methods = connection.methods().to_vec();
-        let identity = entered(&session, account, methods, Some(ChannelKind::Sftp)).await?;
+        let identity = entered(&session, account, methods, Some(channel)).await?;
         let (fs, home) = dialer.channels_of(connection).await?;
         Ok((fs, home, identity))
     });
@@ -124,6 +131,13 @@ impl Dialer {
     }
 
     async fn channels_of(&self, connection: SshConnection) -> Result<(Arc<dyn Filesystem>, VPath)> {
+        if self.scp {
+            // Its commands have channels of their own.
+            let remote = connection.scp().await?;
+            let home = remote.home();
+            self.stands(vec![connection], &home);
+            return Ok((Arc::new(remote), home));
+        }
         // A short line is not helped by more channels; a long one is bound by the window of each.
         let more = if connection.delay() >= LONG_LINE { self.channels.saturating_sub(1) } else { 0 };
         let config = SftpConfig::default();
@@ -143,11 +157,14 @@ impl Dialer {
         others.extend(remotes);
         let fs: Arc<dyn Filesystem> =
             if others.is_empty() { first } else { Arc::new(Pooled::new(first, others)) };
-        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(home.clone());
-        // The one before, if there was one, is cut when its last user lets go of it.
-        let lines = std::iter::once(connection).chain(more).collect();
-        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+        self.stands(std::iter::once(connection).chain(more).collect(), &home);
         Ok((fs, home))
+    }
+
+    /// Notes what stands now. What stood before, if anything did, is cut when its last user lets go of it.
+    fn stands(&self, lines: Vec<SshConnection>, home: &VPath) {
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(home.clone());
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = lines;
     }
 
     /// The connection that stands. Errors: `Closed` after the good-bye.

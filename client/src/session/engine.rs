@@ -28,7 +28,7 @@ impl SessionOptions {
             (Protocol::Ftp, FtpSecure::None) => "ftp",
             (Protocol::Ftp, FtpSecure::Explicit) => "ftpes",
             (Protocol::Ftp, FtpSecure::Implicit) => "ftps",
-            (Protocol::Scp, _) => return Err(not_yet("SCP is not built yet")),
+            (Protocol::Scp, _) => "scp",
             (Protocol::Webdav, _) if self.secure => "davs",
             (Protocol::Webdav, _) => "dav",
             (Protocol::S3, _) if self.secure => "s3",
@@ -560,10 +560,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_says_so() {
-        for (options, word) in [
-            (SessionOptions::sftp("h").protocol(Protocol::Scp), "SCP"),
-            (SessionOptions::sftp("h").user_name("u").password("p").new_password("q"), "password"),
-        ] {
+        for (options, word) in
+            [(SessionOptions::sftp("h").user_name("u").password("p").new_password("q"), "password")]
+        {
             let e = options.to_connect().map(|_| ()).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Unsupported);
             assert!(e.to_string().contains(word), "{word}: {e}");

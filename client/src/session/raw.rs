@@ -71,7 +71,8 @@ const GSSAPI: &str =
     "logins by GSSAPI are not part of Ferry: passwords, keys, certificates and questions are";
 const OLD: &str = "dss, DES, arcfour, blowfish and SSH-1 are broken and not part of Ferry";
 const PUTTY: &str = "works around faults of servers that PuTTY's code has and Ferry's does not";
-const SHELL: &str = "settings of SCP's shell; SCP is not built yet";
+const SHELL: &str = "the shell is asked for /bin/sh, which has neither aliases nor a locale of its own";
+const LISTING: &str = "how 'ls' writes is found out, and what it complains of is judged by what it says";
 const PROXY: &str = "the way to the server; nothing without `ProxyMethod`";
 const TUNNEL: &str = "the host to go over, and how it is entered; nothing without `Tunnel`";
 const OLD_TLS: &str = "TLS 1.2 is the lowest";
@@ -333,16 +334,16 @@ pub const SETTINGS: &[Setting] = &[
     ),
     s("SFTP", "SFTPSymlinkBug", "2", Auto, Only(&["2"], "the order of arguments is known of each server")),
     s("SFTP", "SFTPSignedTSBug", "2", Auto, Only(&["2"], "times are unsigned, as the protocol says")),
-    s("SCP", "Shell", "", Text, NotYet(SHELL)),
-    s("SCP", "ReturnVar", "", Text, NotYet(SHELL)),
-    s("SCP", "ListingCommand", "ls -la", Text, NotYet(SHELL)),
-    s("SCP", "ClearAliases", "1", Switch, NotYet(SHELL)),
-    s("SCP", "UnsetNationalVars", "1", Switch, NotYet(SHELL)),
-    s("SCP", "IgnoreLsWarnings", "1", Switch, NotYet(SHELL)),
-    s("SCP", "SCPLsFullTime", "2", Auto, NotYet(SHELL)),
-    s("SCP", "Scp1Compatibility", "0", Switch, NotYet(SHELL)),
-    s("SCP", "LookupUserGroups2", "2", Auto, NotYet(SHELL)),
-    s("SCP", "ExitCode1IsError", "0", Switch, NotYet(SHELL)),
+    s("SCP", "Shell", "", Text, Only(&["", "/bin/sh"], SHELL)),
+    s("SCP", "ReturnVar", "", Text, Only(&["", "?"], SHELL)),
+    s("SCP", "ListingCommand", "ls -la", Text, Only(&["ls -la"], LISTING)),
+    s("SCP", "ClearAliases", "1", Switch, Only(&["1"], SHELL)),
+    s("SCP", "UnsetNationalVars", "1", Switch, Only(&["1"], SHELL)),
+    s("SCP", "IgnoreLsWarnings", "1", Switch, Only(&["1"], LISTING)),
+    s("SCP", "SCPLsFullTime", "2", Auto, Only(&["2"], LISTING)),
+    s("SCP", "Scp1Compatibility", "0", Switch, Only(&["0"], "SCP1 of ssh.com is not spoken")),
+    s("SCP", "LookupUserGroups2", "2", Auto, Only(&["2"], "groups are not asked for")),
+    s("SCP", "ExitCode1IsError", "0", Switch, Only(&["0"], LISTING)),
     s("files", "Utf", "2", Auto, Only(&["0", "2"], "names are bytes; UTF-8 is what they are shown as")),
     s("files", "EOLType", "0", Number(0, 1), Only(&["0"], "the server's lines end in LF")),
     s(

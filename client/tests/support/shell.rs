@@ -1,9 +1,17 @@
 //! A host with a shell: an SSH server that runs commands by `sh` and serves SFTP by OpenSSH's own `sftp-server`, both
-//! beginning in one directory. The password is `shell`.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses a part")]
+//! beginning in one directory; or one that runs `scp` and nothing else. The password is `shell`.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "each test uses a part"
+)]
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,10 +23,22 @@ use client::session::SessionOptions;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, key::safe_rng};
 use russh::server::{Auth, ChannelOpenHandle, Msg, Session};
 use russh::{Channel, ChannelId, Sig};
+use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
 const PLACES: [&str; 3] =
     ["/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server"];
+
+/// What commands are run, and how.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// By a login shell that says something first.
+    Noisy,
+    /// `scp` and nothing else.
+    OnlyScp,
+    /// By `sh`.
+    Plain,
+}
 
 pub struct Shell {
     pub dir: tempfile::TempDir,
@@ -32,6 +52,7 @@ struct Handler {
     /// Where the shell begins.
     shell_dir: PathBuf,
     program: &'static str,
+    kind: Kind,
     channels: HashMap<ChannelId, Channel<Msg>>,
 }
 
@@ -93,11 +114,21 @@ impl russh::server::Handler for Handler {
             return ssh.channel_failure(id);
         }
         ssh.channel_success(id)?;
-        let child = Command::new("/bin/sh")
+        let mut line = command.to_vec();
+        match self.kind {
+            Kind::OnlyScp if !command.starts_with(b"scp ") => {
+                line = b"echo only scp here >&2; exit 127".to_vec()
+            }
+            Kind::Noisy => {
+                line = [b"alias ls='ls -C'; echo; echo Welcome; echo 'last login' >&2; ", command].concat()
+            }
+            _ => {}
+        }
+        let mut child = Command::new("/bin/sh")
             .arg("-c")
-            .arg(String::from_utf8(command.to_vec()).unwrap())
+            .arg(OsString::from_vec(line))
             .current_dir(&self.shell_dir)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -105,17 +136,30 @@ impl russh::server::Handler for Handler {
             .unwrap();
         let handle = ssh.handle();
         tokio::spawn(async move {
-            let done = child.wait_with_output().await.unwrap();
-            let _ = channel.data_bytes(done.stdout).await;
-            let _ = channel.extended_data_bytes(1, done.stderr).await;
-            let _ = channel.eof().await;
+            let (mut from, mut to) = tokio::io::split(channel.into_stream());
+            let mut stdin = child.stdin.take().unwrap();
+            let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+            let input = tokio::spawn(async move {
+                let _ = tokio::io::copy(&mut from, &mut stdin).await;
+            });
+            let errors = handle.clone();
+            let complains = async move {
+                let mut buf = vec![0; 4096];
+                while let Ok(n @ 1..) = stderr.read(&mut buf).await {
+                    let _ = errors.extended_data(id, 1, buf[..n].to_vec()).await;
+                }
+            };
+            tokio::join!(complains, tokio::io::copy(&mut stdout, &mut to)).1.ok();
+            let done = child.wait().await.unwrap();
+            input.abort();
+            let _ = handle.eof(id).await;
             // After the end of its output, as OpenSSH may do it.
-            if let Some(code) = done.status.code() {
-                let _ = channel.exit_status(u32::try_from(code).unwrap()).await;
-            } else if done.status.signal().is_some() {
+            if let Some(code) = done.code() {
+                let _ = handle.exit_status_request(id, u32::try_from(code).unwrap()).await;
+            } else if done.signal().is_some() {
                 let _ = handle.exit_signal_request(id, Sig::KILL, false, String::new(), String::new()).await;
             }
-            let _ = channel.close().await;
+            let _ = handle.close(id).await;
         });
         Ok(())
     }
@@ -125,6 +169,11 @@ impl Shell {
     /// Nothing where OpenSSH is not installed: loudly, and never in CI. `elsewhere`: the shell begins where SFTP does
     /// not.
     pub async fn start(elsewhere: bool) -> Option<Self> {
+        Self::of(Kind::Plain, elsewhere).await
+    }
+
+    /// The same, of another kind.
+    pub async fn of(kind: Kind, elsewhere: bool) -> Option<Self> {
         let Some(program) = PLACES.into_iter().find(|p| Path::new(p).exists()) else {
             assert!(std::env::var_os("CI").is_none(), "sftp-server is missing: install openssh-sftp-server");
             let _ = writeln!(std::io::stderr(), "NOT TESTED against OpenSSH: install openssh-sftp-server");
@@ -152,6 +201,7 @@ impl Shell {
                     dir: root.clone(),
                     shell_dir: if elsewhere { "/".into() } else { root.clone() },
                     program,
+                    kind,
                     channels: HashMap::new(),
                 };
                 let config = Arc::clone(&config);

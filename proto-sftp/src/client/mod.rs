@@ -15,7 +15,9 @@ pub mod machine;
 pub mod pipeline;
 mod refine;
 pub mod remote;
+pub mod scp;
 
 pub use driver::{Client, Config, Incoming, Messages, Outgoing, Reading, Writing};
 pub use machine::Negotiated;
 pub use remote::SftpRemote;
+pub use scp::ScpRemote;

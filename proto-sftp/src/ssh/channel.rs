@@ -157,9 +157,14 @@ async fn drain(
     cut: CancellationToken,
 ) {
     let flooded = || {
-        queue
-            .end(Err(Error::new(ErrorKind::PeerMisbehaved)
-                .with_detail("the peer sends on and on and takes nothing")));
+        queue.end(Err(match queue.purpose {
+            Purpose::Bytes => Error::new(ErrorKind::PeerMisbehaved)
+                .with_detail("the peer sends on and on and takes nothing"),
+            // A command knows nothing of what else goes over the connection: it is this channel that ends.
+            #[cfg(feature = "client")]
+            Purpose::Command => Error::new(ErrorKind::Throttled)
+                .with_detail("more output of a command came than was taken, while others waited"),
+        }));
         fate.flooded.cancel();
     };
     'all: loop {

@@ -30,6 +30,7 @@ pub use super::options::{ConnectOptions, Family, HostKeyPolicy};
 use super::route;
 use super::stream::{CutStream, Stall};
 use super::trust::{Trust, host_key};
+use crate::client::scp::ScpRemote;
 use crate::client::{Config, SftpRemote};
 
 /// How long a good-bye may take.
@@ -457,10 +458,11 @@ impl SshConnection {
         Ok((reader, writer))
     }
 
-    /// Opens a channel and asks for a command on it, which gets no input.
+    /// Opens a channel and asks for a command on it, with or without input.
     pub(super) async fn open_command(
         &self,
         command: &[u8],
+        input: bool,
     ) -> Result<(russh::ChannelReadHalf, russh::ChannelWriteHalf<client::Msg>)> {
         let inner = &*self.0;
         let opening = async {
@@ -472,7 +474,9 @@ impl SshConnection {
             })?;
             let (read, write) = channel.split();
             write.exec(true, command).await.map_err(|e| inner.shared.error_of(e))?;
-            write.eof().await.map_err(|e| inner.shared.error_of(e))?;
+            if !input {
+                write.eof().await.map_err(|e| inner.shared.error_of(e))?;
+            }
             Ok::<_, Error>((read, write))
         };
         inner.shared.bounded(inner.timeout, opening).await?
@@ -512,6 +516,11 @@ impl SshConnection {
     pub async fn sftp(&self, config: &Config) -> Result<SftpRemote> {
         let (reader, writer) = self.open_sftp().await?;
         SftpRemote::connect(reader, writer, config).await
+    }
+
+    /// The files of the server by SCP, and by its shell where it has one. Errors: those of [`ScpRemote::connect`].
+    pub async fn scp(&self) -> Result<ScpRemote> {
+        ScpRemote::connect(self.clone(), self.0.timeout).await
     }
 
     /// Waits until the connection has ended, and says why.

@@ -1,7 +1,7 @@
 //! Commands of the server, on a further channel of a connection (RFC 4254, section 6.5).
 //!
-//! A command is given no input and no terminal. Its output and its standard error come in the order in which
-//! they arrive; how it ended is known when both have. What it writes waits within the bounds of
+//! A command is given no terminal, and input only where it is asked for. Its output and its standard error come in
+//! the order in which they arrive; how it ended is known when both have. What it writes waits within the bounds of
 //! [`super::channel`], and makes the server wait then. Dropped, its channel is closed; what a server does to the
 //! command then is the server's.
 
@@ -35,10 +35,19 @@ impl SshConnection {
     /// Starts a command; bytes as the server's shell is to read them. Errors: `InvalidArgument` for one that is empty
     /// or holds a NUL; `Refused` if the server opens no (more) channel, `TimedOut`, `Disconnected`.
     pub async fn execute(&self, command: &[u8]) -> Result<Running> {
+        self.run(command, false).await
+    }
+
+    /// The same, with input: [`Running::send`] gives it, [`Running::finish`] ends it.
+    pub async fn converse(&self, command: &[u8]) -> Result<Running> {
+        self.run(command, true).await
+    }
+
+    async fn run(&self, command: &[u8], input: bool) -> Result<Running> {
         if command.is_empty() || command.contains(&0) {
             return Err(Error::new(ErrorKind::InvalidArgument).with_detail("that is no command"));
         }
-        let (read, write) = self.open_command(command).await?;
+        let (read, write) = self.open_command(command, input).await?;
         let (reader, writer) = channel::begin_command(read, write, self.flow(), self.transport().clone());
         Ok(Running { connection: self.clone(), reader, writer: Some(writer) })
     }
@@ -46,7 +55,8 @@ impl SshConnection {
 
 impl Running {
     /// What it says next; `None` when it has ended. Errors: `Unsupported` if the server runs no commands,
-    /// `Disconnected` if the connection was lost, `PeerMisbehaved` after a flood. Dropped, nothing is lost.
+    /// `Disconnected` if the connection was lost, `Throttled` where more came than was taken
+    /// while something else waited to be written. Dropped, nothing is lost.
     pub async fn next(&mut self) -> Result<Option<Piece>> {
         match poll_fn(|cx| self.reader.poll_piece(cx)).await {
             Some(Ok((true, data))) => Ok(Some(Piece::Error(data))),
@@ -57,6 +67,30 @@ impl Running {
                 Err(self.connection.disconnected().await)
             }
             None => Ok(None),
+        }
+    }
+
+    /// Gives it all of `bytes`; waits for its window. Errors: `Disconnected` if it takes nothing more, `Canceled`.
+    /// Dropped midway, a part may have been sent.
+    pub async fn send(&self, bytes: Bytes) -> Result<()> {
+        match &self.writer {
+            Some(writer) => writer.send_all(bytes).await,
+            None => Err(Error::new(ErrorKind::Closed)),
+        }
+    }
+
+    /// No more input comes. Errors: as for [`Running::send`].
+    pub async fn finish(&self) -> Result<()> {
+        match &self.writer {
+            Some(writer) => writer.finish().await,
+            None => Err(Error::new(ErrorKind::Closed)),
+        }
+    }
+
+    /// Closes its channel, and returns when that is on its way.
+    pub async fn close(mut self) {
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.close().await;
         }
     }
 

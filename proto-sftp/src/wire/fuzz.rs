@@ -7,6 +7,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::codec::Frames;
 use super::extension;
+use super::fetch::{Event, Fetch};
+use super::ls;
 use super::packet::{FromClient, FromServer};
 use super::scp::{Arrived, Control};
 
@@ -61,6 +63,8 @@ pub fn all(data: &[u8]) {
     from_client(data);
     from_server(data);
     scp(data);
+    fetch(data);
+    ls(data);
 }
 
 /// What the other end of `scp` says: lines, and content of the sizes that they tell.
@@ -88,5 +92,44 @@ pub fn scp(data: &[u8]) {
                 Err(_) => return,
             }
         }
+    }
+}
+
+/// What a source of `scp` sends to who asked it for one file.
+pub fn fetch(data: &[u8]) {
+    let mut fetch = Fetch::default();
+    let (mut due, mut complete) = (None, false);
+    for piece in data.chunks(5) {
+        fetch.push(Bytes::copy_from_slice(piece));
+        loop {
+            match fetch.next_event() {
+                Ok(Some(Event::Begins(head))) => assert!(due.replace(head.size).is_none()),
+                Ok(Some(Event::Content(bytes))) => {
+                    let left = due.and_then(|left| left.checked_sub(bytes.len() as u64));
+                    assert!(left.is_some(), "content after its line, and no more than was announced");
+                    due = left;
+                }
+                Ok(Some(Event::Complete)) => {
+                    assert!(due == Some(0) && !complete);
+                    complete = true;
+                }
+                Ok(Some(Event::Failed(_))) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Lines of another host's `ls`.
+pub fn ls(data: &[u8]) {
+    let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_295_120);
+    for line in data.split(|b| *b == b'\n') {
+        for dialect in [ls::Dialect::Bsd, ls::Dialect::Full, ls::Dialect::Gnu, ls::Dialect::Plain] {
+            if let ls::Line::Entry { name, .. } = ls::read(line, dialect, now) {
+                assert!(session_core::path::check_name(&name).is_ok());
+            }
+        }
+        let _ = ls::read_known(line, now);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::{BufMut, BytesMut};
 use session_core::metadata::{FileType, Metadata};
 
-const MONTHS: [&str; 12] =
+pub(crate) const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 /// Half a year: an older time is shown with its year, as `ls` does.
 const RECENT: i64 = 182 * 86_400;
@@ -85,7 +85,7 @@ fn date(t: SystemTime, now: SystemTime) -> String {
     }
 }
 
-fn unix(t: SystemTime) -> i64 {
+pub(crate) fn unix(t: SystemTime) -> i64 {
     match t.duration_since(UNIX_EPOCH) {
         Ok(d) => i64::try_from(d.as_secs()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4),
         Err(e) => -(i64::try_from(e.duration().as_secs()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)),
@@ -94,7 +94,7 @@ fn unix(t: SystemTime) -> i64 {
 
 /// Year, month and day of a day counted from 1970, in the proleptic Gregorian calendar. Years are
 /// counted from March, so that the leap day is the last of its year.
-fn civil(days: i64) -> (i64, u8, u8) {
+pub(crate) fn civil(days: i64) -> (i64, u8, u8) {
     let shifted = days + 719_468; // from 0000-03-01
     let era = shifted.div_euclid(146_097); // 400 years
     let day_of_era = shifted.rem_euclid(146_097);

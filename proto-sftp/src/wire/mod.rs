@@ -1,4 +1,4 @@
-//! SFTP version 3 on the wire: bytes ↔ packets, both directions, bounds checked; and SCP ([`scp`]).
+//! SFTP version 3 on the wire: bytes ↔ packets, both directions, bounds checked; and SCP ([`scp`], [`fetch`], [`ls`]).
 //!
 //! Promises: decoding borrows from the frame (names, DATA and WRITE content are slices of the input,
 //! never copies), never panics, and allocates no more than a small multiple of the frame. Names are
@@ -10,8 +10,10 @@
 pub mod attrs;
 pub mod codec;
 pub mod extension;
+pub mod fetch;
 pub mod fuzz;
 pub mod longname;
+pub mod ls;
 pub mod packet;
 pub mod scp;
 
