@@ -71,7 +71,7 @@ pub(crate) fn ferry(kit: &Kit, program: &Path, at: &Address) -> Run {
         .arg("--known-hosts")
         .arg(&at.known_hosts);
     match at.scheme {
-        Scheme::Sftp => run,
+        Scheme::Scp | Scheme::Sftp => run,
         Scheme::Ftp => run.env("FERRY_PASSWORD", &at.password),
         Scheme::Ftpes | Scheme::Ftps => {
             run.env("FERRY_PASSWORD", &at.password).args(["--certificate", &at.fingerprint])
@@ -207,7 +207,7 @@ pub(crate) fn rclone(kit: &Kit, command: &str) -> Result<Run> {
 /// A path on a server in rclone's words.
 pub(crate) fn rclone_remote(kit: &Kit, at: &Address, path: &str) -> Result<String> {
     let tls = match at.scheme {
-        Scheme::Sftp => return Ok(rclone_sftp(kit, at, path)),
+        Scheme::Scp | Scheme::Sftp => return Ok(rclone_sftp(kit, at, path)),
         Scheme::Ftp => "",
         Scheme::Ftpes => ",explicit_tls=true,no_check_certificate=true",
         Scheme::Ftps => ",tls=true,no_check_certificate=true",

@@ -30,7 +30,7 @@ use cases::theirs::{MOUNTED, THEIRS};
 use cases::ways::{WAYS, Way};
 use clients::{CLIENTS, FTP_CLIENTS, FTPS_CLIENTS};
 use known::Known;
-use servers::{Address, Endpoint, FTP_SERVERS, Kit, SERVERS, Scheme, Starter};
+use servers::{Address, Endpoint, FTP_SERVERS, Kit, SCP_SERVERS, SERVERS, Scheme, Starter};
 
 pub(crate) const USAGE: &str =
     "cargo xtask peers [--install] [--try-servers] [--only NAME,…] [--on SERVER] [--list]
@@ -86,6 +86,7 @@ const PEERS: &[Peer] = &[
         &["sshd", "-V"],
         "OpenSSH",
     ),
+    Peer::debian("busybox", Kind::Server, &["busybox"], &["busybox"], "BusyBox"),
     Peer::debian(
         "dropbear",
         Kind::Server,
@@ -265,7 +266,7 @@ fn names() -> impl Iterator<Item = String> {
 
 /// The servers that ours is tried on; the last are our own.
 fn servers_of_ours() -> impl Iterator<Item = &'static str> {
-    let theirs = SERVERS.iter().chain(FTP_SERVERS).map(|server| server.name);
+    let theirs = SERVERS.iter().chain(FTP_SERVERS).chain(SCP_SERVERS).map(|server| server.name);
     theirs.chain(["ferryd"]).chain(servers::FERRYD_FTP.iter().map(|(name, _)| *name))
 }
 
@@ -400,7 +401,10 @@ impl Trial<'_> {
                 self.judge(case.name, || (case.run)(&Moto::start(&kit, &ferry)?));
             }
         }
-        for server in self.servers(SERVERS).chain(self.servers(FTP_SERVERS)) {
+        let all = [SERVERS, FTP_SERVERS, SCP_SERVERS];
+        for server in
+            all.into_iter().flat_map(|some| self.servers(some).collect::<Vec<_>>()).collect::<Vec<_>>()
+        {
             if !OURS.iter().any(|case| self.is_chosen(&format!("{}::{}", server.name, case.name))) {
                 continue;
             }

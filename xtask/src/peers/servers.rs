@@ -5,12 +5,14 @@
 //! ProFTPD also take [`PASSWORD`]. All of it ends when the [`Endpoint`] is dropped.
 
 mod ftp;
+mod scp;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) use self::ftp::{FTP_SERVERS, make_certificate};
 pub(crate) use self::ftp::{Over, proftpd as ftp_proftpd, pure_ftpd, vsftpd};
+pub(super) use self::scp::SCP_SERVERS;
 use super::cases::ours::Trait;
 use super::cases::{FOLDERS, folder_name};
 use super::program;
@@ -49,6 +51,8 @@ const RCLONE_LACKS: &[Trait] =
 /// How a server is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
+    /// SCP, and the shell where there is one.
+    Scp,
     Sftp,
     /// FTP in the clear.
     Ftp,
@@ -62,6 +66,7 @@ impl Scheme {
     /// As it stands in a URL of ours.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Scheme::Scp => "scp",
             Scheme::Sftp => "sftp",
             Scheme::Ftp => "ftp",
             Scheme::Ftpes => "ftpes",
@@ -334,12 +339,12 @@ fn with_slash(path: &Path) -> String {
 
 /// OpenSSH's server. As root it wants its folder for privilege separation and its full path.
 pub(super) fn sshd(kit: &Kit) -> Result<Endpoint> {
-    serve_sshd(Place::new(kit, "sshd")?, kit)
+    serve_sshd(Place::new(kit, "sshd")?, kit, None)
 }
 
 /// The same over a folder that is there already.
 pub(crate) fn sshd_over(kit: &Kit, root: &Path) -> Result<Endpoint> {
-    serve_sshd(Place { root: root.to_path_buf(), ..Place::new(kit, "sshd")? }, kit)
+    serve_sshd(Place { root: root.to_path_buf(), ..Place::new(kit, "sshd")? }, kit, None)
 }
 
 /// What a configuration of ours gets beyond what a new user has.
@@ -447,7 +452,8 @@ pub(super) const FERRYD_FTP_LACKS: &[Trait] =
 /// What ours does otherwise: a broken upload is parked, out of sight of the disk.
 pub(super) const FERRYD_LACKS: &[Trait] = &[Trait::Leftovers];
 
-fn serve_sshd(place: Place, kit: &Kit) -> Result<Endpoint> {
+/// With the subsystem of SFTP, or with a line in its place.
+fn serve_sshd(place: Place, kit: &Kit, instead: Option<&str>) -> Result<Endpoint> {
     if is_root() {
         std::fs::create_dir_all("/run/sshd").doing(|| "making /run/sshd".to_owned())?;
         set_mode(Path::new("/run/sshd"), 0o755)?;
@@ -459,7 +465,10 @@ fn serve_sshd(place: Place, kit: &Kit) -> Result<Endpoint> {
         format!("ListenAddress 127.0.0.1:{}", place.port),
         format!("HostKey {}", place.host_key.display()),
         format!("AuthorizedKeysFile {}", authorized.display()),
-        format!("Subsystem sftp internal-sftp -d {}", place.root.display()),
+        instead.map_or_else(
+            || format!("Subsystem sftp internal-sftp -d {}", place.root.display()),
+            str::to_owned,
+        ),
         "PidFile none".to_owned(),
         // The keys lie below the folder for temporary files, which anybody may write to.
         "StrictModes no".to_owned(),
