@@ -190,7 +190,7 @@ async fn copy(from: (&dyn Filesystem, &VPath), to: (&dyn Filesystem, &VPath), ho
         return Ok(false);
     }
     let named = match how.by_temporary_name {
-        true => to.1.parent().unwrap_or_else(VPath::root).join(&[to.1.name(), b".part"].concat())?,
+        true => to.1.parent().unwrap_or_else(VPath::root).join([to.1.name(), b".part"].concat())?,
         false => to.1.clone(),
     };
     let options = OpenOptions {
