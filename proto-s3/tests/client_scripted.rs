@@ -36,6 +36,7 @@ fn content(len: usize) -> Vec<u8> {
 fn usual(r: &Request, objects: &[(&str, usize)]) -> Answer {
     let key = r.path().strip_prefix("/bucket/").unwrap_or_default();
     match r.method.as_str() {
+        "HEAD" if key.is_empty() => answer(200, &[], ""),
         "HEAD" => match objects.iter().find(|(k, _)| *k == key) {
             Some((key, size)) => head(*size, key),
             None => Answer::Bytes(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()),

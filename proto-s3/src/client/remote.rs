@@ -99,7 +99,10 @@ async fn enter(options: S3ConnectOptions, lines: Lines) -> Result<S3Remote> {
         let host = options.bare_host();
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let scheme = if options.secure { "https" } else { "http" };
-        Some(format!("{scheme}://{host}:{}", options.port))
+        let usual = if options.secure { 443 } else { 80 };
+        // The usual port is not part of the host that is signed.
+        let port = if options.port == usual { String::new() } else { format!(":{}", options.port) };
+        Some(format!("{scheme}://{host}{port}"))
     };
     if aws && !options.secure {
         return Err(Error::new(ErrorKind::InvalidArgument)
