@@ -16,9 +16,9 @@ use session_core::session::Session;
 /// server's (RFC 4918, section 15.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetTimes {
-    /// PROPPATCH of `DAV:getlastmodified` (wsgidav, rclone).
+    /// PROPPATCH of `DAV:getlastmodified` (wsgidav, where its `mutable_live_props` name it).
     LastModified,
-    /// `X-OC-Mtime` with PUT, PROPPATCH of `DAV:lastmodified` (ownCloud, Nextcloud, SFTPGo).
+    /// `X-OC-Mtime` with PUT, PROPPATCH of `DAV:lastmodified` (ownCloud, Nextcloud, SFTPGo, rclone).
     OwnCloud,
     /// PROPPATCH of `Win32LastModifiedTime` (`urn:schemas-microsoft-com:`; IIS, ours).
     Win32,

@@ -162,16 +162,14 @@ async fn facts(wire: &Wire, options: &WebdavConnectOptions, at: &VPath, answer: 
 }
 
 /// How a server that names itself like this is told times. One that keeps the property and not the time, as
-/// Apache does, is none of them.
+/// Apache does, is none of them; nor is wsgidav, which refuses unless its configuration says otherwise.
 fn times_of(server: &str, is_owncloud: bool) -> Option<SetTimes> {
     let server = server.to_ascii_lowercase();
     let is = |name: &str| server.starts_with(name);
-    if is_owncloud || is("sftpgo") {
+    if is_owncloud || is("sftpgo") || is("rclone") {
         Some(SetTimes::OwnCloud)
     } else if is("ferry") || is("microsoft-iis") {
         Some(SetTimes::Win32)
-    } else if is("wsgidav") || is("rclone") {
-        Some(SetTimes::LastModified)
     } else {
         None
     }
@@ -360,6 +358,11 @@ impl Remote {
         }
         match status_of(&e) {
             Some(404 | 405 | 409) => self.why_not_below(path, e).await,
+            // nginx fails in itself where there is no directory to put a file into.
+            Some(500) => match self.why_not_below(path, e.clone()).await {
+                below if below.kind() == ErrorKind::PermissionDenied => e,
+                below => below,
+            },
             _ => e,
         }
     }
@@ -547,7 +550,8 @@ mod tests {
 
     #[test]
     fn servers_are_known_by_their_names() {
-        assert_eq!(times_of("WsgiDAV/4.3.3 Cheroot/10.0.1 Python/3.11", false), Some(SetTimes::LastModified));
+        assert_eq!(times_of("WsgiDAV/4.3.3 Cheroot/10.0.1 Python/3.11", false), None);
+        assert_eq!(times_of("rclone/v1.75.2", false), Some(SetTimes::OwnCloud));
         assert_eq!(times_of("nginx", true), Some(SetTimes::OwnCloud));
         assert_eq!(times_of("Ferry", false), Some(SetTimes::Win32));
         assert_eq!(times_of("Apache/2.4.62 (Debian)", false), None);

@@ -18,7 +18,7 @@ pub struct Gateway {
     /// Its name here.
     #[serde(deserialize_with = "values::user_name")]
     pub name: String,
-    /// Where it is: `sftp://user@host/path`, `ftps:`, `ftpes:`, `ftp:`; without a password.
+    /// Where it is: `sftp://user@host/path`, `scp:`, `ftps:`, `ftpes:`, `ftp:`; without a password.
     #[serde(deserialize_with = "url")]
     pub url: Url,
     /// The fingerprints of its host keys, one of which it must show.
@@ -83,7 +83,7 @@ pub(super) fn check(gateways: &[Gateway], source: &Source<'_>) -> Vec<Fault> {
         }
         let pinned = url.fingerprint.is_some();
         match url.scheme.as_str() {
-            "sftp" if gateway.host_keys.is_empty() && !pinned => {
+            "scp" | "sftp" if gateway.host_keys.is_empty() && !pinned => {
                 wrong("url", "the server must be known: 'host_keys' (see `ferry fingerprint`)");
             }
             "ftps" | "ftpes" if gateway.certificates.is_empty() && !pinned => {
@@ -94,7 +94,10 @@ pub(super) fn check(gateways: &[Gateway], source: &Source<'_>) -> Vec<Fault> {
             }
             _ => {}
         }
-        if url.scheme == "sftp" && gateway.password_secret.is_none() && gateway.key_secret.is_none() {
+        if matches!(url.scheme.as_str(), "scp" | "sftp")
+            && gateway.password_secret.is_none()
+            && gateway.key_secret.is_none()
+        {
             wrong("url", "nothing to log in with: 'password_secret' or 'key_secret'");
         }
         if let Err(e) = crate::gateway::options(gateway) {
