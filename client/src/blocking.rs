@@ -55,9 +55,10 @@ impl Runs {
         if Handle::try_current().is_err() {
             return runtime.block_on(call);
         }
-        let broken = |_| Error::new(ErrorKind::Internal).with_detail("the call broke down");
         std::thread::scope(|scope| {
-            scope.spawn(|| runtime.block_on(call)).join().unwrap_or_else(|e| Err(broken(e)))
+            let beside = std::thread::Builder::new().spawn_scoped(scope, || runtime.block_on(call))?;
+            let broken = |_| Error::new(ErrorKind::Internal).with_detail("the call broke down");
+            beside.join().unwrap_or_else(|e| Err(broken(e)))
         })
     }
 }
