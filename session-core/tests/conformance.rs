@@ -18,8 +18,14 @@ async fn all(fs: Arc<dyn Filesystem>, may_skip: &[&str]) -> Report {
 }
 
 async fn all_of(subject: &Subject, may_skip: &[&str]) -> Report {
+    all_but(subject, may_skip, &[]).await
+}
+
+/// The same for a store that is known to fail these.
+async fn all_but(subject: &Subject, may_skip: &[&str], fails: &[&str]) -> Report {
     let report = conformance::run_all(subject).await;
-    assert!(report.failures().is_empty(), "{report}");
+    let failed: Vec<_> = report.failures().iter().map(|f| f.0).collect();
+    assert_eq!(failed, fails, "{report}");
     let is_listed = |case: &str| {
         may_skip.iter().any(|name| case == *name || name.ends_with("::") && case.starts_with(name))
     };
@@ -86,12 +92,29 @@ async fn portable_store() {
     let mut may_skip = local_may_skip();
     // What it cannot do: see its header.
     may_skip.extend(PORTABLE_LACKS);
-    let report = all(Arc::new(PortableStore::open(dir.path()).unwrap()), &may_skip).await;
-    assert!(report.passed() >= 150, "{report}");
+    let store = Arc::new(PortableStore::open(dir.path()).unwrap());
+    let report = all_but(&Subject::new(store), &may_skip, &PORTABLE_FAILS).await;
+    assert!(report.passed() >= 250, "{report}");
 }
 
+/// What its capabilities promise and it does not keep: the standard library sets no times of a link itself.
+const PORTABLE_FAILS: [&str; 1] = ["attributes::a_link_has_its_own_time"];
+
 /// What the standard library alone does not give.
-const PORTABLE_LACKS: [&str; 1] = ["stage::"];
+const PORTABLE_LACKS: [&str; 12] = [
+    "attributes::space_adds_up",
+    "cancel::a_copy_is_whole_or_absent",
+    "cancel::a_publishing_happens_or_not",
+    "cancel::a_staged_upload_is_whole_or_absent",
+    "concurrency::publishing_is_never_torn",
+    "rename::copy_is_refused_where_it_must_be",
+    "rename::copy_keeps_the_source",
+    "rename::copy_replaces_only_with_leave",
+    "rename::copy_to_itself_loses_nothing",
+    "stage::",
+    "write::if_match_guards_the_content",
+    "write::if_match_of_a_missing_file_fails",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_local_store_lists_a_hundred_thousand_entries() {

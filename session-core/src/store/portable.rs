@@ -3,7 +3,8 @@
 //!
 //! What it can do is what `Capabilities` say; beside the local store it lacks staging and so atomic commits (content
 //! goes in place), conditional writes, copies inside the store, free space, properties, and files lent to the kernel.
-//! Off Unix it has neither modes, owners nor symbolic links, and names are UTF-8. Every call goes to the pool.
+//! It sets no times of a link itself. Off Unix it has neither modes, owners nor symbolic links, and names are UTF-8.
+//! Every call goes to the pool.
 //!
 //! It follows no link: a path is looked at name by name before it is used. Between the look and the use another
 //! *process* could put a link there, which the local store cannot be led over; `Replace::No` is a look before the
@@ -18,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
+use tokio::sync::Mutex as Turns;
 
 use crate::capability::Capabilities;
 use crate::error::{Error, ErrorKind, Link, Result};
@@ -222,7 +224,8 @@ impl Store {
             Err(e) => return Err(e.into()),
         };
         let mut how = std::fs::OpenOptions::new();
-        how.read(options.read).write(options.write).create_new(!there);
+        // What is appended to by several handles is the system's to keep apart.
+        how.read(options.read).write(options.write).append(options.append).create_new(!there);
         #[cfg(unix)]
         if let Some(mode) = options.attributes.mode {
             use std::os::unix::fs::OpenOptionsExt as _;
@@ -431,7 +434,7 @@ impl Filesystem for PortableStore {
         let call = move |store: &Store| store.open(&path, &wanted);
         let (file, here, made) = if options.write { self.change(call).await } else { self.read(call).await }?;
         Ok(Arc::new(PortableFile {
-            open: Arc::new(Mutex::new(Some(file))),
+            open: Arc::new(Turns::new(Some(file))),
             path: here,
             made,
             read: options.read,
@@ -509,19 +512,15 @@ impl Pages for Entries {
     }
 }
 
-/// An open file. Calls take turns, so none is in flight when it ends.
+/// An open file. Calls take turns in the order in which they came, so none is in flight when it ends.
 struct PortableFile {
     /// `None` once the end was said.
-    open: Arc<Mutex<Option<StdFile>>>,
+    open: Arc<Turns<Option<StdFile>>>,
     path: PathBuf,
     made: bool,
     read: bool,
     write: bool,
     append: bool,
-}
-
-fn open_file(open: &Mutex<Option<StdFile>>) -> MutexGuard<'_, Option<StdFile>> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn closed() -> Error {
@@ -549,8 +548,17 @@ impl PortableFile {
         &self,
         call: impl FnOnce(&mut StdFile) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let open = Arc::clone(&self.open);
-        hop(move |_| call(open_file(&open).as_mut().ok_or_else(closed)?)).await
+        let mut open = Arc::clone(&self.open).lock_owned().await;
+        hop(move |_| call(open.as_mut().ok_or_else(closed)?)).await
+    }
+
+    /// The end, with what was open.
+    async fn end<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(StdFile) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let mut open = Arc::clone(&self.open).lock_owned().await;
+        hop(move |_| call(open.take().ok_or_else(closed)?)).await
     }
 }
 
@@ -585,9 +593,8 @@ impl File for PortableFile {
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         let (write, append) = (self.write, self.append);
-        let open = Arc::clone(&self.open);
+        let mut open = Arc::clone(&self.open).lock_owned().await;
         hop(move |lease| {
-            let mut open = open_file(&open);
             let file = open.as_mut().ok_or_else(closed)?;
             if !write {
                 return Err(denied("not opened for writing"));
@@ -601,7 +608,9 @@ impl File for PortableFile {
                 if end.is_none_or(|end| i64::try_from(end).is_err()) {
                     return Err(Error::new(ErrorKind::OutOfRange));
                 }
-                file.seek(SeekFrom::Start(offset))?;
+                if !append {
+                    file.seek(SeekFrom::Start(offset))?;
+                }
                 Ok(file.write_all(&data)?)
             })
         })
@@ -630,9 +639,8 @@ impl File for PortableFile {
 
     async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {
         check(&options.attributes, FileType::File)?;
-        let (open, path, options) = (Arc::clone(&self.open), self.path.clone(), options.clone());
-        hop(move |_| {
-            let file = open_file(&open).take().ok_or_else(closed)?;
+        let (path, options) = (self.path.clone(), options.clone());
+        self.end(move |file| {
             let size = file.metadata()?.len();
             if let Some(expected) = options.expected_size.filter(|expected| *expected != size) {
                 return Err(Error::new(ErrorKind::Corrupt)
@@ -645,14 +653,12 @@ impl File for PortableFile {
     }
 
     async fn park(&self) -> Result<()> {
-        let open = Arc::clone(&self.open);
-        hop(move |_| open_file(&open).take().map(drop).ok_or_else(closed)).await
+        self.end(|_| Ok(())).await
     }
 
     async fn abort(&self) -> Result<()> {
-        let (open, path, made) = (Arc::clone(&self.open), self.path.clone(), self.made);
-        hop(move |_| {
-            let file = open_file(&open).take().ok_or_else(closed)?;
+        let (path, made) = (self.path.clone(), self.made);
+        self.end(move |file| {
             if made && leads_to(&path, &file) {
                 std::fs::remove_file(&path)?;
             }
