@@ -109,8 +109,13 @@ async fn keeps_what_every_filesystem_promises() {
     let all = cases();
     // Each file is a program of its own: what makes many of them takes minutes, and shows nothing more than the many
     // files below. The rest takes its time too, and still is the one proof of all that the shell does.
-    let many =
-        ["can_be_given_up", "changes_meanwhile_lose_nothing", "three_thousand_entries", "two_at_a_time"];
+    let many = [
+        "all_together",
+        "can_be_given_up",
+        "changes_meanwhile_lose_nothing",
+        "three_thousand_entries",
+        "two_at_a_time",
+    ];
     let many = |name: &str| name.starts_with("cancel::") || many.iter().any(|end| name.ends_with(end));
     let some = all.iter().filter(|case| !many(case.name));
     let mut verdicts: Vec<_> = futures_util::stream::iter(some)
