@@ -275,7 +275,9 @@ impl Host for Pretended {
         let mut asked = arguments;
         let base64 = base64::engine::general_purpose::STANDARD;
         for key in ["body", "input"] {
-            let text = field(&asked, key).as_str().and_then(|t| base64.decode(t).ok());
+            // A mail's text is plain.
+            let packed = field(&asked, key).as_str().filter(|_| function != HostFunction::Mail);
+            let text = packed.and_then(|t| base64.decode(t).ok());
             if let Some(text) = text {
                 set(&mut asked, key, String::from_utf8_lossy(&text));
             }

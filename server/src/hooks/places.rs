@@ -197,7 +197,8 @@ mod tests {
         std::os::unix::fs::symlink("../near", at("in/deep/beside")).unwrap();
         let places = places(&[&at("in")], false);
         let open = async |path: PathBuf| places.open(&json!({ "kind": "disk", "folder": path })).await;
-        let fs = open(at("in")).await.unwrap().fs;
+        let opened = open(at("in")).await.unwrap();
+        let fs = &opened.fs;
         assert_eq!(fs.read_to_vec(&VPath::absolute("/near").unwrap(), 10).await.unwrap(), b"near");
         assert!(fs.read_to_vec(&VPath::absolute("/up").unwrap(), 10).await.is_err());
         // A folder below is a root of its own.
