@@ -90,12 +90,8 @@ fn walk(dir: &Path, relative: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 /// The packages that cargo would build of the workspace: one line per package as `{p}|…`, by
 /// `cargo tree` with the given arguments. The format must begin with `{p}`.
 pub(crate) fn tree(args: &[&str]) -> Result<Vec<String>> {
-    let text = Run::new(cargo())
-        .args(["tree", "--prefix", "none"])
-        .args(args)
-        .dir(root())
-        .limit(ANSWER)
-        .text()?;
+    let text =
+        Run::new(cargo()).args(["tree", "--prefix", "none"]).args(args).dir(root()).limit(ANSWER).text()?;
     // What stands there a second time is marked; whole, the trees have millions of lines.
     let lines = text.lines().map(|l| l.strip_suffix(" (*)").unwrap_or(l)).filter(|l| !l.is_empty());
     let mut lines: Vec<String> = lines.map(str::to_owned).collect();

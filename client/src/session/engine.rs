@@ -560,12 +560,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_says_so() {
-        for (options, word) in
-            [(SessionOptions::sftp("h").user_name("u").password("p").new_password("q"), "password")]
-        {
-            let e = options.to_connect().map(|_| ()).unwrap_err();
-            assert_eq!(e.kind(), ErrorKind::Unsupported);
-            assert!(e.to_string().contains(word), "{word}: {e}");
-        }
+        let options = SessionOptions::sftp("h").user_name("u").password("p").new_password("q");
+        let e = options.to_connect().map(|_| ()).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported);
+        assert!(e.to_string().contains("password"), "{e}");
     }
 }

@@ -215,7 +215,7 @@ mod tests {
     fn a_key_has_one_secret() {
         let of = |text: &str| toml::from_str::<AccessKey>(text).map_err(|e| e.message().to_owned());
         let good = of("id = \"AKIA\"\nsecret = \"0123456789abcdef\"").unwrap();
-        assert!(check_keys(&[good.clone()]).is_empty());
+        assert!(check_keys(std::slice::from_ref(&good)).is_empty());
         assert!(!format!("{good:?}").contains("0123456789abcdef"));
         assert!(check_keys(&[good.clone(), good.clone()])[0].contains("twice"));
         let none = of("id = \"AKIA\"").unwrap();

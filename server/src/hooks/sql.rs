@@ -43,7 +43,7 @@ struct Database {
 }
 
 enum Kind {
-    Postgres(postgres::Server),
+    Postgres(Box<postgres::Server>),
     Sqlite(sqlite::File),
 }
 
@@ -115,7 +115,7 @@ impl Databases {
         let made = all.iter().map(|(name, asked)| {
             let kind = match &asked.file {
                 Some(file) => Kind::Sqlite(sqlite::File::new(file.clone(), asked.write)),
-                None => Kind::Postgres(postgres::Server::new(name, asked, secrets)?),
+                None => Kind::Postgres(Box::new(postgres::Server::new(name, asked, secrets)?)),
             };
             let permits = Semaphore::new(asked.connections);
             Ok((name.clone(), Database { kind, rows: asked.rows, time: asked.time, permits }))

@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn an_unfinished_line_has_an_unfinished_word() {
-        assert_eq!(begun("get a").1, true);
-        assert_eq!(begun("get ").1, false);
-        assert_eq!(begun("get 'a ").1, true);
-        assert_eq!(begun("").1, false);
+        assert!(begun("get a").1);
+        assert!(!begun("get ").1);
+        assert!(begun("get 'a ").1);
+        assert!(!begun("").1);
     }
 }
