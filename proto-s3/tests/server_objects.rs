@@ -24,6 +24,7 @@ async fn buckets_are_directories_of_the_root() {
     server.site.store.create_dir(&p("/not a bucket"), &Attributes::none()).await.unwrap();
     let listed = c.get("/").await;
     assert_eq!(listed.all("Name"), ["data"], "{}", listed.text());
+    assert!(listed.field("content-length").is_some(), "what is known is said");
     assert!(listed.text().contains("<Owner>") && !listed.one("CreationDate").is_empty());
     assert_eq!(c.ask("HEAD /data", &[], "").await.status, 200);
     assert_eq!(c.ask("HEAD /none", &[], "").await.status, 404);

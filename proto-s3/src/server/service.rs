@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Request, Response};
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -153,21 +155,37 @@ impl Handler for Service {
             None => set(&mut answer, header::SERVER, "Ferry"),
         }
         match exchange.take_flight() {
-            Some(flight) => answer.map(|body| held(body, flight)),
+            Some(flight) => answer.map(|body| Sent { body, _flight: flight }.boxed_unsync()),
             None => answer,
         }
     }
 }
 
 /// A body whose request is under way until it is sent.
-fn held(body: Body, flight: InFlight) -> Body {
-    let mut flight = Some(flight);
-    body.map_frame(move |frame| {
-        // Goes with the closure, when the body goes.
-        let _ = &mut flight;
-        frame
-    })
-    .boxed_unsync()
+struct Sent {
+    body: Body,
+    _flight: InFlight,
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    // Known sizes stay known: without them everything would go in chunks.
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A refusal without the library.

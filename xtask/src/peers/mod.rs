@@ -123,6 +123,10 @@ const PEERS: &[Peer] = &[
         &["python", "-c", MOTO],
         "moto",
     ),
+    Peer::python("awscli", Kind::Client, &["awscli"], &["aws", "--version"], "aws-cli"),
+    Peer::python("boto3", Kind::Client, &["boto3"], &["python", "-c", BOTO3], "boto3"),
+    Peer::python("s3cmd", Kind::Client, &["s3cmd"], &["s3cmd", "--version"], "s3cmd"),
+    Peer::python("minio", Kind::Client, &["minio"], &["python", "-c", MINIO], "minio"),
     Peer::debian("wget", Kind::Client, &["wget"], &["wget", "--version"], "GNU Wget"),
     Peer::debian("ncftp", Kind::Client, &["ncftp"], &["ncftpput", "-v"], "NcFTP"),
     Peer::debian("litmus", Kind::Judge, &["litmus"], &["litmus", "--version"], "litmus"),
@@ -136,6 +140,8 @@ const PEERS: &[Peer] = &[
     Peer::python("ssh-audit", Kind::Judge, &["ssh-audit"], &["python", "-c", SSH_AUDIT], "ssh-audit"),
 ];
 
+const BOTO3: &str = "import boto3; print('boto3', boto3.__version__)";
+const MINIO: &str = "import importlib.metadata as m; print('minio', m.version('minio'))";
 const PARAMIKO: &str = "import paramiko; print('paramiko', paramiko.__version__)";
 const AIOSMTPD: &str = "import aiosmtpd; print('aiosmtpd', aiosmtpd.__version__)";
 const LIBCURL: &str = "import pycurl; print('libcurl', pycurl.version)";

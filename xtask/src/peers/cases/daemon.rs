@@ -4,6 +4,7 @@
 //! Each case starts a server of its own with the configuration that it needs.
 
 mod dav;
+mod s3;
 mod services;
 
 use std::io::{Read as _, Write as _};
@@ -57,6 +58,11 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("cadaver::works", "cadaver", dav::cadaver_works),
     case("curl_dav::moves_a_file", "curl", dav::curl_moves_a_file),
     case("rclone_dav::syncs", "rclone", dav::rclone_syncs),
+    case("aws::works", "awscli", s3::aws_works),
+    case("boto3::works", "boto3", s3::boto3_works),
+    case("s3cmd::works", "s3cmd", s3::s3cmd_works),
+    case("rclone_s3::syncs", "rclone", s3::rclone_syncs),
+    case("minio::works", "minio", s3::minio_works),
 ];
 
 /// What a case of ours starts from.
