@@ -58,7 +58,10 @@ struct Far(Option<Connected>, Handle);
 impl Drop for Far {
     fn drop(&mut self) {
         if let Some(connected) = self.0.take() {
-            self.1.spawn(tokio::time::timeout(BYE, connected.close()));
+            // On a thread of scripts: nothing that needs the runtime may be made outside of it.
+            self.1.spawn(async move {
+                let _ = tokio::time::timeout(BYE, connected.close()).await;
+            });
         }
     }
 }

@@ -21,7 +21,7 @@ async fn run(s: &Server) -> String {
     let alice = s.login("alice").await;
     put(&alice, "/f", "content").await.unwrap();
     let done = alice.fs().rename(&path("/f"), &path("/g"), Replace::Yes).await;
-    done.map_or_else(|e| e.to_string(), |()| String::new())
+    done.map_or_else(|e| format!("{e:#}"), |()| String::new())
 }
 
 #[tokio::test]
@@ -49,7 +49,9 @@ async fn a_handler_speaks_to_another_server_that_it_knows() {
     let here = |key: &str| source(key).replace("{out}", out.to_str().unwrap());
     let networks = "[scripts]\nfolders = [\"out\"]\nnetworks = [\"127.0.0.0/8\"]\n";
     let good = here(&far.fingerprint);
-    assert_eq!(run(&near(dir.path(), &good, grants, networks)).await, "");
+    let s = near(dir.path(), &good, grants, networks);
+    let words = run(&s).await;
+    assert_eq!(words, "", "{}", s.log());
     let there = far.home("gate").join("in");
     assert_eq!(std::fs::read_to_string(there.join("deep/copy")).unwrap(), "content");
     assert_eq!(std::fs::read_to_string(out.join("copied")).unwrap(), "content");
