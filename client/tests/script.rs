@@ -321,7 +321,7 @@ fn the_command_has_two_exit_codes_and_writes_its_log() {
         "call ls",
         "put - x",
         "open",
-        "open s3://h",
+        "open gopher://h",
         "open -rawsettings Tunnel=1 -- sftp://h",
         "mkdir x",
         "nonsense",

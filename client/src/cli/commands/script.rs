@@ -51,10 +51,10 @@ impl Console for Terminal {
     fn stop(&mut self) -> Option<CancellationToken> {
         let stop = CancellationToken::new();
         let token = stop.clone();
-        let running = transfer::Running::begin();
+        let mut running = transfer::Running::begin().ok()?;
         tokio::spawn(async move {
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => token.cancel(),
+                () = running.interrupted() => token.cancel(),
                 () = token.cancelled() => {}
             }
             drop(running);

@@ -252,7 +252,7 @@ async fn watched(
     // Both ways, what goes right is drawn.
     let side = if direction == Direction::To(Side::Left) { Side::Left } else { Side::Right };
     let drawn = Drawn::new(runner.tracker(side), wanted);
-    let _running = transfer::Running::begin();
+    let mut running = transfer::Running::begin()?;
     let live: Arc<dyn Live> = Arc::<Runner>::clone(runner);
     let _registered = cx.enter(None, what, live);
     tokio::pin!(run);
@@ -260,7 +260,7 @@ async fn watched(
     let report = loop {
         tokio::select! {
             report = &mut run => break report,
-            _ = tokio::signal::ctrl_c(), if !stopped => {
+            () = running.interrupted(), if !stopped => {
                 stopped = true;
                 runner.cancel();
             }

@@ -15,6 +15,7 @@ use session_core::batch::{
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::gate::SessionFs;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
@@ -52,13 +53,22 @@ impl Kind {
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// While it lives, the command takes Ctrl-C itself.
-pub(super) struct Running;
+/// While it lives, the command takes Ctrl-C itself: every one from its beginning on, looked for or not.
+pub(super) struct Running(Signal);
 
 impl Running {
-    pub(super) fn begin() -> Self {
+    /// Errors: those of the system, which has no room for a signal.
+    pub(super) fn begin() -> Result<Self> {
+        let interrupts = signal(SignalKind::interrupt())?;
         RUNNING.store(true, Ordering::SeqCst);
-        Running
+        Ok(Running(interrupts))
+    }
+
+    /// The next Ctrl-C. Cancel: none is lost.
+    pub(super) async fn interrupted(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
     }
 }
 
@@ -284,7 +294,7 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
         })
     });
     let drawn = Drawn::new(batch.tracker(), !cx.global.quiet && !cx.global.json);
-    let running = Running::begin();
+    let mut running = Running::begin()?;
     let mut stopped = false;
     let killed = CancellationToken::new();
     let live = Arc::new(Transferring { batch: Arc::clone(&batch), killed: killed.clone() });
@@ -295,7 +305,7 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
         loop {
             tokio::select! {
                 report = &mut run => break report,
-                _ = tokio::signal::ctrl_c(), if !stopped => stopped = true,
+                () = running.interrupted(), if !stopped => stopped = true,
                 () = killed.cancelled(), if !stopped => stopped = true,
             }
             batch.cancel();

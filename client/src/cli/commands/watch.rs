@@ -46,7 +46,7 @@ pub(super) async fn watch(cx: &mut Context, a: &Args) -> Result<()> {
     teller.begin(&places);
     let mut terminated = signal(SignalKind::terminate())?;
     let summary = {
-        let _running = transfer::Running::begin();
+        let mut running = transfer::Running::begin()?;
         let live: Arc<dyn Live> = Arc::<Watch>::clone(&watch);
         let _registered = cx.enter(None, what, live);
         let mut tell = |event: &Event| teller.tell(event);
@@ -56,7 +56,7 @@ pub(super) async fn watch(cx: &mut Context, a: &Args) -> Result<()> {
         loop {
             tokio::select! {
                 ended = &mut run => break ended?,
-                _ = tokio::signal::ctrl_c(), if !stopped => stopped = true,
+                () = running.interrupted(), if !stopped => stopped = true,
                 _ = terminated.recv(), if !stopped => stopped = true,
             }
             watch.cancel();

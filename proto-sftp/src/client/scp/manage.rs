@@ -182,10 +182,11 @@ fn with(from: &[u8], to: &[u8], rest: &str) -> Vec<u8> {
 pub(super) fn rename(from: &VPath, to: &VPath, replace: Replace) -> Vec<u8> {
     let there = "elif [ -e \"$t\" ] || [ -h \"$t\" ]; then\n";
     let rest = match replace {
-        // A link is made or not, in one step; what cannot be linked is moved, as is what knows no links.
+        // A link is made or not, in one step; what cannot be linked is moved, as is what knows no links. Who finds
+        // the old name gone was not the first to move it.
         Replace::No => format!(
             "{there}echo File exists >&2; false
-elif [ -f \"$f\" ] && [ ! -h \"$f\" ] && ln \"$f\" \"$t\" 2>/dev/null; then rm -f \"$f\"
+elif [ -f \"$f\" ] && [ ! -h \"$f\" ] && ln \"$f\" \"$t\" 2>/dev/null; then rm \"$f\" || {{ rm -f \"$t\"; false; }}
 {there}echo File exists >&2; false
 else mv -f \"$f\" \"$t\""
         ),
