@@ -168,6 +168,11 @@ async fn uploads_are_listed_and_thrown_away() {
         assert_eq!(again.failure(), (404, "NoSuchUpload".into()));
     }
     assert!(c.get("/data?uploads").await.all("UploadId").is_empty());
+    // What they needed does not keep the bucket; what was made on purpose does.
+    c.put("/data/made/", "").await;
+    assert_eq!(c.ask("DELETE /data", &[], "").await.failure(), (409, "BucketNotEmpty".into()));
+    assert_eq!(c.ask("DELETE /data/made/", &[], "").await.status, 204);
+    assert_eq!(c.ask("DELETE /data", &[], "").await.status, 204);
     assert!(server.site.store.staged().await.unwrap().is_empty());
 }
 

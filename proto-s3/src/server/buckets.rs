@@ -105,7 +105,14 @@ pub(super) async fn delete(
     req: S3Request<DeleteBucketInput>,
 ) -> S3Result<S3Response<DeleteBucketOutput>> {
     let bucket = at(x, &req.input.bucket)?;
-    let removed = x.fs()?.remove_dir(&bucket).await;
+    let fs = x.fs()?;
+    let mut removed = fs.remove_dir(&bucket).await;
+    // What uploads that came to nothing have left is nobody's.
+    if removed.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotEmpty)
+        && super::remove::sweep(fs, &bucket).await.map_err(|e| x.fail(e))?
+    {
+        removed = fs.remove_dir(&bucket).await;
+    }
     removed.map_err(|e| match e.kind() {
         ErrorKind::NotEmpty => x.fail_as(e, 409, "BucketNotEmpty"),
         _ => x.fail_bucket(e),

@@ -26,6 +26,18 @@ pub(super) enum Signed {
     Query,
 }
 
+/// Whether the region of a signature is no name of one that the library takes: s3cmd begins with `US`, and signs
+/// anew for the region that it is told.
+pub(super) fn has_odd_region(headers: &HeaderMap) -> bool {
+    let region = || {
+        let field = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let credential = field.split(['=', ',', ' ']).skip_while(|w| *w != "Credential").nth(1)?;
+        credential.split('/').rev().nth(2)
+    };
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    region().is_some_and(|region| !region.bytes().all(plain))
+}
+
 /// Refuses what is not signed as it should be.
 pub(super) fn check(uri: &Uri, headers: &HeaderMap) -> S3Result<Signed> {
     let query = uri.query().unwrap_or_default();
@@ -117,6 +129,18 @@ mod tests {
         ] {
             assert_eq!(judged(url, &fields), Err("AccessDenied".into()), "{url} {fields:?}");
         }
+    }
+
+    #[test]
+    fn regions_are_words_in_lower_case() {
+        let odd = |region: &str| {
+            let field = HEAD.replace("/r/", &format!("/{region}/"));
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", field.parse().unwrap());
+            has_odd_region(&headers)
+        };
+        assert!(odd("US") && odd("eu_1"));
+        assert!(!odd("us-east-1") && !odd("garage") && !has_odd_region(&HeaderMap::new()));
     }
 
     #[test]

@@ -64,6 +64,33 @@ async fn tidy(fs: &SessionFs, bucket: &VPath, dir: Option<VPath>) {
     }
 }
 
+/// Removes all that is in a bucket, if it is nothing but directories that were made for objects. False, as soon as
+/// there is something else.
+pub(super) async fn sweep(fs: &SessionFs, bucket: &VPath) -> Result<bool> {
+    let mut to_enter = vec![bucket.clone()];
+    let mut dirs = Vec::new();
+    while let Some(dir) = to_enter.pop() {
+        let options = ListOptions { properties: true, ..ListOptions::default() };
+        let mut pages = fs.list(&dir, &options).await?;
+        while let Some(page) = pages.next_page().await? {
+            for entry in page {
+                if !entry.metadata.is_dir() || !is_implied(&entry.metadata) {
+                    return Ok(false);
+                }
+                to_enter.push(dir.join(&entry.name)?);
+            }
+        }
+        if dir != *bucket {
+            dirs.push(dir);
+        }
+    }
+    // Those below come after those above.
+    for dir in dirs.iter().rev() {
+        fs.remove_dir(dir).await?;
+    }
+    Ok(true)
+}
+
 /// The directory that an object is in, as far as nothing but it need be there.
 fn above(spot: &Spot) -> Option<VPath> {
     match &spot.dir {

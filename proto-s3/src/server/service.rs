@@ -21,7 +21,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 use session_core::auth::{Method, Site};
 use session_core::error::{Error, ErrorKind};
 use session_core::net::http::{
-    Body, Connection, Handler, HttpOptions, InFlight, Intake, Sessions, Working, empty, set,
+    Body, Connection, Handler, HttpOptions, InFlight, Intake, Sessions, Working, empty, full, set,
 };
 
 use super::exchange::{Api, Exchange, refuse, said};
@@ -143,6 +143,7 @@ impl Handler for Service {
         let chunks_signed = matches!(frames(request.headers()), Ok(Some((true, _))));
         let exchange = Exchange::new(&this, connection, working, software, id, signed, chunks_signed);
         let mut answer = match judged {
+            Ok(_) if guard::has_odd_region(request.headers()) => elsewhere(&self.options.region),
             Ok(_) => self.handle(&exchange, request).await,
             Err(e) => response(e),
         };
@@ -194,6 +195,18 @@ fn response(e: S3Error) -> Response<Body> {
         Ok(answer) => answer.map(|body| body.map_err(io::Error::other).boxed_unsync()),
         Err(_) => empty(500),
     }
+}
+
+/// The signature is for another region than this one.
+fn elsewhere(region: &str) -> Response<Body> {
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AuthorizationHeaderMalformed</Code><Message>the \
+         region is wrong; expecting '{region}'</Message><Region>{region}</Region></Error>"
+    );
+    let mut answer = empty(400);
+    *answer.body_mut() = full(xml.into());
+    set(&mut answer, header::CONTENT_TYPE, "application/xml");
+    answer
 }
 
 /// The number of a request, for the logs of both sides.

@@ -144,10 +144,10 @@ async fn over_tls_with_keys_of_the_secrets_and_of_the_database() {
 
 #[tokio::test]
 async fn rules_hold_and_failed_signatures_are_struck() {
-    let rules = "[users.permissions]\n\"/\" = [\"list\", \"get\"]\n\"/in\" = [\"list\", \"put\", \"make\"]\n";
+    let rules = "[users.permissions]\n\"/\" = [\"list\", \"get\"]\n\"/inbox\" = [\"list\", \"put\", \"make\"]\n";
     let protector = "[protector]\nstrikes = 3\nsafe = []\n";
     let s = Server::configured(&format!("{protector}{LISTENERS}{}{rules}", keyed("alice")), &[]);
-    std::fs::create_dir_all(s.data.join("homes/alice/in")).unwrap();
+    std::fs::create_dir_all(s.data.join("homes/alice/inbox")).unwrap();
     std::fs::create_dir_all(s.data.join("homes/alice/out")).unwrap();
     std::fs::write(s.data.join("homes/alice/out/f"), "there").unwrap();
     let port = s.port_of("ferry", "s3");
@@ -156,8 +156,8 @@ async fn rules_hold_and_failed_signatures_are_struck() {
     assert_eq!(s3.status("PUT /out/g", "x"), 403);
     assert_eq!(s3.status("DELETE /out/f", ""), 403);
     assert_eq!(s3.status("PUT /bucket", ""), 403);
-    assert_eq!(s3.status("PUT /in/deep/g", "x"), 200);
-    assert_eq!(s3.status("GET /in/deep/g", ""), 403);
+    assert_eq!(s3.status("PUT /inbox/deep/g", "x"), 200);
+    assert_eq!(s3.status("GET /inbox/deep/g", ""), 403);
     s.logged(&["PutObject", "alice"]).await;
     let mut stranger = S3::connect(port, "KEY-alice");
     stranger.signer.secret = "guessed, and not very well".into();
