@@ -144,7 +144,8 @@ async fn over_tls_with_keys_of_the_secrets_and_of_the_database() {
 
 #[tokio::test]
 async fn rules_hold_and_failed_signatures_are_struck() {
-    let rules = "[users.permissions]\n\"/\" = [\"list\", \"get\"]\n\"/inbox\" = [\"list\", \"put\", \"make\"]\n";
+    let rules =
+        "[users.permissions]\n\"/\" = [\"list\", \"get\"]\n\"/inbox\" = [\"list\", \"put\", \"make\"]\n";
     let protector = "[protector]\nstrikes = 3\nsafe = []\n";
     let s = Server::configured(&format!("{protector}{LISTENERS}{}{rules}", keyed("alice")), &[]);
     std::fs::create_dir_all(s.data.join("homes/alice/inbox")).unwrap();
