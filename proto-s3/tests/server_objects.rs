@@ -155,6 +155,18 @@ async fn writes_are_conditional_verified_and_whole() {
 }
 
 #[tokio::test]
+async fn who_waits_to_send_nothing_comes_back_on_another_connection() {
+    let (_server, mut c) = bucket().await;
+    let some = c.ask("PUT /data/a", &["Expect: 100-continue"], "some").await;
+    assert_eq!(some.status, 100);
+    let some = c.reply(false).await.unwrap();
+    assert_eq!((some.status, some.field("connection")), (200, None));
+    let none = c.ask("PUT /data/b", &["Expect: 100-continue"], "").await;
+    assert_eq!((none.status, none.field("connection")), (200, Some("close")));
+    assert!(c.is_over().await);
+}
+
+#[tokio::test]
 async fn a_broken_upload_leaves_nothing() {
     let (server, mut c) = bucket().await;
     c.put("/data/a", "old").await;

@@ -142,6 +142,11 @@ impl Handler for Service {
         let software = software.unwrap_or_default().to_owned();
         let chunks_signed = matches!(frames(request.headers()), Ok(Some((true, _))));
         let exchange = Exchange::new(&this, connection, working, software, id, signed, chunks_signed);
+        // Who waits for a word before it sends nothing gets none. botocore takes the next answer on that connection
+        // for the same one.
+        let waits_for_nothing = request.version() == hyper::Version::HTTP_11
+            && request.headers().contains_key(header::EXPECT)
+            && request.body().is_end_stream();
         let mut answer = match judged {
             Ok(_) if guard::has_odd_region(request.headers()) => elsewhere(&self.options.region),
             Ok(_) => self.handle(&exchange, request).await,
@@ -154,6 +159,9 @@ impl Handler for Service {
         match exchange.client() {
             Some(client) => set(&mut answer, header::SERVER, &client.software),
             None => set(&mut answer, header::SERVER, "Ferry"),
+        }
+        if waits_for_nothing {
+            set(&mut answer, header::CONNECTION, "close");
         }
         match exchange.take_flight() {
             Some(flight) => answer.map(|body| Sent { body, _flight: flight }.boxed_unsync()),

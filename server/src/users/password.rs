@@ -92,7 +92,7 @@ impl PasswordHash {
 }
 
 /// Working memory of argon2, used again: it is large, and an allocator keeps what a thread gave back for that
-/// thread. As many buffers are made as are in use at once; [`KEPT`] of them stay.
+/// thread. As many buffers are made as are in use at once; `KEPT` of them stay.
 #[derive(Default)]
 pub struct Memory {
     free: Mutex<Vec<Vec<Block>>>,

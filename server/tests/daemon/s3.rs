@@ -159,7 +159,8 @@ async fn rules_hold_and_failed_signatures_are_struck() {
     assert_eq!(s3.status("PUT /bucket", ""), 403);
     assert_eq!(s3.status("PUT /inbox/deep/g", "x"), 200);
     assert_eq!(s3.status("GET /inbox/deep/g", ""), 403);
-    s.logged(&["PutObject", "alice"]).await;
+    let (code, sessions, err) = s.ask(&["sessions", "--json"]);
+    assert!(code == 0 && sessions.contains("\"S3\"") && sessions.contains("alice"), "{sessions}{err}");
     let mut stranger = S3::connect(port, "KEY-alice");
     stranger.signer.secret = "guessed, and not very well".into();
     for _ in 0..3 {
