@@ -26,6 +26,7 @@ pub mod fs;
 pub mod fs_ext;
 pub mod gate;
 pub mod history;
+pub mod in_order;
 #[cfg(any(feature = "local", feature = "script"))]
 mod in_place;
 pub mod intercept;

@@ -11,17 +11,17 @@
 //! server has put in place.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, Follow, OpenOptions};
+use session_core::in_order::{InOrder, broken};
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::net::places::Yields as _;
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
 use super::machine::Command;
 use super::pool::Lease;
@@ -32,8 +32,6 @@ use super::transfer::{Ask, Transfer, ask_ahead};
 use crate::text::ToWire;
 use crate::wire::reply::Reply;
 
-/// How long a write ahead of its turn waits for the one before it.
-const TURN: Duration = Duration::from_secs(2);
 /// How far before its end a file may be continued, bytes.
 const OVERLAP: usize = 1 << 20;
 
@@ -70,7 +68,7 @@ pub(super) struct WriteFile {
     /// The file was there before it was opened, as far as is known.
     existed: Option<bool>,
     inner: Mutex<Inner>,
-    moved: Notify,
+    turns: InOrder,
     reads: Option<Arc<ReadFile>>,
 }
 
@@ -118,7 +116,7 @@ impl WriteFile {
                 owed,
                 failed: false,
             }),
-            moved: Notify::new(),
+            turns: InOrder::new("FTP"),
             reads,
             remote,
         };
@@ -155,86 +153,71 @@ impl WriteFile {
 
     /// Writes in turn; the guard is the turn.
     async fn put(&self, offset: u64, data: &[u8]) -> Result<()> {
-        let mut deadline = tokio::time::Instant::now() + TURN;
-        let mut seen = None;
-        loop {
-            let moved = self.moved.notified();
-            let mut inner = self.inner.lock().await;
+        let at = |inner: &mut Inner| {
             match inner.state {
                 State::Ended => return Err(Error::new(ErrorKind::Closed)),
                 State::Broken => return Err(broken()),
+                _ if data.is_empty() => return Ok(None),
                 _ => {}
-            }
-            if data.is_empty() {
-                return Ok(());
             }
             if matches!(inner.state, State::Untouched) && !self.options.append && offset < inner.base {
                 self.may_go_back(offset, inner.base)?;
                 inner.state = State::Held(offset, BytesMut::new());
                 inner.at = offset;
             }
-            if offset != inner.at && !self.options.append {
-                let at = inner.at;
-                drop(inner);
-                if offset < at {
-                    return Err(not_in_order("bytes cannot be written twice"));
-                }
-                if seen.replace(at) != Some(at) {
-                    deadline = tokio::time::Instant::now() + TURN;
-                }
-                if tokio::time::timeout_at(deadline, moved).await.is_err() {
-                    return Err(not_in_order("bytes cannot be left out"));
-                }
-                continue;
-            }
-            let end = inner.at + data.len() as u64;
-            let base = inner.base;
-            if let State::Held(_, held) = &mut inner.state
-                && end < base
-            {
-                held.extend_from_slice(data);
-                inner.at = end;
-                drop(inner);
-                self.moved.notify_waiters();
-                return Ok(());
-            }
-            // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
-            let mut transfer = match std::mem::replace(&mut inner.state, State::Broken) {
-                State::Open(transfer) => transfer,
-                State::Untouched => match self.resume_at_end().await {
-                    Ok(transfer) => transfer,
-                    Err(e) => {
-                        inner.state = State::Untouched;
-                        return Err(e);
-                    }
-                },
-                State::Held(from, held) => match self.begin("STOR", from).await {
-                    Ok(mut transfer) => {
-                        transfer.write(&held).await?;
-                        transfer
-                    }
-                    Err(e) => {
-                        inner.state = State::Held(from, held);
-                        return Err(e);
-                    }
-                },
-                other => {
-                    inner.state = other;
-                    return Err(Error::new(ErrorKind::Closed));
-                }
-            };
-            if self.options.text {
-                let wire = inner.text.change(data);
-                transfer.write(&wire).await?;
-            } else {
-                transfer.write(data).await?;
-            }
-            inner.at = end;
-            inner.state = State::Open(transfer);
-            drop(inner);
-            self.moved.notify_waiters();
+            Ok((!self.options.append).then_some(inner.at))
+        };
+        let mut inner = self.turns.turn(&self.inner, offset, at).await?;
+        if data.is_empty() {
             return Ok(());
         }
+        let end = inner.at + data.len() as u64;
+        let base = inner.base;
+        if let State::Held(_, held) = &mut inner.state
+            && end < base
+        {
+            held.extend_from_slice(data);
+            inner.at = end;
+            drop(inner);
+            self.turns.moves();
+            return Ok(());
+        }
+        // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
+        let mut transfer = match std::mem::replace(&mut inner.state, State::Broken) {
+            State::Open(transfer) => transfer,
+            State::Untouched => match self.resume_at_end().await {
+                Ok(transfer) => transfer,
+                Err(e) => {
+                    inner.state = State::Untouched;
+                    return Err(e);
+                }
+            },
+            State::Held(from, held) => match self.begin("STOR", from).await {
+                Ok(mut transfer) => {
+                    transfer.write(&held).await?;
+                    transfer
+                }
+                Err(e) => {
+                    inner.state = State::Held(from, held);
+                    return Err(e);
+                }
+            },
+            other => {
+                inner.state = other;
+                return Err(Error::new(ErrorKind::Closed));
+            }
+        };
+        if self.options.text {
+            let wire = inner.text.change(data);
+            transfer.write(&wire).await?;
+        } else {
+            transfer.write(data).await?;
+        }
+        inner.at = end;
+        inner.state = State::Open(transfer);
+        drop(inner);
+        self.turns.moves();
+        Ok(())
     }
 
     /// Whether a file can be continued that far before its end.
@@ -245,11 +228,14 @@ impl WriteFile {
             return Err(text_has_no_offsets());
         }
         if end - offset > OVERLAP as u64 {
-            return Err(not_in_order("a file is continued where it ends").with_hint(hint));
+            return Err(self.turns.refused("a file is continued where it ends").with_hint(hint));
         }
         // From the very beginning it is a STOR like any other.
         if offset > 0 && !facts.value("REST").to_ascii_uppercase().contains("STREAM") {
-            return Err(not_in_order("this server continues a file only where it ends").with_hint(hint));
+            return Err(self
+                .turns
+                .refused("this server continues a file only where it ends")
+                .with_hint(hint));
         }
         Ok(())
     }
@@ -275,7 +261,9 @@ impl WriteFile {
                 self.begin("APPE", 0).await?
             }
             State::Held(..) => {
-                return Err(not_in_order("what lies behind the last byte cannot be kept")
+                return Err(self
+                    .turns
+                    .refused("what lies behind the last byte cannot be kept")
                     .with_hint("write at least to where the file ended before"));
             }
             State::Untouched => {
@@ -398,14 +386,6 @@ fn expect(size: u64, expected: Option<u64>) -> Result<()> {
     }
 }
 
-fn broken() -> Error {
-    Error::new(ErrorKind::Canceled).with_detail("an earlier write did not come to its end")
-}
-
-fn not_in_order(words: &'static str) -> Error {
-    Error::unsupported(OperationKind::Write).with_detail(format!("FTP writes a file in order: {words}"))
-}
-
 fn text_has_no_offsets() -> Error {
     Error::unsupported(OperationKind::Write)
         .with_detail("a file that is sent as text can only be written from its beginning")
@@ -470,14 +450,14 @@ impl File for WriteFile {
             return Err(Error::new(ErrorKind::Closed));
         }
         let done = self.finish(&mut inner, options).await;
-        self.moved.notify_waiters();
+        self.turns.moves();
         done
     }
 
     async fn park(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
-        self.moved.notify_waiters();
+        self.turns.moves();
         match state {
             State::Ended => Err(Error::new(ErrorKind::Closed)),
             State::Open(transfer) => {
@@ -491,7 +471,7 @@ impl File for WriteFile {
     async fn abort(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
-        self.moved.notify_waiters();
+        self.turns.moves();
         match state {
             State::Open(transfer) => {
                 self.give_up(transfer).await;

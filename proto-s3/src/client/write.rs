@@ -9,7 +9,6 @@
 //! it was opened with. `park`, a drop and `abort` abort the upload, so that no parts are left to be paid for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
@@ -17,10 +16,11 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, OpenOptions};
+use session_core::in_order::{InOrder, broken};
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::copy::no_id;
@@ -29,9 +29,6 @@ use super::refine::as_kind;
 use super::remote::{object_at, settable};
 use super::store::{Store, bare_etag, quoted};
 use crate::keyspace::Place;
-
-/// How long a write ahead of its turn waits for the one before it.
-const TURN: Duration = Duration::from_secs(2);
 
 /// An upload in parts.
 struct Upload {
@@ -133,7 +130,7 @@ pub(super) struct WriteFile {
     key: String,
     options: OpenOptions,
     inner: Mutex<Inner>,
-    moved: Notify,
+    turns: InOrder,
 }
 
 impl WriteFile {
@@ -157,7 +154,7 @@ impl WriteFile {
             key,
             options: options.clone(),
             inner: Mutex::new(Inner { state: State::Held(BytesMut::new()), at: 0, failed: false }),
-            moved: Notify::new(),
+            turns: InOrder::new("S3"),
         }))
     }
 
@@ -284,42 +281,23 @@ impl WriteFile {
 
     /// Writes in turn; the guard is the turn.
     async fn write(&self, offset: u64, data: Bytes) -> Result<()> {
-        let mut deadline = tokio::time::Instant::now() + TURN;
-        let mut seen = None;
-        loop {
-            let moved = self.moved.notified();
-            let mut inner = self.inner.lock().await;
-            match inner.state {
-                State::Ended => return Err(Error::new(ErrorKind::Closed)),
-                State::Broken => return Err(broken()),
-                _ => {}
-            }
-            if data.is_empty() {
-                return Ok(());
-            }
-            if offset != inner.at {
-                let at = inner.at;
-                drop(inner);
-                if offset < at {
-                    return Err(not_in_order("bytes cannot be written twice"));
-                }
-                if seen.replace(at) != Some(at) {
-                    deadline = tokio::time::Instant::now() + TURN;
-                }
-                if tokio::time::timeout_at(deadline, moved).await.is_err() {
-                    return Err(not_in_order("bytes cannot be left out"));
-                }
-                continue;
-            }
-            let end = inner.at + data.len() as u64;
-            // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
-            let state = std::mem::replace(&mut inner.state, State::Broken);
-            inner.state = self.take(state, data).await?;
-            inner.at = end;
-            drop(inner);
-            self.moved.notify_waiters();
+        let at = |inner: &mut Inner| match inner.state {
+            State::Ended => Err(Error::new(ErrorKind::Closed)),
+            State::Broken => Err(broken()),
+            _ => Ok((!data.is_empty()).then_some(inner.at)),
+        };
+        let mut inner = self.turns.turn(&self.inner, offset, at).await?;
+        if data.is_empty() {
             return Ok(());
         }
+        let end = inner.at + data.len() as u64;
+        // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
+        let state = std::mem::replace(&mut inner.state, State::Broken);
+        inner.state = self.take(state, data).await?;
+        inner.at = end;
+        drop(inner);
+        self.turns.moves();
+        Ok(())
     }
 
     /// The conditions that the store shall hold the commit to.
@@ -419,14 +397,6 @@ impl WriteFile {
     }
 }
 
-fn broken() -> Error {
-    Error::new(ErrorKind::Canceled).with_detail("an earlier write did not come to its end")
-}
-
-fn not_in_order(words: &'static str) -> Error {
-    Error::unsupported(OperationKind::Write).with_detail(format!("S3 writes an object in order: {words}"))
-}
-
 #[async_trait]
 impl File for WriteFile {
     async fn read_into(&self, _: u64, _: usize, _: BytesMut) -> Result<BytesMut> {
@@ -463,21 +433,21 @@ impl File for WriteFile {
             return Err(Error::new(ErrorKind::Closed));
         }
         let done = self.finish(&mut inner, options).await;
-        self.moved.notify_waiters();
+        self.turns.moves();
         done
     }
 
     async fn park(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
-        self.moved.notify_waiters();
+        self.turns.moves();
         if matches!(state, State::Ended) { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
     }
 
     async fn abort(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
-        self.moved.notify_waiters();
+        self.turns.moves();
         match state {
             State::Ended if !std::mem::take(&mut inner.failed) => Err(Error::new(ErrorKind::Closed)),
             State::Parts(mut upload, _) => {

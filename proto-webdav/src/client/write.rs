@@ -11,7 +11,6 @@
 //! business, most throw it away. `abort` removes a new file that is there all the same.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -19,10 +18,11 @@ use hyper::Method;
 use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, OpenOptions};
+use session_core::in_order::{InOrder, broken};
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 use super::body::{Out, Piece};
@@ -33,8 +33,6 @@ use super::props;
 use super::refine::{as_kind, status_of};
 use super::remote::{Remote, settable};
 
-/// How long a write ahead of its turn waits for the one before it.
-const TURN: Duration = Duration::from_secs(2);
 /// Where ownCloud and its kin are told the time of what is sent, and say that they have taken it.
 const OC_MTIME: HeaderName = HeaderName::from_static("x-oc-mtime");
 
@@ -84,7 +82,7 @@ pub(super) struct WriteFile {
     /// The file was there before it was opened, as far as is known.
     existed: Option<bool>,
     inner: Mutex<Inner>,
-    moved: Notify,
+    turns: InOrder,
 }
 
 impl WriteFile {
@@ -112,7 +110,7 @@ impl WriteFile {
                 failed: false,
                 stored: false,
             }),
-            moved: Notify::new(),
+            turns: InOrder::new("WebDAV"),
             remote,
         };
         if hold == 0 || options.size_hint.is_some_and(|n| n > hold) {
@@ -242,63 +240,44 @@ impl WriteFile {
 
     /// Writes in turn; the guard is the turn.
     async fn put(&self, offset: u64, data: Bytes) -> Result<()> {
-        let mut deadline = tokio::time::Instant::now() + TURN;
-        let mut seen = None;
-        loop {
-            let moved = self.moved.notified();
-            let mut inner = self.inner.lock().await;
-            match inner.state {
-                State::Ended => return Err(Error::new(ErrorKind::Closed)),
-                State::Broken(_) => return Err(broken()),
-                _ => {}
-            }
-            if data.is_empty() {
-                return Ok(());
-            }
-            if offset != inner.at {
-                let at = inner.at;
-                drop(inner);
-                if offset < at {
-                    return Err(not_in_order("bytes cannot be written twice"));
-                }
-                if seen.replace(at) != Some(at) {
-                    deadline = tokio::time::Instant::now() + TURN;
-                }
-                if tokio::time::timeout_at(deadline, moved).await.is_err() {
-                    return Err(not_in_order("bytes cannot be left out"));
-                }
-                continue;
-            }
-            let end = inner.at + data.len() as u64;
-            // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
-            let moved = match std::mem::replace(&mut inner.state, State::Broken(false)) {
-                State::Held(mut held) if end <= self.remote.options.hold as u64 => {
-                    held.extend_from_slice(&data);
-                    Ok(State::Held(held))
-                }
-                State::Held(held) => match self.begin().await {
-                    Ok(mut flow) => {
-                        let head = self.push(&mut flow, held.freeze(), inner.at).await;
-                        let both = async { head.and(self.push(&mut flow, data, end).await) }.await;
-                        both.map(|()| State::Open(flow))
-                    }
-                    Err(e) => Err(e),
-                },
-                State::Open(mut flow) => self.push(&mut flow, data, end).await.map(|()| State::Open(flow)),
-                ended => Ok(ended),
-            };
-            inner.state = match moved {
-                Ok(state) => state,
-                Err(e) => {
-                    inner.state = State::Broken(is_refusal(&e));
-                    return Err(e);
-                }
-            };
-            inner.at = end;
-            drop(inner);
-            self.moved.notify_waiters();
+        let at = |inner: &mut Inner| match inner.state {
+            State::Ended => Err(Error::new(ErrorKind::Closed)),
+            State::Broken(_) => Err(broken()),
+            _ => Ok((!data.is_empty()).then_some(inner.at)),
+        };
+        let mut inner = self.turns.turn(&self.inner, offset, at).await?;
+        if data.is_empty() {
             return Ok(());
         }
+        let end = inner.at + data.len() as u64;
+        // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
+        let moved = match std::mem::replace(&mut inner.state, State::Broken(false)) {
+            State::Held(mut held) if end <= self.remote.options.hold as u64 => {
+                held.extend_from_slice(&data);
+                Ok(State::Held(held))
+            }
+            State::Held(held) => match self.begin().await {
+                Ok(mut flow) => {
+                    let head = self.push(&mut flow, held.freeze(), inner.at).await;
+                    let both = async { head.and(self.push(&mut flow, data, end).await) }.await;
+                    both.map(|()| State::Open(flow))
+                }
+                Err(e) => Err(e),
+            },
+            State::Open(mut flow) => self.push(&mut flow, data, end).await.map(|()| State::Open(flow)),
+            ended => Ok(ended),
+        };
+        inner.state = match moved {
+            Ok(state) => state,
+            Err(e) => {
+                inner.state = State::Broken(is_refusal(&e));
+                return Err(e);
+            }
+        };
+        inner.at = end;
+        drop(inner);
+        self.turns.moves();
+        Ok(())
     }
 
     /// Sends what comes before `piece`, which ends at `end`, and `piece` itself where nothing waits.
@@ -417,14 +396,6 @@ fn unlike(size: u64, expected: u64) -> Error {
     Error::new(ErrorKind::Corrupt).with_detail(format!("the file has {size} bytes, {expected} were expected"))
 }
 
-fn broken() -> Error {
-    Error::new(ErrorKind::Canceled).with_detail("an earlier write did not come to its end")
-}
-
-fn not_in_order(words: &'static str) -> Error {
-    Error::unsupported(OperationKind::Write).with_detail(format!("WebDAV writes a file in order: {words}"))
-}
-
 #[async_trait]
 impl File for WriteFile {
     async fn read_into(&self, _: u64, _: usize, _: BytesMut) -> Result<BytesMut> {
@@ -468,21 +439,21 @@ impl File for WriteFile {
             return Err(Error::new(ErrorKind::Closed));
         }
         let done = self.finish(&mut inner, options).await;
-        self.moved.notify_waiters();
+        self.turns.moves();
         done
     }
 
     async fn park(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
-        self.moved.notify_waiters();
+        self.turns.moves();
         if matches!(state, State::Ended) { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
     }
 
     async fn abort(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
-        self.moved.notify_waiters();
+        self.turns.moves();
         match state {
             State::Ended => {
                 if !std::mem::take(&mut inner.failed) {

@@ -11,17 +11,17 @@
 //! size. `park`, a drop and `abort` close the channel; `abort` removes a new file that is there all the same.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, Follow, OpenOptions};
+use session_core::in_order::{InOrder, broken};
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use session_core::shell::quoted;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
 use super::read::malformed;
 use super::remote::Remote;
@@ -30,8 +30,6 @@ use super::words::{error_of, scp_said};
 use crate::ssh::exec::Exit;
 use crate::wire::scp::{Arrived, Control, Malformed};
 
-/// How long a write ahead of its turn waits for the one before it.
-const TURN: Duration = Duration::from_secs(2);
 /// A file up to this many bytes is kept until it is committed.
 const HOLD: u64 = 256 << 10;
 /// The same where a size must be known and nobody can be told to wait.
@@ -117,7 +115,7 @@ pub(super) struct WriteFile {
     options: OpenOptions,
     existed: bool,
     inner: Mutex<Inner>,
-    moved: Notify,
+    turns: InOrder,
 }
 
 impl WriteFile {
@@ -160,7 +158,7 @@ impl WriteFile {
                 failed: false,
                 touched,
             }),
-            moved: Notify::new(),
+            turns: InOrder::new("SCP"),
             remote,
         };
         if let Some(size) = options.size_hint.filter(|size| *size > HOLD) {
@@ -213,42 +211,23 @@ impl WriteFile {
 
     /// Writes in turn; the guard is the turn.
     async fn put(&self, offset: u64, data: Bytes) -> Result<()> {
-        let mut deadline = tokio::time::Instant::now() + TURN;
-        let mut seen = None;
-        loop {
-            let moved = self.moved.notified();
-            let mut inner = self.inner.lock().await;
-            match inner.state {
-                State::Ended => return Err(Error::new(ErrorKind::Closed)),
-                State::Broken => return Err(broken()),
-                _ => {}
-            }
-            if data.is_empty() {
-                return Ok(());
-            }
-            if offset != inner.at {
-                let at = inner.at;
-                drop(inner);
-                if offset < at {
-                    return Err(not_in_order("bytes cannot be written twice"));
-                }
-                if seen.replace(at) != Some(at) {
-                    deadline = tokio::time::Instant::now() + TURN;
-                }
-                if tokio::time::timeout_at(deadline, moved).await.is_err() {
-                    return Err(not_in_order("bytes cannot be left out"));
-                }
-                continue;
-            }
-            let end = inner.at + data.len() as u64;
-            // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
-            let state = std::mem::replace(&mut inner.state, State::Broken);
-            inner.state = self.step(&mut inner, state, data, end).await?;
-            inner.at = end;
-            drop(inner);
-            self.moved.notify_waiters();
+        let at = |inner: &mut Inner| match inner.state {
+            State::Ended => Err(Error::new(ErrorKind::Closed)),
+            State::Broken => Err(broken()),
+            _ => Ok((!data.is_empty()).then_some(inner.at)),
+        };
+        let mut inner = self.turns.turn(&self.inner, offset, at).await?;
+        if data.is_empty() {
             return Ok(());
         }
+        let end = inner.at + data.len() as u64;
+        // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
+        let state = std::mem::replace(&mut inner.state, State::Broken);
+        inner.state = self.step(&mut inner, state, data, end).await?;
+        inner.at = end;
+        drop(inner);
+        self.turns.moves();
+        Ok(())
     }
 
     async fn step(&self, inner: &mut Inner, state: State, data: Bytes, end: u64) -> Result<State> {
@@ -350,14 +329,6 @@ fn unlike(size: u64, expected: u64) -> Error {
     Error::new(ErrorKind::Corrupt).with_detail(format!("the file has {size} bytes, {expected} were expected"))
 }
 
-fn broken() -> Error {
-    Error::new(ErrorKind::Canceled).with_detail("an earlier write did not come to its end")
-}
-
-fn not_in_order(words: &'static str) -> Error {
-    Error::unsupported(OperationKind::Write).with_detail(format!("SCP writes a file in order: {words}"))
-}
-
 #[async_trait]
 impl File for WriteFile {
     async fn read_into(&self, _: u64, _: usize, _: BytesMut) -> Result<BytesMut> {
@@ -402,21 +373,21 @@ impl File for WriteFile {
             return Err(Error::new(ErrorKind::Closed));
         }
         let done = self.finish(&mut inner, options).await;
-        self.moved.notify_waiters();
+        self.turns.moves();
         done
     }
 
     async fn park(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
-        self.moved.notify_waiters();
+        self.turns.moves();
         if matches!(state, State::Ended) { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
     }
 
     async fn abort(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
-        self.moved.notify_waiters();
+        self.turns.moves();
         if matches!(state, State::Ended) && !std::mem::take(&mut inner.failed) {
             return Err(Error::new(ErrorKind::Closed));
         }
