@@ -34,6 +34,7 @@ use hyper_util::rt::TokioIo;
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::client_tls::{ClientTls, ClientTlsOptions, Refused, TlsLogin, words_of};
+use session_core::net::counted::{Counted, Duplex};
 use session_core::net::dial::{Dial, Stream, bare};
 use session_core::path::display_bytes;
 use session_core::session::Session;
@@ -41,8 +42,6 @@ use session_core::trust::{Certificate, TrustDecision};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
-
-use super::stream::{Counted, Duplex};
 
 /// Unused for longer, a connection may have been closed by the server while a request is on its way; what
 /// must not be sent twice goes over a fresher one.

@@ -19,7 +19,6 @@ mod refine;
 pub mod remote;
 mod scan;
 mod store;
-mod stream;
 pub mod versions;
 mod write;
 

@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::client_tls::{ClientTls, Refused, TlsLogin, words_of};
+use session_core::net::counted::{Counted, Duplex};
 use session_core::net::dial::{Dial, Stream};
 use session_core::net::places::Places;
 use session_core::session::Session;
@@ -32,7 +33,6 @@ use tokio_util::sync::CancellationToken;
 use super::body::{In, Out};
 use super::options::WebdavConnectOptions;
 use super::place::Place;
-use super::stream::{Counted, Duplex};
 
 /// Unused for longer, a connection may have been closed by the server while a request is on its way; what
 /// must not be sent twice goes over a fresher one.

@@ -21,7 +21,6 @@ mod read;
 mod refine;
 pub mod remote;
 mod scan;
-mod stream;
 mod write;
 
 pub use options::{SetTimes, WebdavConnectOptions};

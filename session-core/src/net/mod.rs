@@ -7,6 +7,8 @@ pub mod between;
 #[cfg(feature = "net")]
 pub mod client_tls;
 #[cfg(feature = "net")]
+pub mod counted;
+#[cfg(feature = "net")]
 mod der;
 pub mod dial;
 #[cfg(feature = "http")]

@@ -6,22 +6,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use session_core::net::dial::Stream;
-use session_core::session::Session;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::dial::Stream;
+use crate::session::Session;
+
 /// What HTTP is spoken over.
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-pub(super) struct Counted {
+/// A stream to a peer whose bytes are a session's.
+pub struct Counted {
     inner: Stream,
     session: Arc<Session>,
 }
 
 impl Counted {
-    pub(super) fn new(inner: Stream, session: Arc<Session>) -> Self {
+    /// What moves over `inner` is counted as `session`'s.
+    pub fn new(inner: Stream, session: Arc<Session>) -> Self {
         Counted { inner, session }
     }
 
