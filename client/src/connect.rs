@@ -5,6 +5,7 @@
 //! leaves open is decided by the URL, for SFTP by `ssh_config` where it is to be read, else by what is usual.
 
 #[cfg(any(feature = "ftp", feature = "s3", feature = "webdav"))]
+mod again;
 mod certificate;
 mod execute;
 #[cfg(feature = "ftp")]

@@ -6,20 +6,18 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use proto_s3::client::{S3ConnectOptions, S3Login, S3Remote, certificate_of, connect};
+use proto_s3::client::{S3ConnectOptions, S3Login, certificate_of, connect};
 use session_core::auth::{Account, Secret};
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{Filesystem, Follow};
 use session_core::path::VPath;
 use session_core::session::Protocol;
 use session_core::trust::Certificate;
 
+use super::again::patient;
 use super::certificate::own_certificate;
 use super::steps::{entered, opening};
 use super::{Connected, Line, Options, Scheme, guard};
-use crate::reconnect::{Connect, Reconnecting, SystemTimer};
 
 pub use proto_s3::client::{Checksums, Putting, S3Role, UrlStyle};
 
@@ -47,20 +45,6 @@ pub struct S3Options {
     pub putting: Putting,
     /// Keys of one page of a listing.
     pub page: Option<u16>,
-}
-
-/// The remote opens connections as it needs them: all that is left is to see whether it can.
-struct Again(Arc<S3Remote>);
-
-#[async_trait]
-impl Connect for Again {
-    async fn connect(&self) -> Result<Arc<dyn Filesystem>> {
-        match self.0.stat(self.0.home(), Follow::Yes).await {
-            // Whatever it answers, it answers.
-            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Err(e),
-            _ => Ok(Arc::clone(&self.0) as Arc<dyn Filesystem>),
-        }
-    }
 }
 
 /// The options of a connection, but for who signs. Errors: a proxy of the environment that is none; those of the
@@ -147,11 +131,7 @@ pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<
         Ok((remote, identity))
     })
     .await?;
-    let mut fs = Arc::clone(&remote) as Arc<dyn Filesystem>;
-    if !options.reconnect.is_zero() {
-        let again = Arc::new(Again(Arc::clone(&remote))) as Arc<dyn Connect>;
-        fs = Arc::new(Reconnecting::new(fs, again, options.reconnect, Arc::new(SystemTimer)));
-    }
+    let fs = patient(Arc::clone(&remote) as _, remote.home(), options.reconnect);
     let home = remote.home().clone();
     guard(session, &identity, (fs, home), Line::S3(remote))
 }

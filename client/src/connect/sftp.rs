@@ -19,10 +19,11 @@ use session_core::path::VPath;
 use session_core::session::{Identity, Protocol};
 use session_core::trust::HostKey;
 
+use super::again::lasting;
 use super::steps::{entered, opening};
 use super::{Connected, Line, Options, Scheme, guard};
 use crate::pooled::Pooled;
-use crate::reconnect::{Connect, Reconnecting, Remembering, SystemTimer};
+use crate::reconnect::{Connect, Remembering};
 
 /// A line with at least this delay is given several channels.
 const LONG_LINE: Duration = Duration::from_millis(8);
@@ -114,11 +115,8 @@ pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<
         let (fs, home) = dialer.channels_of(connection).await?;
         Ok((fs, home, identity))
     });
-    let (mut fs, home, identity): (_, _, Identity) = opened.await?;
-    if !budget.is_zero() {
-        let again = Arc::clone(&dialer) as Arc<dyn Connect>;
-        fs = Arc::new(Reconnecting::new(fs, again, budget, Arc::new(SystemTimer)));
-    }
+    let (fs, home, identity): (_, _, Identity) = opened.await?;
+    let fs = lasting(fs, Arc::clone(&dialer) as _, budget);
     let mut connected = guard(session, &identity, (fs, home), Line::Ssh(dialer))?;
     connected.warnings = warnings;
     Ok(connected)

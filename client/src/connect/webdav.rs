@@ -5,35 +5,18 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use proto_webdav::client::{WebdavConnectOptions, WebdavRemote, certificate_of, connect};
+use proto_webdav::client::{WebdavConnectOptions, certificate_of, connect};
 use session_core::auth::Account;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{Filesystem, Follow};
 use session_core::path::VPath;
 use session_core::session::Protocol;
 use session_core::trust::Certificate;
 
+use super::again::patient;
 use super::certificate::own_certificate;
 use super::steps::{entered, opening};
 use super::{Connected, Line, Options, Scheme, guard};
-use crate::reconnect::{Connect, Reconnecting, SystemTimer};
-
-/// The remote opens connections as it needs them, with the login that it knows: all that is left is to see
-/// whether it can.
-struct Again(Arc<WebdavRemote>);
-
-#[async_trait]
-impl Connect for Again {
-    async fn connect(&self) -> Result<Arc<dyn Filesystem>> {
-        match self.0.stat(self.0.home(), Follow::Yes).await {
-            // Whatever it answers, it answers.
-            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Err(e),
-            _ => Ok(Arc::clone(&self.0) as Arc<dyn Filesystem>),
-        }
-    }
-}
 
 /// The options of a connection. Errors: a proxy of the environment that is none; those of the files.
 async fn options_of(options: &Options) -> Result<WebdavConnectOptions> {
@@ -85,11 +68,7 @@ pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<
         Ok((remote, identity))
     })
     .await?;
-    let mut fs = Arc::clone(&remote) as Arc<dyn Filesystem>;
-    if !options.reconnect.is_zero() {
-        let again = Arc::new(Again(Arc::clone(&remote))) as Arc<dyn Connect>;
-        fs = Arc::new(Reconnecting::new(fs, again, options.reconnect, Arc::new(SystemTimer)));
-    }
+    let fs = patient(Arc::clone(&remote) as _, remote.home(), options.reconnect);
     let home = remote.home().clone();
     guard(session, &identity, (fs, home), Line::Webdav(remote))
 }
