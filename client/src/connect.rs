@@ -89,7 +89,7 @@ pub struct Options {
     password: Option<Secret>,
     certificates: Vec<CertificateFingerprint>,
     timeout: Option<Duration>,
-    channels: usize,
+    channels: Option<usize>,
     lines: usize,
     reconnect: Duration,
     family: Option<Family>,
@@ -176,7 +176,7 @@ impl Options {
             password: url.password.clone(),
             certificates: Vec::new(),
             timeout: None,
-            channels: CHANNELS,
+            channels: None,
             lines: 1,
             reconnect: Duration::ZERO,
             family: None,
@@ -434,7 +434,7 @@ impl Options {
     /// Channels (SFTP) or connections (FTP, WebDAV) for one transfer; 0 leaves it to the line.
     pub fn channels(mut self, channels: usize) -> Self {
         if channels > 0 {
-            self.channels = channels.min(CHANNELS);
+            self.channels = Some(channels.min(CHANNELS));
         }
         self
     }

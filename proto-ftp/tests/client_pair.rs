@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use proto_ftp::client::{DataMode, FtpRemote, Security, connect, copy_between};
+use proto_ftp::client::{DataMode, FtpRemote, LONG_LINE, Security, connect, copy_between};
 use proto_ftp::server::{ControlPolicy, DataPolicy, FtpServerOptions};
 use session_core::auth::Secret;
 use session_core::batch::{Answer, Decider, Query, Unattended};
@@ -23,6 +23,9 @@ use session_core::session::{Actor, Ending};
 use session_core::trust::{CertificateFingerprint, TrustDecision};
 use support::pair::*;
 use support::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Two files that are open at a time: two connections.
 async fn two_files(
@@ -210,6 +213,51 @@ async fn readers_share_connections_and_jumps_are_right() {
         }
         assert!(file.read_into(3_000_000, 10, BytesMut::new()).await.unwrap().is_empty());
         assert!(file.read_into(9_000_000, 10, BytesMut::new()).await.unwrap().is_empty());
+    }
+}
+
+/// A line to `port` on which every piece takes longer than a short one's.
+async fn long_line(port: u16) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut piece = vec![0; 4096];
+        while let Ok(n @ 1..) = from.read(&mut piece).await {
+            tokio::time::sleep(LONG_LINE).await;
+            if to.write_all(&piece[..n]).await.is_err() {
+                return;
+            }
+        }
+    }
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let (up, down) = TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
+            let (from, to) = near.into_split();
+            tokio::spawn(carry(from, down));
+            tokio::spawn(carry(up, to));
+        }
+    });
+    own
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_line_has_more_connections() {
+    let server = start(options()).await;
+    let mut options = to(&server, Security::Plain);
+    options.port = long_line(options.port).await;
+    // One would be left for those who read.
+    (options.connections, options.far_connections) = (2, 4);
+    let remote = enter_with(options).await;
+    let mut files = Vec::new();
+    for name in ["/a", "/b", "/c"] {
+        let file = remote.open(&p(name), &OpenOptions::create()).await.unwrap();
+        file.write_at(0, Bytes::from(vec![7; 1 << 20])).await.unwrap();
+        files.push(file);
+    }
+    for file in files {
+        file.commit(&CommitOptions { expected_size: Some(1 << 20), ..CommitOptions::default() })
+            .await
+            .unwrap();
     }
 }
 

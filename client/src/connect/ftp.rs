@@ -32,7 +32,9 @@ async fn options_of(options: &Options) -> Result<FtpConnectOptions> {
     ftp.password = options.password.clone();
     ftp.security = security;
     ftp.tls.fingerprints = options.certificates.clone();
-    ftp.connections = options.channels;
+    if let Some(given) = options.channels {
+        (ftp.connections, ftp.far_connections) = (given, given);
+    }
     ftp.timeout = options.timeout.unwrap_or(ftp.timeout);
     ftp.keepalive = options.keepalive.unwrap_or(ftp.keepalive);
     if options.ftp.active {

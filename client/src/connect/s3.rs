@@ -17,7 +17,7 @@ use session_core::trust::Certificate;
 use super::again::patient;
 use super::certificate::own_certificate;
 use super::steps::{entered, opening};
-use super::{Connected, Line, Options, Scheme, guard};
+use super::{CHANNELS, Connected, Line, Options, Scheme, guard};
 
 pub use proto_s3::client::{Checksums, Putting, S3Role, UrlStyle};
 
@@ -60,7 +60,7 @@ async fn options_of(options: &Options) -> Result<S3ConnectOptions> {
     s3.source = options.source;
     s3.reach = options.reach.clone();
     s3.tls.fingerprints = options.certificates.clone();
-    s3.parallel = options.channels;
+    s3.parallel = options.channels.unwrap_or(CHANNELS);
     s3.timeout = options.timeout.unwrap_or(s3.timeout);
     let only = &options.s3;
     s3.region = only.region.clone();

@@ -21,7 +21,7 @@ use session_core::trust::HostKey;
 
 use super::again::lasting;
 use super::steps::{entered, opening};
-use super::{Connected, Line, Options, Scheme, guard};
+use super::{CHANNELS, Connected, Line, Options, Scheme, guard};
 use crate::pooled::Pooled;
 use crate::reconnect::{Connect, Remembering};
 
@@ -93,7 +93,7 @@ pub(super) struct Dialer {
 }
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
-    let (channels, lines, budget) = (options.channels, options.lines, options.reconnect);
+    let (channels, lines, budget) = (options.channels.unwrap_or(CHANNELS), options.lines, options.reconnect);
     let scp = options.scheme == Scheme::Scp;
     let around = options.around.clone();
     let (mut ssh, warnings) = options_of(options).await?;

@@ -16,7 +16,7 @@ use session_core::trust::Certificate;
 use super::again::patient;
 use super::certificate::own_certificate;
 use super::steps::{entered, opening};
-use super::{Connected, Line, Options, Scheme, guard};
+use super::{CHANNELS, Connected, Line, Options, Scheme, guard};
 
 /// The options of a connection. Errors: a proxy of the environment that is none; those of the files.
 async fn options_of(options: &Options) -> Result<WebdavConnectOptions> {
@@ -34,7 +34,7 @@ async fn options_of(options: &Options) -> Result<WebdavConnectOptions> {
     dav.token = options.dav.token.clone();
     dav.secrets_in_the_clear = options.dav.secrets_in_the_clear;
     dav.tls.fingerprints = options.certificates.clone();
-    dav.connections = options.channels;
+    dav.connections = options.channels.unwrap_or(CHANNELS);
     dav.timeout = options.timeout.unwrap_or(dav.timeout);
     #[cfg(feature = "ftp")]
     if let Some((oldest, newest)) = options.ftp.tls {

@@ -28,7 +28,7 @@ mod transfer;
 mod write;
 
 pub use fxp::copy_between;
-pub use options::{DataMode, Encoding, Family, FtpConnectOptions, Security};
+pub use options::{DataMode, Encoding, Family, FtpConnectOptions, LONG_LINE, Security};
 pub use refine::error_of as error_of_reply;
 pub use remote::{FtpRemote, connect};
 pub use scan::certificate_of;

@@ -44,6 +44,9 @@ pub enum Encoding {
     Latin1,
 }
 
+/// A line is long where the server takes at least so long to answer.
+pub const LONG_LINE: Duration = Duration::from_millis(8);
+
 /// How to reach, trust and enter a server.
 #[derive(Clone)]
 pub struct FtpConnectOptions {
@@ -78,6 +81,9 @@ pub struct FtpConnectOptions {
     pub trust_passive_address: bool,
     /// Control connections at most; each carries one transfer at a time. At least 1.
     pub connections: usize,
+    /// The same over a long line ([`LONG_LINE`]), where many files wait for answers rather than for bytes. Less
+    /// than `connections` changes nothing. A server that takes fewer is left with fewer.
+    pub far_connections: usize,
     /// How long each step may take: reaching the host, each reply, opening a data connection; also how
     /// long a data connection may stand still.
     pub timeout: Duration,
@@ -128,6 +134,7 @@ impl FtpConnectOptions {
             mode: DataMode::default(),
             trust_passive_address: false,
             connections: 8,
+            far_connections: 16,
             timeout: Duration::from_secs(20),
             keepalive: Some(Duration::from_secs(30)),
             time_offset: None,

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::control::Control;
 use super::login::Dialer;
+use super::options::LONG_LINE;
 
 /// How long a server may take to end a transfer that was given up.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -27,6 +28,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 const SPARE: Duration = Duration::from_secs(120);
 /// After this long without use it is looked whether a connection still stands.
 const DOUBT: Duration = Duration::from_secs(1);
+
+/// Connections that may be asked for.
+const MOST: usize = 64;
 
 /// How long a reader counts as being at work after its last call.
 pub(super) const AT_WORK: Duration = Duration::from_secs(10);
@@ -53,7 +57,7 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Pool {
     pub(super) fn new(dialer: Dialer) -> Arc<Pool> {
-        let most = dialer.options.connections.clamp(1, 64);
+        let most = dialer.options.connections.clamp(1, MOST);
         let places = Places::new(most, dialer.cut.clone(), dialer.options.timeout * 3);
         Arc::new(Pool {
             dialer,
@@ -74,6 +78,12 @@ impl Pool {
         let control = self.dialer.open(Some(decider)).await?;
         self.open.fetch_add(1, Ordering::AcqRel);
         drop(self.lent(control, permit, true));
+        let far = self.dialer.options.far_connections.min(MOST);
+        let more = far.saturating_sub(self.most.load(Ordering::Acquire));
+        if self.dialer.learned(|l| l.delay) >= LONG_LINE {
+            self.most.fetch_add(more, Ordering::AcqRel);
+            self.places.add(more);
+        }
         Ok(())
     }
 
