@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::fault::{Result, While, bail, ensure};
@@ -40,6 +41,39 @@ pub(super) fn make_tree(path: &Path, files: usize, dirs: usize) -> Result<()> {
         crate::process::write(&path, &content)?;
     }
     Ok(())
+}
+
+/// Makes a tree of files from 16 MiB down to 4 KiB, as many bytes of each size, of so many bytes in all.
+pub(super) fn make_mixed(path: &Path, bytes: u64) -> Result<()> {
+    make_dir(path)?;
+    for power in (12..=24).step_by(2) {
+        let (size, dir) = (1_u64 << power, path.join(format!("s{power}")));
+        make_dir(&dir)?;
+        for file in 0..(bytes / 7 / size).max(1) {
+            make_file(&dir.join(format!("f{file:06}.dat")), size)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes so many empty files, a thousand in a directory.
+pub(super) fn make_many(path: &Path, files: usize) -> Result<()> {
+    make_dir(path)?;
+    for file in 0..files {
+        let dir = path.join(format!("d{:04}", file / 1000));
+        if file % 1000 == 0 {
+            make_dir(&dir)?;
+        }
+        File::create(dir.join(format!("f{file:07}"))).doing(|| format!("filling {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// What the system knows the files of a tree that [`make_tree`] or [`make_many`] made by: another number is
+/// another file.
+pub(super) fn inodes(path: &Path) -> Result<Vec<u64>> {
+    let of = |name: String| fs::metadata(path.join(&name)).doing(|| format!("looking at {name}"));
+    names(path)?.into_iter().map(|name| Ok(of(name)?.ino())).collect()
 }
 
 /// The files of a tree that [`make_tree`] made, as paths below it.
@@ -159,6 +193,15 @@ mod tests {
         assert!(same_file(&dir.join("a"), &dir.join("b")).is_err());
         make_wide(&dir.join("wide"), 3).unwrap();
         assert!(same_tree(&dir.join("wide"), &one).is_err());
+        make_many(&dir.join("many"), 1_500).unwrap();
+        assert_eq!(names(&dir.join("many")).unwrap().len(), 1_500);
+        make_mixed(&dir.join("mixed"), 7 << 20).unwrap();
+        assert_eq!(names(&dir.join("mixed")).unwrap().len(), 256 + 64 + 16 + 4 + 3);
+        let before = inodes(&one).unwrap();
+        assert_eq!((before.len(), &before), (6, &inodes(&one).unwrap()));
+        std::fs::rename(one.join("d000/f000000.dat"), dir.join("aside")).unwrap();
+        std::fs::copy(dir.join("aside"), one.join("d000/f000000.dat")).unwrap();
+        assert_ne!(before, inodes(&one).unwrap());
         remove(&dir.join("wide")).unwrap();
         remove(&dir.join("wide")).unwrap();
     }

@@ -55,6 +55,8 @@ pub(super) enum Client {
     Quickest,
     /// The same of those who can talk to both servers.
     QuickestOfBoth,
+    /// Whoever of theirs is quickest at this very task; found out once per run.
+    Best,
 }
 
 pub(super) const GCM: Option<&str> = Some("aes128-gcm@openssh.com");
@@ -62,24 +64,32 @@ pub(super) const CHACHA: Option<&str> = Some("chacha20-poly1305@openssh.com");
 
 /// Theirs that can list, to find the quickest.
 const LISTERS: [Client; 4] = [Client::Curl, Client::Rclone, Client::Sftp(None), Client::Lftp];
+/// Theirs that move files and trees both ways over SFTP, to find the best.
+const MOVERS: [Client; 3] = [Client::Sftp(GCM), Client::Lftp, Client::Rclone];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Link {
     Near,
     /// [`DELAY`] each way.
     Far,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Way {
     Down,
     Up,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
     /// One file; its size depends on the link.
     Big(Way),
+    /// One file that is larger than what anybody keeps in flight.
+    Huge(Way),
+    /// A tree of files of all sizes.
+    Mixed(Way),
+    /// Finding out that nothing has changed in a tree that is on both sides.
+    Same,
     /// The tree of small files for the near link, or the first so many files of the one for the far link.
     Small(Way),
     /// The names in one big directory.
@@ -99,6 +109,13 @@ pub(super) struct Job {
 pub(super) struct Sizes {
     pub(super) big: u64,
     pub(super) far_big: u64,
+    pub(super) huge: u64,
+    /// Bytes of the tree of all sizes.
+    pub(super) mixed: u64,
+    /// Files that are on both sides.
+    pub(super) same: usize,
+    /// Files of the tree that is there for its number.
+    pub(super) many: usize,
     pub(super) files: usize,
     pub(super) dirs: usize,
     /// Small files over the far link, for ours.
@@ -134,10 +151,13 @@ pub(super) struct Ground {
     root: PathBuf,
     /// Where clients put what they fetch.
     landing: PathBuf,
+    /// The other side of the tree that is on both.
+    twin: PathBuf,
     running: BTreeMap<Server, Endpoint>,
     proxies: BTreeMap<Server, (Vec<Proxy>, Address)>,
     /// By whether it must talk to both servers.
     quickest: BTreeMap<bool, Client>,
+    best: BTreeMap<(Server, Link, Task), Client>,
     runs: usize,
     /// Dropped after the servers.
     _dir: TempDir,
@@ -163,10 +183,12 @@ impl Ground {
             ferry,
             ferryd,
             root,
+            twin: landing.join("same"),
             landing,
             running: BTreeMap::new(),
             proxies: BTreeMap::new(),
             quickest: BTreeMap::new(),
+            best: BTreeMap::new(),
             runs: 0,
             _dir: dir,
         })
@@ -237,6 +259,13 @@ impl Ground {
         let (name, amount) = match (job.task, job.link) {
             (Task::Big(_), Link::Near) => ("big".to_owned(), sizes.big as f64),
             (Task::Big(_), Link::Far) => ("far-big".to_owned(), sizes.far_big as f64),
+            (Task::Huge(_), _) => ("huge".to_owned(), sizes.huge as f64),
+            (Task::Mixed(_), _) => ("mixed".to_owned(), sizes.mixed as f64),
+            (Task::Same, _) => ("same".to_owned(), sizes.same as f64),
+            // One of theirs shakes hands there for seconds on end.
+            (Task::Small(_), Link::Near) if job.server == Server::VsftpdTls => {
+                ("few".to_owned(), (sizes.files / 10) as f64)
+            }
             (Task::Small(_), Link::Near) => ("small".to_owned(), sizes.files as f64),
             (Task::Small(_), Link::Far) => {
                 let files = if theirs { sizes.far_files_theirs } else { sizes.far_files };
@@ -247,8 +276,15 @@ impl Ground {
         let path = self.root.join(name);
         if !path.exists() {
             match job.task {
-                Task::Big(_) => data::make_file(&path, amount as u64)?,
-                Task::Small(_) if job.link == Link::Near => data::make_tree(&path, sizes.files, sizes.dirs)?,
+                Task::Big(_) | Task::Huge(_) => data::make_file(&path, amount as u64)?,
+                Task::Mixed(_) => data::make_mixed(&path, amount as u64)?,
+                Task::Same => {
+                    data::make_tree(&path, amount as usize, sizes.dirs)?;
+                    Run::new("cp").arg("-a").args([&path, &self.twin]).limit(LIMIT).finish()?.succeeded()?;
+                }
+                Task::Small(_) if job.link == Link::Near => {
+                    data::make_tree(&path, amount as usize, sizes.dirs)?;
+                }
                 Task::Small(_) => data::make_tree(&path, amount as usize, 5)?,
                 Task::List => data::make_wide(&path, sizes.entries)?,
             }
@@ -258,7 +294,8 @@ impl Ground {
 
     /// Runs a job once.
     pub(super) fn run(&mut self, job: Job) -> Result<Sample> {
-        let client = self.resolve(job.client)?;
+        let client = self.resolve(job)?;
+        let job = Job { client, ..job };
         let at = self.address(job.server, job.link)?;
         let (source, amount) = self.source(job)?;
         let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -266,12 +303,16 @@ impl Ground {
         let landing = self.landing.join(format!("run-{}", self.runs));
         let upload = format!("up/run-{}", self.runs);
         let run = match job.task {
-            Task::Big(Way::Down) => self.get(client, &at, &name, &landing, false)?,
-            Task::Big(Way::Up) => self.put(client, &at, &source, &upload, false)?,
-            Task::Small(Way::Down) => self.get(client, &at, &name, &landing, true)?,
-            Task::Small(Way::Up) => self.put(client, &at, &source, &upload, true)?,
+            Task::Big(Way::Down) | Task::Huge(Way::Down) => self.get(client, &at, &name, &landing, false)?,
+            Task::Big(Way::Up) | Task::Huge(Way::Up) => self.put(client, &at, &source, &upload, false)?,
+            Task::Small(Way::Down) | Task::Mixed(Way::Down) => {
+                self.get(client, &at, &name, &landing, true)?
+            }
+            Task::Small(Way::Up) | Task::Mixed(Way::Up) => self.put(client, &at, &source, &upload, true)?,
+            Task::Same => self.sync(client, &at, &name)?,
             Task::List => self.list(client, &at, &name)?,
         };
+        let twins = if job.task == Task::Same { data::inodes(&self.twin)? } else { Vec::new() };
         let process = self.server(job.server)?.process();
         let (before, children) = (meter::Tree::of(process)?, meter::Spent::now()?);
         let done = run.limit(LIMIT).finish()?.succeeded();
@@ -280,28 +321,57 @@ impl Ground {
         let client = children.since()?;
         let server = before.spent_when_settled()?;
         let arrived = match job.task {
-            Task::Big(Way::Up) | Task::Small(Way::Up) => self.root.join(&upload),
+            Task::Big(Way::Up) | Task::Huge(Way::Up) | Task::Small(Way::Up) | Task::Mixed(Way::Up) => {
+                self.root.join(&upload)
+            }
             _ => landing,
         };
         match job.task {
-            Task::Big(_) => data::same_file(&source, &arrived)?,
+            Task::Big(_) | Task::Huge(_) => data::same_file(&source, &arrived)?,
+            Task::Mixed(_) => _ = data::same_tree(&source, &arrived)?,
             Task::Small(_) => {
                 let files = data::same_tree(&source, &arrived)?;
                 ensure!(files as f64 == amount, "{files} files arrived of {amount}");
             }
+            // Whoever copies anything has not seen that nothing changed.
+            Task::Same => ensure!(data::inodes(&self.twin)? == twins, "files were replaced by their like"),
             Task::List => names_are_complete(&done, amount as usize)?,
         }
         data::remove(&arrived)?;
-        let unit = if matches!(job.task, Task::Big(_)) { 1e6 } else { 1.0 };
+        let unit = if matches!(job.task, Task::Big(_) | Task::Huge(_) | Task::Mixed(_)) { 1e6 } else { 1.0 };
         Ok(Sample { rate: amount / unit / done.time.as_secs_f64(), client, server })
     }
 
+    /// Finds the best of their clients at a job, once: each does it once.
+    fn best(&mut self, job: Job) -> Result<Client> {
+        let key = (job.server, job.link, job.task);
+        if let Some(found) = self.best.get(&key) {
+            return Ok(*found);
+        }
+        let mut rates = Vec::new();
+        for client in MOVERS {
+            let name = client.name();
+            match self.run(Job { client, ..job }) {
+                Ok(sample) => {
+                    println!("    {name} reaches {}", super::row::shown(sample.rate));
+                    rates.push((sample.rate, client));
+                }
+                Err(fault) => println!("    {name} is left out: {fault}"),
+            }
+        }
+        let best = rates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
+        let Some((_, found)) = best else { bail!("none of their clients does it") };
+        self.best.insert(key, found);
+        Ok(found)
+    }
+
     /// Finds the quickest of their clients at listing, once: each lists from sshd three times.
-    fn resolve(&mut self, client: Client) -> Result<Client> {
-        let both = match client {
+    fn resolve(&mut self, job: Job) -> Result<Client> {
+        let both = match job.client {
             Client::Quickest => false,
             Client::QuickestOfBoth => true,
-            _ => return Ok(client),
+            Client::Best => return self.best(job),
+            client => return Ok(client),
         };
         if let Some(found) = self.quickest.get(&both) {
             return Ok(*found);
@@ -333,12 +403,14 @@ impl Ground {
     }
 
     /// The name of a client as rows show it, with the one that stands for the quickest.
-    pub(super) fn shown(&self, client: Client) -> &'static str {
-        let both = client == Client::QuickestOfBoth;
-        match (client, self.quickest.get(&both)) {
-            (Client::Quickest | Client::QuickestOfBoth, Some(found)) => found.name(),
-            _ => client.name(),
-        }
+    pub(super) fn shown(&self, job: Job) -> &'static str {
+        let found = match job.client {
+            Client::Quickest => self.quickest.get(&false),
+            Client::QuickestOfBoth => self.quickest.get(&true),
+            Client::Best => self.best.get(&(job.server, job.link, job.task)),
+            _ => None,
+        };
+        found.copied().unwrap_or(job.client).name()
     }
 
     fn ferry(&self, command: &str, at: &Address) -> Result<Run> {
@@ -368,6 +440,10 @@ impl Ground {
                 self.curl_tree(at, &remote, &twin, of)
             }
             Client::Curl => Ok(drive::curl_over_ftp(&self.kit, at, &remote)?.arg("--output").arg(to)),
+            Client::Rclone => {
+                let from = drive::rclone_remote(&self.kit, at, &remote)?;
+                Ok(self.rclone(is_tree)?.arg(from).arg(to))
+            }
             _ => bail!("{} is only asked to list", client.name()),
         }
     }
@@ -406,8 +482,45 @@ impl Ground {
                 self.curl_tree(at, &remote, from, of)
             }
             Client::Curl => Ok(drive::curl_over_ftp(&self.kit, at, &remote)?.arg("--upload-file").arg(from)),
+            Client::Rclone => {
+                let to = drive::rclone_remote(&self.kit, at, &remote)?;
+                Ok(self.rclone(is_tree)?.arg(from).arg(to))
+            }
             _ => bail!("{} is only asked to list", client.name()),
         }
+    }
+
+    /// rclone with as many transfers as ours has; a single file gets the name that is said.
+    fn rclone(&self, is_tree: bool) -> Result<Run> {
+        let run = drive::rclone(&self.kit, if is_tree { "copy" } else { "copyto" })?;
+        Ok(run.args(["--transfers", "8", "--checkers", "16"]))
+    }
+
+    /// Makes the twin like the tree `name` of the server.
+    fn sync(&self, client: Client, at: &Address, name: &str) -> Result<Run> {
+        let remote = format!("{}{name}", at.folder);
+        match client {
+            Client::Ferry => {
+                let run = self.ferry("sync", at)?.args(["--direction", "left"]).arg(&self.twin);
+                Ok(run.arg(drive::ferry_url(at, &remote)))
+            }
+            Client::Rclone => {
+                let run = drive::rclone(&self.kit, "sync")?.args(["--transfers", "8", "--checkers", "16"]);
+                Ok(run.arg(drive::rclone_remote(&self.kit, at, &remote)?).arg(&self.twin))
+            }
+            _ => bail!("{} is not asked to synchronise", client.name()),
+        }
+    }
+
+    /// ferry that fetches a tree which is there for the number of its files, and where it puts it.
+    pub(super) fn many(&mut self, which: Server) -> Result<(Run, PathBuf)> {
+        let at = self.address(which, Link::Near)?;
+        let path = self.root.join("many");
+        if !path.exists() {
+            data::make_many(&path, self.sizes.many)?;
+        }
+        let landing = self.landing.join("many");
+        Ok((self.get(Client::Ferry, &at, "many", &landing, true)?, landing))
     }
 
     fn list(&self, client: Client, at: &Address, name: &str) -> Result<Run> {
@@ -427,7 +540,7 @@ impl Ground {
                 let url = drive::curl_url(at, &format!("{remote}/"));
                 Ok(drive::curl(kit, at)?.arg("--list-only").arg(url))
             }
-            Client::Quickest | Client::QuickestOfBoth => bail!("the quickest has a name"),
+            Client::Quickest | Client::QuickestOfBoth | Client::Best => bail!("the quickest has a name"),
         }
     }
 }
@@ -500,6 +613,7 @@ impl Client {
             Self::Lftp => "lftp",
             Self::Curl => "curl",
             Self::Quickest | Self::QuickestOfBoth => "the quickest of theirs",
+            Self::Best => "the best of theirs",
         }
     }
 }

@@ -132,6 +132,13 @@ pub(super) fn memory(head: u32) -> Result<(f64, usize)> {
     Ok((sum, count))
 }
 
+/// The most memory that a process has had so far, in MiB; `None` once it has ended.
+pub(super) fn peak(process: u32) -> Option<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

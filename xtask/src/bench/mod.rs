@@ -48,6 +48,10 @@ const MOST_PAIRS: usize = 15;
 const FULL: Sizes = Sizes {
     big: 1 << 30,
     far_big: 256 << 20,
+    huge: 4 << 30,
+    mixed: 1 << 30,
+    same: 100_000,
+    many: 1_000_000,
     files: 10_000,
     dirs: 100,
     far_files: 500,
@@ -63,6 +67,10 @@ const FULL: Sizes = Sizes {
 const QUICK: Sizes = Sizes {
     big: 128 << 20,
     far_big: 32 << 20,
+    huge: 256 << 20,
+    mixed: 64 << 20,
+    same: 5_000,
+    many: 20_000,
     files: 1_000,
     dirs: 10,
     far_files: 100,
@@ -194,14 +202,14 @@ impl Bench {
     fn pair(&mut self, scenario: &Scenario, ours: Job, theirs: Job, known: f64) -> Result<Row> {
         self.ground.can(ours)?;
         let unit = match ours.task {
-            Task::Big(_) => "MB/s",
-            Task::Small(_) => "files/s",
+            Task::Big(_) | Task::Huge(_) | Task::Mixed(_) => "MB/s",
+            Task::Small(_) | Task::Same => "files/s",
             Task::List => "entries/s",
         };
         let mut row = self.row(scenario, "", "", unit, String::new());
         row.known = (!self.is_quick).then_some(known);
         self.in_turn(&mut row, |ground| ground.run(ours), |ground| ground.run(theirs))?;
-        let name = |job: Job| format!("{} with {}", self.ground.shown(job.client), job.server.name());
+        let name = |job: Job| format!("{} with {}", self.ground.shown(job), job.server.name());
         (row.subject, row.peer) = (name(ours), name(theirs));
         Ok(row)
     }

@@ -50,10 +50,18 @@ const fn servers(client: Client, task: Task) -> (Job, Job) {
     (near(Server::Ferryd, client, task), near(Server::Sshd, client, task))
 }
 
+/// Ours against the best of theirs, from or to sshd.
+const fn best(link: Link, task: Task) -> (Job, Job) {
+    (
+        Job { server: Server::Sshd, client: Client::Ferry, link, task },
+        Job { server: Server::Sshd, client: Client::Best, link, task },
+    )
+}
+
 use Server::{
     Ferryd, FerrydFtp, FerrydTls, Proftpd, ProftpdTls, PureFtpd, PureFtpdTls, Sshd, Vsftpd, VsftpdTls,
 };
-use Task::{Big, List, Small};
+use Task::{Big, Huge, List, Mixed, Same, Small};
 use Way::{Down, Up};
 
 const SFTP: Client = Client::Sftp(None);
@@ -87,6 +95,34 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         2.0, (near(Sshd, Client::Ferry, Small(Down)), near(Sshd, SFTP, Small(Down))), 1_870.0),
     pair("small-up", "the same to sshd",
         2.0, (near(Sshd, Client::Ferry, Small(Up)), near(Sshd, SFTP, Small(Up))), 2_190.0),
+    // The best of sftp, lftp and rclone at each, all with the same number of files at once.
+    pair("best-huge-down", "4 GiB from sshd, ferry and the best of sftp, lftp and rclone",
+        1.0, best(Link::Near, Huge(Down)), 0.0),
+    pair("best-huge-up", "the same to sshd", 1.0, best(Link::Near, Huge(Up)), 0.0),
+    pair("best-mixed-down", "1 GiB in 5,800 files of all sizes from sshd, ferry and the best of theirs",
+        1.0, best(Link::Near, Mixed(Down)), 0.0),
+    pair("best-mixed-up", "the same to sshd", 1.0, best(Link::Near, Mixed(Up)), 0.0),
+    pair("best-small-down", "10,000 x 4 KiB from sshd, ferry and the best of theirs",
+        1.0, best(Link::Near, Small(Down)), 0.0),
+    pair("best-small-up", "the same to sshd", 1.0, best(Link::Near, Small(Up)), 0.0),
+    pair("best-far-down", "256 MiB from sshd over 50 ms, ferry and the best of theirs",
+        1.0, best(Link::Far, Big(Down)), 0.0),
+    pair("best-far-up", "the same to sshd", 1.0, best(Link::Far, Big(Up)), 0.0),
+    pair("best-small-far-down", "500 x 4 KiB from sshd over 50 ms, ferry; 100 of them, the best of theirs",
+        1.0, best(Link::Far, Small(Down)), 0.0),
+    pair("best-small-far-up", "the same to sshd", 1.0, best(Link::Far, Small(Up)), 0.0),
+    pair("rclone-small-down", "10,000 x 4 KiB from sshd, ferry and rclone",
+        2.0, (near(Sshd, Client::Ferry, Small(Down)), near(Sshd, Client::Rclone, Small(Down))), 1_450.0),
+    pair("rclone-small-up", "the same to sshd",
+        2.0, (near(Sshd, Client::Ferry, Small(Up)), near(Sshd, Client::Rclone, Small(Up))), 1_240.0),
+    pair("rclone-sync-same", "100,000 files that are the same on both sides, ferry sync and rclone sync",
+        2.0, (near(Sshd, Client::Ferry, Same), near(Sshd, Client::Rclone, Same)), 0.0),
+    Scenario {
+        name: "memory-many",
+        about: "the most memory of ferry for a tree of 1,000,000 files",
+        bar: Bar::AtMost(256.0),
+        measure: Measure::Special(special::many),
+    },
     pair("small-down-both", "the same, ferry from ferryd against sftp -r from sshd",
         3.0, (near(Ferryd, Client::Ferry, Small(Down)), near(Sshd, SFTP, Small(Down))), 1_870.0),
     pair("small-up-both", "the same, ferry to ferryd against sftp -r to sshd",
@@ -154,6 +190,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         10.0, (near(PureFtpdTls, Client::Ferry, Small(Down)), near(PureFtpdTls, Client::Lftp, Small(Down))), 78.0),
     pair("ftps-small-up", "the same over TLS to Pure-FTPd",
         10.0, (near(PureFtpdTls, Client::Ferry, Small(Up)), near(PureFtpdTls, Client::Lftp, Small(Up))), 84.0),
+    pair("ftps-small-down-vsftpd", "1,000 x 4 KiB over TLS from vsftpd, ferry and lftp",
+        10.0, (near(VsftpdTls, Client::Ferry, Small(Down)), near(VsftpdTls, Client::Lftp, Small(Down))), 78.0),
+    pair("ftps-small-up-vsftpd", "the same to vsftpd",
+        10.0, (near(VsftpdTls, Client::Ferry, Small(Up)), near(VsftpdTls, Client::Lftp, Small(Up))), 84.0),
     pair("ftp-far-down", "256 MiB from Pure-FTPd over 50 ms, ferry and lftp",
         3.0, (far(PureFtpd, Client::Ferry, Big(Down)), far(PureFtpd, Client::Lftp, Big(Down))), 0.0),
     pair("ftp-far-up", "256 MiB to Pure-FTPd over 50 ms, ferry and lftp",

@@ -269,3 +269,24 @@ pub(super) fn crowd(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
     row.pairs = 1;
     Ok(row)
 }
+
+/// The most memory that ferry needs for a tree of very many files, MiB.
+pub(super) fn many(bench: &mut Bench, scenario: &Scenario) -> Result<Row> {
+    let count = bench.ground.sizes.many;
+    let (run, landing) = bench.ground.many(Server::Sshd)?;
+    let mut ferry = process::Server::start(&run)?;
+    let begin = Instant::now();
+    let mut most: f64 = 0.0;
+    while !ferry.has_ended()? {
+        most = most.max(meter::peak(ferry.id()).unwrap_or_default());
+        thread::sleep(Duration::from_millis(50));
+    }
+    let time = begin.elapsed().as_secs_f64();
+    let arrived = super::data::names(&landing)?.len();
+    ensure!(arrived == count, "{arrived} files arrived of {count}\n{}", ferry.log());
+    super::data::remove(&landing)?;
+    let mut row = bench.row(scenario, "ferry", "-", "MiB", format!("{count} files from sshd in {time:.0} s"));
+    row.ours = Some(Spread::one(most));
+    row.pairs = 1;
+    Ok(row)
+}
