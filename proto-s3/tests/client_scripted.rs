@@ -23,7 +23,7 @@ use session_core::fs_ext::FilesystemExt as _;
 use session_core::metadata::Attributes;
 use session_core::session::{Actor, Ending};
 
-use crate::scripted::{Answer, Request, Scripted, answer, decider, error, head, listing, p};
+use crate::scripted::{Answer, Request, Scripted, Signed as _, answer, decider, error, head, listing, p};
 
 const MIB: usize = 1 << 20;
 

@@ -49,5 +49,7 @@ pub mod script;
 pub mod session;
 pub mod shell;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod trust;
 pub mod verdict;
