@@ -39,9 +39,9 @@ pub(super) enum Server {
 /// Where servers of FTP are on the far link: at their own ports, so that those for data are found.
 const FAR_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Ports for data, of each server.
-const PASSIVE: u16 = 1000;
+const PASSIVE: u16 = 2200;
 /// Below those that the system hands out.
-const FIRST_PASSIVE: u16 = 20_000;
+const FIRST_PASSIVE: u16 = 10_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Client {

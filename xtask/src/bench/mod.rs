@@ -29,12 +29,13 @@ use row::{Cpu, Row, Spread};
 use scenarios::{Measure, SCENARIOS, Scenario};
 
 pub(crate) const USAGE: &str =
-    "cargo xtask bench [--only NAME,…] [--pairs N] [--json FILE] [--quick] [--list]
+    "cargo xtask bench [--only NAME,…] [--pairs N] [--json FILE] [--programs DIR] [--quick] [--list]
 
 Builds ferryd and ferry (release), installs the peers, and runs ours and theirs in turn.
   --only NAME   only scenarios whose name contains NAME
   --pairs N     at least so many pairs (5); where the bar lies within the spread, up to 15
   --json FILE   writes one line per row
+  --programs D  measures the ferry and ferryd of this folder, and builds none
   --quick       small sizes and 3 pairs, for development; such figures prove nothing
   --list        prints the scenarios
 
@@ -96,6 +97,7 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     let pairs: Option<usize> = flags.value("--pairs")?;
     let json: Option<PathBuf> = flags.value("--json")?;
     let only = flags.list("--only")?;
+    let programs: Option<PathBuf> = flags.value("--programs")?;
     flags.end()?;
     if list {
         for scenario in SCENARIOS {
@@ -116,7 +118,13 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     };
     let ssh = ["openssh", "sshd", "rclone", "lftp", "curl", "asyncssh"];
     peers::install(&[&ssh[..], &["vsftpd", "pure-ftpd", "proftpd"]].concat())?;
-    let (ferry, ferryd) = build()?;
+    let (ferry, ferryd) = match programs {
+        Some(dir) => {
+            let found = |name: &str| Some(dir.join(name)).filter(|program| program.is_file());
+            (found("ferry"), found("ferryd"))
+        }
+        None => build()?,
+    };
     let sizes = if is_quick { QUICK } else { FULL };
     let mut bench = Bench { ground: Ground::new(sizes, ferry, ferryd)?, pairs, is_quick };
     let start = Instant::now();
