@@ -12,6 +12,7 @@
 mod api;
 mod buckets;
 mod copy;
+mod cors;
 mod digest;
 mod exchange;
 mod framing;
@@ -31,5 +32,6 @@ mod write;
 
 pub use session_core::net::http::Sessions;
 
+pub use self::cors::is_origin;
 pub use self::listen::S3Server;
 pub use self::options::{S3ServerOptions, is_domain, is_region};

@@ -11,6 +11,8 @@ use session_core::net::http::HttpOptions;
 use session_core::net::server_tls::ServerTls;
 use session_core::session::Protocol;
 
+use super::cors::is_origin;
+
 /// How a server of S3 behaves.
 #[derive(Clone)]
 pub struct S3ServerOptions {
@@ -21,6 +23,8 @@ pub struct S3ServerOptions {
     /// Names of this server below which buckets have names of their own: `s3.example.org` for
     /// `bucket.s3.example.org`. Paths that begin with the bucket are always understood.
     pub domains: Vec<String>,
+    /// Origins whose pages may reach this server from a browser; see [`is_origin`](super::is_origin).
+    pub cors: Vec<String>,
     /// The account of requests that are not signed.
     pub anonymous: Option<String>,
     /// Proxies in front of us, of which a PROXY header is required and believed.
@@ -61,6 +65,7 @@ impl Default for S3ServerOptions {
             tls: None,
             region: "us-east-1".to_owned(),
             domains: Vec::new(),
+            cors: Vec::new(),
             anonymous: None,
             trusted_proxies: Vec::new(),
             max_connections: 2000,
@@ -131,6 +136,8 @@ impl S3ServerOptions {
             "a region is one word: us-east-1"
         } else if !self.domains.iter().all(|d| is_domain(d)) {
             "a domain is the name of a host, without a port"
+        } else if !self.cors.iter().all(|o| is_origin(o)) {
+            "an origin is a scheme and a host, and a port or none: https://app.example.org"
         } else {
             return Ok(());
         };

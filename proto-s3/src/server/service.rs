@@ -24,6 +24,7 @@ use session_core::net::http::{
     Body, Connection, Handler, HttpOptions, InFlight, Intake, Sessions, Working, empty, full, set,
 };
 
+use super::cors;
 use super::exchange::{Api, Exchange, refuse, said};
 use super::framing::Framing;
 use super::guard;
@@ -136,6 +137,10 @@ impl Handler for Service {
     ) -> Response<Body> {
         let Some(this) = self.this.upgrade() else { return empty(503) };
         let id = number();
+        let origin = cors::allowed(&self.options.cors, request.headers());
+        if cors::is_preflight(request.method(), request.headers()) {
+            return cors::preflight(origin.as_deref(), request.headers()).unwrap_or_else(response);
+        }
         let judged = guard::check(request.uri(), request.headers());
         let signed = judged.as_ref().copied().unwrap_or(guard::Signed::Not);
         let software = request.headers().get(header::USER_AGENT).and_then(|f| f.to_str().ok());
@@ -159,6 +164,9 @@ impl Handler for Service {
         match exchange.client() {
             Some(client) => set(&mut answer, header::SERVER, &client.software),
             None => set(&mut answer, header::SERVER, "Ferry"),
+        }
+        if let Some(origin) = origin {
+            cors::mark(&mut answer, &origin);
         }
         if waits_for_nothing {
             set(&mut answer, header::CONNECTION, "close");

@@ -6,7 +6,7 @@ pub(super) const KEYS: &[&str] = &[
     "access_keys", "active", "address", "addresses", "admin", "allow", "allow_clear", "allow_private",
     "anonymous", "arguments", "ascii", "audit", "authorities", "ban", "banner", "base", "bind", "both",
     "bytes", "cache", "certificate", "certificate_names", "certificates", "clamd", "clear",
-    "client_authorities", "client_certificates", "commands", "connections", "control", "count", "custom",
+    "client_authorities", "client_certificates", "commands", "connections", "control", "cors", "count", "custom",
     "data", "data_time", "dead", "deny", "digest", "directories", "domains", "download", "download_limit",
     "drain", "enabled", "event", "events", "exit", "expires", "file", "files", "filter", "filters", "folder",
     "folders", "foreign_data", "format", "from", "fsync", "ftp", "full", "gateway", "gateways", "give_up",

@@ -26,6 +26,8 @@ pub struct S3 {
     /// Names of this server before which buckets may stand.
     #[serde(deserialize_with = "values::hosts")]
     pub domains: Vec<String>,
+    /// Origins whose pages may reach this server from a browser.
+    pub cors: Vec<String>,
     /// The account of requests that are not signed; empty for none.
     pub anonymous: String,
     /// Proxies that must say, by the PROXY protocol, who is behind them.
@@ -63,6 +65,7 @@ impl Default for S3 {
         S3 {
             region: options.region,
             domains: Vec::new(),
+            cors: Vec::new(),
             anonymous: String::new(),
             proxies: Vec::new(),
             connections: options.max_connections,
@@ -84,6 +87,7 @@ impl S3 {
         s3::S3ServerOptions {
             region: self.region.clone(),
             domains: self.domains.clone(),
+            cors: self.cors.clone(),
             anonymous: Some(self.anonymous.clone()).filter(|a| !a.is_empty()),
             trusted_proxies: self.proxies.clone(),
             max_connections: self.connections,
@@ -107,6 +111,9 @@ impl S3 {
         }
         if !self.domains.iter().all(|d| s3::is_domain(d)) {
             wrong.push(("domains", "these are names of hosts, without a port: s3.example.org"));
+        }
+        if !self.cors.iter().all(|o| s3::is_origin(o)) {
+            wrong.push(("cors", "these are origins: https://app.example.org, https://*.example.org, or *"));
         }
         if self.connections == 0 {
             wrong.push(("connections", "there is at least one"));
@@ -202,13 +209,14 @@ mod tests {
         let wrong = S3 {
             region: "eu 1".into(),
             domains: vec!["a:80".into()],
+            cors: vec!["https://a/".into()],
             connections: 0,
             skew: Duration::ZERO,
             data_time: Duration::ZERO,
             ..S3::default()
         };
         let keys: Vec<_> = wrong.check().iter().map(|(key, _)| *key).collect();
-        assert_eq!(keys, ["region", "domains", "connections", "skew", "data_time"]);
+        assert_eq!(keys, ["region", "domains", "cors", "connections", "skew", "data_time"]);
     }
 
     #[test]
