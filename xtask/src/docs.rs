@@ -4,9 +4,12 @@
 //! two is replaced by the output of a command of ours, so a table is written once, in code. A marker that
 //! is absent, doubled or not closed is an error.
 
+use std::path::Path;
+
 use crate::Verdict;
 use crate::fault::{Fault, Result, While, ensure};
 use crate::flags::Flags;
+use crate::ours::{Build, Programs};
 use crate::process::{Run, write};
 use crate::repo;
 
@@ -20,25 +23,29 @@ struct Section {
     /// The file, from the root of the repository.
     file: &'static str,
     marker: &'static str,
-    /// Arguments to cargo; the output is the section.
-    cargo: &'static [&'static str],
+    /// Whose output is the section.
+    program: fn(&Programs) -> &Path,
+    args: &'static [&'static str],
 }
 
 const SECTIONS: &[Section] = &[
     Section {
         file: "docs/hooks-events.md",
         marker: "events",
-        cargo: &["run", "-q", "-p", "server", "--", "docs", "events"],
+        program: |ours| &ours.ferryd,
+        args: &["docs", "events"],
     },
     Section {
         file: "docs/hooks.md",
         marker: "members",
-        cargo: &["run", "-q", "-p", "server", "--", "docs", "members"],
+        program: |ours| &ours.ferryd,
+        args: &["docs", "members"],
     },
     Section {
         file: "docs/ferry.md",
         marker: "reference",
-        cargo: &["run", "-q", "-p", "client", "--", "docs", "reference"],
+        program: |ours| &ours.ferry,
+        args: &["docs", "reference"],
     },
 ];
 
@@ -46,12 +53,13 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     let check = flags.flag("--check");
     flags.end()?;
     if check {
-        let stale = stale()?;
+        let stale = stale(Build::Alone)?;
         stale.iter().for_each(|fault| println!("{fault}"));
         return Ok(Verdict::from_faults(stale.len()));
     }
+    let ours = Build::Alone.programs()?;
     for section in SECTIONS {
-        let (old, new) = section.render()?;
+        let (old, new) = section.render(&ours)?;
         if old != new {
             write(&repo::root().join(section.file), new)?;
             println!("{}: wrote {}", section.file, section.marker);
@@ -61,10 +69,11 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
 }
 
 /// The sections that are not what their command prints now.
-pub(crate) fn stale() -> Result<Vec<String>> {
+pub(crate) fn stale(build: Build) -> Result<Vec<String>> {
+    let ours = build.programs()?;
     let mut stale = Vec::new();
     for section in SECTIONS {
-        let (old, new) = section.render()?;
+        let (old, new) = section.render(&ours)?;
         if old != new {
             stale.push(format!(
                 "{}: section `{}` is stale: run `cargo xtask docs`",
@@ -77,11 +86,10 @@ pub(crate) fn stale() -> Result<Vec<String>> {
 
 impl Section {
     /// The file as it is and as it should be.
-    fn render(&self) -> Result<(String, String)> {
+    fn render(&self, ours: &Programs) -> Result<(String, String)> {
         let path = repo::root().join(self.file);
         let old = std::fs::read_to_string(&path).doing(|| format!("reading {}", self.file))?;
-        let limit = std::time::Duration::from_secs(1800);
-        let body = Run::new(repo::cargo()).args(self.cargo).dir(repo::root()).limit(limit).text()?;
+        let body = Run::new((self.program)(ours)).args(self.args).dir(repo::root()).text()?;
         let new = splice(&old, self.marker, &body).doing(|| self.file.to_owned())?;
         Ok((old, new))
     }
@@ -119,7 +127,12 @@ mod tests {
 
     #[test]
     fn a_section_runs_its_command() {
-        let section = Section { file: "Cargo.toml", marker: "absent", cargo: &["--version"] };
-        assert!(section.render().unwrap_err().to_string().contains("must stand there once"));
+        let ours = Programs { ferry: "echo".into(), ferryd: "false".into() };
+        let of = |program: fn(&Programs) -> &Path| {
+            let section = Section { file: "Cargo.toml", marker: "absent", program, args: &["words"] };
+            section.render(&ours).unwrap_err().to_string()
+        };
+        assert!(of(|ours| &ours.ferry).contains("must stand there once"));
+        assert!(of(|ours| &ours.ferryd).contains("false words"));
     }
 }

@@ -13,6 +13,7 @@ mod fault;
 mod flags;
 mod fuzz;
 mod install;
+mod ours;
 mod peers;
 mod process;
 mod repo;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::fault::{Result, bail};
 use crate::flags::Flags;
+use crate::ours::Build;
 use crate::process::Run;
 use crate::report::Report;
 use crate::{Verdict, deps, fuzz, peers, repo, tidy};
@@ -189,6 +190,7 @@ fn unit(report: &mut Report) -> Result<()> {
             libtest_counts,
         )?;
     }
+    tidy::judge(report, "generated documents are fresh", &crate::docs::stale(Build::WithTests)?);
     // nextest knows no doctests.
     tests(report, &["test", "--workspace", "--locked", "--no-fail-fast", "--doc"], libtest_counts)
 }

@@ -10,15 +10,15 @@ pub(crate) mod drive;
 mod known;
 pub(crate) mod servers;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::Verdict;
 use crate::fault::{Fault, Result, ensure};
 use crate::flags::Flags;
 use crate::install::{ensure_debian, ensure_python, ensure_unpacked, is_root, python_dir, unpacked_program};
+use crate::ours::{Build, Programs};
 use crate::process::{Run, find_program};
-use crate::repo;
 use crate::report::Report;
 use cases::Scene;
 use cases::daemon::DAEMON;
@@ -233,7 +233,7 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     let mut report = Report::default();
     let present = ensure_all(&mut report);
     let known = Known::read()?;
-    let mut trial = Trial { report: &mut report, present, known, only };
+    let mut trial = Trial { report: &mut report, present, known, only, build: Build::Alone };
     match on {
         _ if install => {}
         _ if try_servers => trial.each_other()?,
@@ -247,7 +247,7 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
 pub(crate) fn stage(report: &mut Report) -> Result<()> {
     let present = ensure_all(report);
     let known = Known::read()?;
-    let mut trial = Trial { report, present, known, only: Vec::new() };
+    let mut trial = Trial { report, present, known, only: Vec::new(), build: Build::WithTests };
     trial.each_other()?;
     trial.cases()?;
     if trial.report.missing.is_empty() {
@@ -305,6 +305,7 @@ struct Trial<'a> {
     present: Vec<&'static str>,
     known: Known,
     only: Vec<String>,
+    build: Build,
 }
 
 impl Trial<'_> {
@@ -374,32 +375,25 @@ impl Trial<'_> {
     fn cases(&mut self) -> Result<()> {
         let only = self.only.join(" or ");
         ensure!(names().any(|name| self.is_chosen(&name)), "no case has {only} in its name");
-        let Programs { ferry, ferryd } = programs()?;
+        let Programs { ferry, ferryd } = self.build.programs()?;
         let kit = Kit::new()?;
-        match ferryd {
-            None => self.report.note("there is no ferryd yet: none of the cases on it was run"),
-            Some(ferryd) => {
-                let endpoint = servers::ferryd(&kit, &ferryd)?;
-                self.theirs(&kit, &endpoint, &ferry)?;
-                self.theirs_over_ftp(&kit, &endpoint, &ferry);
-                for case in DAEMON {
-                    if !self.is_chosen(case.name) || !self.present.contains(&case.peer) {
-                        continue;
-                    }
-                    if case.needs_root && !is_root() {
-                        self.report.lack(format!("{}: it mounts a disk, which needs root", case.name));
-                    } else {
-                        self.judge(case.name, || {
-                            (case.run)(&cases::daemon::Stage::new(&kit, &ferryd, &ferry))
-                        });
-                    }
-                }
-                self.ours(&kit, "ferryd", &endpoint, &endpoint.at, &ferry, servers::FERRYD_LACKS);
-                for (name, scheme) in servers::FERRYD_FTP {
-                    let at = endpoint.by(*scheme)?;
-                    self.ours(&kit, name, &endpoint, at, &ferry, servers::FERRYD_FTP_LACKS);
-                }
+        let endpoint = servers::ferryd(&kit, &ferryd)?;
+        self.theirs(&kit, &endpoint, &ferry)?;
+        self.theirs_over_ftp(&kit, &endpoint, &ferry);
+        for case in DAEMON {
+            if !self.is_chosen(case.name) || !self.present.contains(&case.peer) {
+                continue;
             }
+            if case.needs_root && !is_root() {
+                self.report.lack(format!("{}: it mounts a disk, which needs root", case.name));
+            } else {
+                self.judge(case.name, || (case.run)(&cases::daemon::Stage::new(&kit, &ferryd, &ferry)));
+            }
+        }
+        self.ours(&kit, "ferryd", &endpoint, &endpoint.at, &ferry, servers::FERRYD_LACKS);
+        for (name, scheme) in servers::FERRYD_FTP {
+            let at = endpoint.by(*scheme)?;
+            self.ours(&kit, name, &endpoint, at, &ferry, servers::FERRYD_FTP_LACKS);
         }
         self.ways(&kit)?;
         let moto = self.present.contains(&cases::s3_client::PEER);
@@ -442,7 +436,7 @@ impl Trial<'_> {
         if chosen.is_empty() {
             return Ok(());
         }
-        let client = example("proto-ftp", "client")?;
+        let client = self.build.example("proto-ftp", "client")?;
         for case in chosen {
             self.judge(case.name, || (case.run)(&Way { kit, client: &client }));
         }
@@ -510,36 +504,6 @@ impl Trial<'_> {
 /// Adds what the server said to a fault.
 fn with_log(endpoint: &Endpoint, result: Result<()>) -> Result<()> {
     result.map_err(|fault| crate::fault::Fault::new(format!("{fault}\n{}", endpoint.tail())))
-}
-
-/// Ours, as `cargo build` makes them.
-struct Programs {
-    ferry: PathBuf,
-    /// `None` while the workspace has none.
-    ferryd: Option<PathBuf>,
-}
-
-fn programs() -> Result<Programs> {
-    let built = Run::new(repo::cargo())
-        .args(["build", "--locked", "-p", "client", "-p", "server"])
-        .dir(repo::root())
-        .watch(|_| {})?;
-    ensure!(built, "ferryd and ferry do not build");
-    let dir = repo::target_dir()?.join("debug");
-    let has_daemon = ["src/main.rs", "src/bin/ferryd.rs"]
-        .iter()
-        .any(|file| repo::root().join("server").join(file).exists());
-    Ok(Programs { ferry: dir.join("ferry"), ferryd: has_daemon.then(|| dir.join("ferryd")) })
-}
-
-/// An example of ours, as `cargo build` makes it.
-fn example(package: &str, name: &str) -> Result<PathBuf> {
-    let built = Run::new(repo::cargo())
-        .args(["build", "--locked", "-p", package, "--example", name])
-        .dir(repo::root())
-        .watch(|_| {})?;
-    ensure!(built, "the example {name} does not build");
-    Ok(repo::target_dir()?.join("debug/examples").join(name))
 }
 
 #[cfg(test)]
