@@ -11,6 +11,7 @@ use hyper::header::{self, HeaderMap};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::exchange::refuse;
+use crate::wire::signing::{self, Fault, Signing};
 
 /// Fields that change nothing that is done: some clients add them after they have signed.
 const HARMLESS: [&str; 2] = ["x-amz-content-sha256", "x-amz-user-agent"];
@@ -26,59 +27,26 @@ pub(super) enum Signed {
     Query,
 }
 
-/// Whether the region of a signature is no name of one that the library takes: s3cmd begins with `US`, and signs
-/// anew for the region that it is told.
-pub(super) fn has_odd_region(headers: &HeaderMap) -> bool {
-    let region = || {
-        let field = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let credential = field.split(['=', ',', ' ']).skip_while(|w| *w != "Credential").nth(1)?;
-        credential.split('/').rev().nth(2)
-    };
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    region().is_some_and(|region| !region.bytes().all(plain))
-}
-
 /// Refuses what is not signed as it should be.
 pub(super) fn check(uri: &Uri, headers: &HeaderMap) -> S3Result<Signed> {
-    let query = uri.query().unwrap_or_default();
-    let parameter = |name: &str| {
-        query.split('&').find_map(|p| {
-            let (key, value) = p.split_once('=').unwrap_or((p, ""));
-            key.eq_ignore_ascii_case(name).then_some(value)
-        })
-    };
-    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
-    let (field, more) = (fields.next(), fields.next());
-    let in_query = parameter("X-Amz-Signature").is_some();
-    let old = parameter("AWSAccessKeyId").is_some() || parameter("Signature").is_some();
-    if more.is_some() || (field.is_some() && (in_query || old)) {
-        return Err(refuse(S3ErrorCode::InvalidArgument, "only one way to sign a request is allowed"));
+    let fields = headers.get_all(header::AUTHORIZATION).iter().map(|field| field.as_bytes());
+    let signing = signing::of(uri.query().unwrap_or_default(), fields).map_err(|fault| match fault {
+        Fault::Twice => refuse(S3ErrorCode::InvalidArgument, "only one way to sign a request is allowed"),
+        Fault::Old => refuse(S3ErrorCode::InvalidRequest, "requests are signed with AWS4-HMAC-SHA256"),
+        Fault::Malformed => {
+            refuse(S3ErrorCode::AuthorizationHeaderMalformed, "the Authorization field is not understood")
+        }
+    })?;
+    match signing {
+        Signing::Not => Ok(Signed::Not),
+        Signing::Head(names) => covered(&names, headers).map(|()| Signed::Head),
+        Signing::Query(names) => covered(&names, headers).map(|()| Signed::Query),
     }
-    let version_2 = || refuse(S3ErrorCode::InvalidRequest, "requests are signed with AWS4-HMAC-SHA256");
-    if old {
-        return Err(version_2());
-    }
-    if in_query {
-        let names = parameter("X-Amz-SignedHeaders").unwrap_or_default();
-        let names = percent_encoding::percent_decode_str(names).decode_utf8_lossy();
-        covered(&names, headers)?;
-        return Ok(Signed::Query);
-    }
-    let Some(field) = field else { return Ok(Signed::Not) };
-    let malformed =
-        || refuse(S3ErrorCode::AuthorizationHeaderMalformed, "the Authorization field is not understood");
-    let field = field.to_str().map_err(|_| malformed())?;
-    let Some(rest) = field.strip_prefix("AWS4-HMAC-SHA256") else { return Err(version_2()) };
-    let names =
-        rest.split(',').find_map(|p| p.trim().strip_prefix("SignedHeaders=")).ok_or_else(malformed)?;
-    covered(names, headers)?;
-    Ok(Signed::Head)
 }
 
 /// The host and every `x-amz-` field must be among the signed ones, and every signed one in the request.
-fn covered(names: &str, headers: &HeaderMap) -> Result<(), S3Error> {
-    let signed: Vec<&str> = names.split(';').collect();
-    let is_signed = |name: &str| signed.iter().any(|s| s.eq_ignore_ascii_case(name));
+fn covered(signed: &[String], headers: &HeaderMap) -> Result<(), S3Error> {
+    let is_signed = |name: &str| signed.iter().any(|s| s == name);
     if !is_signed("host") {
         return Err(refuse(S3ErrorCode::AccessDenied, "the host is not signed"));
     }
@@ -87,7 +55,7 @@ fn covered(names: &str, headers: &HeaderMap) -> Result<(), S3Error> {
         let words = "there were fields in the request which were not signed";
         return Err(refuse(S3ErrorCode::AccessDenied, words));
     }
-    let absent = |name: &str| !name.eq_ignore_ascii_case("host") && !headers.contains_key(name);
+    let absent = |name: &str| name != "host" && !headers.contains_key(name);
     if signed.iter().any(|name| absent(name)) {
         return Err(refuse(S3ErrorCode::AccessDenied, "a field that was signed is not in the request"));
     }
@@ -129,18 +97,6 @@ mod tests {
         ] {
             assert_eq!(judged(url, &fields), Err("AccessDenied".into()), "{url} {fields:?}");
         }
-    }
-
-    #[test]
-    fn regions_are_words_in_lower_case() {
-        let odd = |region: &str| {
-            let field = HEAD.replace("/r/", &format!("/{region}/"));
-            let mut headers = HeaderMap::new();
-            headers.insert("authorization", field.parse().unwrap());
-            has_odd_region(&headers)
-        };
-        assert!(odd("US") && odd("eu_1"));
-        assert!(!odd("us-east-1") && !odd("garage") && !has_odd_region(&HeaderMap::new()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The server half: the S3 API over any filesystem, buckets as directories of the root.
 //!
 //! ```text
-//! connection → request → what may be signed (`guard`) → body, bounded and in frames (`framing`)
+//! connection → request → what may be signed (`guard`) → body, bounded and in chunks (`wire::chunked`)
 //!            → s3s: signature by the account's secret, route, XML
 //!            → a session of the access key (`exchange`) → operation → SessionFs → answer, streamed
 //! ```
@@ -15,7 +15,6 @@ mod copy;
 mod cors;
 mod digest;
 mod exchange;
-mod framing;
 mod guard;
 mod list;
 mod listen;

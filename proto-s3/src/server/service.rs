@@ -26,11 +26,12 @@ use session_core::net::http::{
 
 use super::cors;
 use super::exchange::{Api, Exchange, refuse, said};
-use super::framing::Framing;
 use super::guard;
 use super::list::Walks;
 use super::options::S3ServerOptions;
 use crate::keyspace;
+use crate::wire::chunked::Chunked;
+use crate::wire::signing;
 
 /// What all connections share.
 pub(super) struct Service {
@@ -153,7 +154,7 @@ impl Handler for Service {
             && request.headers().contains_key(header::EXPECT)
             && request.body().is_end_stream();
         let mut answer = match judged {
-            Ok(_) if guard::has_odd_region(request.headers()) => elsewhere(&self.options.region),
+            Ok(_) if has_odd_region(request.headers()) => elsewhere(&self.options.region),
             Ok(_) => self.handle(&exchange, request).await,
             Err(e) => response(e),
         };
@@ -213,6 +214,14 @@ fn response(e: S3Error) -> Response<Body> {
     }
 }
 
+/// Whether the region of a signature is no name of one that the library takes: s3cmd begins with `US`, and signs
+/// anew for the region that it is told.
+fn has_odd_region(headers: &HeaderMap) -> bool {
+    let field = headers.get(header::AUTHORIZATION).and_then(|f| f.to_str().ok());
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    field.and_then(signing::region).is_some_and(|region| !region.bytes().all(plain))
+}
+
 /// The signature is for another region than this one.
 fn elsewhere(region: &str) -> Response<Body> {
     let xml = format!(
@@ -260,22 +269,22 @@ fn arriving(
     frames: Option<(bool, u64)>,
     exchange: Arc<Exchange>,
 ) -> impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send {
-    let framing = frames.map(|(signed, length)| Framing::new(signed, length));
-    stream::unfold(Some((intake, framing, VecDeque::new(), 0)), move |state| {
+    let chunked = frames.map(|(signed, length)| Chunked::new(signed, length));
+    stream::unfold(Some((intake, chunked, VecDeque::new(), 0)), move |state| {
         let exchange = Arc::clone(&exchange);
         async move {
-            let (mut intake, mut framing, mut ready, mut came) = state?;
+            let (mut intake, mut chunked, mut ready, mut came) = state?;
             let next = loop {
                 if let Some(piece) = ready.pop_front() {
                     break Ok(Some(piece));
                 }
-                match (intake.next().await, &mut framing) {
-                    (Ok(Some(piece)), Some(framing)) => {
-                        if let Err(e) = framing.push(piece, &mut ready) {
+                match (intake.next().await, &mut chunked) {
+                    (Ok(Some(piece)), Some(chunked)) => {
+                        if let Err(e) = chunked.push(piece, &mut ready) {
                             break Err(e);
                         }
                     }
-                    (Ok(None), Some(framing)) => break framing.end().map(|()| None),
+                    (Ok(None), Some(chunked)) => break chunked.end().map(|()| None),
                     (next, _) => break next,
                 }
             };
@@ -289,7 +298,7 @@ fn arriving(
                     }
                 });
             match next {
-                Ok(Some(piece)) => Some((Ok(Frame::data(piece)), Some((intake, framing, ready, came)))),
+                Ok(Some(piece)) => Some((Ok(Frame::data(piece)), Some((intake, chunked, ready, came)))),
                 Ok(None) => None,
                 Err(e) => {
                     *exchange.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
@@ -346,6 +355,19 @@ mod tests {
         ] {
             assert_eq!(hosts.parse_host_header(host).unwrap().bucket(), bucket, "{host}");
         }
+    }
+
+    #[test]
+    fn regions_are_words_in_lower_case() {
+        let odd = |region: &str| {
+            let field =
+                format!("AWS4-HMAC-SHA256 Credential=K/20260101/{region}/s3/aws4_request, Signature=00");
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", field.parse().unwrap());
+            has_odd_region(&headers)
+        };
+        assert!(odd("US") && odd("eu_1"));
+        assert!(!odd("us-east-1") && !odd("garage") && !has_odd_region(&HeaderMap::new()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use bytes::{Buf as _, Bytes};
 use session_core::error::{Error, ErrorKind, Result};
 
 /// The largest chunk with a signature of its own, bytes.
-pub(super) const MAX_SIGNED: u64 = 16 << 20;
+pub const MAX_SIGNED: u64 = 16 << 20;
 /// The longest line before a chunk, bytes.
 const MAX_LINE: usize = 256;
 /// What may follow the last chunk, bytes.
@@ -33,7 +33,7 @@ enum State {
 }
 
 /// A body in chunks, piece by piece.
-pub(super) struct Framing {
+pub struct Chunked {
     state: State,
     /// Chunks have signatures, and are left as they are.
     signed: bool,
@@ -49,14 +49,14 @@ fn incomplete() -> Error {
     Error::new(ErrorKind::Corrupt).with_detail("the body does not have the size that was announced")
 }
 
-impl Framing {
+impl Chunked {
     /// Chunks that hold `length` bytes in all.
-    pub(super) fn new(signed: bool, length: u64) -> Self {
-        Framing { state: State::Line(Vec::new()), signed, left: length }
+    pub fn new(signed: bool, length: u64) -> Self {
+        Chunked { state: State::Line(Vec::new()), signed, left: length }
     }
 
     /// Takes a piece in and gives what goes on of it. Errors: `InvalidArgument`, `TooLarge`, `Corrupt`.
-    pub(super) fn push(&mut self, mut piece: Bytes, out: &mut VecDeque<Bytes>) -> Result<()> {
+    pub fn push(&mut self, mut piece: Bytes, out: &mut VecDeque<Bytes>) -> Result<()> {
         while !piece.is_empty() {
             match &mut self.state {
                 State::Line(line) => {
@@ -144,7 +144,7 @@ impl Framing {
     }
 
     /// The body is over. Errors: `Corrupt` if its last chunk did not come.
-    pub(super) fn end(&self) -> Result<()> {
+    pub fn end(&self) -> Result<()> {
         match self.state {
             State::Trailer(_) => Ok(()),
             _ => Err(incomplete()),
@@ -158,12 +158,12 @@ mod tests {
 
     /// What comes out of a body that arrives in pieces of `n` bytes.
     fn through(signed: bool, length: u64, body: &[u8], n: usize) -> Result<Vec<u8>> {
-        let mut framing = Framing::new(signed, length);
+        let mut chunked = Chunked::new(signed, length);
         let mut out = VecDeque::new();
         for piece in body.chunks(n) {
-            framing.push(Bytes::copy_from_slice(piece), &mut out)?;
+            chunked.push(Bytes::copy_from_slice(piece), &mut out)?;
         }
-        framing.end()?;
+        chunked.end()?;
         Ok(out.into_iter().flatten().collect())
     }
 
@@ -202,9 +202,9 @@ mod tests {
             assert_eq!(all, b"hello world!\r\n", "{n}");
             assert_eq!(rest, b"x-amz-checksum-crc32:AAAAAA==\r\n\r\n");
         }
-        let mut framing = Framing::new(false, 0xffff_ffff);
+        let mut chunked = Chunked::new(false, 0xffff_ffff);
         let mut out = VecDeque::new();
-        framing.push(Bytes::from_static(b"ffffffff\r\nabc"), &mut out).unwrap();
+        chunked.push(Bytes::from_static(b"ffffffff\r\nabc"), &mut out).unwrap();
         assert_eq!(out.into_iter().flatten().collect::<Vec<u8>>(), b"3\r\nabc\r\n");
     }
 

@@ -1,0 +1,7 @@
+//! Bytes and texts of S3's own, without any I/O: bodies in chunks, and who signed what.
+//!
+//! XML, routes and the signatures themselves are the library's.
+
+pub mod chunked;
+pub mod fuzz;
+pub mod signing;
