@@ -99,7 +99,8 @@ pub struct Member {
     pub grant: Option<Grant>,
 }
 
-const fn m(of: Kind, name: &'static str, signature: &'static str, does: &'static str) -> Member {
+/// What needs a grant with all of its kind, or nothing.
+pub(super) const fn m(of: Kind, name: &'static str, signature: &'static str, does: &'static str) -> Member {
     let grant = match of {
         Kind::Sessions => Some(Grant::Sessions),
         Kind::Store => Some(Grant::Store),
@@ -108,7 +109,8 @@ const fn m(of: Kind, name: &'static str, signature: &'static str, does: &'static
     Member { of, name, signature, does, grant }
 }
 
-const fn g(
+/// What needs this grant.
+pub(super) const fn g(
     grant: Grant,
     of: Kind,
     name: &'static str,

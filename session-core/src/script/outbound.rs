@@ -1,21 +1,7 @@
 //! The members of scripts that reach beyond the session's own files, as rows of the table of [`super::members`].
 
 use super::grants::Grant;
-use super::members::{Kind, Member};
-
-const fn g(
-    grant: Grant,
-    of: Kind,
-    name: &'static str,
-    signature: &'static str,
-    does: &'static str,
-) -> Member {
-    Member { of, name, signature, does, grant: Some(grant) }
-}
-
-const fn m(of: Kind, name: &'static str, signature: &'static str, does: &'static str) -> Member {
-    Member { of, name, signature, does, grant: None }
-}
+use super::members::{Kind, Member, g, m};
 
 /// Of every client.
 const fn c(name: &'static str, signature: &'static str, does: &'static str) -> Member {
