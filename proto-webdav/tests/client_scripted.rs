@@ -12,14 +12,12 @@ mod scripted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use proto_webdav::client::{SetTimes, connect};
+use proto_webdav::client::connect;
 use session_core::error::ErrorKind;
-use session_core::fs::{CommitOptions, Filesystem, Follow, ListOptions, OpenOptions, Replace};
+use session_core::fs::{CommitOptions, Filesystem, ListOptions, OpenOptions, Replace};
 use session_core::fs_ext::FilesystemExt as _;
-use session_core::metadata::Attributes;
 
 use crate::scripted::{
     Answer, DIRECTORY, Request, Scripted, answer, content, decider, file, multistatus, p, ranged, usual,
@@ -513,46 +511,4 @@ async fn a_delete_takes_no_tree_and_tells_what_stayed() {
     remote.remove_file(&p("/f")).await.unwrap();
     let deleted: Vec<_> = server.lines().into_iter().filter(|l| l.starts_with("DELETE")).collect();
     assert_eq!(deleted, ["DELETE /e/", "DELETE /f"]);
-}
-
-#[tokio::test]
-async fn times_are_set_as_the_server_has_it_and_a_no_is_told() {
-    let server = Scripted::new(|r| match (r.method.as_str(), r.target.as_str()) {
-        ("PROPPATCH", "/no") => answer(
-            207,
-            &[],
-            "<D:multistatus xmlns:D=\"DAV:\"><D:response><D:href>/no</D:href><D:propstat><D:prop>\
-             <x:Win32LastModifiedTime xmlns:x=\"urn:schemas-microsoft-com:\"/></D:prop>\
-             <D:status>HTTP/1.1 403 Forbidden</D:status></D:propstat></D:response></D:multistatus>",
-        ),
-        ("PROPPATCH", path) => {
-            multistatus(&[(path, "<x:Win32LastModifiedTime xmlns:x=\"urn:schemas-microsoft-com:\"/>")])
-        }
-        ("PUT", _) => answer(201, &["X-OC-MTime: accepted"], ""),
-        _ => usual(r, &[("/f", 1), ("/no", 1)]),
-    })
-    .await;
-    let at = std::time::UNIX_EPOCH + Duration::from_secs(784_111_777);
-    let times = Attributes::times(None, Some(at));
-    let plain = server.remote().await;
-    assert!(!plain.capabilities().set_times);
-    let e = plain.set_attributes(&p("/f"), &times, Follow::Yes).await.unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::Unsupported);
-    let mut options = server.options();
-    options.times = Some(SetTimes::Win32);
-    let remote = connect(options, decider()).await.unwrap();
-    remote.set_attributes(&p("/f"), &times, Follow::Yes).await.unwrap();
-    let set = server.seen().into_iter().find(|r| r.method == "PROPPATCH").unwrap();
-    assert!(String::from_utf8_lossy(&set.body).contains("Sun, 06 Nov 1994 08:49:37 GMT"));
-    let e = remote.set_attributes(&p("/no"), &times, Follow::Yes).await.unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::PermissionDenied);
-    let mut options = server.options();
-    options.times = Some(SetTimes::OwnCloud);
-    let remote = connect(options, decider()).await.unwrap();
-    let file =
-        remote.open(&p("/f"), &OpenOptions { size_hint: Some(1), ..OpenOptions::create() }).await.unwrap();
-    file.write_at(0, Bytes::from_static(b"x")).await.unwrap();
-    file.commit(&CommitOptions { attributes: times, ..CommitOptions::default() }).await.unwrap();
-    assert_eq!(puts(&server)[0].header("x-oc-mtime"), "784111777");
-    assert_eq!(server.seen().iter().filter(|r| r.method == "PROPPATCH").count(), 2);
 }

@@ -66,7 +66,8 @@ pub struct WebdavConnectOptions {
     /// Files up to so many bytes are sent in one piece when they are committed: a server sees them whole or
     /// not at all. Larger ones flow from the moment on that this is known. 0: every upload begins at once.
     pub hold: usize,
-    /// How times are set; found out by how the server names itself where it is `None`.
+    /// How times are set; where it is `None` that is found out, by how the server names itself or with the first
+    /// one that is set.
     pub times: Option<SetTimes>,
     /// The session that counts and cuts; one is made where none is given. Cutting it ends all connections
     /// at once.

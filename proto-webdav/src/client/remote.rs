@@ -4,12 +4,13 @@
 //! takes a whole tree, MOVE and COPY take one or put one away. So what would go too far is looked at first
 //! (PROPFIND), and between the look and the deed somebody else may have changed it; nothing in WebDAV is one
 //! step. A code that says little is made a kind by looking, too. How times are set is known by the kind of
-//! server, and checked in its answer.
+//! server, or found out with the first one that is to be set: what a server says that it did is looked at.
 //!
 //! Deliberately absent: writes other than of whole files, modes and owners, links, dead properties, locks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -36,6 +37,8 @@ use super::refine::{self, as_kind, status_of};
 use super::write::WriteFile;
 use crate::wire::multistatus_reader::Answer;
 
+/// A time so near to now says nothing of who set it.
+const BY_ITSELF: Duration = Duration::from_secs(120);
 /// How far up from its home WebDAV is looked for.
 const UP: usize = 32;
 
@@ -48,7 +51,7 @@ pub struct Facts {
     pub classes: String,
     /// Methods that it allows where it was asked.
     pub methods: Vec<String>,
-    /// How it is told the time of a file.
+    /// How it is told the time of a file, where that was known when it was asked.
     pub times: Option<SetTimes>,
     /// It tells how much room there is.
     pub space: bool,
@@ -59,8 +62,28 @@ pub(super) struct Remote {
     pub(super) wire: Wire,
     pub(super) options: WebdavConnectOptions,
     facts: Facts,
+    times: Mutex<Times>,
     /// The server wants a path as the target of a MOVE, and no URL.
     by_path: AtomicBool,
+}
+
+/// What is known of how times are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Times {
+    /// Not at all.
+    Never,
+    /// The first one will show.
+    Unsure,
+    By(SetTimes),
+}
+
+impl Times {
+    fn way(self) -> Option<SetTimes> {
+        match self {
+            Times::By(way) => Some(way),
+            Times::Never | Times::Unsure => None,
+        }
+    }
 }
 
 /// A server's files. Cheap to clone; clones share the connections. Dropping the last one closes them.
@@ -96,7 +119,9 @@ pub async fn connect(options: WebdavConnectOptions, decider: Arc<dyn Decider>) -
         let facts = learn(&wire, &options).await;
         // Later there is nobody to ask.
         lines.ask(None);
-        Ok(WebdavRemote(Arc::new(Remote { wire, facts: facts?, options, by_path: AtomicBool::new(false) })))
+        let (facts, times) = facts?;
+        let (times, by_path) = (Mutex::new(times), AtomicBool::new(false));
+        Ok(WebdavRemote(Arc::new(Remote { wire, facts, options, times, by_path })))
     };
     tokio::select! {
         biased;
@@ -106,7 +131,7 @@ pub async fn connect(options: WebdavConnectOptions, decider: Arc<dyn Decider>) -
 }
 
 /// Finds WebDAV at its home or above, and learns what the server is.
-async fn learn(wire: &Wire, options: &WebdavConnectOptions) -> Result<Facts> {
+async fn learn(wire: &Wire, options: &WebdavConnectOptions) -> Result<(Facts, Times)> {
     let mut at = options.home.clone();
     let mut first = None;
     for _ in 0..UP {
@@ -140,7 +165,12 @@ async fn probe(wire: &Wire, at: &VPath) -> Result<Answer> {
     Ok(first)
 }
 
-async fn facts(wire: &Wire, options: &WebdavConnectOptions, at: &VPath, answer: &Answer) -> Result<Facts> {
+async fn facts(
+    wire: &Wire,
+    options: &WebdavConnectOptions,
+    at: &VPath,
+    answer: &Answer,
+) -> Result<(Facts, Times)> {
     let told = wire.call(Ask::new(Method::OPTIONS, encode(at, true))).await?;
     let text = |name: &HeaderName| {
         let fields = told.headers.get_all(name).iter();
@@ -152,26 +182,30 @@ async fn facts(wire: &Wire, options: &WebdavConnectOptions, at: &VPath, answer: 
     let methods: Vec<String> = text(&ALLOW).split(',').map(|m| m.trim().to_ascii_uppercase()).collect();
     let _ = told.body.beginning().await;
     let is_owncloud = answer.property(props::OWNCLOUD, "id").is_some();
-    Ok(Facts {
-        times: options.times.or_else(|| times_of(&server, is_owncloud)),
+    let times = options.times.map_or_else(|| times_of(&server, is_owncloud), Times::By);
+    let facts = Facts {
+        times: times.way(),
         space: props::space(answer).is_some(),
         methods: methods.into_iter().filter(|m| !m.is_empty()).collect(),
         server,
         classes,
-    })
+    };
+    Ok((facts, times))
 }
 
-/// How a server that names itself like this is told times. One that keeps the property and not the time, as
-/// Apache does, is none of them; nor is wsgidav, which refuses unless its configuration says otherwise.
-fn times_of(server: &str, is_owncloud: bool) -> Option<SetTimes> {
+/// How a server that names itself like this is told times. Apache keeps a property of the name and not the time,
+/// nginx has no properties.
+fn times_of(server: &str, is_owncloud: bool) -> Times {
     let server = server.to_ascii_lowercase();
     let is = |name: &str| server.starts_with(name);
     if is_owncloud || is("sftpgo") || is("rclone") {
-        Some(SetTimes::OwnCloud)
+        Times::By(SetTimes::OwnCloud)
     } else if is("ferry") || is("microsoft-iis") {
-        Some(SetTimes::Win32)
+        Times::By(SetTimes::Win32)
+    } else if is("apache") || is("nginx") {
+        Times::Never
     } else {
-        None
+        Times::Unsure
     }
 }
 
@@ -220,7 +254,7 @@ pub(super) fn settable(remote: &Remote, a: &Attributes) -> Result<()> {
         || a.uid.is_some()
         || a.gid.is_some()
         || !a.properties.is_empty()
-        || (a.modified.is_some() && remote.facts.times.is_none())
+        || (a.modified.is_some() && remote.times() == Times::Never)
         // The time of access only comes along.
         || (a.accessed.is_some() && a.modified.is_none());
     if cannot {
@@ -231,8 +265,13 @@ pub(super) fn settable(remote: &Remote, a: &Attributes) -> Result<()> {
 
 impl Remote {
     /// How times are set.
-    pub(super) fn times(&self) -> Option<SetTimes> {
-        self.facts.times
+    pub(super) fn times(&self) -> Times {
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How times are set is known from now on.
+    pub(super) fn know(&self, times: Times) {
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner) = times;
     }
 
     /// What `path` is.
@@ -263,17 +302,54 @@ impl Remote {
     /// Sets times.
     pub(super) async fn set(&self, path: &VPath, a: &Attributes) -> Result<()> {
         settable(self, a)?;
-        let (Some(way), Some(time)) = (self.facts.times, a.modified) else {
+        let Some(time) = a.modified else {
             return self.look(path).await.map(drop);
         };
-        self.set_time(path, way, time).await
+        if self.try_time(path, time).await? {
+            return Ok(());
+        }
+        self.know(Times::Never);
+        Err(Error::unsupported(OperationKind::SetAttributes))
+    }
+
+    /// Sets a time by the way that is known, or by one that the server may have; whether it did.
+    pub(super) async fn try_time(&self, path: &VPath, time: SystemTime) -> Result<bool> {
+        let way = match self.times() {
+            Times::Never => return Ok(false),
+            Times::By(way) => return self.set_time(path, way, time).await.map(|()| true),
+            Times::Unsure => SetTimes::LastModified,
+        };
+        match self.set_time(path, way, time).await {
+            // It knows no such thing, or says that this is its own to tell.
+            Err(e) if matches!(status_of(&e), Some(400 | 403 | 405 | 409 | 415 | 424 | 500 | 501)) => {
+                return Ok(false);
+            }
+            set => set?,
+        }
+        let apart = |one: SystemTime, other: SystemTime| {
+            one.duration_since(other).or_else(|_| other.duration_since(one)).unwrap_or_default()
+        };
+        // Some keep a property of that name, and not the time.
+        let seen = self.look(path).await?.modified;
+        let keeps = seen.is_some_and(|seen| apart(seen, time) < Duration::from_secs(1));
+        // What has just been written has the time of now, whoever set it.
+        if keeps && apart(time, SystemTime::now()) > BY_ITSELF {
+            self.know(Times::By(way));
+        }
+        Ok(keeps)
     }
 
     /// Sets a time, and makes sure that the server says so.
-    pub(super) async fn set_time(&self, path: &VPath, way: SetTimes, time: SystemTime) -> Result<()> {
+    async fn set_time(&self, path: &VPath, way: SetTimes, time: SystemTime) -> Result<()> {
         let ((space, name), body) = props::setting(way, time)?;
         let ask = Ask::dav("PROPPATCH", encode(path, false))?.xml(body);
-        let answered = self.wire.call(ask).await?.success().await?;
+        let answered = match self.wire.call(ask).await?.success().await {
+            // rclone opens for writing what it sets a time of, and fails where that is a directory.
+            Err(e) if status_of(&e) == Some(500) && self.look(path).await.is_ok_and(|m| m.is_dir()) => {
+                return Err(Error::unsupported(OperationKind::SetAttributes));
+            }
+            answered => answered?,
+        };
         if answered.status != StatusCode::MULTI_STATUS {
             let _ = answered.body.beginning().await;
             return Ok(());
@@ -374,7 +450,7 @@ impl Remote {
             remove: true,
             rename: true,
             rename_replaces: true,
-            set_times: self.facts.times.is_some(),
+            set_times: self.times() != Times::Never,
             empty_dirs: true,
             conditional_write: true,
             server_copy: true,
@@ -447,9 +523,13 @@ impl Filesystem for WebdavRemote {
                 _ => e,
             });
         }
-        match (self.0.facts.times, attributes.modified) {
-            (Some(way), Some(time)) => self.0.set_time(path, way, time).await,
-            _ => Ok(()),
+        match attributes.modified {
+            // The directory is made, and not every server has times for one.
+            Some(time) => match self.0.try_time(path, time).await {
+                Err(e) if e.kind() == ErrorKind::Unsupported => Ok(()),
+                set => set.map(drop),
+            },
+            None => Ok(()),
         }
     }
 
@@ -550,10 +630,11 @@ mod tests {
 
     #[test]
     fn servers_are_known_by_their_names() {
-        assert_eq!(times_of("WsgiDAV/4.3.3 Cheroot/10.0.1 Python/3.11", false), None);
-        assert_eq!(times_of("rclone/v1.75.2", false), Some(SetTimes::OwnCloud));
-        assert_eq!(times_of("nginx", true), Some(SetTimes::OwnCloud));
-        assert_eq!(times_of("Ferry", false), Some(SetTimes::Win32));
-        assert_eq!(times_of("Apache/2.4.62 (Debian)", false), None);
+        assert_eq!(times_of("WsgiDAV/4.3.3 Cheroot/10.0.1 Python/3.11", false), Times::Unsure);
+        assert_eq!(times_of("rclone/v1.75.2", false), Times::By(SetTimes::OwnCloud));
+        assert_eq!(times_of("nginx", true), Times::By(SetTimes::OwnCloud));
+        assert_eq!(times_of("nginx/1.22.1", false), Times::Never);
+        assert_eq!(times_of("Ferry", false), Times::By(SetTimes::Win32));
+        assert_eq!(times_of("Apache/2.4.62 (Debian)", false), Times::Never);
     }
 }

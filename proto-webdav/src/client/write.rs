@@ -31,7 +31,7 @@ use super::options::SetTimes;
 use super::place::encode;
 use super::props;
 use super::refine::{as_kind, status_of};
-use super::remote::{Remote, settable};
+use super::remote::{Remote, Times, settable};
 
 /// Where ownCloud and its kin are told the time of what is sent, and say that they have taken it.
 const OC_MTIME: HeaderName = HeaderName::from_static("x-oc-mtime");
@@ -155,7 +155,8 @@ impl WriteFile {
         } else if !self.options.create {
             ask = ask.with(IF_MATCH, "*")?;
         }
-        if self.remote.times() == Some(SetTimes::OwnCloud)
+        // Who does not know it takes no notice of it.
+        if matches!(self.remote.times(), Times::By(SetTimes::OwnCloud) | Times::Unsure)
             && let Some(time) = owed.modified
         {
             ask = ask.with(OC_MTIME, &props::seconds(time)?.to_string())?;
@@ -309,6 +310,7 @@ impl WriteFile {
             return Err(unlike(size, expected));
         }
         inner.failed = true;
+        let in_one = matches!(state, State::Held(_));
         let answered = match state {
             State::Held(held) => {
                 let ask = self.ask(&attributes)?.body(held.freeze());
@@ -336,8 +338,18 @@ impl WriteFile {
         inner.stored = true;
         let timed = answered.header(OC_MTIME).is_some_and(|v| v.eq_ignore_ascii_case("accepted"));
         let _ = answered.body.beginning().await;
-        if let (Some(way), Some(time), false) = (self.remote.times(), attributes.modified, timed) {
-            self.remote.set_time(&self.path, way, time).await?;
+        match attributes.modified {
+            Some(_) if timed && self.remote.times() == Times::Unsure => {
+                self.remote.know(Times::By(SetTimes::OwnCloud));
+            }
+            Some(time) if !timed => {
+                let set = self.remote.try_time(&self.path, time).await?;
+                // A file that flowed had no header of the time, which this server may take.
+                if !set && in_one {
+                    self.remote.know(Times::Never);
+                }
+            }
+            _ => {}
         }
         let metadata = self.afterwards(&attributes, size).await?;
         inner.failed = false;

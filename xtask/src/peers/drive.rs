@@ -72,8 +72,8 @@ pub(crate) fn ferry(kit: &Kit, program: &Path, at: &Address) -> Run {
         .arg(&at.known_hosts);
     match at.scheme {
         Scheme::Scp | Scheme::Sftp => run,
-        Scheme::Ftp => run.env("FERRY_PASSWORD", &at.password),
-        Scheme::Ftpes | Scheme::Ftps => {
+        Scheme::Ftp | Scheme::Dav => run.env("FERRY_PASSWORD", &at.password),
+        Scheme::Ftpes | Scheme::Ftps | Scheme::Davs => {
             run.env("FERRY_PASSWORD", &at.password).args(["--certificate", &at.fingerprint])
         }
     }
@@ -211,6 +211,7 @@ pub(crate) fn rclone_remote(kit: &Kit, at: &Address, path: &str) -> Result<Strin
         Scheme::Ftp => "",
         Scheme::Ftpes => ",explicit_tls=true,no_check_certificate=true",
         Scheme::Ftps => ",tls=true,no_check_certificate=true",
+        Scheme::Dav | Scheme::Davs => bail!("rclone is not asked to speak {}", at.scheme.name()),
     };
     // It takes a password only in a form of its own.
     let secret = rclone(kit, "obscure")?.arg(&at.password).text()?;

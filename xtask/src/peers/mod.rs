@@ -30,7 +30,7 @@ use cases::theirs::{MOUNTED, THEIRS};
 use cases::ways::{WAYS, Way};
 use clients::{CLIENTS, FTP_CLIENTS, FTPS_CLIENTS};
 use known::Known;
-use servers::{Address, Endpoint, FTP_SERVERS, Kit, SCP_SERVERS, SERVERS, Scheme, Starter};
+use servers::{Address, DAV_SERVERS, Endpoint, FTP_SERVERS, Kit, SCP_SERVERS, SERVERS, Scheme, Starter};
 
 pub(crate) const USAGE: &str =
     "cargo xtask peers [--install] [--try-servers] [--only NAME,…] [--on SERVER] [--list]
@@ -116,6 +116,15 @@ const PEERS: &[Peer] = &[
         &["python", "-c", PYFTPDLIB],
         "pyftpdlib",
     ),
+    Peer::debian("apache2", Kind::Server, &["apache2-bin"], &["apache2", "-v"], "Apache"),
+    Peer::debian(
+        "nginx",
+        Kind::Server,
+        &["nginx-light", "libnginx-mod-http-dav-ext"],
+        &["nginx", "-v"],
+        "nginx",
+    ),
+    Peer::python("wsgidav", Kind::Server, &["wsgidav", "cheroot"], &["wsgidav", "--version"], "."),
     Peer::python(
         cases::s3_client::PEER,
         Kind::Server,
@@ -272,7 +281,8 @@ fn names() -> impl Iterator<Item = String> {
 
 /// The servers that ours is tried on; the last are our own.
 fn servers_of_ours() -> impl Iterator<Item = &'static str> {
-    let theirs = SERVERS.iter().chain(FTP_SERVERS).chain(SCP_SERVERS).map(|server| server.name);
+    let theirs =
+        SERVERS.iter().chain(FTP_SERVERS).chain(DAV_SERVERS).chain(SCP_SERVERS).map(|server| server.name);
     theirs.chain(["ferryd"]).chain(servers::FERRYD_FTP.iter().map(|(name, _)| *name))
 }
 
@@ -411,7 +421,7 @@ impl Trial<'_> {
             );
             &[]
         };
-        let all = [SERVERS, FTP_SERVERS, scp];
+        let all = [SERVERS, FTP_SERVERS, DAV_SERVERS, scp];
         for server in
             all.into_iter().flat_map(|some| self.servers(some).collect::<Vec<_>>()).collect::<Vec<_>>()
         {
@@ -513,7 +523,11 @@ mod tests {
     #[test]
     fn tables_name_peers_that_exist() {
         let names: Vec<&str> = PEERS.iter().map(|peer| peer.name).collect();
-        let used = SERVERS.iter().map(|server| server.peer).chain(CLIENTS.iter().map(|client| client.peer));
+        let used = SERVERS
+            .iter()
+            .chain(DAV_SERVERS)
+            .map(|server| server.peer)
+            .chain(CLIENTS.iter().map(|client| client.peer));
         let cases = THEIRS.iter().chain(MOUNTED).chain(PYTHON).map(|case| case.peer);
         let cases = cases.chain(DAEMON.iter().map(|case| case.peer)).chain(WAYS.iter().map(|case| case.peer));
         for name in used.chain(cases) {

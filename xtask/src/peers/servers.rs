@@ -4,12 +4,14 @@
 //! `/run/sshd`, which sshd demands of root. Everyone logs in by the one key of the [`Kit`]; rclone and
 //! ProFTPD also take [`PASSWORD`]. All of it ends when the [`Endpoint`] is dropped.
 
+mod dav;
 mod ftp;
 mod scp;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(super) use self::dav::DAV_SERVERS;
 pub(super) use self::ftp::{FTP_SERVERS, make_certificate};
 pub(crate) use self::ftp::{Over, proftpd as ftp_proftpd, pure_ftpd, vsftpd};
 pub(super) use self::scp::SCP_SERVERS;
@@ -60,6 +62,10 @@ pub(crate) enum Scheme {
     Ftpes,
     /// FTP over TLS from the first byte.
     Ftps,
+    /// WebDAV in the clear.
+    Dav,
+    /// WebDAV over TLS.
+    Davs,
 }
 
 impl Scheme {
@@ -71,6 +77,8 @@ impl Scheme {
             Scheme::Ftp => "ftp",
             Scheme::Ftpes => "ftpes",
             Scheme::Ftps => "ftps",
+            Scheme::Dav => "dav",
+            Scheme::Davs => "davs",
         }
     }
 }

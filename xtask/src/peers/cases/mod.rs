@@ -110,7 +110,7 @@ pub(super) fn make(path: &Path, seed: usize) -> Result<Vec<u8>> {
 /// A time long ago, in whole seconds, as protocols carry them.
 pub(super) const OLD: u64 = 1_500_000_123;
 
-fn set_time(path: &Path, seconds: u64) -> Result<()> {
+pub(super) fn set_time(path: &Path, seconds: u64) -> Result<()> {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let file = std::fs::File::options().write(true).open(path);
     file.and_then(|file| file.set_modified(time)).doing(|| format!("setting the time of {}", path.display()))

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     Names, OLD, SIZE, Scene, bytes, has_mode, has_time, holds, holds_names, is_absent, listed, make,
-    make_tree, plain_tree, same_tree, says,
+    make_tree, plain_tree, same_tree, says, set_time,
 };
 use crate::fault::{Fault, Result, While, ensure};
 use crate::peers::drive;
@@ -43,6 +43,10 @@ pub(in crate::peers) enum Trait {
     OddNames,
     /// Names that are no text, or that hold control characters.
     AnyNames,
+    /// Names that begin with a dot, in listings.
+    DotNames,
+    /// The time that a client sets.
+    Times,
     /// An upload that broke off leaves what arrived under the name that the client gave it.
     Leftovers,
 }
@@ -53,10 +57,12 @@ const fn case(name: &'static str, needs: &'static [Trait], run: fn(&Scene) -> Re
 
 pub(in crate::peers) const OURS: &[OurCase] = &[
     case("ferry_lists", &[], lists),
+    case("ferry_lists_hidden_names", &[Trait::DotNames], lists_hidden_names),
     case("ferry_moves_a_file", &[], moves_a_file),
+    case("ferry_keeps_times", &[Trait::Times], keeps_times),
     case("ferry_keeps_modes", &[Trait::Modes], keeps_modes),
     case("ferry_moves_a_plain_tree", &[], moves_a_plain_tree),
-    case("ferry_moves_a_tree", &[Trait::OddNames], moves_a_tree),
+    case("ferry_moves_a_tree", &[Trait::OddNames, Trait::DotNames], moves_a_tree),
     case("ferry_moves_any_names", &[Trait::AnyNames], moves_any_names),
     case("ferry_resumes_a_download", &[], resumes_a_download),
     case("ferry_resumes_an_upload", &[Trait::Leftovers], resumes_an_upload),
@@ -65,7 +71,7 @@ pub(in crate::peers) const OURS: &[OurCase] = &[
     case("ferry_makes_hard_links", &[Trait::HardLinks], hard_links),
     case("ferry_tells_space", &[Trait::Space], tells_space),
     case("ferry_hashes", &[], hashes),
-    case("ferry_copies_to_another_server", &[], copies_to_another_server),
+    case("ferry_copies_to_another_server", &[Trait::DotNames], copies_to_another_server),
     case("ferry_fails_in_clear_words", &[], fails_in_clear_words),
     case("ferry_trusts_nobody_else", &[Trait::HostKey], trusts_nobody_else),
 ];
@@ -109,13 +115,11 @@ fn lists(scene: &Scene) -> Result<()> {
     let content = make(&scene.there("file"), 1)?;
     std::fs::create_dir_all(scene.there("folder/inner")).doing(|| "making folders".to_owned())?;
     write(&scene.there("folder/inner/deep"), "deep")?;
-    write(&scene.there(".hidden"), "")?;
     let text = good(ferry(scene).arg("ls").arg(url(scene, "")))?;
     ensure!(text.lines().eq(["file", "folder"]), "ls says:\n{text}");
-    let text = good(ferry(scene).args(["ls", "-a", "-l"]).arg(url(scene, "")))?;
+    let text = good(ferry(scene).args(["ls", "-l"]).arg(url(scene, "")))?;
     let line = text.lines().find(|line| line.ends_with(" file")).unwrap_or_default();
     says(line, &format!(" {SIZE} 2017-07-14 02:42 "))?;
-    says(&text, ".hidden")?;
     let entries = json(ferry(scene).arg("ls").arg(url(scene, "")))?;
     let entry = entries.iter().find(|entry| field(entry, "name") == "file");
     let entry = entry.ok_or_else(|| Fault::new("the JSON listing has no `file`"))?;
@@ -131,16 +135,24 @@ fn lists(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
+fn lists_hidden_names(scene: &Scene) -> Result<()> {
+    write(&scene.there(".hidden"), "")?;
+    write(&scene.there("file"), "")?;
+    let text = good(ferry(scene).arg("ls").arg(url(scene, "")))?;
+    ensure!(text.lines().eq(["file"]), "ls says:\n{text}");
+    let text = good(ferry(scene).args(["ls", "-a"]).arg(url(scene, "")))?;
+    ensure!(text.lines().any(|line| line == ".hidden"), "ls -a says:\n{text}");
+    Ok(())
+}
+
 fn moves_a_file(scene: &Scene) -> Result<()> {
     let content = make(&scene.here("a file"), 2)?;
     good(ferry(scene).arg("put").arg(scene.here("a file")).arg(url(scene, "a name")))?;
     holds(&scene.there("a name"), &content)?;
-    has_time(&scene.there("a name"), OLD)?;
     // Nothing else stays behind, not the temporary name either.
     holds_names(&scene.root, &["a name"])?;
     good(ferry(scene).arg("get").arg(url(scene, "a name")).arg(scene.here("back")))?;
     holds(&scene.here("back"), &content)?;
-    has_time(&scene.here("back"), OLD)?;
     holds_names(&scene.local, &["a file", "back"])?;
     // Over what is there already, smaller and larger, and over nothing at all.
     for (number, size) in [5, 200_000, 0].into_iter().enumerate() {
@@ -153,6 +165,20 @@ fn moves_a_file(scene: &Scene) -> Result<()> {
         holds(&scene.here("back"), &content)?;
     }
     holds_names(&scene.root, &["a name"])
+}
+
+fn keeps_times(scene: &Scene) -> Result<()> {
+    make(&scene.here("file"), 2)?;
+    // As small as to go in one piece where that is another way.
+    write(&scene.here("small"), "small")?;
+    set_time(&scene.here("small"), OLD)?;
+    for name in ["file", "small"] {
+        good(ferry(scene).arg("put").arg(scene.here(name)).arg(url(scene, name)))?;
+        has_time(&scene.there(name), OLD)?;
+        good(ferry(scene).arg("get").arg(url(scene, name)).arg(scene.here("back")))?;
+        has_time(&scene.here("back"), OLD)?;
+    }
+    Ok(())
 }
 
 fn keeps_modes(scene: &Scene) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::process::{Run, Server, read, set_mode, write};
 
 /// Those that start as root work as this one, whom every Debian has: no rights, and a home folder that is
 /// there, which vsftpd wants to see.
-const NOBODY: &str = "daemon";
+pub(super) const NOBODY: &str = "daemon";
 
 const fn starter(
     name: &'static str,
@@ -72,8 +72,9 @@ const VSFTPD_LACKS: &[Trait] = &[
     Trait::Leftovers,
 ];
 
-/// It keeps neither modes nor what broke off.
+/// It keeps neither modes nor times, nor what broke off.
 const RCLONE_LACKS: &[Trait] = &[
+    Trait::Times,
     Trait::HostKey,
     Trait::Links,
     Trait::HardLinks,
@@ -109,9 +110,16 @@ pub(in crate::peers) fn make_certificate(dir: &Path, name: &str) -> Result<(Path
 }
 
 impl Place {
-    /// Starts a server of FTP and waits for its port.
-    fn serve_ftp(self, run: Run, scheme: Scheme, user: &str, folder: &str) -> Result<Endpoint> {
-        let tls = (scheme != Scheme::Ftp).then(|| self.certificate()).transpose()?;
+    /// Starts a server of FTP or WebDAV and waits for its port.
+    pub(super) fn serve_with_password(
+        self,
+        run: Run,
+        scheme: Scheme,
+        user: &str,
+        folder: &str,
+    ) -> Result<Endpoint> {
+        let clear = matches!(scheme, Scheme::Ftp | Scheme::Dav);
+        let tls = (!clear).then(|| self.certificate()).transpose()?;
         let mut server = Server::start(&self.adopted(run)?)?;
         server.port(self.port, READY)?;
         let (certificate, fingerprint) = tls.unzip();
@@ -144,7 +152,7 @@ impl Place {
     }
 
     /// The certificate, made once.
-    fn certificate(&self) -> Result<(PathBuf, String)> {
+    pub(super) fn certificate(&self) -> Result<(PathBuf, String)> {
         let (certificate, note) = (self.path("tls.pem"), self.path("tls.fingerprint"));
         if certificate.exists() {
             return Ok((certificate, String::from_utf8_lossy(&read(&note)?).into_owned()));
@@ -220,7 +228,7 @@ pub(crate) fn vsftpd(kit: &Kit, scheme: Scheme, over: Over<'_>) -> Result<Endpoi
     set_mode(&config, 0o600)?;
     let run = program("vsftpd")?.arg(&config);
     let folder = if over.root.is_some() { "/" } else { "/files/" };
-    let endpoint = place.serve_ftp(run, scheme, "anonymous", folder)?;
+    let endpoint = place.serve_with_password(run, scheme, "anonymous", folder)?;
     Ok(Endpoint { owner: Some(NOBODY), ..endpoint })
 }
 
@@ -260,7 +268,7 @@ pub(crate) fn proftpd(kit: &Kit, scheme: Scheme, over: Over<'_>) -> Result<Endpo
     write(&config, lines.join("\n") + "\n")?;
     let run = program("proftpd")?.args(["--nodaemon", "--config"]).arg(&config);
     let folder = with_slash(&place.root);
-    place.serve_ftp(run, scheme, USER, &folder)
+    place.serve_with_password(run, scheme, USER, &folder)
 }
 
 /// Pure-FTPd with an account of its own.
@@ -291,7 +299,7 @@ pub(crate) fn pure_ftpd(kit: &Kit, scheme: Scheme, over: Over<'_>) -> Result<End
         place.certificate()?;
         run = run.args(["-Y", "2", &format!("-2{}", place.path("tls.both").display())]);
     }
-    let endpoint = place.serve_ftp(run, scheme, USER, "/")?;
+    let endpoint = place.serve_with_password(run, scheme, USER, "/")?;
     Ok(Endpoint { owner: Some(NOBODY), ..endpoint })
 }
 
@@ -321,7 +329,7 @@ fn pyftpdlib(kit: &Kit, scheme: Scheme) -> Result<Endpoint> {
         pem = place.path("tls.both");
     }
     let run = program("python")?.args(["-c", PYFTPDLIB, &place.port.to_string()]).arg(&place.root);
-    place.serve_ftp(run.args([USER, PASSWORD]).arg(pem), scheme, USER, "/")
+    place.serve_with_password(run.args([USER, PASSWORD]).arg(pem), scheme, USER, "/")
 }
 
 /// rclone's: an object store's idea of files. Its TLS protects the control connection alone, which no client
@@ -341,5 +349,5 @@ fn rclone(kit: &Kit) -> Result<Endpoint> {
         .arg(format!("127.0.0.1:{}", place.port))
         .args(["--user", USER, "--pass", PASSWORD]);
     let run = run.arg(&place.root);
-    place.serve_ftp(run, Scheme::Ftp, USER, "/")
+    place.serve_with_password(run, Scheme::Ftp, USER, "/")
 }
