@@ -51,7 +51,10 @@ impl Authenticator for Place {
     ) -> Proof {
         let good = match credential {
             Credential::Password(p) => p.expose() == "test",
-            Credential::AccessKey(_) | Credential::Certificate(_) => false,
+            Credential::AccessKey(_)
+            | Credential::Certificate(_)
+            | Credential::Digest(_)
+            | Credential::Token(_) => false,
             Credential::Answers(a) => a.iter().all(|(_, a)| a.expose() == "test"),
             Credential::Key(k) => self.keys.contains(&k.openssh),
         };

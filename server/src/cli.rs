@@ -402,10 +402,19 @@ fn init(global: &Global, file: Option<PathBuf>) -> Result<()> {
 
 /// What is typed twice at a terminal, or comes by standard input. Never an argument, which others see.
 pub(crate) fn typed(what: &str) -> Result<Secret> {
+    asked(what, true)
+}
+
+/// The same, of something that is there already: it is asked for once.
+pub(crate) fn typed_once(what: &str) -> Result<Secret> {
+    asked(what, false)
+}
+
+fn asked(what: &str, is_new: bool) -> Result<Secret> {
     let invalid = |words: String| Error::new(ErrorKind::InvalidArgument).with_detail(words);
     let text = if std::io::stdin().is_terminal() {
         let first = rpassword::prompt_password(format!("{what}: "))?;
-        if rpassword::prompt_password("Again: ")? != first {
+        if is_new && rpassword::prompt_password("Again: ")? != first {
             return Err(invalid("the two differ".into()));
         }
         first

@@ -60,6 +60,8 @@ pub enum Method {
     Password,
     /// A key or a certificate that signed.
     PublicKey,
+    /// A token of an account that programs show as it is (RFC 6750). Never one factor of several.
+    Token,
 }
 
 impl Method {
@@ -71,6 +73,7 @@ impl Method {
             Method::None => "none",
             Method::Password => "password",
             Method::PublicKey => "publickey",
+            Method::Token => "token",
         }
     }
 
@@ -176,10 +179,15 @@ pub enum Credential {
     Answers(Vec<(Question, Secret)>),
     /// The certificate of a TLS client. Its method is that of a key that signed.
     Certificate(TlsCertificate),
+    /// What the account keeps for Digest (RFC 7616), as [`DigestKeys`] has it. Whoever offers it has verified an
+    /// answer that was made with it: it proves the password, without showing it.
+    Digest(Secret),
     /// A key that signed.
     Key(SignedKey),
     /// A password.
     Password(Secret),
+    /// A token of the account, as it was shown.
+    Token(Secret),
 }
 
 impl Credential {
@@ -189,7 +197,7 @@ impl Credential {
             Credential::Answers(answers) => {
                 !answers.is_empty() && answers.iter().all(|(q, _)| q.check == Check::Password)
             }
-            Credential::Password(_) => true,
+            Credential::Digest(_) | Credential::Password(_) => true,
             _ => false,
         }
     }
@@ -200,7 +208,8 @@ impl Credential {
             Credential::AccessKey(_) => Method::AccessKey,
             Credential::Answers(_) => Method::Interactive,
             Credential::Certificate(_) | Credential::Key(_) => Method::PublicKey,
-            Credential::Password(_) => Method::Password,
+            Credential::Digest(_) | Credential::Password(_) => Method::Password,
+            Credential::Token(_) => Method::Token,
         }
     }
 }
@@ -298,6 +307,19 @@ pub trait Authenticator: Send + Sync {
         None
     }
 
+    /// What answers of this user to Digest are verified by, where it has that for this realm. Nobody is let in by it:
+    /// that is judged by `verify`. Must take the same time for a user that does not exist. The default has none.
+    async fn digest_keys(&self, user: &str, realm: &str) -> DigestKeys {
+        let _ = (user, realm);
+        DigestKeys::default()
+    }
+
+    /// Whose this token says it is. Nobody is let in by it: that is judged by `verify`. The default knows none.
+    async fn token_owner(&self, token: &Secret) -> Option<Arc<str>> {
+        let _ = token;
+        None
+    }
+
     /// Whether this certificate is to be tried for this user, before a password is asked for. A client
     /// shows its certificate to get TLS, not to log in: a no costs it no try. The default takes none.
     async fn takes_certificate(
@@ -318,6 +340,16 @@ pub struct AccessKey {
     pub user: Arc<str>,
     /// The shared secret.
     pub secret: Secret,
+}
+
+/// What an account keeps for Digest: the hash of name, realm and password (RFC 7616, section 3.4.2, `H(A1)`), in
+/// hexadecimal digits of lower case, by the algorithm. As good as the password where Digest is spoken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DigestKeys {
+    /// By MD5.
+    pub md5: Option<Secret>,
+    /// By SHA-256.
+    pub sha256: Option<Secret>,
 }
 
 /// The answer to one attempt.

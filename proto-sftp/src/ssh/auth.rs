@@ -54,7 +54,7 @@ fn methods(of: Vec<Method>) -> MethodSet {
         .into_iter()
         .filter_map(|m| match m {
             Method::Interactive => Some(MethodKind::KeyboardInteractive),
-            Method::AccessKey | Method::None => None,
+            Method::AccessKey | Method::None | Method::Token => None,
             Method::Password => Some(MethodKind::Password),
             Method::PublicKey => Some(MethodKind::PublicKey),
         })

@@ -180,7 +180,7 @@ impl<'a> ClientLogin<'a> {
             Method::PublicKey => Some(Kind::PublicKey),
             Method::Password => Some(Kind::Password),
             Method::Interactive => Some(Kind::KeyboardInteractive),
-            Method::AccessKey | Method::None => None,
+            Method::AccessKey | Method::None | Method::Token => None,
         });
         let kinds: Vec<Kind> = kinds.collect();
         for kind in kinds.iter().copied() {

@@ -67,7 +67,10 @@ impl Authenticator for Users {
         let users = self.0.lock().unwrap();
         let Some(found) = users.get(user) else { return Proof::Rejected("no such user".into()) };
         let good = match credential {
-            Credential::AccessKey(_) | Credential::Certificate(_) => false,
+            Credential::AccessKey(_)
+            | Credential::Certificate(_)
+            | Credential::Digest(_)
+            | Credential::Token(_) => false,
             Credential::Password(p) => found.password.is_some_and(|w| p.expose() == w),
             Credential::Key(k) => match &k.certificate {
                 None => found.keys.contains(&k.openssh),

@@ -9,6 +9,8 @@
 //! HTTP keeps nothing between requests, so nothing here is a machine: a method is a function of a request and
 //! a guarded filesystem.
 
+mod digest;
+mod enter;
 mod guard;
 mod listen;
 mod locks;

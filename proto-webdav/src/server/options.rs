@@ -16,6 +16,8 @@ use session_core::session::Protocol;
 pub enum Clear {
     /// From everywhere: something in front of us protects them.
     Allow,
+    /// From this machine alone, and from everywhere by Digest.
+    Digest,
     /// From this machine alone.
     #[default]
     Loopback,
@@ -34,6 +36,10 @@ pub struct WebdavServerOptions {
     pub anonymous: Option<String>,
     /// What a client is told to log in to.
     pub realm: String,
+    /// Whether Digest is offered, to the accounts that keep what it needs.
+    pub digest: bool,
+    /// How long a challenge of Digest can be answered.
+    pub nonce_time: Duration,
     /// Proxies in front of us, of which a PROXY header is required and believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Connections that there may be at a time.
@@ -70,6 +76,8 @@ impl Default for WebdavServerOptions {
             prefix: String::new(),
             anonymous: None,
             realm: "Ferry".to_owned(),
+            digest: false,
+            nonce_time: Duration::from_secs(300),
             trusted_proxies: Vec::new(),
             max_connections: 2000,
             login_time: Duration::from_secs(60),
@@ -141,6 +149,8 @@ impl WebdavServerOptions {
             "the prefix is empty, or a path without a slash at its end: /dav"
         } else if !is_realm(&self.realm) {
             "the realm is plain text without quotation marks"
+        } else if self.clear == Clear::Digest && !self.digest {
+            "logins by Digest alone need Digest"
         } else {
             return Ok(());
         };
@@ -164,5 +174,8 @@ mod tests {
         }
         let realm = WebdavServerOptions { realm: "a\"b".into(), ..WebdavServerOptions::default() };
         assert!(realm.check().is_err());
+        let digest =
+            |on| WebdavServerOptions { clear: Clear::Digest, digest: on, ..WebdavServerOptions::default() };
+        assert!(digest(true).check().is_ok() && digest(false).check().is_err());
     }
 }

@@ -1,45 +1,38 @@
 //! From a request to its answer: who sends it, what must hold, which method.
 //!
-//! Credentials are Basic (RFC 7617), over TLS or from this machine alone. Who shows none is told how to, or
-//! is the account of strangers, where there is one; that account is asked for credentials again as soon as
-//! something is refused to it.
+//! Who shows no credentials is told how to, or is the account of strangers, where there is one; that account is
+//! asked for credentials again as soon as something is refused to it.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method as HttpMethod, Request, Response};
-use session_core::auth::{Secret, Site};
+use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind};
 use session_core::gate::SessionFs;
 use session_core::net::http::{
-    Client, Connection, Handler, HttpOptions, InFlight, Intake, Out, Sessions, Shown, Working,
+    Client, Connection, Handler, HttpOptions, InFlight, Intake, Sessions, Working,
 };
 use session_core::reason::Reason;
 use session_core::session::{Argument, Session};
 
-use super::options::{Clear, WebdavServerOptions};
+use super::digest::Digest;
+use super::options::WebdavServerOptions;
 use super::respond::{Answer, Body, Failure, empty, set};
 use super::table::{ALLOW, Method, Row};
 use super::{guard, locks, propfind, proppatch, read, tree, write};
 use crate::wire::href::{self, Target};
 
-/// Decodes with padding or without: clients do either.
-const BASIC: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
 /// What all connections share.
 pub(super) struct Service {
-    options: Arc<WebdavServerOptions>,
-    http: Arc<HttpOptions>,
-    site: Arc<dyn Site>,
-    sessions: Arc<Sessions>,
+    pub(super) options: Arc<WebdavServerOptions>,
+    pub(super) http: Arc<HttpOptions>,
+    pub(super) site: Arc<dyn Site>,
+    pub(super) sessions: Arc<Sessions>,
+    /// `None` where Digest is not offered.
+    pub(super) digest: Option<Digest>,
 }
 
 /// One request, as methods see it.
@@ -73,7 +66,8 @@ impl Service {
         site: Arc<dyn Site>,
         sessions: Arc<Sessions>,
     ) -> Arc<Self> {
-        Arc::new(Service { options: Arc::new(options), http, site, sessions })
+        let digest = options.digest.then(|| Digest::new(&sessions, options.nonce_time));
+        Arc::new(Service { options: Arc::new(options), http, site, sessions, digest })
     }
 }
 
@@ -88,7 +82,7 @@ impl Handler for Service {
         let (head, body) = request.into_parts();
         let waits = head.headers.contains_key(header::EXPECT);
         let body = Intake::new(body, waits, self.options.data_time, self.options.minimum_rate);
-        let client = match self.enter(connection, &head.headers).await {
+        let client = match self.enter(connection, &head.method, &head.uri, &head.headers).await {
             Ok(client) => client,
             Err(response) => return *response,
         };
@@ -133,7 +127,7 @@ impl Handler for Service {
             if failure.error.operation().is_none() {
                 session.note_error(&failure.error);
             }
-            self.failed(&client, &failure)
+            self.failed(connection, &client, &failure)
         });
         if response.status() == hyper::StatusCode::METHOD_NOT_ALLOWED {
             set(&mut response, header::ALLOW, ALLOW);
@@ -146,11 +140,11 @@ impl Handler for Service {
 
 impl Service {
     /// A stranger who is refused may be somebody.
-    fn failed(&self, client: &Client, failure: &Failure) -> Response<Body> {
+    fn failed(&self, connection: &Connection, client: &Client, failure: &Failure) -> Response<Body> {
         let refused = matches!(failure.error.kind(), ErrorKind::Refused | ErrorKind::PermissionDenied);
         let stranger = self.options.anonymous.as_deref();
         if refused && stranger.is_some_and(|s| *client.session.requested_user() == *s) {
-            return self.challenge(failure.response());
+            return self.challenge(connection, failure.response(), false);
         }
         failure.response()
     }
@@ -175,66 +169,6 @@ impl Service {
             Method::Unlock => locks::unlock(call).await,
         }
     }
-
-    /// Who sends this.
-    async fn enter(
-        &self,
-        connection: &Arc<Connection>,
-        headers: &HeaderMap,
-    ) -> Result<Arc<Client>, Box<Response<Body>>> {
-        if connection.is_clear() && self.options.clear == Clear::Loopback {
-            let e =
-                Error::refused("logins need a protected connection").because(Reason::CredentialsTlsRequired);
-            let e = e.with_hint("use https");
-            return Err(Failure::from(e).response().into());
-        }
-        let shown = headers.get(header::AUTHORIZATION).map(|field| credentials(field.as_bytes()));
-        if shown.is_none() && self.options.anonymous.is_none() {
-            return Err(self.challenge(empty(401)).into());
-        }
-        // What is no credential of ours is as good as a wrong one, and costs no hash.
-        let Some(shown) = shown.map_or(Some(None), |s| s.map(Some)) else {
-            return Err(self.rejected(connection).into());
-        };
-        let software = headers.get(header::USER_AGENT).and_then(|f| f.to_str().ok()).unwrap_or_default();
-        let entered = self.sessions.enter(&self.site, &self.http, connection, shown.as_ref(), software).await;
-        entered.map_err(|out| match out {
-            Out::Rejected => self.rejected(connection).into(),
-            Out::Refused(e) => {
-                let code = if e.kind() == ErrorKind::Throttled { Some(503) } else { None };
-                Failure { code, ..e.into() }.response().into()
-            }
-        })
-    }
-
-    fn rejected(&self, connection: &Arc<Connection>) -> Response<Body> {
-        if connection.failed() >= self.options.tries {
-            connection.finish.cancel();
-        }
-        self.challenge(empty(401))
-    }
-
-    fn challenge(&self, mut response: Response<Body>) -> Response<Body> {
-        *response.status_mut() = hyper::StatusCode::UNAUTHORIZED;
-        let words = format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.options.realm);
-        set(&mut response, header::WWW_AUTHENTICATE, &words);
-        response
-    }
-}
-
-/// `Basic`, in UTF-8 or, as older clients do, in Latin-1. `None` for anything else.
-fn credentials(field: &[u8]) -> Option<Shown> {
-    let (scheme, token) = field.split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return None;
-    }
-    let decoded = BASIC.decode(token.trim_ascii()).ok()?;
-    let text = match String::from_utf8(decoded) {
-        Ok(text) => text,
-        Err(e) => e.into_bytes().into_iter().map(char::from).collect(),
-    };
-    let (user, password) = text.split_once(':')?;
-    Some(Shown::Password(user.to_owned(), Secret::new(password)))
 }
 
 /// What OPTIONS says.
@@ -254,31 +188,5 @@ impl Call {
     pub(super) fn locks(&self) -> bool {
         use session_core::fs::Filesystem as _;
         self.fs.capabilities().locks
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(field: &str) -> Option<(String, String)> {
-        match credentials(field.as_bytes())? {
-            Shown::Password(user, password) => Some((user, password.expose().to_owned())),
-            Shown::AccessKey(..) => None,
-        }
-    }
-
-    #[test]
-    fn basic_is_read_in_utf8_and_in_latin1() {
-        let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
-        assert_eq!(shown("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), pair("Aladdin", "open sesame"));
-        assert_eq!(shown("basic  QWxhZGRpbjpvcGVuIHNlc2FtZQ"), pair("Aladdin", "open sesame"));
-        let encode = |bytes: &[u8]| format!("Basic {}", BASIC.encode(bytes));
-        assert_eq!(shown(&encode("ä:ö:ü".as_bytes())), pair("ä", "ö:ü"));
-        assert_eq!(shown(&encode(b"\xe4:\xf6")), pair("ä", "ö"));
-        assert_eq!(shown(&encode(b":")), pair("", ""));
-        for bad in ["", "Basic", "Basic ", "Basic !", "Bearer abc", &encode(b"nocolon"), "Digest x"] {
-            assert_eq!(shown(bad), None, "{bad}");
-        }
     }
 }

@@ -11,7 +11,7 @@ use super::multistatus::{self, Propstat, Value};
 use super::multistatus_reader::{Answer, MultistatusReader};
 use super::propfind::Propfind;
 use super::xml::{self, Element};
-use super::{date, href, lock, proppatch, range};
+use super::{date, digest, href, lock, proppatch, range};
 
 /// Bodies: what is read is written and read again, the same.
 pub fn bodies(data: &[u8]) {
@@ -57,6 +57,7 @@ pub fn fields(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for line in text.lines() {
         let _ = Depth::parse(line);
+        let _ = digest::parse(line.as_bytes());
         let _ = date::parse_seconds(line);
         if let Some(at) = date::parse_http(line)
             && let Some(written) = date::http(at)

@@ -3,6 +3,7 @@
 pub mod conditions;
 pub mod date;
 pub mod depth;
+pub mod digest;
 pub mod fuzz;
 pub mod href;
 pub mod if_header;

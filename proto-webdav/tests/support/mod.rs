@@ -26,6 +26,10 @@ pub struct Users {
     pub asked: AtomicUsize,
     /// Another password than `demo`.
     pub password: Mutex<Option<String>>,
+    /// What `demo` keeps for Digest.
+    pub digest: Mutex<DigestKeys>,
+    /// The token of `demo`.
+    pub token: Mutex<Option<String>>,
 }
 
 #[async_trait]
@@ -51,6 +55,17 @@ impl Authenticator for Users {
             ("demo" | "other", Credential::Password(p)) if p.expose() == password => {
                 Proof::Complete(Account::named(user))
             }
+            ("demo", Credential::Digest(key))
+                if {
+                    let kept = self.digest.lock().unwrap().clone();
+                    [kept.md5, kept.sha256].contains(&Some(key.clone()))
+                } =>
+            {
+                Proof::Complete(Account::named(user))
+            }
+            ("demo", Credential::Token(t)) if self.token.lock().unwrap().as_deref() == Some(t.expose()) => {
+                Proof::Complete(Account::named(user))
+            }
             ("guest", Credential::Password(_)) => {
                 let mut account = Account::named("guest");
                 account.anonymous = true;
@@ -63,6 +78,14 @@ impl Authenticator for Users {
 
     async fn vouched(&self, _session: &Arc<Session>, _user: &str) -> Option<Account> {
         None
+    }
+
+    async fn digest_keys(&self, user: &str, _realm: &str) -> DigestKeys {
+        if user == "demo" { self.digest.lock().unwrap().clone() } else { DigestKeys::default() }
+    }
+
+    async fn token_owner(&self, token: &Secret) -> Option<Arc<str>> {
+        token.expose().starts_with("demo-").then(|| "demo".into())
     }
 }
 

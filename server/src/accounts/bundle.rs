@@ -1,9 +1,10 @@
 //! Export and import: users, groups and secrets as one file of JSON.
 //!
-//! Passwords and recovery codes are hashes already. What cannot be a hash (the keys of one-time codes, the
-//! secrets of hooks) is left out unless it is asked for; a user whose codes were left out comes back switched
-//! off rather than without its second factor, unless the database still has its key. An import is taken as a
-//! whole or not at all. Tokens of the API belong to one server and are never in it.
+//! Passwords, recovery codes and the tokens of accounts are hashes already. What cannot be a hash (the keys of
+//! one-time codes, what is kept for Digest, the secrets of hooks) is left out unless it is asked for; a user whose
+//! codes were left out comes back switched off rather than without its second factor, unless the database still
+//! has its key. An import is taken as a whole or not at all. Tokens of the API belong to one server and are never
+//! in it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,6 +49,10 @@ pub(super) fn export(contents: &Contents, secrets: bool) -> Value {
         let left_out = !secrets && record.remove("totp").is_some();
         if left_out {
             record.remove("recovery");
+        }
+        if !secrets {
+            // As good as the password, other than a hash of it.
+            record.remove("digest");
         }
         let keys_left_out = !secrets && has_secret_keys(&record) && record.remove("access_keys").is_some();
         json!(Entry {
@@ -140,6 +145,10 @@ pub(super) fn plan(before: Contents, sites: &[Arc<Config>], bundle: &Record, rep
             && let Some(kept) = there.and_then(|old| old.record.get("access_keys"))
         {
             record.insert("access_keys".into(), kept.clone());
+        }
+        let same_password = there.filter(|old| old.record.get("password") == record.get("password"));
+        if let Some(kept) = same_password.and_then(|old| old.record.get("digest")) {
+            record.entry("digest").or_insert_with(|| kept.clone());
         }
         changes.push(Change::User(key, Some(Arc::new(Stored { record, changed: now }))));
     }

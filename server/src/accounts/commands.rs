@@ -89,6 +89,10 @@ enum UserCommand {
         /// Keys to take away
         #[arg(long, value_name = "KEY")]
         unset: Vec<String>,
+        /// Let the user log in by HTTP Digest too, which needs its password: it is asked for, or read from standard
+        /// input; `--unset digest` and a new password end it
+        #[arg(long)]
+        digest: bool,
     },
     /// Give a user a new password, which is asked for or read from standard input
     Passwd {
@@ -109,6 +113,20 @@ enum UserCommand {
         name: String,
         /// Take all of them away instead
         #[arg(long)]
+        off: bool,
+    },
+    /// Make a token by which programs log in over WebDAV, and show it, once
+    Token {
+        /// The user
+        name: String,
+        /// What it is for
+        #[arg(long = "for", value_name = "WORDS", default_value = "")]
+        purpose: String,
+        /// How long it is good: 90d, 12h; without it as long as it is there
+        #[arg(long, value_name = "TIME")]
+        time: Option<String>,
+        /// Take all of them away instead
+        #[arg(long, conflicts_with_all = ["purpose", "time"])]
         off: bool,
     },
     /// Let a user log in again
@@ -359,7 +377,7 @@ fn settings(words: &[String], unset: &[String]) -> Result<Map<String, Value>> {
         let key = key.trim();
         if SECRET_KEYS.contains(&key) {
             return Err(invalid(format!("{key}: an argument is seen by others"))
-                .with_hint("use `ferryd user passwd`, `ferryd user totp` or `ferryd user access-key`"));
+                .with_hint("there are commands for it: `ferryd user passwd`, `totp`, `access-key`, `token` and `set --digest`"));
         }
         let parsed = toml::from_str::<toml::Table>(&format!("v = {text}")).ok();
         let parsed = parsed.filter(|t| t.len() == 1).and_then(|mut t| t.remove("v"));
@@ -441,12 +459,21 @@ async fn users(way: &Way, args: Users) -> Result<()> {
             let answer = way.ask(Method::POST, &target("users", None, site), Value::Object(record)).await?;
             told(&answer, json, &format!("added {name}"))
         }
-        UserCommand::Set { name, settings: given, unset } => {
+        UserCommand::Set { name, settings: given, unset, digest } => {
             let record = settings(&given, &unset)?;
-            if record.is_empty() {
-                return Err(invalid("name what to change: KEY=VALUE or --unset KEY"));
+            if record.is_empty() && !digest {
+                return Err(invalid("name what to change: KEY=VALUE, --unset KEY or --digest"));
             }
-            let answer = way.ask(Method::PATCH, &at(&name), Value::Object(record)).await?;
+            // What is asked for first: nothing is half done for want of it.
+            let password = if digest { Some(crate::cli::typed_once("Password")?) } else { None };
+            let mut answer = Value::Null;
+            if !record.is_empty() {
+                answer = way.ask(Method::PATCH, &at(&name), Value::Object(record)).await?;
+            }
+            if let Some(password) = password {
+                let body = json!({ "password": password.expose() });
+                answer = way.ask(Method::POST, &below(&name, "digest"), body).await?;
+            }
             told(&answer, json, &format!("changed {name}"))
         }
         UserCommand::Passwd { name } => {
@@ -476,6 +503,16 @@ async fn users(way: &Way, args: Users) -> Result<()> {
                 json,
                 &format!("{name} has an access key; its secret is shown only now:\n{id}\n{secret}"),
             )
+        }
+        UserCommand::Token { name, off: true, .. } => {
+            let answer = way.ask(Method::DELETE, &below(&name, "tokens"), Value::Null).await?;
+            told(&answer, json, &format!("{name} has no tokens"))
+        }
+        UserCommand::Token { name, purpose, time, off: false } => {
+            let body = json!({ "name": purpose, "time": time });
+            let answer = way.ask(Method::POST, &below(&name, "tokens"), body).await?;
+            let token = shown(&answer, "token");
+            told(&answer, json, &format!("{name} has a token, which is shown only now:\n{token}"))
         }
         UserCommand::Enable { name } => {
             let answer = way.ask(Method::PATCH, &at(&name), json!({ "enabled": true })).await?;

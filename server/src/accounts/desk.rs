@@ -19,7 +19,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::event::timestamp;
 
 use super::token::Role;
-use super::{Accounts, Change, Contents, Key, Stored, Token, bundle, seconds_now};
+use super::{Accounts, Change, Contents, Key, Stored, Token, bundle, logins, seconds_now};
 use crate::config::{
     AccessKey, Config, Record, SECRET_KEYS, Store, User, group, is_user_name, line, parse_duration,
 };
@@ -40,6 +40,9 @@ pub(crate) enum Asked {
     NoCodes,
     AccessKey,
     NoAccessKeys,
+    Digest,
+    UserToken,
+    NoUserTokens,
     Groups,
     Group,
     AddGroup,
@@ -139,7 +142,7 @@ fn object(body: Value) -> Result<Record> {
     }
 }
 
-fn text<'a>(body: &'a Record, key: &str) -> Result<&'a str> {
+pub(super) fn text<'a>(body: &'a Record, key: &str) -> Result<&'a str> {
     body.get(key).and_then(Value::as_str).ok_or_else(|| bad(format!("the body names a {key}, as text")))
 }
 
@@ -364,7 +367,10 @@ impl Desk {
             | Asked::Codes
             | Asked::NoCodes
             | Asked::AccessKey
-            | Asked::NoAccessKeys => self.plan_user(before, asked, name, query, body),
+            | Asked::NoAccessKeys
+            | Asked::Digest
+            | Asked::UserToken
+            | Asked::NoUserTokens => self.plan_user(before, asked, name, query, body),
             Asked::RemoveUser => {
                 let key = self.key(query, name)?;
                 if !before.users.contains_key(&key) {
@@ -451,7 +457,9 @@ impl Desk {
     ) -> Result<Plan> {
         let config = self.site(query)?;
         let mut body = match asked {
-            Asked::Codes | Asked::NoCodes | Asked::AccessKey | Asked::NoAccessKeys => Map::new(),
+            Asked::Codes | Asked::NoCodes | Asked::AccessKey | Asked::NoAccessKeys | Asked::NoUserTokens => {
+                Map::new()
+            }
             _ => object(body)?,
         };
         let name = &match asked {
@@ -476,6 +484,7 @@ impl Desk {
             Asked::Password => {
                 let password = Secret::new(text(&body, "password")?);
                 record.insert("password".into(), hashed(&password)?.into());
+                logins::no_digest(&mut record, &mut answer);
                 "gave a new password to"
             }
             Asked::Codes => {
@@ -503,6 +512,18 @@ impl Desk {
                 record.remove("access_keys");
                 "took the access keys from"
             }
+            Asked::Digest => {
+                logins::digest(&mut record, &mut answer, &config, name, &body)?;
+                "let log in by Digest:"
+            }
+            Asked::UserToken => {
+                logins::token(&mut record, &mut answer, &body)?;
+                "gave a token to"
+            }
+            Asked::NoUserTokens => {
+                record.remove("tokens");
+                "took the tokens from"
+            }
             Asked::NoCodes => {
                 record.remove("totp");
                 record.remove("recovery");
@@ -510,6 +531,9 @@ impl Desk {
             }
             _ => {
                 let new = body.remove("new_password");
+                if (new.is_some() || body.contains_key("password")) && !body.contains_key("digest") {
+                    logins::no_digest(&mut record, &mut answer);
+                }
                 merge(&mut record, body);
                 if let Some(password) = new {
                     let password = password.as_str().ok_or_else(|| bad("a password is text"))?;
@@ -703,7 +727,7 @@ fn show_token(id: &str, token: &Token) -> Value {
     })
 }
 
-fn moment(seconds: u64) -> String {
+pub(super) fn moment(seconds: u64) -> String {
     timestamp(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
@@ -712,7 +736,7 @@ fn redacted(record: &Record) -> Record {
     let hide = |(key, value): (&String, &Value)| {
         let secret = SECRET_KEYS.contains(&key.as_str());
         let shown = match key.as_str() {
-            "access_keys" => access_key_ids(value),
+            "access_keys" | "tokens" => ids(value),
             _ if secret => "set".into(),
             _ => value.clone(),
         };
@@ -721,8 +745,8 @@ fn redacted(record: &Record) -> Record {
     record.iter().map(hide).collect()
 }
 
-/// What access keys are known by.
-fn access_key_ids(keys: &Value) -> Value {
+/// What access keys and tokens are known by.
+fn ids(keys: &Value) -> Value {
     keys.as_array().into_iter().flatten().filter_map(|key| key.get("id")).cloned().collect()
 }
 
@@ -741,6 +765,8 @@ fn show_user(site: &str, user: &User, source: &str) -> Value {
         "keys": user.keys.len() + usize::from(user.keys_file.is_some()),
         "authorities": user.authorities.len(),
         "accessKeys": user.access_keys.iter().map(|k| k.id.as_str()).collect::<Vec<_>>(),
+        "tokens": user.tokens.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(),
+        "digest": !user.digest.is_empty(),
         "totp": user.totp.is_some(),
         "recoveryCodes": user.recovery.len(),
         "require": user.require.iter().map(|m| m.name()).collect::<Vec<_>>(),

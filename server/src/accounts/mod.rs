@@ -13,6 +13,7 @@
 mod bundle;
 mod commands;
 mod desk;
+mod logins;
 mod sqlite;
 #[cfg(test)]
 mod tests;

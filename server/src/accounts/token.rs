@@ -1,17 +1,15 @@
 //! Tokens of the API: `ferry_ID_SECRET`.
 //!
-//! The secret is 256 random bits, so its SHA-256 keeps it and needs no salt. The id tells which token is
-//! meant, so that nothing is searched by the secret; the hashes are compared in a time that does not depend
-//! on where they differ. A token says what its bearer may do, and may end by itself.
+//! How they are made and compared: [`crate::users::token`]. A token says what its bearer may do, and may end by
+//! itself.
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use session_core::auth::Secret;
-use session_core::error::{Error, ErrorKind, Result};
-use sha2::{Digest as _, Sha256};
+use session_core::error::Result;
+
+use crate::users::token;
 
 /// What somebody may do through the API; each may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -52,10 +50,6 @@ pub(crate) struct Token {
 
 const PREFIX: &str = "ferry_";
 
-fn hash(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
-}
-
 impl Token {
     /// A new one: its id, what is kept, and the text that is shown once.
     pub(crate) fn make(
@@ -64,13 +58,8 @@ impl Token {
         expires: Option<u64>,
         now: u64,
     ) -> Result<(String, Token, Secret)> {
-        let mut bytes = [0u8; 38];
-        getrandom::fill(&mut bytes).map_err(|_| Error::new(ErrorKind::Internal))?;
-        let (id, secret) = bytes.split_at(6);
-        let id: String = id.iter().map(|b| format!("{b:02x}")).collect();
-        let secret = URL_SAFE_NO_PAD.encode(secret);
-        let text = Secret::new(format!("{PREFIX}{id}_{secret}"));
-        let token = Token { name: name.into(), role, hash: hash(&secret), made: now, expires };
+        let token::Made { id, hash, text } = token::make(PREFIX)?;
+        let token = Token { name: name.into(), role, hash, made: now, expires };
         Ok((id, token, text))
     }
 
@@ -86,13 +75,10 @@ pub(crate) fn find<'a>(
     text: &str,
     now: u64,
 ) -> Option<(&'a str, &'a Token)> {
-    let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-    let shown = hash(secret);
-    let (id, token) = tokens.get_key_value(id)?;
-    let pairs = shown.bytes().zip(token.hash.bytes());
-    let difference = pairs.fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
-    let same = std::hint::black_box(difference) == 0 && token.hash.len() == shown.len();
-    (same && !token.is_over(now)).then_some((id.as_str(), token))
+    let (id, secret) = token::split(PREFIX, text)?;
+    let (id, kept) = tokens.get_key_value(id)?;
+    let same = token::opens(secret, &kept.hash);
+    (same && !kept.is_over(now)).then_some((id.as_str(), kept))
 }
 
 #[cfg(test)]

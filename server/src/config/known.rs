@@ -10,7 +10,7 @@ pub(super) const KEYS: &[&str] = &[
     "data", "data_time", "dead", "deny", "digest", "directories", "domains", "download", "download_limit",
     "drain", "enabled", "event", "events", "exit", "expires", "file", "files", "filter", "filters", "folder",
     "folders", "foreign_data", "format", "from", "fsync", "ftp", "full", "gateway", "gateways", "give_up",
-    "grant", "group_attribute", "group_base", "group_filter", "group_map", "groups", "growth", "hide",
+    "grant", "group_attribute", "group_base", "group_filter", "group_map", "groups", "growth", "hash", "hide",
     "history", "hold", "home", "hooks", "host_keys", "hosts", "hours", "id", "idle_time", "in_place",
     "infected", "keep", "keep_overwrites", "key", "key_secret", "keys", "keys_file", "larger", "largest",
     "level", "limit", "limits", "linger", "listeners", "lock_time", "log", "login", "login_time", "longest",
@@ -24,7 +24,7 @@ pub(super) const KEYS: &[&str] = &[
     "reset", "retry", "rotate", "rows", "s3", "safe", "scan", "scripts", "secret", "secrets", "server",
     "sessions", "shared", "site", "sites", "size", "skew", "soft_bytes", "soft_files", "speed_limit",
     "speeds", "sql", "ssh", "staging", "start", "store", "strict_tls_eof", "strikes", "threads", "time",
-    "tls", "total_quota", "total_transfer", "totp", "transfer", "tries", "unauthenticated", "unknown_user",
+    "tls", "tokens", "total_quota", "total_transfer", "totp", "transfer", "tries", "unauthenticated", "unknown_user",
     "upload", "upload_limit", "upload_time", "uploads", "url", "user", "users", "wait", "webdav", "webhooks",
     "welcome", "window", "write",
 ];

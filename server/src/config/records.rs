@@ -24,7 +24,7 @@ pub type Record = Map<String, Value>;
 const MOST: usize = 64 << 10;
 
 /// Keys whose values are not repeated.
-pub const SECRET_KEYS: [&str; 4] = ["access_keys", "password", "totp", "recovery"];
+pub const SECRET_KEYS: [&str; 6] = ["access_keys", "digest", "password", "tokens", "totp", "recovery"];
 
 impl Config {
     /// The account that `record` means at this site, with what its groups have, checked and completed as one
@@ -119,7 +119,7 @@ fn read<T: DeserializeOwned>(name: &str, record: &Record) -> Result<T, String> {
     let plain = |v: &Value| v.is_string() || v.as_array().is_some_and(|a| a.iter().all(Value::is_string));
     let texts = |v: &Value| v.as_object().is_some_and(|o| o.values().all(Value::is_string));
     let fits = |k: &str, v: &Value| match k {
-        "access_keys" => v.as_array().is_some_and(|a| a.iter().all(texts)),
+        "access_keys" | "tokens" => v.as_array().is_some_and(|a| a.iter().all(texts)),
         _ => plain(v),
     };
     if let Some((key, _)) = record.iter().find(|(k, v)| SECRET_KEYS.contains(&k.as_str()) && !fits(k, v)) {
@@ -185,6 +185,11 @@ pub(super) fn check_user(user: &User) -> Vec<(&'static str, String)> {
         faults.push(("recovery", format!("'{name}' has no one-time codes that these could stand for")));
     }
     faults.extend(s3::check_keys(&user.access_keys).into_iter().map(|words| ("access_keys", words)));
+    for (n, token) in user.tokens.iter().enumerate() {
+        if user.tokens.iter().take(n).any(|t| t.id == token.id) {
+            faults.push(("tokens", format!("the token '{}' is there twice", token.id)));
+        }
+    }
     for (n, method) in user.require.iter().enumerate() {
         let mut wrong = |words: String| faults.push(("require", words));
         if user.require.iter().take(n).any(|m| m == method) {

@@ -13,9 +13,11 @@ use session_core::policy::{Filter, PermissionSet, Rule};
 use session_core::session::Protocol;
 
 use super::{AccessKey, Folder, Quota, Speed, Store, Transfer, groups, values};
+use crate::users::digest::DigestKey;
 use crate::users::hours::Window;
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
+use crate::users::token::UserToken;
 use crate::users::totp::TotpKey;
 
 /// An account.
@@ -48,6 +50,12 @@ pub struct User {
     /// What programs sign their requests with (S3); enough by itself, whatever `require` says.
     #[serde(default)]
     pub access_keys: Vec<AccessKey>,
+    /// Tokens that programs show as they are (WebDAV); each enough by itself, whatever `require` says.
+    #[serde(default)]
+    pub tokens: Vec<UserToken>,
+    /// What answers to Digest are verified by.
+    #[serde(default, deserialize_with = "values::digest")]
+    pub digest: Vec<DigestKey>,
     /// The factors that are needed, in turn; empty: any one.
     #[serde(default, deserialize_with = "values::methods")]
     pub require: Vec<Method>,

@@ -15,6 +15,7 @@ use session_core::session::Protocol;
 use session_core::trust::CertificateFingerprint;
 
 use super::fault::nearest;
+use crate::users::digest::DigestKey;
 use crate::users::hours;
 use crate::users::keys::PublicKey;
 use crate::users::password::PasswordHash;
@@ -106,6 +107,10 @@ pub(super) fn certificate_names<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<S
 
 pub(super) fn hash<'de, D: Deserializer<'de>>(d: D) -> Result<Option<PasswordHash>, D::Error> {
     one(d, PasswordHash::parse).map(Some)
+}
+
+pub(super) fn digest<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<DigestKey>, D::Error> {
+    each(d, DigestKey::parse)
 }
 
 pub(super) fn permissions<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Rule>, D::Error> {

@@ -15,6 +15,8 @@ words! {
     Clear {
         /// From everywhere: something in front protects them.
         Allow,
+        /// From this machine alone, and from everywhere by Digest.
+        Digest,
         /// From this machine alone.
         #[default]
         Loopback,
@@ -33,6 +35,8 @@ pub struct Webdav {
     pub anonymous: String,
     /// What clients are told to log in to.
     pub realm: String,
+    /// Whether Digest is offered, to the accounts that keep what it needs.
+    pub digest: bool,
     /// Proxies that must say, by the PROXY protocol, who is behind them.
     #[serde(deserialize_with = "values::networks")]
     pub proxies: Vec<IpNet>,
@@ -67,6 +71,7 @@ impl Default for Webdav {
             prefix: options.prefix,
             anonymous: String::new(),
             realm: options.realm,
+            digest: options.digest,
             proxies: Vec::new(),
             connections: options.max_connections,
             linger: Duration::ZERO,
@@ -86,11 +91,13 @@ impl Webdav {
         dav::WebdavServerOptions {
             clear: match self.clear {
                 Clear::Allow => dav::Clear::Allow,
+                Clear::Digest => dav::Clear::Digest,
                 Clear::Loopback => dav::Clear::Loopback,
             },
             prefix: self.prefix.clone(),
             anonymous: Some(self.anonymous.clone()).filter(|a| !a.is_empty()),
             realm: self.realm.clone(),
+            digest: self.digest,
             trusted_proxies: self.proxies.clone(),
             max_connections: self.connections,
             linger: Some(self.linger).filter(|l| !l.is_zero()),
@@ -118,6 +125,9 @@ impl Webdav {
         if !dav::is_realm(&self.realm) {
             wrong.push(("realm", "this is plain text without quotation marks"));
         }
+        if self.clear == Clear::Digest && !self.digest {
+            wrong.push(("clear", "logins by Digest alone need digest = true"));
+        }
         wrong
     }
 
@@ -144,6 +154,9 @@ mod tests {
         };
         let keys: Vec<_> = wrong.check().iter().map(|(key, _)| *key).collect();
         assert_eq!(keys, ["data_time", "connections", "prefix", "realm"]);
+        let by_digest = |digest| Webdav { clear: Clear::Digest, digest, ..Webdav::default() };
+        assert!(by_digest(true).check().is_empty());
+        assert_eq!(by_digest(false).check().first().map(|(key, _)| *key), Some("clear"));
     }
 
     #[test]

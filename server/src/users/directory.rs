@@ -28,8 +28,8 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use session_core::auth::{
-    AccessKey, Account, Authenticator, Check, Credential, Method, Proof, Question, Secret, SignedKey,
-    TlsCertificate, UserCertificate,
+    AccessKey, Account, Authenticator, Check, Credential, DigestKeys, Method, Proof, Question, Secret,
+    SignedKey, TlsCertificate, UserCertificate,
 };
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::reason::Reason;
@@ -40,6 +40,7 @@ use tokio::sync::Semaphore;
 use super::external::External;
 use super::keys::PublicKey;
 use super::password::{self, Memory, PasswordHash};
+use super::token::UserToken;
 use super::totp::Spent;
 use crate::config::{Config, Store, User, parse_network};
 use crate::hooks;
@@ -55,6 +56,8 @@ pub struct Directory {
     accounts: HashMap<String, Arc<User>>,
     /// Access keys by their ids.
     keys: HashMap<String, AccessKey>,
+    /// Whose tokens are, by their ids.
+    tokens: HashMap<String, Arc<str>>,
     /// What keys name by its name.
     secrets: Secrets,
     /// What names without a password are judged by, never accepted: the costs are those of real ones.
@@ -138,6 +141,7 @@ impl Directory {
         Ok(Directory {
             decoys: decoys(&accounts)?,
             keys: access_keys(&accounts, &secrets),
+            tokens: tokens(&accounts),
             secrets,
             accounts,
             picks: RandomState::new(),
@@ -166,6 +170,7 @@ impl Directory {
         Ok(Directory {
             decoys: decoys(&accounts)?,
             keys: access_keys(&accounts, &self.secrets),
+            tokens: tokens(&accounts),
             secrets: self.secrets.clone(),
             accounts,
             // A name is judged by the same decoy while the decoys are the same.
@@ -325,6 +330,23 @@ impl Directory {
         }
     }
 
+    /// The answer was found to be made with this: whether the account keeps it still.
+    fn digest(&self, user: &str, key: &Secret) -> Result<Given, Refusal> {
+        let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
+        match account.digest.iter().any(|k| same(k.hash.expose(), key.expose())) {
+            true => Ok(Given { password: true, code: false }),
+            false => Err(wrong("the account keeps nothing for Digest")),
+        }
+    }
+
+    fn token(&self, user: &str, token: &Secret, now: SystemTime) -> Result<Given, Refusal> {
+        let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
+        match account.tokens.iter().any(|t| t.is(token.expose(), now)) {
+            true => Ok(Given::default()),
+            false => Err(wrong("not a token of this account, or one that has ended")),
+        }
+    }
+
     fn certificate(&self, user: &str, certificate: &TlsCertificate) -> Result<Given, Refusal> {
         let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
         match account.owns(certificate) {
@@ -368,6 +390,23 @@ fn access_keys(accounts: &HashMap<String, Arc<User>>, secrets: &Secrets) -> Hash
         }
     }
     keys
+}
+
+/// Whose the tokens of all accounts are. An id that two have is the one's whose name comes first.
+fn tokens(accounts: &HashMap<String, Arc<User>>) -> HashMap<String, Arc<str>> {
+    let mut tokens = HashMap::new();
+    let mut users: Vec<_> = accounts.values().filter(|u| !u.tokens.is_empty()).collect();
+    users.sort_unstable_by_key(|u| &u.name);
+    for user in users {
+        for token in &user.tokens {
+            if let Entry::Vacant(place) = tokens.entry(token.id.clone()) {
+                place.insert(user.name.as_str().into());
+            } else {
+                tracing::warn!(user = %user.name, "another account has a token of the same id");
+            }
+        }
+    }
+    tokens
 }
 
 /// Hashes that cost what those of the accounts cost, in the same proportions. Errors: `Internal`.
@@ -440,7 +479,7 @@ pub fn bars(user: &User, protocol: Protocol, now: SystemTime) -> Option<(Reason,
 
 /// What a good proof is worth: everything, a part, or nothing because another was due.
 fn worth(user: &User, method: Method, given: Given, passed: &[Method]) -> Proof {
-    if method == Method::AccessKey {
+    if matches!(method, Method::AccessKey | Method::Token) {
         // Made for programs, which have no second factor: whoever gave the account one meant it so.
         return Proof::Complete(account_of(user));
     }
@@ -557,8 +596,10 @@ impl Authenticator for Directory {
             },
             Credential::Answers(answers) => self.answers(user, answers, session).await,
             Credential::Certificate(certificate) => self.certificate(user, certificate),
+            Credential::Digest(key) => self.digest(user, key),
             Credential::Key(key) => self.key(user, key, peer).map(|()| Given::default()),
             Credential::Password(password) => self.password_and_code(session, user, password).await,
+            Credential::Token(token) => self.token(user, token, session.now()),
         };
         match self.admitted(user, session).and_then(|account| Ok((account, judged?))) {
             Ok((account, given)) => worth(&account, credential.method(), given, passed),
@@ -569,6 +610,17 @@ impl Authenticator for Directory {
 
     async fn access_key(&self, id: &str) -> Option<AccessKey> {
         self.keys.get(id).cloned()
+    }
+
+    async fn digest_keys(&self, user: &str, realm: &str) -> DigestKeys {
+        let keys =
+            || self.accounts.get(user).into_iter().flat_map(|u| &u.digest).filter(|k| k.realm == realm);
+        let of = |md5| keys().find(|k| k.is_md5() == md5).map(|k| k.hash.clone());
+        DigestKeys { md5: of(true), sha256: of(false) }
+    }
+
+    async fn token_owner(&self, token: &Secret) -> Option<Arc<str>> {
+        self.tokens.get(UserToken::id_of(token.expose())?).cloned()
     }
 
     /// Only its owner's, and only as the first factor: a later one is asked for when it is due.

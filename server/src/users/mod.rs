@@ -1,4 +1,5 @@
 //! Who may log in: password hashes, public keys, and the directory of accounts.
+pub mod digest;
 pub mod directory;
 pub(crate) mod external;
 pub mod hours;
@@ -6,4 +7,5 @@ pub mod keys;
 pub mod password;
 
 pub use directory::Directory;
+pub mod token;
 pub mod totp;

@@ -38,13 +38,13 @@ impl Dav {
     }
 
     fn over(stream: Box<dyn Stream>, user: &str, password: &str) -> Dav {
-        let login = base64(format!("{user}:{password}").as_bytes());
+        let login = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
         Dav { stream: BufReader::new(stream), login }
     }
 
     /// Status, fields and body; status 0 where the connection is over.
     fn ask(&mut self, line: &str, fields: &[&str], body: &str) -> (u16, Vec<String>, String) {
-        let mut head = format!("{line} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {}\r\n", self.login);
+        let mut head = format!("{line} HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n", self.login);
         fields.iter().for_each(|f| head += &format!("{f}\r\n"));
         if !body.is_empty() {
             head += &format!("Content-Length: {}\r\n", body.len());
@@ -218,4 +218,93 @@ async fn logins_that_fail_count_for_the_protector() {
         assert_eq!(Dav::connect(port, "alice", "wrong").status("GET /", &[], ""), 401);
     }
     assert_eq!(Dav::connect(port, "alice", PASSWORD).status("GET /", &[], ""), 0, "not even heard");
+}
+
+fn digits(algorithm: session_core::fs::Algorithm, text: &str) -> String {
+    let mut hasher = session_core::digest::Hasher::new(algorithm);
+    hasher.update(text.as_bytes());
+    hasher.finish().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The status of a request that answers the server's challenge.
+fn by_digest(port: u16, user: &str, password: &str) -> u16 {
+    let md5 = |text: &str| digits(session_core::fs::Algorithm::Md5, text);
+    let (status, lines) = raw(port);
+    assert!(status == 401 && lines.contains("realm=\"Ferry\""), "{lines}");
+    let nonce = lines.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let one = md5(&format!("{user}:Ferry:{password}"));
+    let response = md5(&format!("{one}:{nonce}:00000001:c:auth:{}", md5("OPTIONS:/")));
+    let mut dav = Dav::connect(port, "", "");
+    dav.login = format!(
+        "Digest username=\"{user}\", realm=\"Ferry\", nonce=\"{nonce}\", uri=\"/\", qop=auth, \
+         nc=00000001, cnonce=\"c\", response=\"{response}\""
+    );
+    dav.status("OPTIONS /", &[], "")
+}
+
+/// What a request without credentials is answered with, as it comes.
+fn raw(port: u16) -> (u16, String) {
+    let mut stream = plain(port);
+    stream.write_all(b"OPTIONS / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    (text.split(' ').nth(1).unwrap().parse().unwrap(), text)
+}
+
+#[tokio::test]
+async fn digest_is_for_those_who_are_made_ready_for_it_until_their_password_changes() {
+    let s = start("[webdav]\ndigest = true\n");
+    let port = s.port_of("ferry", "webdav");
+    assert_eq!(ferryd_reads(&s.data, &["user", "add", "dave"], "first\n").0, 0);
+    assert_eq!(by_digest(port, "dave", "first"), 401, "nothing is kept for it");
+    assert_eq!(
+        ferryd_reads(&s.data, &["user", "set", "dave", "--digest"], "other\n").0,
+        2,
+        "not the password"
+    );
+    let (code, out, err) = ferryd_reads(&s.data, &["user", "set", "dave", "--digest"], "first\n");
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(by_digest(port, "dave", "first"), 200);
+    assert_eq!(by_digest(port, "dave", "wrong"), 401);
+    assert_eq!(by_digest(port, "alice", PASSWORD), 401);
+    // It is as good as the password, and is shown to nobody.
+    let kept = digits(session_core::fs::Algorithm::Md5, "dave:Ferry:first");
+    let shown = s.ask(&["user", "show", "dave", "--json"]).1 + &s.ask(&["accounts", "export"]).1;
+    assert!(shown.contains("\"digest\":true") && !shown.contains(&kept), "{shown}");
+    assert!(s.ask(&["accounts", "export", "--secrets"]).1.contains(&kept));
+    let (code, _, err) = ferryd_reads(&s.data, &["user", "passwd", "dave"], "second\n");
+    assert!(code == 0 && err.contains("by Digest no more"), "{err}");
+    assert_eq!(by_digest(port, "dave", "first"), 401);
+    assert_eq!(by_digest(port, "dave", "second"), 401);
+    assert_eq!(Dav::connect(port, "dave", "second").status("OPTIONS /", &[], ""), 200);
+    assert!(!s.log().contains(&kept));
+}
+
+#[tokio::test]
+async fn tokens_log_in_programs_whatever_factors_people_need() {
+    let s = start("");
+    let port = s.port_of("ferry", "webdav");
+    assert_eq!(ferryd_reads(&s.data, &["user", "add", "dave"], "first\n").0, 0);
+    assert_eq!(s.ask(&["user", "totp", "dave"]).0, 0);
+    assert_eq!(Dav::connect(port, "dave", "first").status("OPTIONS /", &[], ""), 401, "a code is due");
+    let (code, made, err) = s.ask(&["user", "token", "dave", "--for", "backup", "--time", "90d", "--json"]);
+    assert_eq!(code, 0, "{made}{err}");
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+    assert!(made["expires"].as_str().is_some_and(|e| e.starts_with("20")), "{made}");
+    let mut dav = Dav::connect(port, "", "");
+    dav.login = format!("Bearer {token}");
+    assert_eq!(dav.status("PUT /f", &[], "x"), 201);
+    let all = s.sessions();
+    assert_eq!(of(&all, "WEBDAV")[0]["userName"], "dave");
+    let shown = s.ask(&["user", "show", "dave", "--json"]).1 + &s.ask(&["accounts", "export", "--secrets"]).1;
+    assert!(shown.contains(id) && !shown.contains(token), "{shown}");
+    // Another one beside it, and none at all.
+    assert_eq!(s.ask(&["user", "token", "dave"]).0, 0);
+    assert_eq!(dav.status("GET /f", &[], ""), 200);
+    assert_eq!(s.ask(&["user", "token", "dave", "--off"]).0, 0);
+    let mut after = Dav::connect(port, "", "");
+    after.login = format!("Bearer {token}");
+    assert_eq!(after.status("GET /f", &[], ""), 401);
+    assert!(!s.log().contains(token));
 }

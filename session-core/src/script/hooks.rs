@@ -494,7 +494,12 @@ pub fn step_name(step: &Lifecycle<'_>) -> &'static str {
         Lifecycle::AuthQuestions { .. } => "OnAuthInteractiveSetQuestions",
         Lifecycle::AuthStep { credential, .. } => match credential {
             Credential::Answers(_) => "OnAuthInteractive",
-            Credential::AccessKey(_) | Credential::Certificate(_) | Credential::Key(_) => "OnAuthPKI",
+            // What is no word that a handler could compare with one.
+            Credential::AccessKey(_)
+            | Credential::Certificate(_)
+            | Credential::Digest(_)
+            | Credential::Key(_)
+            | Credential::Token(_) => "OnAuthPKI",
             Credential::Password(_) => "OnAuthPassword",
         },
         Lifecycle::AuthResult { success: true, .. } => "OnAuthSuccess",

@@ -36,12 +36,19 @@ pub enum Shown {
     Password(String, Secret),
     /// A key of this account that signed the request: the signature was found to be good.
     AccessKey(String, Arc<str>),
+    /// What this account keeps for Digest: an answer that was made with it was found to be good.
+    Digest(String, Secret),
+    /// A token that says to be this account's.
+    Token(String, Secret),
 }
 
 impl Shown {
     fn user(&self) -> &str {
         match self {
-            Shown::Password(user, _) | Shown::AccessKey(user, _) => user,
+            Shown::AccessKey(user, _)
+            | Shown::Digest(user, _)
+            | Shown::Password(user, _)
+            | Shown::Token(user, _) => user,
         }
     }
 
@@ -49,6 +56,8 @@ impl Shown {
         match self {
             Shown::Password(_, password) => Credential::Password(password.clone()),
             Shown::AccessKey(_, id) => Credential::AccessKey(Arc::clone(id)),
+            Shown::Digest(_, key) => Credential::Digest(key.clone()),
+            Shown::Token(_, token) => Credential::Token(token.clone()),
         }
     }
 
@@ -57,6 +66,8 @@ impl Shown {
         match self {
             Shown::Password(user, password) => [b"password", user.as_bytes(), password.expose().as_bytes()],
             Shown::AccessKey(user, id) => [b"access key", user.as_bytes(), id.as_bytes()],
+            Shown::Digest(user, key) => [b"digest", user.as_bytes(), key.expose().as_bytes()],
+            Shown::Token(user, token) => [b"token", user.as_bytes(), token.expose().as_bytes()],
         }
     }
 }
@@ -200,6 +211,14 @@ impl Sessions {
         getrandom::fill(&mut key)
             .map_err(|_| Error::new(ErrorKind::Internal).with_detail("no randomness"))?;
         Ok(Arc::new(Sessions { key, places: Mutex::default(), shared: Mutex::default() }))
+    }
+
+    /// A mark on this data that nobody else can make: a digest of it under a key of this process.
+    pub fn mark(&self, data: &[u8]) -> [u8; 32] {
+        // Not to be taken for the digest of a credential, which has lengths in front.
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(b"\xff mark \xff").update(data);
+        *hasher.finalize().as_bytes()
     }
 
     /// What a protocol keeps between requests, through every change of its options: one of each type.
