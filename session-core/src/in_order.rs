@@ -1,8 +1,11 @@
-//! Files that take their bytes in order, behind calls that come side by side: each waits for its turn.
+//! Files that give or take their bytes in order, behind calls that come side by side: each waits for its turn.
 //!
-//! What comes too early waits as long as others write; what nobody can come before is refused, since such a
-//! protocol can neither leave bytes out nor write them twice.
+//! A write that comes too early waits as long as others write; what nobody can come before is refused, since such a
+//! protocol can neither leave bytes out nor write them twice. A read waits for those under way that begin before it;
+//! where there are none it may jump, which costs a new answer of the server.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard, Notify};
@@ -72,6 +75,66 @@ pub fn broken() -> Error {
     Error::new(ErrorKind::Canceled).with_detail("an earlier write did not come to its end")
 }
 
+/// Who reads in one file.
+#[derive(Default)]
+pub struct Readers {
+    /// Offsets of calls under way, and how many begin there.
+    calls: StdMutex<BTreeMap<u64, usize>>,
+    moved: Notify,
+}
+
+/// A call under way, until it is dropped.
+pub struct Reading<'a> {
+    readers: &'a Readers,
+    offset: u64,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut calls = self.readers.calls();
+        if let Some(n) = calls.get_mut(&self.offset) {
+            *n -= 1;
+            if *n == 0 {
+                calls.remove(&self.offset);
+            }
+        }
+        drop(calls);
+        self.readers.moved.notify_waiters();
+    }
+}
+
+impl Readers {
+    fn calls(&self) -> StdGuard<'_, BTreeMap<u64, usize>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call that reads from `offset` on begins.
+    pub fn begin(&self, offset: u64) -> Reading<'_> {
+        *self.calls().entry(offset).or_default() += 1;
+        Reading { readers: self, offset }
+    }
+
+    /// Waits until no call under way reads what lies between the stream and `offset`, and gives the stream. `at` says
+    /// where it is; 0 where there is none yet. Cancel: the turn is others'.
+    pub async fn turn<'a, T>(
+        &self,
+        stream: &'a Mutex<T>,
+        offset: u64,
+        at: impl Fn(&T) -> u64,
+    ) -> MutexGuard<'a, T> {
+        loop {
+            let moved = self.moved.notified();
+            let stream = stream.lock().await;
+            let at = at(&stream);
+            if offset <= at || self.calls().range(at..offset).next().is_none() {
+                return stream;
+            }
+            drop(stream);
+            moved.await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +178,28 @@ mod tests {
         assert_eq!(*any.unwrap(), b"abc......x");
         let ended = turns.turn(&file, 0, |_| Err(ErrorKind::Closed.into())).await;
         assert_eq!(ended.err().map(|e| e.kind()), Some(ErrorKind::Closed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_side_by_side_are_served_in_order() {
+        let (readers, stream, served) = (Readers::default(), Mutex::new(0u64), StdMutex::new(Vec::new()));
+        let read = async |offset: u64| {
+            let _call = readers.begin(offset);
+            // All have begun before the first goes on.
+            tokio::task::yield_now().await;
+            let mut at = readers.turn(&stream, offset, |at| *at).await;
+            served.lock().unwrap().push(offset);
+            *at = offset + 10;
+        };
+        tokio::join!(read(20), read(10), read(0));
+        assert_eq!(*served.lock().unwrap(), [0, 10, 20]);
+        // Nobody comes before: a jump, ahead and back.
+        read(500).await;
+        read(5).await;
+        assert_eq!(*stream.lock().await, 15);
+        // Whoever gives up is not waited for.
+        let ahead = readers.begin(20);
+        tokio::join!(read(30), async { drop(ahead) });
+        assert_eq!(*stream.lock().await, 40);
     }
 }

@@ -10,18 +10,17 @@
 //! The end of the file is told only after the server's final reply: a transfer that was cut short is an
 //! error, never a short file.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, Follow, OpenOptions};
+use session_core::in_order::Readers;
 use session_core::metadata::Metadata;
 use session_core::net::places::Yields;
 use session_core::path::VPath;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::machine::Command;
@@ -90,29 +89,10 @@ pub(super) struct ReadFile {
     size: Option<u64>,
     known: Option<Metadata>,
     stream: tokio::sync::Mutex<Option<Active>>,
-    /// Offsets of calls under way, and how many begin there.
-    calls: Mutex<BTreeMap<u64, usize>>,
-    moved: Notify,
+    readers: Readers,
     end: AtomicU64,
     /// When it was opened, or read last.
     touched: Mutex<Instant>,
-}
-
-/// A call under way.
-struct Call<'a>(&'a ReadFile, u64);
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        let mut calls = self.0.calls();
-        if let Some(n) = calls.get_mut(&self.1) {
-            *n -= 1;
-            if *n == 0 {
-                calls.remove(&self.1);
-            }
-        }
-        drop(calls);
-        self.0.moved.notify_waiters();
-    }
 }
 
 impl ReadFile {
@@ -132,18 +112,13 @@ impl ReadFile {
             size: size.filter(|_| !text),
             known,
             stream: tokio::sync::Mutex::new(None),
-            calls: Mutex::default(),
-            moved: Notify::new(),
+            readers: Readers::default(),
             end: AtomicU64::new(UNKNOWN),
             touched: Mutex::new(Instant::now()),
         });
         let weak: Weak<ReadFile> = Arc::downgrade(&file);
         file.remote.pool.places.register(weak);
         file
-    }
-
-    fn calls(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn start(&self, offset: u64) -> Result<Active> {
@@ -154,49 +129,36 @@ impl ReadFile {
         Ok(Active { transfer, from, at: from, text: self.text.then(Text::default) })
     }
 
-    /// Whether a call under way reads what lies between `at` and `offset`.
-    fn is_ahead(&self, at: u64, offset: u64) -> bool {
-        offset > at && self.calls().range(at..offset).next().is_some()
-    }
-
     async fn read(&self, offset: u64, len: usize, buf: &mut BytesMut) -> Result<()> {
-        loop {
-            if self.end.load(Ordering::Acquire) <= offset {
-                return Ok(());
-            }
-            let moved = self.moved.notified();
-            let mut stream = self.stream.lock().await;
-            let at = stream.as_ref().map_or(0, |a| a.at);
-            if (stream.is_some() || at == 0) && self.is_ahead(at, offset) {
-                drop(stream);
-                moved.await;
-                continue;
-            }
-            // Taken out while it moves: a call that is dropped takes the stream with it.
-            let mut active = match stream.take() {
-                Some(active) if (active.at..=active.at.saturating_add(SKIP)).contains(&offset) => active,
-                Some(jump) => {
-                    drop(jump);
-                    self.start(offset).await?
-                }
-                None => self.start(offset).await?,
-            };
-            let ended = self.fill(&mut active, offset, len, buf).await?;
-            if ended || self.size == Some(active.at) && self.is_all(&mut active).await? {
-                let end = active.at;
-                active.transfer.finish().await?;
-                // Only what the server vouched for.
-                self.end.store(end, Ordering::Release);
-            } else {
-                // Others wait, and this one has had its share for now. Text would begin at its beginning.
-                let spent = !self.text && active.at - active.from >= SHARE;
-                if spent && self.remote.pool.places.is_wanted() {
-                    return Ok(());
-                }
-                *stream = Some(active);
-            }
+        let at = |stream: &Option<Active>| stream.as_ref().map_or(0, |a| a.at);
+        let mut stream = self.readers.turn(&self.stream, offset, at).await;
+        if self.end.load(Ordering::Acquire) <= offset {
             return Ok(());
         }
+        // Taken out while it moves: a call that is dropped takes the stream with it.
+        let mut active = match stream.take() {
+            Some(active) if (active.at..=active.at.saturating_add(SKIP)).contains(&offset) => active,
+            Some(jump) => {
+                drop(jump);
+                self.start(offset).await?
+            }
+            None => self.start(offset).await?,
+        };
+        let ended = self.fill(&mut active, offset, len, buf).await?;
+        if ended || self.size == Some(active.at) && self.is_all(&mut active).await? {
+            let end = active.at;
+            active.transfer.finish().await?;
+            // Only what the server vouched for.
+            self.end.store(end, Ordering::Release);
+        } else {
+            // Others wait, and this one has had its share for now. Text would begin at its beginning.
+            let spent = !self.text && active.at - active.from >= SHARE;
+            if spent && self.remote.pool.places.is_wanted() {
+                return Ok(());
+            }
+            *stream = Some(active);
+        }
+        Ok(())
     }
 
     /// Reads up to `len` bytes from `offset`; `true` at the end of data.
@@ -248,8 +210,7 @@ impl File for ReadFile {
         if len == 0 || i64::try_from(offset).is_err() {
             return Ok(buf);
         }
-        *self.calls().entry(offset).or_default() += 1;
-        let _call = Call(self, offset);
+        let _call = self.readers.begin(offset);
         *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         match self.read(offset, len, &mut buf).await {
             Ok(()) => Ok(buf),

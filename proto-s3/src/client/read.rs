@@ -6,16 +6,15 @@
 //! asked for under its etag (If-Match), and what it says of itself is compared. An object that changed is
 //! `Corrupt`, never a mixture. A body that ends before the size that was told is an error, never a short file.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Buf as _, Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File};
+use session_core::in_order::Readers;
 use session_core::metadata::{Attributes, Metadata};
-use tokio::sync::Notify;
 
 use super::refine;
 use super::remote::settable;
@@ -60,30 +59,7 @@ pub(super) struct ReadFile {
     key: String,
     known: Metadata,
     stream: tokio::sync::Mutex<Option<Active>>,
-    /// Offsets of calls under way, and how many begin there.
-    calls: Mutex<BTreeMap<u64, usize>>,
-    moved: Notify,
-}
-
-/// A call under way.
-struct Call<'a>(&'a ReadFile, u64);
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        let mut calls = lock(&self.0.calls);
-        if let Some(n) = calls.get_mut(&self.1) {
-            *n -= 1;
-            if *n == 0 {
-                calls.remove(&self.1);
-            }
-        }
-        drop(calls);
-        self.0.moved.notify_waiters();
-    }
-}
-
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
+    readers: Readers,
 }
 
 fn changed() -> Error {
@@ -163,8 +139,7 @@ impl ReadFile {
             key,
             known,
             stream: tokio::sync::Mutex::new(active),
-            calls: Mutex::default(),
-            moved: Notify::new(),
+            readers: Readers::default(),
         })
     }
 
@@ -182,44 +157,32 @@ impl ReadFile {
         Ok(Active { body, left: Bytes::new(), at: offset })
     }
 
-    /// Whether a call under way reads what lies between `at` and `offset`.
-    fn is_ahead(&self, at: u64, offset: u64) -> bool {
-        offset > at && lock(&self.calls).range(at..offset).next().is_some()
-    }
-
     async fn read(&self, offset: u64, len: usize, buf: &mut BytesMut) -> Result<()> {
         let size = self.known.size;
-        loop {
-            if offset >= size {
-                return Ok(());
-            }
-            let moved = self.moved.notified();
-            let mut stream = self.stream.lock().await;
-            let at = stream.as_ref().map_or(0, |a| a.at);
-            if (stream.is_some() || at == 0) && self.is_ahead(at, offset) {
-                drop(stream);
-                moved.await;
-                continue;
-            }
-            // Taken out while it moves: a call that is dropped takes the answer with it.
-            let goes_on = |a: &Active| (a.at..=a.at.saturating_add(SKIP)).contains(&offset);
-            let mut active = match stream.take() {
-                Some(active) if goes_on(&active) => active,
-                other => {
-                    drop(other);
-                    self.start(offset).await?
-                }
-            };
-            self.fill(&mut active, offset, len, buf).await?;
-            if active.at < size {
-                *stream = Some(active);
-            } else if active.fill(1).await? != 0 {
-                // The end of the body tells that all was right, and frees the connection.
-                return Err(Error::new(ErrorKind::PeerMisbehaved)
-                    .with_detail("the store sends more than it announced"));
-            }
+        if offset >= size {
             return Ok(());
         }
+        let at = |stream: &Option<Active>| stream.as_ref().map_or(0, |a| a.at);
+        let mut stream = self.readers.turn(&self.stream, offset, at).await;
+        // Taken out while it moves: a call that is dropped takes the answer with it.
+        let goes_on = |a: &Active| (a.at..=a.at.saturating_add(SKIP)).contains(&offset);
+        let mut active = match stream.take() {
+            Some(active) if goes_on(&active) => active,
+            other => {
+                drop(other);
+                self.start(offset).await?
+            }
+        };
+        self.fill(&mut active, offset, len, buf).await?;
+        if active.at < size {
+            *stream = Some(active);
+        } else if active.fill(1).await? != 0 {
+            // The end of the body tells that all was right, and frees the connection.
+            return Err(
+                Error::new(ErrorKind::PeerMisbehaved).with_detail("the store sends more than it announced")
+            );
+        }
+        Ok(())
     }
 
     /// Reads up to `len` bytes from `offset`, which is within the object.
@@ -268,8 +231,7 @@ impl File for ReadFile {
         if len == 0 || i64::try_from(offset).is_err() {
             return Ok(buf);
         }
-        *lock(&self.calls).entry(offset).or_default() += 1;
-        let _call = Call(self, offset);
+        let _call = self.readers.begin(offset);
         self.read(offset, len, &mut buf).await.map(|()| buf)
     }
 

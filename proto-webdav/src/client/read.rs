@@ -9,7 +9,6 @@
 //! and with a strong validator the range is asked for under it (If-Range). A file that changed is `Corrupt`,
 //! never a mixture. A body that ends before the size that was told is an error, never a short file.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -21,10 +20,10 @@ use hyper::header::{
 };
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File};
+use session_core::in_order::Readers;
 use session_core::metadata::{Attributes, Metadata};
 use session_core::net::places::Yields;
 use session_core::path::VPath;
-use tokio::sync::Notify;
 
 use super::body::In;
 use super::call::{Answered, Ask};
@@ -106,27 +105,8 @@ pub(super) struct ReadFile {
     /// The validator under which ranges are asked for, as sent.
     strong: Mutex<Option<String>>,
     stream: tokio::sync::Mutex<Option<Active>>,
-    /// Offsets of calls under way, and how many begin there.
-    calls: Mutex<BTreeMap<u64, usize>>,
-    moved: Notify,
+    readers: Readers,
     end: AtomicU64,
-}
-
-/// A call under way.
-struct Call<'a>(&'a ReadFile, u64);
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        let mut calls = lock(&self.0.calls);
-        if let Some(n) = calls.get_mut(&self.1) {
-            *n -= 1;
-            if *n == 0 {
-                calls.remove(&self.1);
-            }
-        }
-        drop(calls);
-        self.0.moved.notify_waiters();
-    }
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -175,8 +155,7 @@ impl ReadFile {
             identity: Mutex::default(),
             strong: Mutex::default(),
             stream: tokio::sync::Mutex::new(None),
-            calls: Mutex::default(),
-            moved: Notify::new(),
+            readers: Readers::default(),
             end,
         });
         let weak: Weak<ReadFile> = Arc::downgrade(&file);
@@ -257,60 +236,47 @@ impl ReadFile {
         lock(&self.identity).as_ref().and_then(|i| i.size)
     }
 
-    /// Whether a call under way reads what lies between `at` and `offset`.
-    fn is_ahead(&self, at: u64, offset: u64) -> bool {
-        offset > at && lock(&self.calls).range(at..offset).next().is_some()
-    }
-
     async fn read(&self, offset: u64, len: usize, buf: &mut BytesMut) -> Result<()> {
-        loop {
-            if self.end.load(Ordering::Acquire) <= offset {
-                return Ok(());
-            }
-            let moved = self.moved.notified();
-            let mut stream = self.stream.lock().await;
-            let at = stream.as_ref().map_or(0, |a| a.at);
-            if (stream.is_some() || at == 0) && self.is_ahead(at, offset) {
-                drop(stream);
-                moved.await;
-                continue;
-            }
-            // Taken out while it moves: a call that is dropped takes the answer with it.
-            let goes_on = |a: &Active| (a.at..=a.at.saturating_add(SKIP)).contains(&offset);
-            let active = match stream.take() {
-                Some(active) if goes_on(&active) => Some(active),
-                other => {
-                    drop(other);
-                    self.start(offset).await?
-                }
-            };
-            let Some(mut active) = active else {
-                // Nothing lies there; where the end is, only a size tells.
-                if let Some(size) = self.size() {
-                    self.end.store(size, Ordering::Release);
-                }
-                return Ok(());
-            };
-            let mut ended = self.fill(&mut active, offset, len, buf).await?;
-            if !ended && self.size() == Some(active.at) {
-                // The end of the body tells that all was right, and frees the connection.
-                ended = active.fill(1).await? == 0;
-                if !ended {
-                    return Err(Error::new(ErrorKind::PeerMisbehaved)
-                        .with_detail("the server sends more than it announced"));
-                }
-            }
-            if ended {
-                if self.size().is_some_and(|size| active.at < size) {
-                    return Err(Error::new(ErrorKind::Disconnected)
-                        .with_detail("the server's answer ends before the file does"));
-                }
-                self.end.store(active.at, Ordering::Release);
-            } else if active.at - active.from < SHARE || !self.remote.wire.lines.places.is_wanted() {
-                *stream = Some(active);
-            }
+        let at = |stream: &Option<Active>| stream.as_ref().map_or(0, |a| a.at);
+        let mut stream = self.readers.turn(&self.stream, offset, at).await;
+        if self.end.load(Ordering::Acquire) <= offset {
             return Ok(());
         }
+        // Taken out while it moves: a call that is dropped takes the answer with it.
+        let goes_on = |a: &Active| (a.at..=a.at.saturating_add(SKIP)).contains(&offset);
+        let active = match stream.take() {
+            Some(active) if goes_on(&active) => Some(active),
+            other => {
+                drop(other);
+                self.start(offset).await?
+            }
+        };
+        let Some(mut active) = active else {
+            // Nothing lies there; where the end is, only a size tells.
+            if let Some(size) = self.size() {
+                self.end.store(size, Ordering::Release);
+            }
+            return Ok(());
+        };
+        let mut ended = self.fill(&mut active, offset, len, buf).await?;
+        if !ended && self.size() == Some(active.at) {
+            // The end of the body tells that all was right, and frees the connection.
+            ended = active.fill(1).await? == 0;
+            if !ended {
+                return Err(Error::new(ErrorKind::PeerMisbehaved)
+                    .with_detail("the server sends more than it announced"));
+            }
+        }
+        if ended {
+            if self.size().is_some_and(|size| active.at < size) {
+                return Err(Error::new(ErrorKind::Disconnected)
+                    .with_detail("the server's answer ends before the file does"));
+            }
+            self.end.store(active.at, Ordering::Release);
+        } else if active.at - active.from < SHARE || !self.remote.wire.lines.places.is_wanted() {
+            *stream = Some(active);
+        }
+        Ok(())
     }
 
     /// Reads up to `len` bytes from `offset`; `true` at the end of data.
@@ -364,8 +330,7 @@ impl File for ReadFile {
         if len == 0 || i64::try_from(offset).is_err() {
             return Ok(buf);
         }
-        *lock(&self.calls).entry(offset).or_default() += 1;
-        let _call = Call(self, offset);
+        let _call = self.readers.begin(offset);
         self.read(offset, len, &mut buf).await.map(|()| buf)
     }
 

@@ -8,17 +8,16 @@
 //! The size that was announced is what the file has: a source that ends before it, or says behind it that something was
 //! wrong, is an error and never a short file. A file that changed between two beginnings is `Corrupt`.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, Follow};
+use session_core::in_order::Readers;
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::path::VPath;
 use session_core::shell::quoted;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::remote::Remote;
@@ -120,30 +119,7 @@ pub(super) struct ReadFile {
     stream: tokio::sync::Mutex<Option<Active>>,
     /// The end was reached, and the source said that all was well.
     proved: std::sync::atomic::AtomicBool,
-    /// Offsets of calls under way, and how many begin there.
-    calls: Mutex<BTreeMap<u64, usize>>,
-    moved: Notify,
-}
-
-/// A call under way.
-struct Call<'a>(&'a ReadFile, u64);
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        let mut calls = lock(&self.0.calls);
-        if let Some(n) = calls.get_mut(&self.1) {
-            *n -= 1;
-            if *n == 0 {
-                calls.remove(&self.1);
-            }
-        }
-        drop(calls);
-        self.0.moved.notify_waiters();
-    }
-}
-
-fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    m.lock().unwrap_or_else(PoisonError::into_inner)
+    readers: Readers,
 }
 
 /// The rest of a file as it is, by a program that writes it.
@@ -193,8 +169,7 @@ impl ReadFile {
             head,
             stream: tokio::sync::Mutex::new(Some(active)),
             proved: false.into(),
-            calls: Mutex::default(),
-            moved: Notify::new(),
+            readers: Readers::default(),
         });
         let weak: Weak<ReadFile> = Arc::downgrade(&file);
         file.remote.lines.register(weak);
@@ -221,11 +196,6 @@ impl ReadFile {
         plain(&self.remote, &format!("tail -c +{}", offset + 1), &self.path, offset).await
     }
 
-    /// Whether a call under way reads what lies between `at` and `offset`.
-    fn is_ahead(&self, at: u64, offset: u64) -> bool {
-        offset > at && lock(&self.calls).range(at..offset).next().is_some()
-    }
-
     /// Reads what is due at `offset`, or enough of it.
     async fn fill(&self, active: &mut Active, offset: u64, due: u64, buf: &mut BytesMut) -> Result<()> {
         while active.at < offset {
@@ -250,14 +220,8 @@ impl ReadFile {
         use std::sync::atomic::Ordering::{Acquire, Release};
         let had = buf.len();
         loop {
-            let moved = self.moved.notified();
-            let mut stream = self.stream.lock().await;
-            let at = stream.as_ref().map_or(0, |a| a.at);
-            if (stream.is_some() || at == 0) && self.is_ahead(at, offset) {
-                drop(stream);
-                moved.await;
-                continue;
-            }
+            let at = |stream: &Option<Active>| stream.as_ref().map_or(0, |a| a.at);
+            let mut stream = self.readers.turn(&self.stream, offset, at).await;
             if offset >= self.head.size && (self.proved.load(Acquire) || stream.is_none()) {
                 return Ok(());
             }
@@ -318,8 +282,7 @@ impl File for ReadFile {
         if len == 0 || i64::try_from(offset).is_err() {
             return Ok(buf);
         }
-        *lock(&self.calls).entry(offset).or_default() += 1;
-        let _call = Call(self, offset);
+        let _call = self.readers.begin(offset);
         self.read(offset, len, &mut buf).await?;
         Ok(buf)
     }
