@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::proxy::Proxy;
+use super::sink::Sink;
 use super::{data, meter};
 use crate::fault::{Result, While, bail, ensure};
 use crate::peers::drive;
-use crate::peers::servers::{self, Address, Endpoint, Kit, Over, Scheme};
+use crate::peers::servers::{self, Address, Endpoint, Extra, Kit, Over, Scheme};
 use crate::process::{Finished, Run, TempDir, set_mode, write};
 
 /// One way over the far link; the round trip is twice that.
@@ -27,6 +28,8 @@ pub(super) enum Server {
     FerrydFtp,
     /// The same process, by FTP that turns to TLS.
     FerrydTls,
+    /// One that tells every upload to a receiver of the bench's, through its outbox.
+    FerrydTold,
     Sshd,
     Proftpd,
     ProftpdTls,
@@ -127,6 +130,8 @@ pub(super) struct Sizes {
     pub(super) idle_theirs: usize,
     /// Idle sessions whose server is weighed as a whole.
     pub(super) crowd: usize,
+    /// Sessions that are ended in the middle of what they do.
+    pub(super) ended: usize,
     pub(super) idle_wait: Duration,
     pub(super) logins: usize,
 }
@@ -154,6 +159,8 @@ pub(super) struct Ground {
     /// The other side of the tree that is on both.
     twin: PathBuf,
     running: BTreeMap<Server, Endpoint>,
+    /// Who is told of uploads.
+    pub(super) sink: Sink,
     proxies: BTreeMap<Server, (Vec<Proxy>, Address)>,
     /// By whether it must talk to both servers.
     quickest: BTreeMap<bool, Client>,
@@ -186,6 +193,7 @@ impl Ground {
             twin: landing.join("same"),
             landing,
             running: BTreeMap::new(),
+            sink: Sink::start()?,
             proxies: BTreeMap::new(),
             quickest: BTreeMap::new(),
             best: BTreeMap::new(),
@@ -215,6 +223,12 @@ impl Ground {
                 (Server::PureFtpdTls, _) => servers::pure_ftpd(kit, Scheme::Ftpes, over)?,
                 (Server::Vsftpd, _) => servers::vsftpd(kit, Scheme::Ftp, over)?,
                 (Server::VsftpdTls, _) => servers::vsftpd(kit, Scheme::Ftpes, over)?,
+                (Server::FerrydTold, Some(program)) => {
+                    let (from, to) = passive;
+                    let (ftp, lines) = (format!("passive_ports = \"{from}-{to}\""), self.sink.lines());
+                    let extra = Extra { root: Some(root), ftp: &ftp, lines: &lines, ..Extra::default() };
+                    servers::ferryd_with(kit, program, &extra)?
+                }
                 (_, Some(program)) => servers::ferryd_over(kit, program, root, passive)?,
                 (_, None) => bail!("there is no ferryd yet"),
             };
@@ -565,6 +579,7 @@ impl Server {
             Self::Ferryd => "ferryd",
             Self::FerrydFtp => "ferryd (ftp)",
             Self::FerrydTls => "ferryd (ftpes)",
+            Self::FerrydTold => "ferryd (told)",
             Self::Sshd => "sshd",
             Self::Proftpd => "proftpd",
             Self::ProftpdTls => "proftpd (tls)",
@@ -577,7 +592,7 @@ impl Server {
 
     /// Whether it is ours.
     pub(super) fn is_ours(self) -> bool {
-        self.host() == Self::Ferryd
+        matches!(self.host(), Self::Ferryd | Self::FerrydTold)
     }
 
     /// Which process it is.
@@ -591,7 +606,7 @@ impl Server {
     /// How it is spoken to.
     pub(super) fn scheme(self) -> Scheme {
         match self {
-            Self::Ferryd | Self::Sshd => Scheme::Sftp,
+            Self::Ferryd | Self::FerrydTold | Self::Sshd => Scheme::Sftp,
             Self::FerrydFtp | Self::Proftpd | Self::PureFtpd | Self::Vsftpd => Scheme::Ftp,
             Self::FerrydTls | Self::ProftpdTls | Self::PureFtpdTls | Self::VsftpdTls => Scheme::Ftpes,
         }

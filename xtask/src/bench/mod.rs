@@ -3,15 +3,17 @@
 //! A table of scenarios; most are pairs of jobs ([`job`]) that are run in turn, A B A B …, at least five
 //! times, and up to fifteen where the bar lies within the spread. Rows say what came out ([`row`]); the link
 //! with a long round trip is ours ([`proxy`]) and checks itself first; CPU and memory come from `/proc`
-//! ([`meter`]). What is no pair of transfers stands in [`special`].
+//! ([`meter`]). What is no pair of transfers stands in [`special`], what only ours does in [`live`].
 //! Absolute figures are those of this machine at this hour: only ratios of one run mean something.
 
 mod data;
 mod job;
+mod live;
 mod meter;
 mod proxy;
 mod row;
 mod scenarios;
+mod sink;
 mod special;
 
 use std::io::Write as _;
@@ -61,6 +63,7 @@ const FULL: Sizes = Sizes {
     idle: 1_000,
     idle_theirs: 100,
     crowd: 10_000,
+    ended: 400,
     idle_wait: Duration::from_secs(60),
     logins: 48,
 };
@@ -80,6 +83,7 @@ const QUICK: Sizes = Sizes {
     idle: 100,
     idle_theirs: 20,
     crowd: 500,
+    ended: 60,
     idle_wait: Duration::from_secs(3),
     logins: 12,
 };

@@ -4,7 +4,7 @@
 
 use super::job::{CHACHA, Client, GCM, Job, Link, Server, Task, Way};
 use super::row::{Bar, Row};
-use super::{Bench, special};
+use super::{Bench, live, special};
 use crate::fault::Result;
 
 pub(super) struct Scenario {
@@ -263,6 +263,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "memory of ferryd for 10,000 idle sessions",
         bar: Bar::Below(1024.0),
         measure: Measure::Special(special::crowd),
+    },
+    Scenario {
+        name: "server-terminate-p99",
+        about: "ending a session that uploads, among others that do, of a hundred the slowest but one",
+        bar: Bar::Below(100.0),
+        measure: Measure::Special(live::terminate),
+    },
+    Scenario {
+        name: "server-outbox",
+        about: "10,000 x 4 KiB to ferryd that tells of each through its outbox, and to one that does not",
+        bar: Bar::None,
+        measure: Measure::Special(live::outbox),
     },
 ];
 
