@@ -99,6 +99,27 @@ test('what arrives is mirrored on another server', () => {
   assert(run('mirror.js', { event: 'AfterFileUpload', path: '/out/f', secrets }).error !== null);
 });
 
+test('what lies below /out is mirrored in a bucket', () => {
+  const files = { '/out/deep/f': 'content', '/out/deep/er/g': 'more', '/in/f': 'other' };
+  const secrets = { bucket: '{"api_key_id":"id","api_key_secret":"hunter2"}' };
+  const mirror = (event, path, target, there = {}) => {
+    const told = run('mirror-s3.js', { event, path, target, files, secrets, places: { 's3://backup': there } });
+    equal([told.error, JSON.stringify(told.log).includes('hunter2')], [null, false]);
+    return [told.places['s3://backup'], told.asked];
+  };
+  const names = ([place]) => Object.keys(place).filter(name => !name.endsWith('/'));
+  const [place, asked] = mirror('AfterFileUpload', '/out/deep/f');
+  equal([place['/out/deep/f'], asked[0].user, asked[0].pass, asked[0].region], ['content', 'id', 'hunter2', 'eu-central-1']);
+  equal(mirror('AfterFileUpload', '/in/f')[1], []);
+  equal(names(mirror('AfterFileRename', '/out/old', '/out/deep', { '/out/old/f': 'content', '/out/kept': '' })),
+    ['/out/deep/er/g', '/out/deep/f', '/out/kept']);
+  equal(names(mirror('AfterFileRename', '/out/f', '/in/f', { '/out/f': '' })), []);
+  equal(names(mirror('AfterFileRename', '/in/x', '/out/deep/f')), ['/out/deep/f']);
+  equal(names(mirror('AfterFileDelete', '/out/f', undefined, { '/out/f': '', '/out/g': '' })), ['/out/g']);
+  equal(names(mirror('AfterFileDelete', '/out/never')), []);
+  assert(run('mirror-s3.js', { event: 'AfterFileDelete', path: '/out/f', secrets }).error !== null);
+});
+
 test('a session that has uploaded ends with a mail', () => {
   const noted = run('mail-uploads.js', { event: 'AfterFileUpload', path: '/in/a' });
   equal([noted.customData, noted.asked], [['/in/a'], []]);

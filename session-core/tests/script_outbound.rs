@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use session_core::auth::Account;
+use session_core::auth::{Account, Secret};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::*;
 use session_core::fs_ext::FilesystemExt as _;
@@ -93,7 +93,10 @@ async fn run(world: &Arc<World>, source: &str) -> (Told, MemoryStore) {
 }
 
 async fn run_with(world: &Arc<World>, source: &str, grants: &[Grant]) -> (Told, MemoryStore) {
-    let services = Services { host: Some(Arc::clone(world) as Arc<dyn Host>), ..Services::default() };
+    run_in(Services { host: Some(Arc::clone(world) as _), ..Services::default() }, source, grants).await
+}
+
+async fn run_in(services: Services, source: &str, grants: &[Grant]) -> (Told, MemoryStore) {
     let mut binding = Binding::new("AfterFileUpload", "hook.js", source);
     binding.grants = Grants::of(grants);
     let trial = Trial::new(Engine::new(EngineLimits::default()), services, binding).unwrap();
@@ -205,6 +208,7 @@ async fn a_client_of_the_established_form_runs_unchanged() {
         [json!({
             "kind": "remote", "url": "sftp://sftp.example.com:22/", "rooted": false, "user": "alice", "pass": "",
             "key": "the key", "phrase": "", "token": "", "hostKeys": ["SHA256:AAAA"], "certificates": [],
+            "region": "", "pathStyle": false,
         })]
     );
     assert_eq!(world.open.load(Ordering::SeqCst), 0);
@@ -246,6 +250,59 @@ async fn a_connection_is_configured_by_a_url_and_json() {
     assert_eq!((&asked[0]["pass"], &asked[0]["key"]), (&json!("x"), &json!("k")));
     assert_eq!((&asked[0]["rooted"], &asked[1]["rooted"]), (&json!(false), &json!(true)));
     assert_eq!((&asked[2]["url"], &asked[2]["certificates"]), (&json!("ftpes://far:2121/"), &json!(["aa"])));
+}
+
+#[tokio::test]
+async fn a_client_of_a_bucket_runs_as_that_of_a_server() {
+    let mut world = World::default();
+    let urls = ["s3:///backup", "s3plain://store.example:80/a%20b", "s3://store.example:9000/", "s3://b/in"];
+    for url in urls {
+        world.servers.insert(url.into(), MemoryStore::new());
+    }
+    let bucket = world.servers["s3:///backup"].clone();
+    put(&bucket, "/in/x", "").await;
+    put(&world.disk, "/srv/outbox/a.csv", "1").await;
+    let world = Arc::new(world);
+    let source = r#"
+      var cli = new S3Client();
+      cli.Region = 'eu-central-1'; cli.Bucket = 'backup';
+      cli.APIKeyID = 'AKIA'; cli.APIKeySecretFromSecret = 'aws';
+      cli.UseMetadataWhenListing = true;
+      if (cli.Connect()) {
+        Log(cli.Upload('/srv/outbox/*.csv', '/in'), cli.ListFiles('/in', '*.csv').map(f => f.Name).join());
+        cli.Close();
+      }
+      const clear = new S3Client();
+      clear.Host = 'store.example'; clear.Bucket = 'a b'; clear.TLSMode = TLS_MODE_NONE; clear.PathStyle = true;
+      const whole = new S3Client();
+      whole.Host = 'store.example:9000'; whole.User = 'U'; whole.Pass = 'P'; whole.Token = 'T';
+      Log(clear.Connect(), whole.Connect());
+      const secret = '{"api_key_id":"K","api_key_secret":"S","token":"T"}';
+      Log(new S3Client().Configure('s3://b/in?region=us-west-2&pathStyle=true', secret).Connect());
+      Log(new VirtualFS(VfsTypeS3, 's3://b/in', secret).ReadDir('/').Ok());
+      try { new VirtualFS(VfsTypeS3, 'https://b/in', secret) } catch (e) { Log(e.message.includes('s3://')) }
+    "#;
+    let secrets = Secrets::new([("aws".to_string(), Secret::new("hunter2"))].into());
+    let services = Services { host: Some(Arc::clone(&world) as _), secrets, ..Services::default() };
+    let (told, _) = run_in(services, source, Grant::ALL).await;
+    assert_eq!(good(&told), ["true a.csv", "true true", "true", "true", "true"]);
+    assert_eq!(get(&bucket, "/in/a.csv").await.unwrap(), "1");
+    let asked = world.asked.lock().unwrap().clone();
+    let told = |n: usize, keys: [&str; 6]| keys.map(|k| asked[n][k].clone());
+    let keys = ["url", "user", "pass", "token", "region", "pathStyle"];
+    let as_values = |all: [&str; 5], style: bool| -> [Value; 6] {
+        let [a, b, c, d, e] = all.map(Value::from);
+        [a, b, c, d, e, style.into()]
+    };
+    assert_eq!(told(0, keys), as_values([urls[0], "AKIA", "hunter2", "", "eu-central-1"], false));
+    assert_eq!(told(1, keys), as_values([urls[1], "", "", "", ""], true));
+    assert_eq!(told(2, keys), as_values([urls[2], "U", "P", "T", ""], false));
+    assert_eq!(told(3, keys), as_values([urls[3], "K", "S", "T", "us-west-2"], true));
+    assert!(asked.iter().all(|request| request["rooted"] == true), "a bucket is a root of its own");
+    // The name of a secret needs the grant that its reading needs.
+    let source = "const c = new S3Client(); c.APIKeyID = 'A'; c.APIKeySecretFromSecret = 'aws'; c.Connect()";
+    let (told, _) = run_with(&world, source, &[Grant::Remotes]).await;
+    assert!(told.error.unwrap().contains("grant = [\"secrets\"]"));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::connect::{Connected, Options, open_url};
+use client::connect::{Connected, Options, S3Options, UrlStyle, open_url};
 use client::url::{Location, Url};
 use serde_json::Value;
 use session_core::auth::{Account, Secret};
@@ -149,11 +149,11 @@ impl Places {
         }
         let (host_keys, certificates) = (texts("hostKeys"), texts("certificates"));
         match url.scheme.as_str() {
-            "sftp" if host_keys.is_empty() && url.fingerprint.is_none() => {
+            "scp" | "sftp" if host_keys.is_empty() && url.fingerprint.is_none() => {
                 return Err(Error::refused("the server must be known: name its host key (HostKeySHA256)"));
             }
-            "sftp" if url.user.is_none() => return Err(invalid("it does not say who logs in")),
-            "ftp" | "dav" | "http" if !self.allow_clear => {
+            "scp" | "sftp" if url.user.is_none() => return Err(invalid("it does not say who logs in")),
+            "ftp" | "dav" | "http" | "s3plain" if !self.allow_clear => {
                 return Err(Error::refused("password and content could be read on the way")
                     .with_hint("`allow_clear` of [scripts]"));
             }
@@ -168,6 +168,18 @@ impl Places {
             .phrase(secret("phrase"))
             .token(secret("token"))
             .secrets_in_the_clear(self.allow_clear)
+            .s3(|usual| S3Options {
+                // Nobody of the environment: a script would act as this machine.
+                environment: false,
+                profile: None,
+                session_token: secret("token"),
+                region: some("region").map(str::to_owned),
+                style: match field(request, "pathStyle").as_bool() {
+                    Some(true) => UrlStyle::Path,
+                    _ => UrlStyle::Auto,
+                },
+                ..usual.clone()
+            })
             .reach(self.reach.clone());
         Ok((url, options))
     }
@@ -230,13 +242,15 @@ mod tests {
             places(&[], allow_clear).open(&request).await.unwrap_err()
         };
         let sftp = "sftp://127.0.0.1:1/";
-        let e = open(false, json!({ "url": sftp, "user": "a" })).await;
-        assert!(e.kind() == ErrorKind::Refused && e.to_string().contains("HostKeySHA256"), "{e:#}");
+        for url in [sftp, "scp://127.0.0.1:1/"] {
+            let e = open(false, json!({ "url": url, "user": "a" })).await;
+            assert!(e.kind() == ErrorKind::Refused && e.to_string().contains("HostKeySHA256"), "{e:#}");
+        }
         let e = open(false, json!({ "url": sftp, "hostKeys": [KEY] })).await;
         assert!(e.to_string().contains("who logs in"), "{e:#}");
         let known = json!({ "url": sftp, "user": "a", "pass": "b", "hostKeys": [KEY] });
         assert_eq!(open(false, known).await.kind(), ErrorKind::Refused, "a private address");
-        for clear in ["ftp://127.0.0.1:1/", "dav://127.0.0.1:1/", "http://127.0.0.1:1/"] {
+        for clear in ["ftp", "dav", "http", "s3plain"].map(|scheme| format!("{scheme}://127.0.0.1:1/b")) {
             let request = json!({ "url": clear, "user": "a", "pass": "b" });
             let e = open(false, request.clone()).await;
             assert!(e.to_string().contains("on the way"), "{e:#}");

@@ -71,6 +71,47 @@ async fn a_handler_speaks_to_another_server_that_it_knows() {
 }
 
 #[tokio::test]
+async fn a_handler_mirrors_into_a_bucket_of_a_server_that_it_knows() {
+    let keys = "access_keys = [{ id = \"KEY\", secret = \"a secret that is long enough\" }]\n";
+    let listeners = ["sftp", "s3", "s3s"].map(|p| format!("[[listeners]]\nprotocol = \"{p}\"\nport = 0\n"));
+    let far = Server::configured(&(listeners.concat() + &user("gate") + keys), &[]);
+    std::fs::create_dir_all(far.home("gate").join("bucket")).unwrap();
+    let port = far.port_of("ferry", "s3s");
+    let source = |certificate: &str| {
+        format!(
+            "const c = new S3Client();
+             c.Host = '127.0.0.1:{port}'; c.Bucket = 'bucket'; c.APIKeyID = 'KEY';
+             c.APIKeySecret = 'a secret that is long enough'; c.CertSHA256 = '{certificate}';
+             if (!c.Connect()) {{ Session.BlockOperation(c.LastError); return; }}
+             const made = c.MakeDir('/in/deep'), r = GetCurrentVFS().CopyToVFS(CtxRelPath(), c.GetVFS(), '/in/deep/copy');
+             const payload = JSON.stringify({{ api_key_id: 'KEY', api_key_secret: c.APIKeySecret, certSHA256: '{certificate}' }});
+             const vfs = new VirtualFS(VfsTypeS3, 's3://127.0.0.1:{port}/bucket/in', payload);
+             const moved = vfs.Rename('/deep/copy', '/moved'), back = vfs.CopyToVFS('/moved', GetCurrentVFS(), '/back');
+             const listed = c.ListFilesR('/', '*').map(f => f.Name).join(), up = c.DelDir('/in/deep');
+             Session.BlockOperation([made, r.ErrorMsg(), moved.ErrorMsg(), back.ErrorMsg(), listed, up, c.LastError].join('|'));"
+        )
+    };
+    let certificate = far.fingerprint_at(port);
+    let networks = "[scripts]\nnetworks = [\"127.0.0.0/8\"]\n";
+    let dir = tempfile::tempdir().unwrap();
+    let s = near(dir.path(), &source(&certificate), "\"remotes\", \"files\"", networks);
+    let words = run(&s).await;
+    assert!(words.contains("true||||in/moved|true|"), "{words}\n{}", s.log());
+    assert_eq!(std::fs::read_to_string(s.home("alice").join("back")).unwrap(), "content");
+    drop(s);
+    let there = far.home("gate").join("bucket/in");
+    assert_eq!(std::fs::read_to_string(there.join("moved")).unwrap(), "content");
+    // In the clear only where that is said; another certificate never.
+    let clear = source("").replace("c.CertSHA256 = ''", "c.TLSMode = TLS_MODE_NONE");
+    let clear = clear.replace(&port.to_string(), &far.port_of("ferry", "s3").to_string());
+    let words = run(&near(dir.path(), &clear, "\"remotes\", \"files\"", networks)).await;
+    assert!(words.contains("could be read on the way"), "{words}");
+    let other = certificate.replace(|c: char| c.is_ascii_hexdigit(), "0");
+    let words = run(&near(dir.path(), &source(&other), "\"remotes\", \"files\"", networks)).await;
+    assert!(!words.is_empty() && !words.contains("true|"), "{words}");
+}
+
+#[tokio::test]
 async fn a_handler_asks_a_database() {
     let dir = tempfile::tempdir().unwrap();
     // The handler that may write makes the table; a database that is not there is not made.

@@ -55,6 +55,12 @@ pub(super) static OUTBOUND: &[Member] = &[
     m(Global, "VfsTypeDisk", ": 'Disk'", "for `VirtualFS`: a folder of this machine"),
     m(Global, "VfsTypeFTPS", ": 'FTPS'", "for `VirtualFS`: a URL of `ftps:`, `ftpes:` or `ftp:`"),
     m(Global, "VfsTypeMemory", ": 'Memory'", "for `VirtualFS`: memory of this handler, 64 MiB, gone with it"),
+    m(
+        Global,
+        "VfsTypeS3",
+        ": 'S3'",
+        "for `VirtualFS`: a URL of `s3:` or `s3plain:`; its first folder is the bucket",
+    ),
     m(Global, "VfsTypeSFTP", ": 'SFTP'", "for `VirtualFS`: a URL of `sftp:`"),
     m(
         Global,
@@ -68,7 +74,8 @@ pub(super) static OUTBOUND: &[Member] = &[
         "new (type: string, target?: string, payload?: string): VirtualFileSystem",
         "another filesystem, opened when it is first used and closed with the handler; a folder needs the grant \
          `local`, memory `files`, other servers `remotes`; of those the target is a URL and the payload JSON \
-         (`pass`, `private_key`, `private_key_pass`, `hostKeySHA256`, `certSHA256`, `token`)",
+         (`pass`, `private_key`, `private_key_pass`, `hostKeySHA256`, `certSHA256`, `token`; of S3 `api_key_id`, \
+         `api_key_secret`, `region`, `pathStyle`)",
     ),
     g(
         Grant::Remotes,
@@ -90,6 +97,13 @@ pub(super) static OUTBOUND: &[Member] = &[
         "WebDavClient",
         "new (): RemoteClient",
         "a client of WebDAV; the certificate must be vouched for, or named",
+    ),
+    g(
+        Grant::Remotes,
+        Global,
+        "S3Client",
+        "new (): RemoteClient",
+        "a client of one bucket of S3, which is its root; without a key it signs nothing",
     ),
     g(
         Grant::Mail,
@@ -114,10 +128,10 @@ pub(super) static OUTBOUND: &[Member] = &[
         ": number",
         "rows that were changed; of PostgreSQL with `write`, also rows that were read",
     ),
-    c("Host", ": string", "`host:port`; without a port the protocol's own"),
+    c("Host", ": string", "`host:port`; without a port the protocol's own; of S3 where it is not AWS"),
     c("URL", ": string", "instead of `Host`, as `Configure` sets it"),
-    c("User", ": string", "who logs in"),
-    c("Pass", ": string", "the password"),
+    c("User", ": string", "who logs in; of S3 as `APIKeyID`"),
+    c("Pass", ": string", "the password; of S3 as `APIKeySecret`"),
     c("HostID", ": string", "what the log calls it"),
     c("Key", "?: string", "SFTP: the private key itself, of a secret"),
     c("KeyFile", "?: string", "SFTP: the private key's file, in one of `folders` (needs `local`)"),
@@ -125,10 +139,25 @@ pub(super) static OUTBOUND: &[Member] = &[
     c("HostKeySHA256", "?: string", "SFTP: the host key, as `ferry fingerprint` tells it"),
     c("HostKeyMD5", "?: string", "SFTP: the same in the old form"),
     c("HostKeySHA1", "?: string", "SFTP: refused; name the SHA-256"),
-    c("TLSMode", "?: number", "FTP and WebDAV: one of `TLS_MODE_…`"),
+    c("TLSMode", "?: number", "FTP, WebDAV and S3: one of `TLS_MODE_…`"),
     c("TLSInsecure", "?: boolean", "refused where it is true: name the certificate"),
-    c("CertSHA256", "?: string", "FTP and WebDAV: the certificate, which then needs nobody to vouch for it"),
-    c("Token", "?: string", "WebDAV: shown instead of user and password"),
+    c(
+        "CertSHA256",
+        "?: string",
+        "FTP, WebDAV and S3: the certificate, which then needs nobody to vouch for it",
+    ),
+    c("Token", "?: string", "WebDAV: shown instead of user and password; S3: of a key that holds for a time"),
+    c("APIKeyID", "?: string", "S3: the id of the access key; without one nothing is signed"),
+    c("APIKeySecret", "?: string", "S3: the key's secret"),
+    c("APIKeySecretFromSecret", "?: string", "S3: the secret of this name instead (needs `secrets`)"),
+    c("Bucket", "?: string", "S3: the bucket; without one the buckets are the folders of the root"),
+    c("Region", "?: string", "S3: the region; found out where it is not said"),
+    c("PathStyle", "?: boolean", "S3: the bucket stands in the path, as it does anyway but at AWS"),
+    c(
+        "UseMetadataWhenListing",
+        "?: boolean",
+        "S3: taken, and not needed: a file's own time is looked up when it is copied",
+    ),
     c("Options", ": RemoteOptions", "how files are transferred"),
     c("LastError", ": string", "what went wrong last; empty where nothing did"),
     c(

@@ -93,7 +93,9 @@ async fn every_member_of_the_table_is_there_and_no_other() {
             Kind::User => "Session.GetUser()",
             Kind::Global => "globalThis",
             Kind::Vfs => "GetCurrentVFS()",
-            Kind::Remote => "Object.assign(new SftpClient(), new FtpsClient(), new WebDavClient())",
+            Kind::Remote => {
+                "Object.assign(new SftpClient(), new FtpsClient(), new S3Client(), new WebDavClient())"
+            }
             Kind::RemoteOptions => "new SftpClient().Options",
             Kind::Store => "Store",
             _ => "console",
@@ -152,6 +154,7 @@ async fn what_needs_a_grant_names_it() {
         ("new VirtualFS(VfsTypeSFTP, 'sftp://a@b/')", Grant::Remotes),
         ("GetCurrentVFS().ImportFile('/x/y', '/y')", Grant::Local),
         ("const c = new SftpClient(); c.Host = 'b'; c.Connect()", Grant::Remotes),
+        ("const c = new S3Client(); c.Bucket = 'b'; c.Connect()", Grant::Remotes),
         ("SendMail('', 'a@b', '', '')", Grant::Mail),
         ("SqlQuery('a', 'b')", Grant::Sql),
     ] {

@@ -56,7 +56,8 @@
   const known = {
     user: 'User', pass: 'Pass', hostKeyMD5: 'HostKeyMD5', hostKeySHA1: 'HostKeySHA1', hostKeySHA256: 'HostKeySHA256',
     keyFile: 'KeyFile', keyFilePass: 'KeyFilePass', hostID: 'HostID', private_key: 'Key', private_key_pass: 'KeyFilePass',
-    certSHA256: 'CertSHA256', token: 'Token', tlsInsecure: 'TLSInsecure',
+    certSHA256: 'CertSHA256', token: 'Token', tlsInsecure: 'TLSInsecure', region: 'Region', pathStyle: 'PathStyle',
+    api_key_id: 'APIKeyID', api_key_secret: 'APIKeySecret',
   };
   const apply = (to, name, value) => {
     if (!Object.hasOwn(known, name)) throw new TypeErrorOf("'" + name + "' is not known of a connection");
@@ -83,18 +84,25 @@
     if (!r.Ok()) throw new ErrorOf('the key file cannot be read: ' + r.ErrorMsg());
     return r.Data();
   };
+  const isSet = v => v === true || v === 'true';
+  // What stands for a password: given, or the name of a secret.
+  const passOf = c => {
+    const named = text(c.APIKeySecretFromSecret, "the secret's name"), given = text(c.APIKeySecret, 'the secret');
+    return given !== '' ? given : named !== '' ? native.secret(named) : text(c.Pass, 'the password');
+  };
   const remote = (c, url, rooted) => {
-    if (c.TLSInsecure === true || c.TLSInsecure === 'true') throw new TypeErrorOf('a certificate that nobody vouches for is named by its fingerprint: CertSHA256');
+    if (isSet(c.TLSInsecure)) throw new TypeErrorOf('a certificate that nobody vouches for is named by its fingerprint: CertSHA256');
     if (text(c.HostKeySHA1, 'the host key') !== '') throw new TypeErrorOf('a host key is named by its SHA-256: HostKeySHA256');
     const all = (...list) => list.map(v => text(v, 'a fingerprint')).filter(v => v !== '');
     return {
-      kind: 'remote', url, rooted, user: text(c.User, 'the user'), pass: text(c.Pass, 'the password'), key: keyOf(c),
+      kind: 'remote', url, rooted, user: text(c.APIKeyID, 'the id of the key') || text(c.User, 'the user'), pass: passOf(c), key: keyOf(c),
       phrase: text(c.KeyFilePass, 'the passphrase'), token: text(c.Token, 'the token'),
       hostKeys: all(c.HostKeySHA256, c.HostKeyMD5), certificates: all(c.CertSHA256),
+      region: text(c.Region, 'the region'), pathStyle: isSet(c.PathStyle),
     };
   };
 
-  const schemes = { SFTP: ['sftp'], FTPS: ['ftps', 'ftpes', 'ftp'], WebDAV: ['davs', 'https', 'dav', 'http'] };
+  const schemes = { SFTP: ['sftp'], FTPS: ['ftps', 'ftpes', 'ftp'], S3: ['s3', 's3plain'], WebDAV: ['davs', 'https', 'dav', 'http'] };
   const VirtualFS = function (type, target, payload) {
     if (type === 'Disk') return vfsAt(folder(target));
     if (type === 'Memory') return vfsAt(lazily({ kind: 'memory' }));
@@ -109,7 +117,7 @@
   // ---- clients
 
   const later = ['VersionedDownload', 'VersionedUpload', 'OTFE'];
-  const client = (fields, urlOf) => {
+  const client = (fields, urlOf, rooted = false) => {
     let open = null;
     const c = { Host: '', URL: '', User: '', Pass: '', HostID: '', ...fields, LastError: '' };
     c.Options = {
@@ -173,7 +181,7 @@
       Connect: () => {
         if (open !== null) return failed('Connect', 'it is connected');
         native.mayOpen('{"kind":"remote"}');
-        const one = lazily(remote(c, c.URL === '' ? urlOf(c) : c.URL, false)), r = one();
+        const one = lazily(remote(c, c.URL === '' ? urlOf(c) : c.URL, rooted)), r = one();
         if (!r.ok) return failed('Connect', r.error);
         open = one;
         return true;
@@ -210,6 +218,15 @@
   const WebDavClient = function () {
     return client({ TLSMode: 2, TLSInsecure: false, CertSHA256: '', Token: '' }, c => hosted(c.TLSMode === 0 ? 'dav' : 'davs')(c));
   };
+  // A bucket is a root of its own; without a host it is one of AWS, and without a name the buckets are the folders.
+  const S3Client = function () {
+    const fields = { APIKeyID: '', APIKeySecret: '', APIKeySecretFromSecret: '', Bucket: '', Region: '', Token: '', PathStyle: false };
+    return client({ ...fields, TLSMode: 2, TLSInsecure: false, CertSHA256: '', UseMetadataWhenListing: false }, c => {
+      const clear = c.TLSMode === 0, host = text(c.Host, 'the host');
+      const port = host === '' || /:\d+$/.test(host) ? '' : clear ? ':80' : ':443';
+      return (clear ? 's3plain://' : 's3://') + host + port + '/' + encodeURIComponent(text(c.Bucket, 'the bucket'));
+    }, true);
+  };
 
   // ---- mail and databases
 
@@ -241,8 +258,8 @@
     between,
     globals: {
       AlwaysOverwrite: 1, FtpsClient, LIST_ALL: 0, LIST_DIRS: 2, LIST_FILES: 1, NeverOverwrite: 0, OverwriteIfDiffSize: 2, OverwriteIfNewer: 3,
-      SendMail, SftpClient, SqlQuery, TLS_MODE_EXPLICIT: 1, TLS_MODE_IMPLICIT: 2, TLS_MODE_NONE: 0,
-      VfsTypeDisk: 'Disk', VfsTypeFTPS: 'FTPS', VfsTypeMemory: 'Memory', VfsTypeSFTP: 'SFTP', VfsTypeWebDAV: 'WebDAV',
+      S3Client, SendMail, SftpClient, SqlQuery, TLS_MODE_EXPLICIT: 1, TLS_MODE_IMPLICIT: 2, TLS_MODE_NONE: 0,
+      VfsTypeDisk: 'Disk', VfsTypeFTPS: 'FTPS', VfsTypeMemory: 'Memory', VfsTypeS3: 'S3', VfsTypeSFTP: 'SFTP', VfsTypeWebDAV: 'WebDAV',
       VirtualFS, WebDavClient,
     },
     learn,
