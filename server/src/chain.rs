@@ -44,7 +44,7 @@ pub struct Parts {
     /// Who outside is asked and told, after the handlers.
     pub(crate) notifier: Option<Arc<Notifier>>,
     /// Who looks at uploads, after the handlers have.
-    pub scan: Option<Arc<Scan>>,
+    pub scan: Vec<Arc<Scan>>,
 }
 
 /// The chain of a logged-in user.
@@ -71,9 +71,7 @@ pub fn of_user(parts: Parts) -> Arc<Chain> {
     if let Some(notifier) = parts.notifier {
         links.push(notifier);
     }
-    if let Some(scan) = parts.scan {
-        links.push(scan);
-    }
+    links.extend(parts.scan.into_iter().map(|s| s as Arc<dyn Interceptor>));
     Chain::new(links)
 }
 

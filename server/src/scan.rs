@@ -1,14 +1,16 @@
-//! `Scan`: uploads are shown to clamd before they are published.
+//! `Scan`: uploads are shown to scanners before they are published: to clamd, and to a server of ICAP.
 //!
-//! An interceptor that judges: content is read as it will be published and sent by clamd's `INSTREAM` over a
-//! socket of this machine or of the network. One connection for each upload, so many at once as configured;
-//! the whole bounded by one time. What clamd objects to is refused, and may be put in quarantine. An upload
-//! that could not be looked at is not published either (unless told otherwise), but kept for its sender.
+//! An interceptor that judges: content is read as it will be published and sent to the scanner, so many uploads at
+//! once as configured, each bounded by one time. What a scanner objects to is refused, and may be put in quarantine.
+//! An upload that could not be looked at is not published either (unless told otherwise), but kept for its sender.
+//! Of two scanners each judges by itself, and both must agree.
 //!
-//! Deliberately absent: ICAP; scanning what lies there already; a cache of verdicts.
+//! Deliberately absent: scanning what lies there already; a cache of verdicts; what a scanner has repaired.
+
+mod clamd;
+mod icap;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -17,141 +19,169 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Algorithm, File};
 use session_core::intercept::{Cx, Interceptor};
 use session_core::operation::{OperationKind, OperationSet};
-use session_core::path::display_bytes;
+use session_core::path::VPath;
 use session_core::verdict::{Finding, Quarantine, Upload};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
+use self::clamd::Clamd;
+use self::icap::Icap;
+pub(crate) use self::icap::{Address as IcapAddress, address as icap_address};
 use crate::config::{Infected, OnError, Scan as Settings};
 
-/// The name in findings.
-const NAME: &str = "clamd";
-
 const CHUNK: usize = 256 << 10;
-
-/// The longest answer that is read.
-const ANSWER: u64 = 4096;
-
-/// How long clamd's reason is waited for when it takes no more.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Shows uploads to a scanner.
 pub struct Scan {
     settings: Settings,
-    clamd: String,
+    scanner: Scanner,
+    /// It makes the digest, too: the first of several.
+    digest: Option<Algorithm>,
     room: Semaphore,
     quarantine: Arc<dyn Quarantine>,
 }
 
-/// What clamd says.
+enum Scanner {
+    Clamd(Clamd),
+    Icap(Icap),
+}
+
+impl Scanner {
+    /// The name in findings.
+    fn name(&self) -> &'static str {
+        match self {
+            Scanner::Clamd(_) => "clamd",
+            Scanner::Icap(_) => "icap",
+        }
+    }
+}
+
+/// What a scanner says.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Clean,
+    /// It found this.
     Found(String),
+    /// It wants it out, for another reason.
+    Objects(String),
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-impl Scan {
-    /// `None` where there is no scanner.
-    pub fn new(settings: &Settings, quarantine: Arc<dyn Quarantine>) -> Option<Arc<Self>> {
-        let clamd = settings.clamd.clone()?;
-        let room = Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS));
-        Some(Arc::new(Scan { settings: settings.clone(), clamd, room, quarantine }))
-    }
-
-    async fn connect(&self) -> Result<Box<dyn Stream>> {
-        Ok(match self.clamd.contains('/') {
-            true => Box::new(UnixStream::connect(&self.clamd).await?),
-            false => Box::new(TcpStream::connect(&self.clamd).await?),
-        })
-    }
-
-    /// The verdict on `content`, and its digest where one is wanted.
-    async fn ask(&self, content: &Arc<dyn File>) -> Result<(Answer, Option<(Algorithm, Bytes)>)> {
-        let _room = self.room.acquire().await.map_err(|_| ErrorKind::Internal)?;
-        let mut stream = self.connect().await?;
-        let mut hasher = self.settings.digest.map(|a| (a, Hasher::new(a)));
-        let sent = pour(content, &mut stream, &mut hasher).await;
-        let mut words = Vec::new();
-        let mut answer = (&mut stream).take(ANSWER);
-        match sent {
-            Ok(()) => drop(answer.read_to_end(&mut words).await?),
-            Err(Fault::Content(e)) => return Err(e),
-            // It may have said why before it hung up.
-            Err(Fault::Clamd(e)) => {
-                let read = tokio::time::timeout(LAST_WORDS, answer.read_to_end(&mut words)).await;
-                if !matches!(read, Ok(Ok(_))) || words.is_empty() {
-                    return Err(e);
-                }
-            }
-        }
-        let answer = parse(&words)?;
-        Ok((answer, hasher.map(|(a, h)| (a, h.finish()))))
-    }
-
-    fn finding(words: impl Into<Arc<str>>, digest: Option<(Algorithm, Bytes)>) -> Finding {
-        Finding { digest, ..Finding::new(NAME, words) }
-    }
+/// What is shown to a scanner.
+struct Shown<'a> {
+    path: &'a VPath,
+    size: u64,
+    content: &'a Arc<dyn File>,
+    digest: Option<Algorithm>,
 }
 
-/// What kept an upload from being sent.
+/// What kept an upload from being judged.
 enum Fault {
     /// It could not be read.
     Content(Error),
-    /// It could not be written.
-    Clamd(Error),
+    /// The scanner could not be spoken to.
+    Scanner(Error),
 }
 
-/// Sends all of `content`, and takes its digest on the way, on another thread.
-async fn pour(
-    content: &Arc<dyn File>,
-    to: &mut Box<dyn Stream>,
-    hasher: &mut Option<(Algorithm, Hasher)>,
-) -> Result<(), Fault> {
-    let clamd = |e: std::io::Error| Fault::Clamd(e.into());
-    to.write_all(b"zINSTREAM\0").await.map_err(clamd)?;
-    let mut offset = 0;
-    loop {
-        let chunk = content.read_into(offset, CHUNK, BytesMut::with_capacity(CHUNK)).await;
-        let chunk = chunk.map_err(Fault::Content)?.freeze();
-        // An empty chunk ends the stream, in the protocol too.
-        let len = u32::try_from(chunk.len()).map_err(|_| Fault::Content(ErrorKind::Internal.into()))?;
-        to.write_all(&len.to_be_bytes()).await.map_err(clamd)?;
-        if chunk.is_empty() {
-            return to.flush().await.map_err(clamd);
-        }
-        offset += u64::from(len);
-        let digested = match hasher.take() {
-            Some((algorithm, mut h)) => {
-                let chunk = chunk.clone();
-                Some(tokio::task::spawn_blocking(move || {
-                    h.update(&chunk);
-                    (algorithm, h)
-                }))
-            }
-            None => None,
-        };
-        to.write_all(&chunk).await.map_err(clamd)?;
-        if let Some(digested) = digested {
-            *hasher = Some(digested.await.map_err(|_| Fault::Content(ErrorKind::Internal.into()))?);
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Content(e) | Fault::Scanner(e) => e,
         }
     }
 }
 
-/// `stream: OK`, `stream: Name FOUND`, or an error.
-fn parse(words: &[u8]) -> Result<Answer> {
-    let words = words.split(|b| *b == 0 || *b == b'\n').next().unwrap_or_default();
-    let words = display_bytes(words);
-    let said = words.strip_prefix("stream: ").unwrap_or(&words).trim();
-    match said.strip_suffix(" FOUND") {
-        Some(name) => Ok(Answer::Found(name.to_string())),
-        None if said == "OK" => Ok(Answer::Clean),
-        None if said.is_empty() => Err(fault("the scanner hung up")),
-        None => Err(fault(format!("the scanner says: {said}"))),
+impl From<std::io::Error> for Fault {
+    fn from(e: std::io::Error) -> Self {
+        Fault::Scanner(e.into())
+    }
+}
+
+/// The content of an upload from front to back. Its digest is taken on the way, on another thread, while what was
+/// read is sent.
+struct Feed<'a> {
+    content: &'a Arc<dyn File>,
+    offset: u64,
+    hasher: Option<(Algorithm, Hasher)>,
+    hashing: Option<JoinHandle<(Algorithm, Hasher)>>,
+}
+
+impl<'a> Feed<'a> {
+    fn new(shown: &Shown<'a>) -> Self {
+        let hasher = shown.digest.map(|a| (a, Hasher::new(a)));
+        Feed { content: shown.content, offset: 0, hasher, hashing: None }
+    }
+
+    async fn settle(&mut self) -> Result<()> {
+        if let Some(hashing) = self.hashing.take() {
+            self.hasher = Some(hashing.await.map_err(|_| ErrorKind::Internal)?);
+        }
+        Ok(())
+    }
+
+    /// The next bytes, `most` at most; none at the end.
+    async fn next(&mut self, most: usize) -> Result<Bytes, Fault> {
+        let size = CHUNK.min(most);
+        let read = self.content.read_into(self.offset, size, BytesMut::with_capacity(size)).await;
+        let chunk = read.map_err(Fault::Content)?.freeze();
+        self.offset += chunk.len() as u64;
+        self.settle().await.map_err(Fault::Content)?;
+        if !chunk.is_empty()
+            && let Some((algorithm, mut hasher)) = self.hasher.take()
+        {
+            let chunk = chunk.clone();
+            self.hashing = Some(tokio::task::spawn_blocking(move || {
+                hasher.update(&chunk);
+                (algorithm, hasher)
+            }));
+        }
+        Ok(chunk)
+    }
+
+    /// The digest of all of it, where one is wanted: what the scanner did not want to see is read for that.
+    async fn digest(mut self) -> Result<Option<(Algorithm, Bytes)>, Fault> {
+        if self.hasher.is_none() && self.hashing.is_none() {
+            return Ok(None);
+        }
+        while !self.next(CHUNK).await?.is_empty() {}
+        Ok(self.hasher.take().map(|(a, h)| (a, h.finish())))
+    }
+}
+
+impl Scan {
+    /// Those that are configured, in the order in which they are asked. Blocks: reads files. Errors: those of
+    /// reading them.
+    pub fn all(settings: &Settings, quarantine: &Arc<dyn Quarantine>) -> Result<Vec<Arc<Self>>> {
+        let clamd = settings.clamd.clone().map(|at| Scanner::Clamd(Clamd::new(at)));
+        let icap = Icap::new(settings)?.map(Scanner::Icap);
+        let mut digest = settings.digest;
+        let scan = |scanner| {
+            let room = Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS));
+            let (settings, quarantine) = (settings.clone(), Arc::clone(quarantine));
+            Arc::new(Scan { settings, scanner, digest: digest.take(), room, quarantine })
+        };
+        Ok([clamd, icap].into_iter().flatten().map(scan).collect())
+    }
+
+    /// The verdict on an upload, and its digest where one is wanted.
+    async fn ask(&self, upload: &Upload<'_>) -> Result<(Answer, Option<(Algorithm, Bytes)>)> {
+        // What is not held back cannot be refused any more.
+        let content = upload.content.ok_or_else(|| fault("the upload is not staged"))?;
+        let shown = Shown { path: upload.path, size: upload.size, content, digest: self.digest };
+        let _room = self.room.acquire().await.map_err(|_| ErrorKind::Internal)?;
+        let asked = match &self.scanner {
+            Scanner::Clamd(clamd) => clamd.ask(&shown).await,
+            Scanner::Icap(icap) => icap.ask(&shown).await,
+        };
+        Ok(asked?)
+    }
+
+    fn finding(&self, words: impl Into<Arc<str>>, digest: Option<(Algorithm, Bytes)>) -> Finding {
+        Finding { digest, ..Finding::new(self.scanner.name(), words) }
     }
 }
 
@@ -180,56 +210,34 @@ impl Interceptor for Scan {
         let (settings, session, path) = (&self.settings, cx.session.id(), upload.path);
         if settings.largest > 0 && upload.size > settings.largest {
             return match settings.larger {
-                OnError::Pass => Ok(Some(Scan::finding("not scanned: too large", None))),
+                OnError::Pass => Ok(Some(self.finding("not scanned: too large", None))),
                 OnError::Block => Err(Error::new(ErrorKind::TooLarge)
                     .with_detail(format!("only files of at most {} bytes are taken", settings.largest))),
             };
         }
-        let asked = async {
-            // What is not held back cannot be refused any more.
-            let content = upload.content.ok_or_else(|| fault("the upload is not staged"))?;
-            let late = |_| fault("the scanner took too long");
-            tokio::time::timeout(settings.time, self.ask(content)).await.map_err(late)?
-        };
-        let (answer, digest) = match asked.await {
+        let late = |_| fault("the scanner took too long");
+        let asked = tokio::time::timeout(settings.time, self.ask(upload)).await.map_err(late);
+        let (answer, digest) = match asked.and_then(|asked| asked) {
             Ok(answer) => answer,
             Err(e) => {
                 tracing::error!(%session, %path, "an upload could not be scanned: {e:#}");
                 return match settings.on_error {
-                    OnError::Pass => Ok(Some(Scan::finding("not scanned: a fault", None))),
+                    OnError::Pass => Ok(Some(self.finding("not scanned: a fault", None))),
                     OnError::Block => Err(unscanned()),
                 };
             }
         };
-        let Answer::Found(name) = answer else { return Ok(Some(Scan::finding("clean", digest))) };
+        let (name, words) = match answer {
+            Answer::Clean => return Ok(Some(self.finding("clean", digest))),
+            Answer::Found(name) => (name.clone(), format!("the scanner found {name}")),
+            Answer::Objects(why) => (why.clone(), format!("the scanner refused it: {why}")),
+        };
         tracing::warn!(%session, %path, %name, "an upload was refused by the scanner");
         if settings.infected == Infected::Quarantine
             && let Err(e) = self.quarantine.keep(cx.session, upload, &name).await
         {
             tracing::error!(%session, %path, "nothing was put in quarantine: {e:#}");
         }
-        Err(Error::refused(format!("the scanner found {name}")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_clear_ok_is_clean() {
-        assert_eq!(parse(b"stream: OK\0").unwrap(), Answer::Clean);
-        assert_eq!(parse(b"stream: Eicar-Test FOUND\0").unwrap(), Answer::Found("Eicar-Test".into()));
-        assert_eq!(parse(b"stream: a\x1b[2J FOUND\n").unwrap(), Answer::Found("a\\u{1b}[2J".into()));
-        for other in [
-            &b""[..],
-            b"\0stream: OK\0",
-            b"INSTREAM size limit exceeded. ERROR\0",
-            b"stream: OK FOUNDATION",
-            b"NOT OK",
-            b"stream: lstat() failed: OK. ERROR\0",
-        ] {
-            assert!(parse(other).is_err(), "{other:?}");
-        }
+        Err(Error::refused(words))
     }
 }

@@ -47,7 +47,7 @@ struct Live {
     hooks: Option<Arc<Hooks>>,
     notifier: Option<Arc<Notifier>>,
     front: Arc<Chain>,
-    scan: Option<Arc<Scan>>,
+    scan: Vec<Arc<Scan>>,
     gateways: HashMap<String, Settings>,
 }
 
@@ -356,7 +356,7 @@ impl Live {
         let directory = Arc::new(directory);
         let gateways = gateway::read(&config, secrets.clone())?;
         let quarantine = Quarantine::new(config.scan.quarantine.clone(), config.scan.quarantine_size);
-        let scan = Scan::new(&config.scan, Arc::clone(&quarantine) as _);
+        let scan = Scan::all(&config.scan, &(Arc::clone(&quarantine) as _))?;
         let reach = hooks::Reach {
             stored: secrets.clone(),
             values: Arc::clone(values),

@@ -202,7 +202,7 @@ impl Stores {
         }
         let clock = Arc::new(SystemTime::now);
         let mut policy = config.staging.policy();
-        if config.scan.clamd.is_some() && config.staging.in_place == InPlace::Allow {
+        if config.scan.is_on() && config.staging.in_place == InPlace::Allow {
             // Written through, it would pass the scanner by.
             policy.in_place = session_core::layers::staged::InPlace::Copy;
         }

@@ -8,6 +8,7 @@ use session_core::fs::Algorithm;
 
 use super::fault::{Fault, Source, Step};
 use super::{Hook, OnError, Parking, Staging, values};
+use crate::scan::{IcapAddress as Address, icap_address};
 
 words! {
     /// What becomes of an upload that the scanner objects to.
@@ -24,14 +25,18 @@ words! {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Scan {
-    /// The socket of clamd: a path, or `host:port`; without it nothing is scanned.
+    /// The socket of clamd: a path, or `host:port`; without it clamd is not asked.
     pub clamd: Option<String>,
+    /// A service of ICAP: `icap://host/service`, `icaps:` over TLS; without it none is asked.
+    pub icap: Option<String>,
+    /// Authorities as PEM that vouch for it, beside the system's.
+    pub authorities: Option<PathBuf>,
     /// The most time of one upload, its wait for a connection included.
     #[serde(deserialize_with = "values::duration")]
     pub time: Duration,
     /// Uploads that are scanned at once.
     pub connections: usize,
-    /// The largest upload that is scanned, bytes; 0 for what clamd itself takes.
+    /// The largest upload that is scanned, bytes; 0 for what the scanner itself takes.
     pub largest: u64,
     /// What becomes of larger ones.
     pub larger: OnError,
@@ -52,6 +57,8 @@ impl Default for Scan {
     fn default() -> Self {
         Scan {
             clamd: None,
+            icap: None,
+            authorities: None,
             time: Duration::from_secs(60),
             connections: 8,
             largest: 0,
@@ -66,12 +73,18 @@ impl Default for Scan {
 }
 
 impl Scan {
+    /// Whether uploads are looked at.
+    pub fn is_on(&self) -> bool {
+        self.clamd.is_some() || self.icap.is_some()
+    }
+
     /// Makes paths absolute.
     pub(super) fn complete(&mut self, data: &Path, join: impl Fn(&Path) -> PathBuf) {
         self.quarantine = match self.quarantine.as_os_str().is_empty() {
             true => data.join("quarantine"),
             false => join(&self.quarantine),
         };
+        self.authorities = self.authorities.take().map(|f| join(&f));
         // A name with a slash is a file; a host has none.
         if let Some(clamd) = self.clamd.as_mut().filter(|c| c.contains('/')) {
             *clamd = join(Path::new(clamd)).to_string_lossy().into_owned();
@@ -91,11 +104,20 @@ pub(super) fn check(scan: &Scan, staging: &Staging, hooks: &[Hook], source: &Sou
     let mut faults = Vec::new();
     let at = |table: &str, key: &str| [Step::Key(table.into()), Step::Key(key.into())];
     let judged = hooks.iter().any(|h| h.event == "BeforeCommit");
-    if staging.parking == Parking::Publish && (judged || scan.clamd.is_some()) {
+    if staging.parking == Parking::Publish && (judged || scan.is_on()) {
         let words = "uploads that break off would be published unseen: there is a scanner or a handler of BeforeCommit";
         faults.push(source.fault_at(&at("staging", "parking"), words));
     }
-    if scan.clamd.is_none() {
+    let address = scan.icap.as_deref().map(icap_address).transpose();
+    match (&scan.authorities, &address) {
+        (_, Err(words)) => faults.push(source.fault_at(&at("scan", "icap"), words)),
+        (Some(_), Ok(address)) if !address.as_ref().is_some_and(Address::is_secure) => {
+            let words = "there is nobody to vouch for: authorities are those of 'icaps:'";
+            faults.push(source.fault_at(&at("scan", "authorities"), words));
+        }
+        _ => {}
+    }
+    if !scan.is_on() {
         return faults;
     }
     if !staging.enabled {

@@ -285,9 +285,14 @@ pub async fn reload(control: PathBuf) -> ExitCode {
     said.map_or_else(|e| failure(&e), |_| ExitCode::SUCCESS)
 }
 
-pub(crate) fn encode(text: &str) -> String {
+/// What may stand in any part of a URL.
+pub(crate) fn encode(text: impl AsRef<[u8]>) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.as_ref()
+        .iter()
+        .copied()
+        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }
 
 async fn interrupted(signal: &mut Option<Signal>) {

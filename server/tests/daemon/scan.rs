@@ -8,7 +8,12 @@ use std::sync::{Arc, Mutex};
 use session_core::error::ErrorKind;
 use session_core::fs::{CommitOptions, Filesystem as _, OpenOptions};
 
+use self::icap_server::{IcapServer, Reply, answer, given_back};
 use crate::support::*;
+
+#[path = "../support/icap_server.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared, and used in part")]
+mod icap_server;
 
 /// Speaks clamd's INSTREAM: what contains `VIRUS` is found, what contains `WAIT` is never answered.
 struct Clamd {
@@ -157,11 +162,44 @@ async fn what_cannot_be_scanned_is_kept_for_its_sender_and_not_published() {
 }
 
 #[tokio::test]
+async fn two_scanners_must_agree() {
+    let clamd = Clamd::start();
+    let icap = IcapServer::start("Methods: REQMOD\r\nPreview: 4\r\n", |asked| match asked.whole {
+        false => Reply::Continue,
+        true if asked.body.ends_with(b"SECRET") => {
+            Reply::Say(given_back("res", "HTTP/1.1 403 Forbidden\r\n\r\n", b"no"))
+        }
+        true => Reply::Say(answer("204 No Content", "")),
+    });
+    let config = clamd.lines(&format!("icap = \"icap://127.0.0.1:{}/dlp\"", icap.port))
+        + "infected = \"quarantine\"\ndigest = \"sha256\"\n[log]\naudit = \"audit\"\n"
+        + &user("alice");
+    let s = Server::start(&config, &[]);
+    let a = s.login("alice").await;
+    put(&a, "/f", "harmless").await.unwrap();
+    let e = put(&a, "/f", "a VIRUS").await.err().unwrap();
+    assert!(format!("{e:#}").contains("the scanner found Test.Virus"), "{e:#}");
+    let e = put(&a, "/f", "a SECRET").await.err().unwrap();
+    assert!(format!("{e:#}").contains("the scanner refused it: HTTP 403"), "{e:#}");
+    assert_eq!(std::fs::read_to_string(s.home("alice").join("f")).unwrap(), "harmless");
+    assert_eq!(*clamd.seen.lock().unwrap(), ["harmless", "a VIRUS", "a SECRET"]);
+    assert_eq!(icap.seen.lock().unwrap().len(), 2, "what the first refuses the second is not shown");
+    assert_eq!(std::fs::read_dir(s.data.join("quarantine")).unwrap().count(), 4);
+    let audit = || std::fs::read_to_string(s.data.join("audit")).unwrap();
+    until("both verdicts in the audit", || {
+        audit().lines().any(|l| l.contains("\"clamd\"") && l.contains("\"icap\"") && l.contains("sha256:"))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_its_scanner_a_server_publishes_nothing_unless_it_may() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let lines = format!("[scan]\nclamd = \"127.0.0.1:{port}\"\n");
-    for (more, published) in [("", false), ("on_error = \"pass\"\n", true)] {
-        let s = Server::start(&(lines.clone() + more + &user("alice")), &[]);
+    let clamd = format!("clamd = \"127.0.0.1:{port}\"\n");
+    let icap = format!("icap = \"icap://127.0.0.1:{port}/s\"\n");
+    let pass = clamd.clone() + "on_error = \"pass\"\n";
+    for (scan, published) in [(clamd, false), (icap, false), (pass, true)] {
+        let s = Server::start(&format!("[scan]\n{scan}{}", user("alice")), &[]);
         let done = put(&s.login("alice").await, "/f", "abc").await;
         assert_eq!((done.is_ok(), s.home("alice").join("f").exists()), (published, published));
     }

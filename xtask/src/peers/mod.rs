@@ -143,6 +143,13 @@ const PEERS: &[Peer] = &[
     Peer::debian("tnftp", Kind::Client, &["tnftp"], &["tnftp", "-?"], "usage"),
     Peer::debian("ftplib", Kind::Client, &["python3"], &["python3", "-c", FTPLIB], "ftplib"),
     Peer::debian("clamd", Kind::Judge, &["clamav-daemon"], &["clamd", "--version"], "ClamAV"),
+    Peer::debian(
+        "c-icap",
+        Kind::Judge,
+        &["c-icap", "libc-icap-mod-virus-scan", "clamav-daemon"],
+        &["c-icap", "-V"],
+        "0.",
+    ),
     Peer::python("aiosmtpd", Kind::Judge, &["aiosmtpd"], &["python", "-c", AIOSMTPD], "aiosmtpd"),
     Peer::debian("postgresql", Kind::Judge, &["postgresql"], &["psql", "--version"], "PostgreSQL"),
     Peer::debian("slapd", Kind::Judge, &["slapd"], &["slapd", "-VV"], "OpenLDAP"),

@@ -5,6 +5,7 @@
 
 mod dav;
 mod s3;
+mod scanners;
 mod services;
 
 use std::io::{Read as _, Write as _};
@@ -49,7 +50,8 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::withstands_garbage_before_login", "openssh", garbage_before_login),
     case("ferryd::withstands_malformed_packets", "asyncssh", malformed_packets),
     DaemonCase { needs_root: true, ..case("ferryd::says_that_the_disk_is_full", "openssh", full_disk) },
-    case("ferryd::scans_with_clamd", "clamd", scans_with_clamd),
+    case("ferryd::scans_with_clamd", "clamd", scanners::scans_with_clamd),
+    case("ferryd::scans_with_icap", "c-icap", scanners::scans_with_icap),
     case("ferryd::sends_mail", "aiosmtpd", services::mail_arrives),
     case("ferryd::asks_postgresql", "postgresql", services::database_is_asked),
     case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
@@ -325,38 +327,6 @@ fn blocks_by_hook(stage: &Stage) -> Result<()> {
     sftp(&scene, &format!("put {} {folder}a.txt\n", file.display()))?;
     holds(&scene.there("a.txt"), &bytes(1))?;
     holds_names(&scene.root, &["a.txt"])
-}
-
-/// What clamd finds by a signature of ours is refused, and what is too large for it is not published.
-fn scans_with_clamd(stage: &Stage) -> Result<()> {
-    const BODY: &str = "FERRY-TEST-VIRUS-BODY";
-    let hex: String = BODY.bytes().map(|b| format!("{b:02x}")).collect();
-    let dir = stage.kit.join("signatures");
-    std::fs::create_dir_all(&dir).doing(|| "making a folder".to_owned())?;
-    write(&dir.join("ferry.ndb"), format!("Ferry.Test:0:*:{hex}\n"))?;
-    let (settings, port) = (stage.kit.join("clamd.conf"), crate::process::free_port()?);
-    let lines = format!(
-        "DatabaseDirectory {}\nTCPSocket {port}\nTCPAddr 127.0.0.1\nForeground yes\nStreamMaxLength 1500K\n",
-        dir.display()
-    );
-    write(&settings, lines)?;
-    let mut clamd = Server::start(&program("clamd")?.arg("-c").arg(&settings))?;
-    clamd.port(port, Duration::from_secs(60))?;
-    let scan = format!("[scan]\nclamd = \"127.0.0.1:{port}\"\n");
-    let endpoint = stage.start(&Extra { lines: &scan, ..Extra::default() })?;
-    let scene = stage.scene(&endpoint)?;
-    let (clean, ill, large) = (scene.here("clean"), scene.here("ill"), scene.here("large"));
-    make(&clean, 1)?;
-    write(&ill, format!("before {BODY} behind"))?;
-    write(&large, vec![b'x'; 2 << 20])?;
-    let folder = &scene.folder;
-    sftp(&scene, &format!("put {} {folder}clean\n", clean.display()))?;
-    for file in [&ill, &large] {
-        sftp_fails(&scene, &format!("put {} {folder}\n", file.display()))?;
-    }
-    holds(&scene.there("clean"), &bytes(1))?;
-    holds_names(&scene.root, &["clean"])?;
-    says(&endpoint.tail(), "Ferry.Test")
 }
 
 const LOG: &str = "
