@@ -78,6 +78,11 @@ pub struct OpenOptions {
     /// included, and what ends without a commit is thrown away. Of a file written anew; where uploads are not
     /// staged it means nothing.
     pub apart: bool,
+    /// Go on with the unfinished upload that these words name ([`File::keep`]), where the store still has it and
+    /// it is one of this file and of `size_hint`; else begin anew. The content is written from its beginning all
+    /// the same: what the store holds of it is compared with it, and only the rest is sent. Of a file written
+    /// anew.
+    pub unfinished: Option<Arc<str>>,
 }
 
 impl OpenOptions {
@@ -170,6 +175,15 @@ pub struct CommitOptions {
     pub expected_size: Option<u64>,
     /// Set on the content before it appears.
     pub attributes: Attributes,
+}
+
+/// An upload that a store keeps although nobody writes it any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The store's own words for it, one line without secrets: they open it again.
+    pub words: Arc<str>,
+    /// Bytes written so far that were not sent, because the store had them from before.
+    pub spared: u64,
 }
 
 /// What sealing came to.
@@ -468,6 +482,14 @@ pub trait File: Send + Sync {
     /// there, and on a file that is written in order (without `random_write`), there is nothing to wait for.
     async fn settle(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Lets the store keep the unfinished upload behind this file: from now on a `park`, a drop and the end of
+    /// the process leave it there, until its words open it again ([`OpenOptions::unfinished`]) or an `abort`
+    /// throws it away. `None` where an upload ends with its file, and for one that is too small to be worth it:
+    /// then nothing has changed. May be asked again at any time, also after the end, for what was spared.
+    async fn keep(&self) -> Result<Option<Unfinished>> {
+        Ok(None)
     }
 
     /// A descriptor for `sendfile`, or `None` where the bytes must pass through this process.

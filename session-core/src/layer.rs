@@ -74,6 +74,7 @@ forwarding! {
     async fn set_attributes(attributes: &Attributes) -> Result<()>;
     async fn sync() -> Result<()>;
     async fn settle() -> Result<()>;
+    async fn keep() -> Result<Option<Unfinished>>;
     async fn lend(range: Range<u64>) -> Result<Option<Lent>>;
     async fn seal(options: &CommitOptions) -> Result<Sealed>;
     async fn commit(options: &CommitOptions) -> Result<Metadata>;

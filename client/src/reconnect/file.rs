@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{CommitOptions, File, Lent, OpenOptions};
+use session_core::fs::{CommitOptions, File, Lent, OpenOptions, Unfinished};
 use session_core::metadata::{Attributes, Metadata};
 use session_core::path::VPath;
 
@@ -182,6 +182,10 @@ impl File for WriteFile {
 
     async fn settle(&self) -> Result<()> {
         told(self.inner.settle().await)
+    }
+
+    async fn keep(&self) -> Result<Option<Unfinished>> {
+        told(self.inner.keep().await)
     }
 
     async fn lend(&self, range: std::ops::Range<u64>) -> Result<Option<Lent>> {

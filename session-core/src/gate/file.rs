@@ -262,6 +262,13 @@ impl File for SessionFile {
         settled.map_err(|e| e.at(OperationKind::Write, Some(&self.path())))
     }
 
+    async fn keep(&self) -> Result<Option<Unfinished>> {
+        // What becomes of the content is told by its end; until then there is nothing to tell.
+        let lease = self.fs.admit().map_err(|e| e.at(OperationKind::Write, Some(&self.path())))?;
+        let kept = or_cut(self.session(), lease.within(self.inner.keep())).await;
+        kept.map_err(|e| e.at(OperationKind::Write, Some(&self.path())))
+    }
+
     async fn lend(&self, range: Range<u64>) -> Result<Option<Lent>> {
         if self.reads_asked {
             return Ok(None);
