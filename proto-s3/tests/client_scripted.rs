@@ -10,6 +10,8 @@
 
 #[allow(unreachable_pub, dead_code, reason = "shared by several tests")]
 mod scripted;
+#[path = "scripted/uploads.rs"]
+mod uploads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

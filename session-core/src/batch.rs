@@ -68,6 +68,8 @@ pub struct TransferReport {
     pub receipts: Vec<Receipt>,
     /// Every failure.
     pub failures: Vec<Error>,
+    /// What is no failure and should be known, with the target that it is about.
+    pub notes: Vec<(VPath, &'static str)>,
     /// How many of what; complete in any case.
     pub counts: Counts,
     /// From begin to end.

@@ -102,6 +102,20 @@ impl SessionFs {
         Ok(self.file(id, record, file))
     }
 
+    /// Whether both are the gate of one login to one filesystem.
+    pub fn is_same(&self, other: &SessionFs) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Copies a file inside the store, and gives the operation. Errors: those of `copy`.
+    pub async fn copy_file(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<OperationId> {
+        let record = op::Copy { from: from.clone(), to: to.clone(), replace };
+        let begun = self.begin(record.to_record())?;
+        let id = begun.0.id;
+        self.run(begun, record, |fs, r| fs.copy(&r.from, &r.to, r.replace), nothing, &mut None).await?;
+        Ok(id)
+    }
+
     /// What stands at `path`, where "nothing" is an answer and no failure: for who only wants to know what
     /// an operation will find. Errors: those of `stat`, but for `NotFound`.
     pub async fn look(&self, path: &VPath, follow: Follow) -> Result<Option<Metadata>> {
@@ -479,8 +493,7 @@ impl Filesystem for SessionFs {
     }
 
     async fn copy(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
-        let record = op::Copy { from: from.clone(), to: to.clone(), replace };
-        self.pass(record, |fs, r| fs.copy(&r.from, &r.to, r.replace), nothing).await
+        self.copy_file(from, to, replace).await.map(drop)
     }
 
     async fn symlink(&self, target: &[u8], at: &VPath) -> Result<()> {

@@ -217,6 +217,8 @@ impl Objects {
 
     fn entries(&self, page: &Page) -> Result<Vec<DirEntry>> {
         let mut entries = Vec::with_capacity(page.objects.len() + page.prefixes.len());
+        let seen = page.objects.iter().filter_map(|o| decoded(o.key()?, page.is_encoded).ok());
+        self.store.saw(&self.bucket, seen.filter(|key| *key != self.prefix));
         for told in &page.objects {
             let key = told.key().unwrap_or_default();
             let size = size_of(told.size())?;

@@ -3,8 +3,10 @@
 //! - `http`, `stream`: connections, and what moves over them, as the SDK's HTTP client.
 //! - `login`: who signs. `refine`: answers as errors.
 //! - `store`: the SDK's clients by region, and the calls that all make.
-//! - [`remote`]: the filesystem; `list`, `read`, `write`, `copy`, `put` are its parts.
-//! - [`versions`]: what S3 has beside files: versions, and URLs that others may use.
+//! - [`remote`]: the filesystem; `list`, `read`, `write`, `upload`, `copy`, `remove`,
+//!   `put` are its parts.
+//! - [`versions`], [`uploads`]: what S3 has beside files: versions, URLs that others may use, uploads that were
+//!   not finished.
 //!
 //! What of the SDK is used, and why not more, stands in `PROTOCOL.md`.
 
@@ -17,12 +19,16 @@ mod put;
 mod read;
 mod refine;
 pub mod remote;
+mod remove;
 mod scan;
 mod store;
+mod upload;
+pub mod uploads;
 pub mod versions;
 mod write;
 
 pub use options::{Checksums, Putting, S3ConnectOptions, S3Login, S3Role, UrlStyle};
 pub use remote::{S3Remote, connect};
 pub use scan::certificate_of;
+pub use uploads::Pending;
 pub use versions::{Presign, Version};

@@ -11,7 +11,7 @@ use aws_sdk_s3::types::{
 };
 use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use session_core::error::{Error, Result, Retry};
+use session_core::error::{Error, ErrorKind, Result, Retry};
 use session_core::media_type;
 
 use super::copy::no_id;
@@ -164,6 +164,14 @@ impl Store {
         Ok(part.build())
     }
 
+    /// Throws an upload away; one that is not there any more is fine.
+    pub(super) async fn throw_away(&self, bucket: &str, key: &str, id: &str) -> Result<()> {
+        match self.abort_upload(bucket, key, id).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            thrown => thrown,
+        }
+    }
+
     pub(super) async fn abort_upload(&self, bucket: &str, key: &str, id: &str) -> Result<()> {
         self.call(Some(bucket), |c| {
             c.abort_multipart_upload()
@@ -180,8 +188,6 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use session_core::error::ErrorKind;
-
     use super::*;
 
     #[test]

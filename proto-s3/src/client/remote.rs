@@ -34,6 +34,7 @@ use super::login;
 use super::options::{Checksums, S3ConnectOptions, UrlStyle};
 use super::read::ReadFile;
 use super::refine::as_kind;
+use super::remove::remove;
 use super::store::Store;
 use super::write::WriteFile;
 use crate::keyspace::{MAX_KEY, Place};
@@ -401,9 +402,12 @@ impl Filesystem for S3Remote {
 
     async fn remove_file(&self, path: &VPath) -> Result<()> {
         let (bucket, key) = object_at(path)?;
+        if self.store.was_seen(&bucket, &key) {
+            return remove(&self.store, &bucket, &key).await;
+        }
         // A removal of what is not there succeeds.
         match self.store.head(&bucket, &key).await {
-            Ok(_) => self.store.delete(&bucket, &key).await,
+            Ok(_) => remove(&self.store, &bucket, &key).await,
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Err(match self.store.is_dir(&Place::of(path)?).await {
                     Ok(true) => ErrorKind::IsADirectory.into(),
@@ -444,7 +448,7 @@ impl Filesystem for S3Remote {
             copy::dir_may_go(&self.store, to, replace).await?;
             return Err(Error::new(ErrorKind::CrossDevice)
                 .with_detail("S3 has no rename of directories: their objects are copied one by one")
-                .with_hint("copy it, and remove it when that has succeeded"));
+                .with_hint("'ferry mv' does that, as a job that can be gone on with"));
         }
         if from == to {
             return if replace == Replace::Yes { Ok(()) } else { Err(ErrorKind::AlreadyExists.into()) };

@@ -6,8 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Region;
@@ -21,10 +22,13 @@ use session_core::path::VPath;
 use super::http::Lines;
 use super::options::S3ConnectOptions;
 use super::refine::{self, Failed};
+use super::remove::Removals;
 use crate::keyspace::Place;
 
 /// Directories without a marker that are remembered.
 const IMPLIED: usize = 100_000;
+/// Objects of listings that are remembered, and how long.
+const LISTED: (usize, Duration) = (250_000, Duration::from_secs(30));
 
 pub(super) struct Store {
     pub(super) lines: Lines,
@@ -39,6 +43,10 @@ pub(super) struct Store {
     clients: Mutex<HashMap<String, Client>>,
     /// Directories that were seen to be there by what they hold, and not by a marker of their own.
     implied: Mutex<HashSet<(String, String)>>,
+    /// Objects that a listing told of a moment ago, by hash, and since when they are gathered.
+    listed: Mutex<(Instant, HashSet<u64>)>,
+    hashing: RandomState,
+    pub(super) removals: Removals,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -62,6 +70,9 @@ impl Store {
             regions: Mutex::default(),
             clients: Mutex::default(),
             implied: Mutex::default(),
+            listed: Mutex::new((Instant::now(), HashSet::new())),
+            hashing: RandomState::new(),
+            removals: Removals::default(),
         }
     }
 
@@ -211,6 +222,26 @@ impl Store {
             _ => ErrorKind::NotFound,
         })
         .with_detail(format!("'{parent}' is no directory")))
+    }
+
+    /// Remembers that a listing told of these objects: who removes them next need not look again.
+    pub(super) fn saw(&self, bucket: &str, keys: impl Iterator<Item = String>) {
+        let mut listed = lock(&self.listed);
+        if listed.0.elapsed() > LISTED.1 {
+            *listed = (Instant::now(), HashSet::new());
+        }
+        for key in keys {
+            if listed.1.len() >= LISTED.0 {
+                return;
+            }
+            listed.1.insert(self.hashing.hash_one((bucket, key.as_str())));
+        }
+    }
+
+    /// Whether a listing told of the object a moment ago; forgets it.
+    pub(super) fn was_seen(&self, bucket: &str, key: &str) -> bool {
+        let mut listed = lock(&self.listed);
+        listed.1.remove(&self.hashing.hash_one((bucket, key))) && listed.0.elapsed() <= LISTED.1
     }
 
     /// Remembers that a directory was seen with or without a marker.

@@ -6,104 +6,30 @@
 //! it comes; what waits in memory is bounded (`put`).
 //!
 //! Nothing is seen of it before the commit: `commit` puts it, or completes the upload, under the conditions that
-//! it was opened with. `park`, a drop and `abort` abort the upload, so that no parts are left to be paid for.
+//! it was opened with. `park`, a drop and `abort` abort the upload, so that no parts are left to be paid for; where
+//! it is kept (`upload`), only `abort` does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{CommitOptions, File, OpenOptions};
+use session_core::fs::{CommitOptions, File, OpenOptions, Unfinished};
 use session_core::in_order::{InOrder, broken};
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
 
 use super::copy::no_id;
-use super::put::{Put, again, at_a_time, is_part, part_size};
+use super::put::{Put, again, at_a_time, part_size};
 use super::refine::as_kind;
 use super::remote::{object_at, settable};
 use super::store::{Store, bare_etag, quoted};
+use super::upload::{Upload, Words};
 use crate::keyspace::Place;
-
-/// An upload in parts.
-struct Upload {
-    store: Arc<Store>,
-    bucket: String,
-    key: String,
-    id: String,
-    /// Parts on their way. Dropped, they are given up.
-    jobs: JoinSet<Result<CompletedPart>>,
-    done: Vec<CompletedPart>,
-    /// The number of the next part.
-    next: u64,
-    /// Completed: there is nothing to abort any more.
-    completed: bool,
-}
-
-impl Drop for Upload {
-    /// Nobody goes on with it: its parts are thrown away, in the background.
-    fn drop(&mut self) {
-        if self.completed {
-            return;
-        }
-        self.jobs.abort_all();
-        let (store, bucket, key, id) =
-            (Arc::clone(&self.store), self.bucket.clone(), self.key.clone(), self.id.clone());
-        let mut jobs = std::mem::take(&mut self.jobs);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                // A part that arrives after the abort would stay.
-                while jobs.join_next().await.is_some() {}
-                let _ = store.abort_upload(&bucket, &key, &id).await;
-            });
-        }
-    }
-}
-
-impl Upload {
-    /// Sends a part as soon as there is room for it. Errors: those of parts before it.
-    async fn send(&mut self, data: Bytes, parallel: usize) -> Result<()> {
-        while let Some(done) = self.jobs.try_join_next() {
-            self.done.push(joined(done)?);
-        }
-        while self.jobs.len() >= parallel {
-            match self.jobs.join_next().await {
-                Some(done) => self.done.push(joined(done)?),
-                None => break,
-            }
-        }
-        if !is_part(self.next) {
-            return Err(Error::new(ErrorKind::TooLarge)
-                .with_detail("the file has more parts than an object may have")
-                .with_hint("parts grow with a file whose size is told beforehand"));
-        }
-        let number = i32::try_from(self.next).map_err(|_| ErrorKind::TooLarge)?;
-        self.next += 1;
-        let (store, bucket, key, id) =
-            (Arc::clone(&self.store), self.bucket.clone(), self.key.clone(), self.id.clone());
-        self.jobs.spawn(async move { store.upload_part((&bucket, &key), &id, number, data).await });
-        Ok(())
-    }
-
-    /// Waits for all parts.
-    async fn settle(&mut self) -> Result<CompletedMultipartUpload> {
-        while let Some(done) = self.jobs.join_next().await {
-            self.done.push(joined(done)?);
-        }
-        let mut parts = std::mem::take(&mut self.done);
-        parts.sort_by_key(CompletedPart::part_number);
-        Ok(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-    }
-}
-
-fn joined(done: std::result::Result<Result<CompletedPart>, tokio::task::JoinError>) -> Result<CompletedPart> {
-    done.map_err(|e| Error::new(ErrorKind::Canceled).with_source(e))?
-}
 
 enum State {
     /// No part was sent.
@@ -122,6 +48,10 @@ struct Inner {
     at: u64,
     /// A commit failed; an abort may follow.
     failed: bool,
+    /// It was committed or parked: no upload is this file's any more.
+    over: bool,
+    /// The upload outlives this file.
+    kept: Option<Words>,
 }
 
 pub(super) struct WriteFile {
@@ -131,6 +61,10 @@ pub(super) struct WriteFile {
     options: OpenOptions,
     inner: Mutex<Inner>,
     turns: InOrder,
+    /// The size of its parts, where an upload that it goes on with has said so.
+    part: Option<u64>,
+    /// Bytes that did not have to be sent.
+    spared: Arc<AtomicU64>,
 }
 
 impl WriteFile {
@@ -145,16 +79,31 @@ impl WriteFile {
         }
         let (bucket, key) = object_at(path)?;
         let any = options.create && options.truncate && !options.exclusive && options.if_match.is_none();
-        if !(any && options.size_hint.is_some()) {
+        let unfinished = options.unfinished.as_deref().filter(|_| options.truncate).and_then(Words::parse);
+        if !(any && (options.size_hint.is_some() || unfinished.is_some())) {
             Self::there(&store, path, (&bucket, &key), options).await?;
+        }
+        let spared = Arc::default();
+        let state = State::Held(BytesMut::new());
+        let mut inner = Inner { state, at: 0, failed: false, over: false, kept: None };
+        let mut part = None;
+        if let Some(words) = unfinished
+            && let Some(upload) =
+                Upload::reopen(&store, (&bucket, &key), &words, options.size_hint, &spared).await?
+        {
+            part = Some(words.part);
+            inner.state = State::Parts(Box::new(upload), BytesMut::new());
+            inner.kept = Some(words);
         }
         Ok(Arc::new(WriteFile {
             store,
             bucket,
             key,
             options: options.clone(),
-            inner: Mutex::new(Inner { state: State::Held(BytesMut::new()), at: 0, failed: false }),
+            inner: Mutex::new(inner),
             turns: InOrder::new("S3"),
+            part,
+            spared,
         }))
     }
 
@@ -206,7 +155,9 @@ impl WriteFile {
 
     /// The size of the part with this number.
     fn part(&self, number: u64) -> usize {
-        let size = part_size(self.store.options.part_size, self.options.size_hint, number);
+        let size = self
+            .part
+            .unwrap_or_else(|| part_size(self.store.options.part_size, self.options.size_hint, number));
         usize::try_from(size).unwrap_or(usize::MAX)
     }
 
@@ -235,16 +186,8 @@ impl WriteFile {
             })
         })
         .await?;
-        Ok(Box::new(Upload {
-            store: Arc::clone(&self.store),
-            bucket: self.bucket.clone(),
-            key: self.key.clone(),
-            id: begun.upload_id().ok_or_else(no_id)?.to_owned(),
-            jobs: JoinSet::new(),
-            done: Vec::new(),
-            next: 1,
-            completed: false,
-        }))
+        let id = begun.upload_id().ok_or_else(no_id)?.to_owned();
+        Ok(Box::new(Upload::new(&self.store, (&self.bucket, &self.key), id, &self.spared)))
     }
 
     /// Takes bytes in, and sends what is full. A full part waits for the byte after it: the last part is the
@@ -392,7 +335,7 @@ impl WriteFile {
             ErrorKind::Locked if self.options.exclusive => as_kind(&e, ErrorKind::AlreadyExists),
             _ => e,
         })?;
-        inner.failed = false;
+        (inner.failed, inner.over) = (false, true);
         Ok(Metadata { etag: etag.as_deref().map(bare_etag), ..Metadata::new(FileType::File, size) })
     }
 }
@@ -437,27 +380,65 @@ impl File for WriteFile {
         done
     }
 
+    async fn keep(&self) -> Result<Option<Unfinished>> {
+        let mut inner = self.inner.lock().await;
+        if inner.kept.is_none() {
+            let part = self.part(1) as u64;
+            let Some(size) = self.options.size_hint.filter(|size| *size > part) else { return Ok(None) };
+            let (mut upload, rest) = match std::mem::replace(&mut inner.state, State::Broken) {
+                // Begun before there is anything to send, so that nothing is sent that nobody knows of.
+                State::Held(rest) => (self.begin().await?, rest),
+                State::Parts(upload, rest) => (upload, rest),
+                State::Broken => return Err(broken()),
+                State::Ended => {
+                    inner.state = State::Ended;
+                    return Err(Error::new(ErrorKind::Closed));
+                }
+            };
+            let (checksums, id) = (self.store.checksums, upload.id.clone());
+            inner.kept = Words { part, size, checksums, id }.usable();
+            upload.keeps = inner.kept.is_some();
+            inner.state = State::Parts(upload, rest);
+        }
+        let spared = self.spared.load(Ordering::Relaxed);
+        Ok(inner.kept.as_ref().map(|words| Unfinished { words: words.text(), spared }))
+    }
+
     async fn park(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
         self.turns.moves();
-        if matches!(state, State::Ended) { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
+        if matches!(state, State::Ended) {
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        inner.over = true;
+        Ok(())
     }
 
     async fn abort(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
         self.turns.moves();
-        match state {
-            State::Ended if !std::mem::take(&mut inner.failed) => Err(Error::new(ErrorKind::Closed)),
-            State::Parts(mut upload, _) => {
+        let failed = std::mem::take(&mut inner.failed);
+        let thrown = match (state, &inner.kept) {
+            (State::Parts(mut upload, _), kept) => {
                 // Waited for, so that whoever looks afterwards finds nothing.
                 upload.jobs.shutdown().await;
-                let done = self.store.abort_upload(&self.bucket, &self.key, &upload.id).await;
-                upload.completed = done.is_ok();
-                Ok(())
+                let thrown = self.store.throw_away(&self.bucket, &self.key, &upload.id).await;
+                upload.completed = thrown.is_ok();
+                // One that is not kept is tried again by its drop.
+                if kept.is_some() { thrown } else { Ok(()) }
             }
+            // It broke off half way, and the store has it still.
+            (_, Some(words)) if !inner.over => {
+                self.store.throw_away(&self.bucket, &self.key, &words.id).await
+            }
+            (State::Ended, _) if !failed => return Err(Error::new(ErrorKind::Closed)),
             _ => Ok(()),
+        };
+        if thrown.is_ok() {
+            inner.kept = None;
         }
+        thrown
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Here is what its answers look like; the server itself is every test's.
 
+pub mod keeping;
+
 use std::ops::Deref;
 use std::sync::Arc;
 

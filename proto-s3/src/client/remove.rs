@@ -1,0 +1,162 @@
+//! Removals that come side by side go in one request: DeleteObjects, up to a thousand keys.
+//!
+//! The first one goes by itself; what comes while it is on its way goes together, and so on: nobody waits for company,
+//! and a single removal is a single DELETE. A store that has no such request, or takes none of ours, is asked one by
+//! one from then on.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::stream::{StreamExt as _, iter};
+use session_core::digest::Hasher;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::Algorithm;
+use tokio::sync::oneshot;
+
+use super::put::again;
+use super::refine::answered;
+use super::store::Store;
+
+/// The most keys of one request.
+const MOST: usize = 1000;
+/// Requests at a time, where each is for one key.
+const AT_A_TIME: usize = 32;
+
+/// A key, and who waits for it.
+type Waiting = (String, oneshot::Sender<Result<()>>);
+
+/// What is to be removed, by bucket. A bucket that has an entry has a task that works on it.
+#[derive(Default)]
+pub(super) struct Removals {
+    waiting: Mutex<HashMap<String, VecDeque<Waiting>>>,
+    one_by_one: AtomicBool,
+}
+
+impl Removals {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Waiting>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next keys of a bucket; `None` when there are none, and then nobody works on it any more.
+    fn next(&self, bucket: &str) -> Option<Vec<Waiting>> {
+        let mut all = self.lock();
+        let waiting = all.get_mut(bucket)?;
+        if waiting.is_empty() {
+            all.remove(bucket);
+            return None;
+        }
+        let take = waiting.len().min(MOST);
+        Some(waiting.drain(..take).collect())
+    }
+}
+
+/// Removes an object; one that is not there is fine. Dropping the future does not hold the removal back. Errors: those
+/// of the store.
+pub(super) async fn remove(store: &Arc<Store>, bucket: &str, key: &str) -> Result<()> {
+    // XML cannot carry every key.
+    if key.contains(char::is_control) {
+        return store.delete(bucket, key).await;
+    }
+    let (done, told) = oneshot::channel();
+    let is_first = {
+        let mut all = store.removals.lock();
+        let is_first = !all.contains_key(bucket);
+        all.entry(bucket.to_owned()).or_default().push_back((key.to_owned(), done));
+        is_first
+    };
+    if is_first {
+        let (store, bucket) = (Arc::clone(store), bucket.to_owned());
+        tokio::spawn(async move {
+            while let Some(some) = store.removals.next(&bucket) {
+                store.remove_some(&bucket, some).await;
+            }
+        });
+    }
+    told.await.unwrap_or_else(|_| Err(ErrorKind::Canceled.into()))
+}
+
+impl Store {
+    async fn remove_some(&self, bucket: &str, mut some: Vec<Waiting>) {
+        if some.len() > 1 && !self.removals.one_by_one.load(Ordering::Relaxed) {
+            let keys: Vec<&str> = some.iter().map(|(key, _)| key.as_str()).collect();
+            match self.delete_all(bucket, &keys).await {
+                Ok(mut failed) => {
+                    for (key, done) in some {
+                        let _ = done.send(failed.remove(&key).map_or(Ok(()), Err));
+                    }
+                    return;
+                }
+                Err(e) if is_unknown(&e) => self.removals.one_by_one.store(true, Ordering::Relaxed),
+                Err(e) => {
+                    for (_, done) in some {
+                        let _ = done.send(Err(e.clone()));
+                    }
+                    return;
+                }
+            }
+        }
+        let each = some.drain(..).map(|(key, done)| async move {
+            let _ = done.send(self.delete(bucket, &key).await);
+        });
+        iter(each).buffer_unordered(AT_A_TIME).collect::<()>().await;
+    }
+
+    /// Removes objects in one request; gives those that were not removed, and why.
+    async fn delete_all(&self, bucket: &str, keys: &[&str]) -> Result<HashMap<String, Error>> {
+        let named = keys.iter().map(|key| ObjectIdentifier::builder().key(*key).build());
+        let named: std::result::Result<Vec<_>, _> = named.collect();
+        let invalid = |e| Error::new(ErrorKind::InvalidArgument).with_source(e);
+        let delete = Delete::builder().set_objects(Some(named.map_err(invalid)?)).quiet(true).build();
+        let delete = delete.map_err(invalid)?;
+        let told = again(|| {
+            self.call(Some(bucket), |c| {
+                let asked = c
+                    .delete_objects()
+                    .bucket(bucket)
+                    .delete(delete.clone())
+                    .set_request_payer(self.payer())
+                    .customize();
+                // The sum that every store knows; newer ones are told theirs besides.
+                asked
+                    .mutate_request(|request| {
+                        let sum = request.body().bytes().map(|body| {
+                            let mut hasher = Hasher::new(Algorithm::Md5);
+                            hasher.update(body);
+                            STANDARD.encode(hasher.finish())
+                        });
+                        if let Some(sum) = sum {
+                            request.headers_mut().insert("content-md5", sum);
+                        }
+                    })
+                    .send()
+            })
+        })
+        .await?;
+        let failed = told.errors().iter().filter_map(|e| {
+            let code = e.code().unwrap_or_default();
+            // A key that was not there is removed.
+            let error = answered(200, code, e.message().unwrap_or_default(), None);
+            (error.kind() != ErrorKind::NotFound).then(|| (e.key().unwrap_or_default().to_owned(), error))
+        });
+        Ok(failed.collect())
+    }
+}
+
+/// Whether a store does not know such a request, or not the way we make it.
+fn is_unknown(e: &Error) -> bool {
+    let code = e.wire().map_or("", |w| w.text.split(':').next().unwrap_or_default());
+    e.kind() == ErrorKind::Unsupported
+        || matches!(
+            code,
+            "InvalidArgument"
+                | "InvalidDigest"
+                | "InvalidRequest"
+                | "MalformedXML"
+                | "MethodNotAllowed"
+                | "MissingContentMD5"
+        )
+}
