@@ -2,6 +2,8 @@
 #![cfg(all(feature = "client", feature = "server"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/expired.rs"]
+mod expired;
 #[path = "support/site.rs"]
 mod site;
 mod support;

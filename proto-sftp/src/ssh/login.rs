@@ -6,8 +6,9 @@
 //! certificates come before the key. A given password also answers a lone prompt that hides its input. RSA
 //! signs with SHA-2 or not at all. RFC 4252, 4256, 8332.
 //!
-//! Not possible: a change of the password within the method `password` (RFC 4252, section 8), whose message
-//! russh passes over; servers that ask for it by questions get their answers.
+//! A password that has expired is changed by questions: with a new one at hand, they come before the method
+//! `password`, and those that say what they ask for get their answers.
+//! Not possible: a change within the method `password` (RFC 4252, section 8), whose message russh passes over.
 
 use std::sync::Arc;
 
@@ -37,6 +38,32 @@ const STEPS: u32 = 32;
 enum With {
     Agent(PublicKey),
     File(KeyFile),
+}
+
+/// What a question that hides its answer asks for, as far as its words say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Again,
+    Current,
+    New,
+    Other,
+}
+
+fn wanted(prompt: &Prompt) -> Wanted {
+    let text = prompt.prompt.to_lowercase();
+    let has =
+        |all: &[&str]| text.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| all.contains(&word));
+    if prompt.echo || !has(&["password", "passwort", "passphrase"]) {
+        Wanted::Other
+    } else if has(&["again", "confirm", "re-enter", "re-type", "reenter", "repeat", "retype", "verify"]) {
+        Wanted::Again
+    } else if has(&["new"]) {
+        Wanted::New
+    } else if has(&["current", "old"]) {
+        Wanted::Current
+    } else {
+        Wanted::Other
+    }
 }
 
 /// A key with its certificates, each with whether the agent holds it as one.
@@ -182,7 +209,16 @@ impl<'a> ClientLogin<'a> {
             Method::Interactive => Some(Kind::KeyboardInteractive),
             Method::AccessKey | Method::None | Method::Token => None,
         });
-        let kinds: Vec<Kind> = kinds.collect();
+        let mut kinds: Vec<Kind> = kinds.collect();
+        if self.options.new_password.is_some() && methods.contains(&Kind::KeyboardInteractive) {
+            // Only there can an expired one be changed.
+            let at = |kind| kinds.iter().position(|k| *k == kind);
+            if let (Some(password), Some(questions)) = (at(Kind::Password), at(Kind::KeyboardInteractive))
+                && password < questions
+            {
+                kinds.swap(password, questions);
+            }
+        }
         for kind in kinds.iter().copied() {
             if !methods.contains(&kind) {
                 continue;
@@ -468,7 +504,14 @@ impl<'a> ClientLogin<'a> {
             let work = self.handle.authenticate_password(self.options.user.clone(), password.expose());
             let result = self.shared.bounded(self.options.timeout, work).await.map_err(|e| {
                 // What russh passes over in silence.
-                e.with_hint("it may want the password changed first: log in with ssh once")
+                let e = e.with_hint("it may want the password changed first: log in with ssh once");
+                match self.options.new_password {
+                    Some(_) => e.with_detail(
+                        "the server does not answer: it may want the new password within the method 'password', \
+                         which cannot be told; it does not ask by questions",
+                    ),
+                    None => e,
+                }
             })?;
             match self.judge(result.map_err(|e| self.lost(self.shared.error_of(e)))?).await? {
                 Attempt::Spent(left) if left.contains(&MethodKind::Password) => methods = left,
@@ -480,8 +523,11 @@ impl<'a> ClientLogin<'a> {
     /// `last`: no other method comes after this one.
     async fn interactive(&mut self, mut methods: MethodSet, last: bool) -> Result<Attempt> {
         let mut given = self.password.clone();
+        // It may have been changed by now: by us, or by whoever wrote it down.
+        let mut changed = self.options.new_password.clone();
         self.tried.push("keyboard-interactive".to_owned());
         for _ in 0..ASKED {
+            let mut told = Vec::new();
             let user = self.options.user.clone();
             let start = self.handle.authenticate_keyboard_interactive_start(user, None);
             let mut reply = self.shared.bounded(self.options.timeout, start).await?;
@@ -498,9 +544,14 @@ impl<'a> ClientLogin<'a> {
                         break;
                     }
                     KeyboardInteractiveAuthResponse::InfoRequest { name, instructions, prompts } => {
-                        let lone = matches!(prompts.as_slice(), [Prompt { echo: false, .. }]);
+                        let asks: Vec<Wanted> = prompts.iter().map(wanted).collect();
+                        let lone = matches!(prompts.as_slice(), [Prompt { echo: false, .. }])
+                            && matches!(asks.as_slice(), [Wanted::Other | Wanted::Current]);
                         let answers = if prompts.is_empty() {
                             Vec::new()
+                        } else if let Some(answers) = self.changing(&asks, &mut told, given.is_none()) {
+                            given = None;
+                            answers
                         } else if let Some(password) = given.take_if(|_| lone) {
                             vec![password.expose().to_owned()]
                         } else {
@@ -538,8 +589,30 @@ impl<'a> ClientLogin<'a> {
             if !methods.contains(&MethodKind::KeyboardInteractive) || (!person && !used) {
                 break;
             }
+            if used && !person {
+                given = changed.take();
+            }
         }
         Ok(Attempt::Spent(methods))
+    }
+
+    /// The answers to questions for a new password, each given once; `None` for other questions, and where there
+    /// is no new one. `begun`: the password was told already, and who asks for the current one wants it again.
+    fn changing(&mut self, asks: &[Wanted], told: &mut Vec<Wanted>, begun: bool) -> Option<Vec<String>> {
+        let (old, new) = (self.options.password.as_ref()?, self.options.new_password.as_ref()?);
+        let is_change = asks.iter().any(|a| matches!(a, Wanted::Again | Wanted::New));
+        if asks.contains(&Wanted::Other) || !(is_change || asks == [Wanted::Current] && begun) {
+            return None;
+        }
+        if asks.iter().any(|a| told.contains(a)) {
+            self.trouble.get_or_insert_with(|| {
+                Error::new(ErrorKind::Refused).with_detail("the server does not take the new password")
+            });
+            return None;
+        }
+        told.extend(asks);
+        let answer = |a: &Wanted| if *a == Wanted::Current { old } else { new }.expose().to_owned();
+        Some(asks.iter().map(answer).collect())
     }
 
     async fn ask(&self, name: String, instructions: String, prompts: &[Prompt]) -> Option<Vec<String>> {
@@ -571,5 +644,31 @@ impl Decider for Asker {
     async fn decide(&self, query: Query) -> Answer {
         let _asking = self.shared.asking();
         self.decider.decide(query).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_for_a_new_password_are_known_by_their_words() {
+        for (text, is) in [
+            ("(current) UNIX password: ", Wanted::Current),
+            ("Current Password: ", Wanted::Current),
+            ("Old Password:", Wanted::Current),
+            ("New password: ", Wanted::New),
+            ("Enter new UNIX password: ", Wanted::New),
+            ("Retype new password: ", Wanted::Again),
+            ("Re-enter new Password:", Wanted::Again),
+            ("Enter the new password again:", Wanted::Again),
+            ("Password: ", Wanted::Other),
+            ("Renewal password: ", Wanted::Other),
+            ("New token code: ", Wanted::Other),
+        ] {
+            let hidden = Prompt { prompt: text.to_owned(), echo: false };
+            assert_eq!(wanted(&hidden), is, "{text}");
+            assert_eq!(wanted(&Prompt { echo: true, ..hidden }), Wanted::Other, "{text}");
+        }
     }
 }

@@ -58,6 +58,9 @@ pub struct ConnectOptions {
     pub user: String,
     /// The password, if it is known beforehand.
     pub password: Option<Secret>,
+    /// The password that shall hold from now on, where the server asks for one because the old one has expired:
+    /// its questions for the current and the new one are answered, as long as they say which they mean.
+    pub new_password: Option<Secret>,
     /// Key files; where none is named, the defaults in `~/.ssh`. One that holds a public key only chooses
     /// among the agent's.
     pub identities: Vec<PathBuf>,
@@ -120,6 +123,7 @@ impl ConnectOptions {
             jump: None,
             user: user.into(),
             password: None,
+            new_password: None,
             identities: Vec::new(),
             default_identities: true,
             keys: Vec::new(),
