@@ -137,6 +137,8 @@ struct SshOptions {
     identities: Vec<PathBuf>,
     keys: Vec<Secret>,
     phrase: Option<Secret>,
+    #[cfg_attr(not(feature = "sftp"), allow(dead_code, reason = "what only SFTP asks for"))]
+    new_password: Option<Secret>,
     user_certificates: Vec<PathBuf>,
     host_keys: Vec<Fingerprint>,
     host_key_alias: Option<String>,
@@ -403,6 +405,14 @@ impl Options {
     /// The password, where the URL has none.
     pub fn password(mut self, password: Option<String>) -> Self {
         self.password = self.password.or(password.map(Secret::new));
+        self
+    }
+
+    /// SSH: the password that shall hold from now on, where the server asks for one because the old one has expired.
+    /// It must ask by questions (keyboard-interactive).
+    #[cfg(feature = "sftp")]
+    pub fn new_password(mut self, password: Option<Secret>) -> Self {
+        self.ssh.new_password = password;
         self
     }
 

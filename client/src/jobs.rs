@@ -61,6 +61,17 @@ pub enum Standing {
     Ended(String),
 }
 
+impl Standing {
+    /// Nobody works on it, and it did not come to a good end.
+    pub fn is_unfinished(&self) -> bool {
+        match self {
+            Standing::Interrupted => true,
+            Standing::Ended(outcome) => outcome == "failed",
+            Standing::Running(_) => false,
+        }
+    }
+}
+
 /// A job of the list.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -74,6 +85,8 @@ pub struct Listed {
     pub tally: Tally,
     /// When it was begun or taken up last, seconds since 1970.
     pub since: u64,
+    /// How many unfinished uploads its target keeps for it.
+    pub unfinished: usize,
 }
 
 /// The directory of jobs.
@@ -82,7 +95,7 @@ pub struct Jobs {
     dir: PathBuf,
 }
 
-fn bytes_json(bytes: &[u8]) -> Value {
+pub(crate) fn bytes_json(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
         Err(_) => json!({ "hex": session_core::digest::hex(bytes) }),
@@ -98,7 +111,7 @@ fn bytes_of(v: &Value) -> Option<Vec<u8>> {
     pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
-fn path_of(v: &Value) -> Option<VPath> {
+pub(crate) fn path_of(v: &Value) -> Option<VPath> {
     VPath::absolute(bytes_of(v)?).ok()
 }
 
@@ -130,6 +143,11 @@ impl Side {
             port: v.get("port").and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok()),
             path: b"/".to_vec(),
         })))
+    }
+
+    /// Whether both are the same side, whatever the path.
+    pub fn is(&self, other: &Side) -> bool {
+        self.to_json() == other.to_json()
     }
 
     /// For people: the URL of the root, or nothing.
@@ -347,10 +365,28 @@ impl Jobs {
             spec: state.spec.as_ref().and_then(Spec::from_json),
             tally: state.tally,
             since,
+            unfinished: state.uploads.len(),
         })
     }
 
-    /// Forgets a job. Errors: `NotFound`, `Locked` while a process works on it.
+    /// The job that was interrupted or failed, was begun just so, and whose target keeps unfinished uploads for
+    /// it; the latest. Errors: those of the disk.
+    pub fn like(&self, spec: &Spec) -> Result<Option<String>> {
+        let spec = spec.to_json();
+        let same = |j: &Listed| j.spec.as_ref().is_some_and(|s| s.to_json() == spec);
+        let is_it = |j: &Listed| j.unfinished > 0 && j.standing.is_unfinished() && same(j);
+        Ok(self.list()?.into_iter().find(is_it).map(|j| j.id))
+    }
+
+    /// The unfinished uploads that a job's target keeps for it: where they go, and their words
+    /// ([`crate::batch::throw_away`]). Errors: `NotFound`, `Unsupported` for another version's.
+    pub fn unfinished(&self, id: &str) -> Result<Vec<(VPath, Arc<str>)>> {
+        self.check(id)?;
+        Ok(look(&self.path(id))?.0.uploads.into_values().collect())
+    }
+
+    /// Forgets a job; what a target keeps for it stays there. Errors: `NotFound`, `Locked` while a process works
+    /// on it.
     pub fn forget(&self, id: &str) -> Result<()> {
         self.check(id)?;
         if matches!(self.one(id), Some(Listed { standing: Standing::Running(_), .. })) {
@@ -359,10 +395,12 @@ impl Jobs {
         std::fs::remove_file(self.path(id)).map_err(|e| self.no(e))
     }
 
-    /// Forgets what ended long ago, or was followed by many. Best effort.
+    /// Forgets what ended long ago, or was followed by many, but for what has uploads that nobody else knows.
+    /// Best effort.
     pub fn sweep(&self) {
         let Ok(all) = self.list() else { return };
         let ended = all.iter().filter(|j| matches!(j.standing, Standing::Ended(_)));
+        let ended = ended.filter(|j| j.unfinished == 0);
         let now = seconds();
         for (n, job) in ended.enumerate() {
             if n >= KEPT.1 || now.saturating_sub(job.since) > KEPT.0 {

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use session_core::batch::{Digest, Guarantee, Overwrite, Proof, Resume, TransferOptions, Verify};
-use session_core::error::{Error, ErrorKind, Result};
+use session_core::error::{Error, ErrorKind, Result, Retry};
 use session_core::event::OperationId;
-use session_core::fs::{Algorithm, CommitOptions, File, Filesystem, Follow, OpenOptions};
+use session_core::fs::{Algorithm, CommitOptions, File, Filesystem, Follow, OpenOptions, Replace};
 use session_core::gate::{SessionFile, SessionFs};
 use session_core::metadata::{Attributes, Metadata};
 use session_core::path::VPath;
@@ -174,7 +174,10 @@ impl Copy<'_> {
             }
             _ => {}
         }
-        let Some(part) = self.part() else { return self.in_place().await };
+        if self.is_within() {
+            return self.within().await;
+        }
+        let Some(part) = self.part() else { return self.in_place(kept).await };
         if let Some(segments) = self.segments(&part, kept).await?
             && let Some(copied) = self.segmented(segments, kept).await?
         {
@@ -207,8 +210,55 @@ impl Copy<'_> {
         if self.text { self.options.digest } else { self.verifier.streams(self.source, self.target) }
     }
 
+    /// Whether the store itself copies: source and target are one, what it copies appears as a whole, and nobody
+    /// wants to know a digest of what then does not pass here.
+    fn is_within(&self) -> bool {
+        let capabilities = self.target.capabilities_at(self.to);
+        self.source.is_same(self.target)
+            && (capabilities.server_copy && capabilities.whole_files)
+            && !self.text
+            && self.existing != Existing::Hidden
+            && self.options.digest.is_none()
+            && self.options.verify != Verify::Strict
+    }
+
+    /// Inside the store: nothing crosses.
+    async fn within(&self) -> Result<Copied> {
+        let free = self.existing == Existing::Missing && self.options.overwrite != Overwrite::Always;
+        let replace = if free { Replace::No } else { Replace::Yes };
+        let operation = self.target.copy_file(self.from, self.to, replace).await?;
+        self.item.at(self.metadata.size);
+        let size = self.metadata.size;
+        if self.verifier.looks() {
+            Verifier::size(self.target, self.to, size).await?;
+        }
+        let guarantee = Guarantee::AtomicCommit;
+        Ok(Copied { size, digest: None, proof: Proof::Size, guarantee, operation })
+    }
+
+    /// The journal's account, where the target may keep an unfinished upload for a later run: one that shows
+    /// files whole. A text is never the same bytes again.
+    fn keeper(&self) -> Option<&Entry> {
+        let whole = self.target.capabilities_at(self.to).whole_files;
+        self.entry.filter(|_| whole && !self.text && self.options.resume == Resume::Auto)
+    }
+
+    /// Has the unfinished upload kept, and notes by which words: before anything is sent.
+    async fn keep(&self, target: &SessionFile, kept: &mut Kept) -> Result<()> {
+        let Some(entry) = self.keeper() else { return Ok(()) };
+        let words = target.keep().await?.map(|u| u.words);
+        if kept.upload != words {
+            if kept.upload.is_some() {
+                kept.note = Some("what had been sent of it is no longer there: it is sent anew");
+            }
+            entry.keeps(self.to, words.as_deref()).await;
+            kept.upload = words;
+        }
+        Ok(())
+    }
+
     /// Under its own name from the start.
-    async fn in_place(&self) -> Result<Copied> {
+    async fn in_place(&self, kept: &mut Kept) -> Result<Copied> {
         let source = self.open_source().await?;
         // What cannot be looked at cannot be asked about: only a new file is written, unless any may be.
         let exclusive = self.existing == Existing::Hidden && self.options.overwrite != Overwrite::Always;
@@ -219,7 +269,10 @@ impl Copy<'_> {
             // A run that takes this up must know its own half file from one that was there before.
             entry.begun(0).await;
         }
-        let target = self.target.open_file(self.to, &self.create_options(create, None)).await?;
+        let mut create = self.create_options(create, None);
+        create.unfinished = kept.upload.clone();
+        let target = self.target.open_file(self.to, &create).await?;
+        self.keep(&target, kept).await?;
         let written = async {
             let digest = self.streams().map(|a| (a, Digesting::new(a, self.metadata.size)));
             let moved = self.pump(&*source, &*target, 0, 0, digest, None).await?;
@@ -227,13 +280,23 @@ impl Copy<'_> {
             Ok(moved)
         };
         let moved: Moved = match written.await {
-            Err(e) if !is_lost(&e) => {
+            // What is kept is kept for as long as it may be of use.
+            Err(e) if !is_lost(&e) && (kept.upload.is_none() || e.retry() == Retry::Never) => {
                 // Half a file shall not stay under its final name; the first error is the one to tell.
-                let _ = target.abort().await;
+                let thrown = target.abort().await;
+                if let Some(entry) = self.keeper().filter(|_| thrown.is_ok() && kept.upload.take().is_some())
+                {
+                    entry.keeps(self.to, None).await;
+                }
                 return Err(e);
             }
             written => written?,
         };
+        if kept.upload.take().is_some()
+            && let Some(unfinished) = target.keep().await?
+        {
+            self.item.spared(unfinished.spared);
+        }
         self.set_leniently(self.to).await?;
         let size = moved.size;
         let (proof, digest) = self.check(self.to, moved.digest).await?;
@@ -302,7 +365,7 @@ impl Copy<'_> {
         if old.as_ref().is_some_and(Metadata::is_symlink) {
             // A rename would replace the link and not what it points to.
             drop(source);
-            return self.in_place().await;
+            return self.in_place(kept).await;
         }
         let mut begin = 0;
         let mut target = None;
@@ -325,7 +388,7 @@ impl Copy<'_> {
                     // A directory that takes no new names may still let files in it be written.
                     Err(e) if old.is_some() && refuses_names(e.kind()) => {
                         drop(source);
-                        return self.in_place().await;
+                        return self.in_place(kept).await;
                     }
                     Err(e) => return Err(e),
                 }
@@ -511,6 +574,12 @@ impl Copy<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Throws away an unfinished upload to `to` that a store keeps; none is fine. Errors: those of the store.
+pub async fn throw_away(target: &SessionFs, to: &VPath, words: Arc<str>) -> Result<()> {
+    let options = OpenOptions { unfinished: Some(words), ..OpenOptions::create() };
+    target.open_file(to, &options).await?.abort().await
 }
 
 /// Whether files can be text there.

@@ -9,12 +9,14 @@ mod copy;
 mod limit;
 mod part;
 mod pump;
+mod relocate;
 mod run;
 mod segments;
 mod single;
 mod tracker;
 mod verify;
 
+pub use copy::throw_away;
 pub use limit::Limiter;
 pub use run::{Batch, Job, Known};
 pub(crate) use segments::Segment;

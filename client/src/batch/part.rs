@@ -60,6 +60,10 @@ pub(super) struct Kept {
     pub(super) aside: bool,
     /// The same of the segments, of a part that has them.
     pub(super) segments: Vec<Segment>,
+    /// The unfinished upload that the target keeps, by its words.
+    pub(super) upload: Option<Arc<str>>,
+    /// What should be known of it.
+    pub(super) note: Option<&'static str>,
 }
 
 /// A part that can be continued, and from where.

@@ -3,13 +3,13 @@
 //! A file whose connection was lost is continued while there is patience for it (`TransferOptions::reconnect`),
 //! provided that the source is still what it was. What a journal says is done is looked at and left alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use session_core::batch::{
-    Answer, Candidate, Decider, Ended, ItemOutcome, Observer, Overwrite, Query, Receipt, TransferItem,
-    TransferOptions, TransferReport,
+    Answer, Candidate, Decider, Ended, ItemOutcome, Observer, Overwrite, Query, Receipt, Resume,
+    TransferItem, TransferOptions, TransferReport,
 };
 use session_core::error::{Error, ErrorKind, Result, Retry};
 use session_core::fs::{Filesystem, Follow, ListOptions};
@@ -89,6 +89,8 @@ struct State {
     directories: BTreeMap<VPath, Metadata>,
     /// An answer that stands for the rest of the batch.
     overwrite_all: Option<bool>,
+    /// What was copied, by number, where it is going to be removed at the source.
+    copied: Option<HashSet<Key>>,
     /// Whether the target's directories may be looked at, each asked once.
     hidden: HashMap<VPath, Arc<OnceCell<bool>>>,
 }
@@ -192,6 +194,7 @@ impl Batch {
         }
         self.tracker.scanned();
         self.finish_directories().await;
+        self.sweep().await;
         let mut state = self.state();
         if self.stop.is_cancelled() && state.report.failures.is_empty() {
             state.report.failures.push(Error::new(ErrorKind::Canceled));
@@ -371,6 +374,7 @@ impl Batch {
         {
             self.tracker.was_there(metadata.size);
             entry.done().await;
+            self.note_copied(&from, &to, &metadata);
             return self.skip(record, "it was moved before the job was interrupted");
         }
         // What this job began it was allowed to write, whatever stands there now.
@@ -385,8 +389,35 @@ impl Batch {
             Err(e) => return self.fail(Some(record), e),
         };
         match self.transfer(&from, &to, &metadata, existing).await {
-            Ok(receipt) => self.moved(record, receipt),
+            Ok(receipt) => {
+                self.note_copied(&from, &to, &metadata);
+                self.moved(record, receipt);
+            }
             Err(e) => self.note(Some(record), e),
+        }
+    }
+
+    pub(super) fn source(&self) -> &SessionFs {
+        &self.source
+    }
+
+    /// Whether an earlier run of this job was interrupted.
+    pub(super) fn is_taken_up(&self) -> bool {
+        self.journal.get().is_some_and(|j| j.is_taken_up())
+    }
+
+    /// From now on what was copied is remembered.
+    pub(super) fn remember_copied(&self) {
+        self.state().copied = Some(HashSet::new());
+    }
+
+    pub(super) fn take_copied(&self) -> HashSet<Key> {
+        self.state().copied.take().unwrap_or_default()
+    }
+
+    fn note_copied(&self, from: &VPath, to: &VPath, metadata: &Metadata) {
+        if let Some(copied) = &mut self.state().copied {
+            copied.insert(Key::of(from, to, metadata.size, metadata.modified));
         }
     }
 
@@ -427,7 +458,9 @@ impl Batch {
             entry: entry.as_ref(),
         };
         let known = entry.as_ref().and_then(|e| e.known(is_local(&self.target)));
-        let mut kept = Kept { known, ..Kept::default() };
+        let unfinished = if copy.options.resume == Resume::Auto { entry.as_ref() } else { None };
+        let upload = unfinished.and_then(Entry::unfinished);
+        let mut kept = Kept { known, upload, ..Kept::default() };
         let mut attempts = 0;
         let (copied, breaks) = loop {
             attempts += 1;
@@ -448,6 +481,9 @@ impl Batch {
                 }
             }
         };
+        if let Some(note) = kept.note {
+            self.state().report.notes.push((to.clone(), note));
+        }
         let text = copy.text;
         if let Some(entry) = &entry {
             entry.done().await;
@@ -647,6 +683,28 @@ impl Batch {
         }
         if self.options.fail_fast {
             self.stop.cancel();
+        }
+    }
+
+    /// Throws away what the target keeps of files that are not what they were, or are no more. Only after
+    /// everything was seen.
+    async fn sweep(&self) {
+        let Some(journal) = self.journal.get() else { return };
+        if self.stop.is_cancelled() || !self.state().report.is_success() {
+            return;
+        }
+        for (key, to, words) in journal.orphans() {
+            let note = match super::copy::throw_away(&self.target, &to, words).await {
+                Ok(()) => {
+                    journal.ended(key, &to).await;
+                    "its source has changed or is gone: what had been sent of it was thrown away"
+                }
+                // The journal still knows it.
+                Err(_) => {
+                    "its source has changed or is gone, and what was sent of it could not be thrown away"
+                }
+            };
+            self.state().report.notes.push((to, note));
         }
     }
 

@@ -129,6 +129,12 @@ impl Item {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// So many of the bytes that were moved did not cross: the target had them.
+    pub(super) fn spared(&self, bytes: u64) {
+        let _ =
+            self.sent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(bytes)));
+    }
+
     /// How far it ever came: what is sent again is no progress.
     pub(super) fn furthest(&self) -> u64 {
         self.furthest.load(Ordering::Relaxed)

@@ -165,6 +165,9 @@ pub(super) enum Command {
     /// Make URLs by which others read objects of S3, or write them, for a time
     #[cfg(feature = "s3")]
     Presign(s3_args::Presign),
+    /// List uploads to S3 that were begun and never finished, which are paid for; throw old ones away
+    #[cfg(feature = "s3")]
+    Uploads(s3_args::Uploads),
     /// List the versions of an object of S3, or go back to one
     #[cfg(feature = "s3")]
     Versions(s3_args::Versions),
@@ -383,8 +386,11 @@ pub(super) struct Jobs {
 /// What `jobs` can do.
 #[derive(Subcommand)]
 pub(super) enum JobsCommand {
-    /// Forget jobs; what they moved stays
+    /// Forget jobs; what they moved stays, what they began and their target keeps is thrown away
     Forget {
+        /// Also where the target cannot be reached: what it keeps stays there
+        #[arg(long)]
+        force: bool,
         /// Their names
         #[arg(required = true, value_name = "JOB")]
         jobs: Vec<String>,

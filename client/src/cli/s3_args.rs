@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
 
 use crate::connect::{Checksums, Putting, S3Options, S3Role, UrlStyle};
 
@@ -128,6 +129,88 @@ impl S3Args {
     }
 }
 
+/// A value of a flag by its name.
+fn named<T: ValueEnum>(name: &str) -> Option<T> {
+    T::from_str(name, false).ok()
+}
+
+fn name_of<T: ValueEnum>(value: &T) -> Option<String> {
+    value.to_possible_value().map(|v| v.get_name().to_owned())
+}
+
+impl S3Args {
+    /// The flags that have a text, by their names in a journal.
+    fn texts(&mut self) -> [(&'static str, &mut Option<String>); 9] {
+        [
+            ("profile", &mut self.s3_profile),
+            ("role", &mut self.s3_role),
+            ("region", &mut self.s3_region),
+            ("class", &mut self.s3_class),
+            ("acl", &mut self.s3_acl),
+            ("sse", &mut self.s3_sse),
+            ("kms_key", &mut self.s3_kms_key),
+            ("content_type", &mut self.s3_content_type),
+            ("cache_control", &mut self.s3_cache_control),
+        ]
+    }
+
+    fn pairs(&mut self) -> [(&'static str, &mut Vec<(String, String)>); 2] {
+        [("meta", &mut self.s3_meta), ("tag", &mut self.s3_tag)]
+    }
+
+    /// What a job is to be taken up with; `None` where nothing was said. None of it is a secret.
+    pub(super) fn to_json(&self) -> Option<Value> {
+        let mut map = Map::new();
+        let mut said = self.clone();
+        for (name, text) in said.texts() {
+            map.extend(text.take().map(|text| (name.to_owned(), text.into())));
+        }
+        for (name, pairs) in said.pairs().into_iter().filter(|(_, pairs)| !pairs.is_empty()) {
+            let pairs: Vec<Value> = pairs.iter().map(|(n, v)| json!([n, v])).collect();
+            map.insert(name.to_owned(), pairs.into());
+        }
+        map.extend(self.s3_style.as_ref().and_then(name_of).map(|n| ("style".to_owned(), n.into())));
+        map.extend(self.s3_checksums.as_ref().and_then(name_of).map(|n| ("checksums".to_owned(), n.into())));
+        for (name, is) in [("anonymous", self.s3_anonymous), ("requester_pays", self.s3_requester_pays)] {
+            map.extend(is.then(|| (name.to_owned(), true.into())));
+        }
+        (!map.is_empty()).then(|| map.into())
+    }
+
+    /// The same back; what the user says now goes before it.
+    pub(super) fn recall(&mut self, then: &Value) {
+        for (name, text) in self.texts() {
+            let said = then.get(name).and_then(Value::as_str);
+            *text = text.take().or_else(|| said.map(str::to_owned));
+        }
+        for (name, pairs) in self.pairs().into_iter().filter(|(_, pairs)| pairs.is_empty()) {
+            let all = then.get(name).and_then(Value::as_array).into_iter().flatten();
+            let text = |v: Option<&Value>| v.and_then(Value::as_str).map(str::to_owned);
+            pairs.extend(all.filter_map(|p| Some((text(p.get(0))?, text(p.get(1))?))));
+        }
+        let word = |name: &str| then.get(name).and_then(Value::as_str);
+        self.s3_style = self.s3_style.or_else(|| word("style").and_then(named));
+        self.s3_checksums = self.s3_checksums.or_else(|| word("checksums").and_then(named));
+        let said = |name: &str| then.get(name).and_then(Value::as_bool).unwrap_or(false);
+        self.s3_anonymous |= said("anonymous") && self.s3_profile.is_none();
+        self.s3_requester_pays |= said("requester_pays");
+    }
+}
+
+/// `uploads`.
+#[derive(Args)]
+pub(super) struct Uploads {
+    /// Only those that were begun so long ago: 90s, 15m, 12h, 7d
+    #[arg(long, value_name = "TIME", value_parser = age)]
+    pub(super) older: Option<Duration>,
+    /// Throw them away, whoever began them
+    #[arg(long, requires = "older")]
+    pub(super) abort: bool,
+    /// A bucket, or what lies below a path in it: s3://bucket/path
+    #[arg(value_name = "PLACE")]
+    pub(super) place: String,
+}
+
 /// `presign`.
 #[derive(Args)]
 pub(super) struct Presign {
@@ -154,6 +237,15 @@ pub(super) struct Versions {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
+    let all = seconds(text).filter(|n| (1..=7 * 86_400).contains(n));
+    all.map(Duration::from_secs).ok_or_else(|| "it is a time of 1s to 7d".to_owned())
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    seconds(text).map(Duration::from_secs).ok_or_else(|| "it is a time: 90s, 15m, 12h, 7d".to_owned())
+}
+
+fn seconds(text: &str) -> Option<u64> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
         Some(number) => (number, text.get(number.len()..).unwrap_or_default()),
         None => (text, "s"),
@@ -164,9 +256,7 @@ fn time(text: &str) -> Result<Duration, String> {
         "d" => 86_400,
         _ => 1,
     };
-    let number: Option<u64> = number.parse().ok();
-    let all = number.and_then(|n| n.checked_mul(seconds)).filter(|n| (1..=7 * 86_400).contains(n));
-    all.map(Duration::from_secs).ok_or_else(|| "it is a time of 1s to 7d".to_owned())
+    number.parse::<u64>().ok()?.checked_mul(seconds)
 }
 
 #[cfg(test)]
@@ -183,9 +273,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn flags_go_before_what_the_place_says() {
-        let none = S3Args {
+    fn nothing_said() -> S3Args {
+        S3Args {
             s3_profile: None,
             s3_anonymous: false,
             s3_role: None,
@@ -201,7 +290,42 @@ mod tests {
             s3_cache_control: None,
             s3_meta: Vec::new(),
             s3_tag: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_job_is_taken_up_with_the_flags_it_was_begun_with() {
+        let said = S3Args {
+            s3_profile: Some("p".into()),
+            s3_kms_key: Some("k".into()),
+            s3_style: Some(StyleArg::Virtual),
+            s3_checksums: Some(ChecksumsArg::Required),
+            s3_requester_pays: true,
+            s3_meta: vec![("colour".into(), "blue".into())],
+            s3_tag: vec![("a".into(), "1".into()), ("b".into(), String::new())],
+            ..nothing_said()
         };
+        let then = said.to_json().unwrap();
+        let mut now = nothing_said();
+        now.recall(&then);
+        assert_eq!(now.to_json(), Some(then.clone()));
+        // What is said now stands.
+        let mut now = S3Args {
+            s3_profile: Some("q".into()),
+            s3_style: Some(StyleArg::Path),
+            s3_tag: vec![("c".into(), "2".into())],
+            ..nothing_said()
+        };
+        now.recall(&then);
+        let back = now.to_json().unwrap();
+        assert_eq!((&back["profile"], &back["style"]), (&json!("q"), &json!("path")));
+        assert_eq!((&back["tag"], &back["kms_key"]), (&json!([["c", "2"]]), &json!("k")));
+        assert_eq!(nothing_said().to_json(), None);
+    }
+
+    #[test]
+    fn flags_go_before_what_the_place_says() {
+        let none = nothing_said();
         let place = S3Options {
             region: Some("a".into()),
             profile: Some("p".into()),

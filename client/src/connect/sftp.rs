@@ -62,6 +62,7 @@ async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
     let made = tokio::task::spawn_blocking(move || given.options()).await;
     let (mut made, warnings) =
         made.unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e)))?;
+    made.new_password = ssh.new_password;
     if ssh.only_given {
         (made.agent, made.default_identities) = (Agent::Off, false);
     }

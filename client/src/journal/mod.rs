@@ -12,7 +12,7 @@
 
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -85,6 +85,8 @@ pub struct Journal {
     unwanted: Arc<AtomicBool>,
     before: State,
     same_boot: bool,
+    /// Uploads from before that this run goes on with.
+    taken: Mutex<HashSet<u64>>,
 }
 
 fn no(path: &Path, e: std::io::Error) -> Error {
@@ -186,6 +188,7 @@ impl Journal {
             unwanted,
             before: state,
             same_boot,
+            taken: Mutex::default(),
         }))
     }
 
@@ -195,9 +198,26 @@ impl Journal {
         self.broken.load(Ordering::Relaxed)
     }
 
+    /// Whether the job was begun by another process, or before.
+    pub fn is_taken_up(&self) -> bool {
+        self.before.begin.is_some()
+    }
+
     /// The account of one copy.
     pub fn entry(self: &Arc<Self>, key: Key, size: u64) -> Entry {
         Entry { journal: Arc::clone(self), key: key.0, size }
+    }
+
+    /// Unfinished uploads from before that no file of this run goes on with: what to, and their words.
+    pub(crate) fn orphans(&self) -> Vec<(u64, VPath, Arc<str>)> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.before.uploads.iter().filter(|(key, _)| !taken.contains(key));
+        left.map(|(key, (to, words))| (*key, to.clone(), Arc::clone(words))).collect()
+    }
+
+    /// An unfinished upload is no more.
+    pub(crate) async fn ended(&self, key: u64, to: &VPath) {
+        self.tell(Told::Record(Record::Upload { key, to: to.clone(), words: None })).await;
     }
 
     /// Notes how far the whole is.
@@ -289,6 +309,20 @@ impl Entry {
         }
         let all = self.journal.before.segments.get(&self.key);
         all.into_iter().flat_map(BTreeMap::values).copied().collect()
+    }
+
+    /// The unfinished upload of it that the target kept when the job was interrupted. From now on it is this
+    /// file's business.
+    pub(crate) fn unfinished(&self) -> Option<Arc<str>> {
+        let (_, words) = self.journal.before.uploads.get(&self.key)?;
+        self.journal.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(self.key);
+        Some(Arc::clone(words))
+    }
+
+    /// The target keeps an unfinished upload of it by these words, or none.
+    pub(crate) async fn keeps(&self, to: &VPath, words: Option<&str>) {
+        let words = words.map(str::to_owned);
+        self.journal.tell(Told::Record(Record::Upload { key: self.key, to: to.clone(), words })).await;
     }
 
     pub(crate) async fn segment(&self, segment: &Segment) {

@@ -5,13 +5,16 @@
 //! A version that is not known is an error and not an end, so that an older program ruins nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use session_core::digest::Hasher;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Algorithm;
+use session_core::path::VPath;
 
 use crate::batch::Segment;
+use crate::jobs::{bytes_json, path_of};
 
 const VERSION: &str = "1";
 /// Finished files that are remembered one by one.
@@ -32,6 +35,8 @@ pub(crate) enum Record {
     At { key: u64, offset: u64 },
     /// Of a segment of it, the target has everything before this offset.
     Segment { key: u64, segment: Segment },
+    /// The target keeps an unfinished upload to this path, by these words; without words, no more.
+    Upload { key: u64, to: VPath, words: Option<String> },
     /// A file is in place.
     Done { key: u64 },
     /// How far the whole is, for who looks.
@@ -71,6 +76,9 @@ impl Record {
             Record::Segment { key, segment: s } => {
                 json!({ "t": "segment", "k": format!("{key:016x}"), "n": [s.begin, s.end, s.known] })
             }
+            Record::Upload { key, to, words } => json!({
+                "t": "upload", "k": format!("{key:016x}"), "to": bytes_json(to.as_bytes()), "w": words,
+            }),
             Record::Done { key } => json!({ "t": "done", "k": format!("{key:016x}") }),
             Record::Progress(p) => json!({
                 "t": "progress",
@@ -102,6 +110,7 @@ impl Record {
                 let [begin, end, known] = *n.as_slice() else { return None };
                 Record::Segment { key: key()?, segment: Segment { begin, end, known } }
             }
+            "upload" => Record::Upload { key: key()?, to: path_of(v.get("to")?)?, words: text("w") },
             "done" => Record::Done { key: key()? },
             "progress" => {
                 let n = several()?;
@@ -151,6 +160,8 @@ pub(crate) struct State {
     pub(crate) open: HashMap<u64, (u64, u64)>,
     /// The segments of those that have some, by where they begin.
     pub(crate) segments: HashMap<u64, BTreeMap<u64, Segment>>,
+    /// Unfinished uploads that targets keep: where they go, and their words.
+    pub(crate) uploads: BTreeMap<u64, (VPath, Arc<str>)>,
     pub(crate) tally: Tally,
     pub(crate) end: Option<(String, u64)>,
 }
@@ -180,9 +191,16 @@ impl State {
                     all.insert(segment.begin, *segment);
                 }
             }
+            Record::Upload { key, to, words: Some(words) } => {
+                self.uploads.insert(*key, (to.clone(), words.as_str().into()));
+            }
+            Record::Upload { key, words: None, .. } => {
+                self.uploads.remove(key);
+            }
             Record::Done { key } => {
                 self.open.remove(key);
                 self.segments.remove(key);
+                self.uploads.remove(key);
                 if self.done.len() < MOST_DONE {
                     self.done.insert(*key);
                 } else {
@@ -230,6 +248,9 @@ impl State {
                 add(Record::Segment { key: *key, segment: *segment });
             }
         }
+        for (key, (to, words)) in &self.uploads {
+            add(Record::Upload { key: *key, to: to.clone(), words: Some(words.to_string()) });
+        }
         add(Record::Progress(self.tally));
         if let Some((outcome, at)) = &self.end {
             add(Record::End { outcome: outcome.clone(), at: *at });
@@ -242,6 +263,10 @@ impl State {
 mod tests {
     use super::*;
 
+    fn upload(to: &str) -> VPath {
+        VPath::absolute(to).unwrap()
+    }
+
     fn all() -> Vec<Record> {
         vec![
             Record::Job(json!({ "a": "ü" })),
@@ -251,6 +276,10 @@ mod tests {
             Record::Segment { key: u64::MAX, segment: Segment { begin: 0, end: 5, known: 2 } },
             Record::Segment { key: u64::MAX, segment: Segment { begin: 5, end: 9, known: 5 } },
             Record::Segment { key: u64::MAX, segment: Segment { begin: 0, end: 5, known: 4 } },
+            Record::Upload { key: 3, to: upload("/b/\u{e4}"), words: Some("1 x y".into()) },
+            Record::Upload { key: 4, to: upload("/b/c"), words: Some("1 x z".into()) },
+            Record::Upload { key: 5, to: upload("/b/d"), words: Some("1 x".into()) },
+            Record::Upload { key: 5, to: upload("/b/d"), words: None },
             Record::Done { key: 3 },
             Record::Progress(Tally {
                 files_done: 1,

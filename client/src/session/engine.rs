@@ -34,11 +34,6 @@ impl SessionOptions {
             (Protocol::S3, _) if self.secure => "s3",
             (Protocol::S3, _) => "s3plain",
         };
-        if self.new_password.is_some() {
-            return Err(not_yet(
-                "a password is changed where the server asks for it by questions, never by the method 'password'",
-            ));
-        }
         let url = Url {
             scheme: scheme.into(),
             user: self.user_name.clone(),
@@ -106,7 +101,8 @@ impl SessionOptions {
             if self.raw_setting("TryAgent") == Some("0") {
                 options = options.agent(connect::Agent::Off);
             }
-            options = options.jump(self.tunnel()?.map(|hop| vec![hop]));
+            options =
+                options.jump(self.tunnel()?.map(|hop| vec![hop])).new_password(self.new_password.clone());
         }
         if self.ssh_host_key_policy == SshHostKeyPolicy::GiveUpSecurityAndAcceptAny {
             // Neither a record nor a pin may say no.
@@ -559,10 +555,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_opened_says_so() {
-        let options = SessionOptions::sftp("h").user_name("u").password("p").new_password("q");
-        let e = options.to_connect().map(|_| ()).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Unsupported);
-        assert!(e.to_string().contains("password"), "{e}");
+    fn a_new_password_is_passed_on_and_not_shown() {
+        let options = SessionOptions::sftp("h").user_name("u").password("0ld").new_password("n3w");
+        let shown = format!("{:?}", options.to_connect().unwrap());
+        assert!(shown.contains("new_password: Some") && !shown.contains("n3w"), "{shown}");
     }
 }

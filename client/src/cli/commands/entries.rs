@@ -8,7 +8,7 @@ use session_core::gate::SessionFs;
 use session_core::metadata::{Attributes, FileType};
 use session_core::path::{VPath, display_bytes};
 
-use super::Context;
+use super::{Context, transfer};
 use crate::cli::args::{Chmod, Hash, Ln, Mkdir, Mv, Paths, Rm};
 use crate::cli::places::Place;
 use crate::cli::render::{Out, date, entry_json, mode_text, size};
@@ -158,7 +158,7 @@ pub(super) async fn mv(cx: &mut Context, a: &Mv) -> Result<()> {
     }
     for text in sources {
         let result = match cx.places.open(text).await {
-            Ok(source) => mv_one(&source, &target, into, a.no_clobber).await,
+            Ok(source) => mv_one(cx, &source, &target, into, a.no_clobber).await,
             Err(e) => Err(e),
         };
         if let Err(e) = result {
@@ -168,15 +168,34 @@ pub(super) async fn mv(cx: &mut Context, a: &Mv) -> Result<()> {
     Ok(())
 }
 
-async fn mv_one(source: &Place, target: &Place, into: bool, no_clobber: bool) -> Result<()> {
+async fn mv_one(
+    cx: &mut Context,
+    source: &Place,
+    target: &Place,
+    into: bool,
+    no_clobber: bool,
+) -> Result<()> {
     if source.key != target.key {
         return Err(Error::new(ErrorKind::CrossDevice)
             .with_detail("'mv' renames within one place")
             .with_hint("use 'ferry cp', and 'ferry rm' when it has succeeded"));
     }
     let to = if into { target.path.join(source.path.name())? } else { target.path.clone() };
+    let capabilities = source.fs.capabilities_at(&source.path);
+    // There a directory moves object by object.
+    let by_objects = capabilities.server_copy && capabilities.whole_files;
+    if by_objects && let Some(job) = transfer::interrupted_move(source, [&target.path, &to]) {
+        return Err(Error::new(ErrorKind::Locked)
+            .with_detail(format!("moving '{}' there did not come to its end", source.shown))
+            .with_hint(format!("go on with: ferry resume {job}")));
+    }
     let replace = if no_clobber { Replace::No } else { Replace::Yes };
-    source.fs.rename(&source.path, &to, replace).await
+    match source.fs.rename(&source.path, &to, replace).await {
+        Err(e) if by_objects && e.kind() == ErrorKind::CrossDevice => {
+            transfer::move_dir(cx, source, to, no_clobber).await
+        }
+        done => done,
+    }
 }
 
 pub(super) async fn rm(cx: &mut Context, a: &Rm) -> Result<()> {
@@ -234,8 +253,11 @@ async fn rm_one(cx: &mut Context, fs: &SessionFs, path: &VPath, recursive: bool)
             }
         }
         use futures_util::stream::{StreamExt, iter};
-        let results: Vec<_> =
-            iter(files).map(|p| async move { fs.remove_file(&p).await }).buffer_unordered(32).collect().await;
+        let results: Vec<_> = iter(files)
+            .map(|p| async move { fs.remove_file(&p).await })
+            .buffer_unordered(256)
+            .collect()
+            .await;
         for e in results.into_iter().filter_map(Result::err) {
             cx.complain(&e);
         }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use session_core::error::Result;
 use session_core::event::timestamp;
 
+use super::resume::throw_away;
 use super::{Context, transfer};
 use crate::cli::args::{Jobs as Args, JobsCommand};
 use crate::cli::render::{Out, date, size};
@@ -15,10 +16,7 @@ use crate::live::{self, Request, Seen, ask};
 pub(super) async fn jobs(cx: &mut Context, a: &Args) -> Result<()> {
     let (names, request) = match &a.what {
         None => return list(cx).await,
-        Some(JobsCommand::Forget { jobs: names }) => {
-            let jobs = Jobs::of_user()?;
-            return names.iter().try_for_each(|name| jobs.forget(name));
-        }
+        Some(JobsCommand::Forget { jobs: names, force }) => return forget(cx, names, *force).await,
         Some(JobsCommand::Kill { jobs }) => (jobs, Request::Kill),
         Some(JobsCommand::Limit { rate, jobs }) => (jobs, Request::Limit(*rate)),
         Some(JobsCommand::Pause { jobs }) => (jobs, Request::Pause),
@@ -29,6 +27,20 @@ pub(super) async fn jobs(cx: &mut Context, a: &Args) -> Result<()> {
         if let Err(e) = ask::tell(&dir, name, &request).await {
             cx.complain(&e);
         }
+    }
+    Ok(())
+}
+
+/// Forgets jobs, and has thrown away what their targets keep for them: nobody else would know it.
+async fn forget(cx: &mut Context, names: &[String], force: bool) -> Result<()> {
+    let jobs = Jobs::of_user()?;
+    for name in names {
+        if !force && let Err(e) = throw_away(cx, &jobs, name).await {
+            return Err(
+                e.with_hint("--force forgets it all the same; what its target keeps of it stays there")
+            );
+        }
+        jobs.forget(name)?;
     }
     Ok(())
 }
@@ -94,7 +106,11 @@ fn as_line(job: &Listed, seen: Option<&Seen>) -> String {
     let what = match &job.spec {
         Some(spec) => {
             let what = transfer::what(spec);
-            format!("{} {} to {}", what.command, what.source, what.target)
+            let kept = match job.unfinished {
+                0 => String::new(),
+                n => format!(" ({n} unfinished at the target)"),
+            };
+            format!("{} {} to {}{kept}", what.command, what.source, what.target)
         }
         None => "of another version, or damaged".into(),
     };
@@ -133,6 +149,7 @@ fn as_json(job: &Listed, seen: Option<&Seen>) -> Value {
         "bytes_done": t.bytes_done,
         "bytes_total": t.bytes_total,
         "failed": t.failed,
+        "unfinished": job.unfinished,
         "command": job.spec.as_ref().map(|s| s.command.as_str()),
         "source": job.spec.as_ref().map(|s| s.source.shown()),
         "target": job.spec.as_ref().map(|s| s.target.shown()),

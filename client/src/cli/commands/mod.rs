@@ -131,6 +131,8 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         #[cfg(feature = "s3")]
         Command::Presign(a) => Box::pin(s3::presign(cx, a)),
         #[cfg(feature = "s3")]
+        Command::Uploads(a) => Box::pin(s3::uploads(cx, a)),
+        #[cfg(feature = "s3")]
         Command::Versions(a) => Box::pin(s3::versions(cx, a)),
         Command::Fingerprint(a) => Box::pin(fingerprint::fingerprint(cx, a)),
         #[cfg(feature = "sftp")]

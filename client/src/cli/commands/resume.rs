@@ -15,14 +15,19 @@ use crate::jobs::{Jobs, Side, Standing};
 pub(super) fn extra(global: &Global, receipts: Option<&Path>, ascii_mask: Option<&str>) -> Value {
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
     let text = |p: PathBuf| p.into_os_string().into_string().ok();
-    json!({
+    let mut extra = json!({
         "identity": global.identity.iter().map(absolute).filter_map(text).collect::<Vec<_>>(),
         "host_key": global.host_key,
         "certificate": global.certificate,
         "known_hosts": global.known_hosts.as_ref().map(absolute).and_then(text),
         "ascii_mask": ascii_mask,
         "receipts": receipts.map(Path::to_path_buf).and_then(text),
-    })
+    });
+    #[cfg(feature = "s3")]
+    if let (Some(map), Some(s3)) = (extra.as_object_mut(), global.s3.to_json()) {
+        map.insert("s3".into(), s3);
+    }
+    extra
 }
 
 /// What the user says now goes before what was said then.
@@ -40,9 +45,29 @@ fn recall(global: &mut Global, extra: &Value) {
     if global.certificate.is_empty() {
         global.certificate = texts("certificate");
     }
+    #[cfg(feature = "s3")]
+    if let Some(s3) = extra.get("s3") {
+        global.s3.recall(s3);
+    }
     if global.known_hosts.is_none() {
         global.known_hosts = extra.get("known_hosts").and_then(Value::as_str).map(PathBuf::from);
     }
+}
+
+/// Throws away what the target keeps for a job. Errors: those of reaching it.
+pub(super) async fn throw_away(cx: &mut Context, jobs: &Jobs, id: &str) -> Result<()> {
+    let unfinished = jobs.unfinished(id)?;
+    if unfinished.is_empty() {
+        return Ok(());
+    }
+    let listed = jobs.list()?.into_iter().find(|j| j.id == id);
+    let Some(spec) = listed.and_then(|j| j.spec) else { return Err(ErrorKind::NotFound.into()) };
+    recall(cx.places.global_mut(), &spec.extra);
+    let target = open(cx, &spec.target).await?;
+    for (to, words) in unfinished {
+        crate::batch::throw_away(&target.fs, &to, words).await?;
+    }
+    Ok(())
 }
 
 /// The one job that was interrupted.

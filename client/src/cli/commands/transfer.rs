@@ -15,6 +15,7 @@ use session_core::batch::{
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::gate::SessionFs;
+use session_core::path::VPath;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,9 @@ use crate::mask::FileMask;
 
 /// A job that was done in less time leaves nothing to list.
 const SHORT: Duration = Duration::from_secs(10);
+
+/// The command of a job that removes what it has copied.
+const MOVE: &str = "mv";
 
 /// Which command it was.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -180,9 +184,21 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// A journal for a new job; without one the transfer works all the same, and the user is told.
+    /// A journal for a new job; without one the transfer works all the same, and the user is told. Where an
+    /// earlier run of just this job has left unfinished uploads, which nothing but its journal knows, it is gone
+    /// on with.
     fn begin(cx: &Context, spec: &Spec) -> Option<Self> {
         let made = Jobs::of_user().and_then(|jobs| {
+            let again = if spec.options.resume == Resume::Auto { jobs.like(spec)? } else { None };
+            if let Some(id) = again
+                // Another process may have been faster.
+                && let Ok((_, journal)) = jobs.take_up(&id)
+            {
+                if !cx.global.quiet && !cx.global.json {
+                    eprintln!("going on with the job {id}, which was interrupted");
+                }
+                return Ok(Kept { jobs, id, journal, taken_up: true });
+            }
             let (id, journal) = jobs.create(spec)?;
             Ok(Kept { jobs, id, journal, taken_up: false })
         });
@@ -300,7 +316,13 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
     let live = Arc::new(Transferring { batch: Arc::clone(&batch), killed: killed.clone() });
     let registered = cx.enter(journal.as_ref().map(|kept| kept.id.clone()), what, live);
     let report = {
-        let run = batch.run(work.spec.jobs);
+        let jobs = work.spec.jobs;
+        let run = async {
+            match work.spec.command == MOVE {
+                true => batch.run_move(jobs).await,
+                false => batch.run(jobs).await,
+            }
+        };
         tokio::pin!(run);
         loop {
             tokio::select! {
@@ -336,6 +358,39 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
         eprintln!("go on with: ferry resume {id}");
     }
     Ok(())
+}
+
+/// Moves a directory within a store that cannot rename it, as a job.
+pub(super) async fn move_dir(cx: &mut Context, source: &Place, to: VPath, no_clobber: bool) -> Result<()> {
+    let spec = Spec {
+        command: MOVE.to_owned(),
+        source: source.side.clone(),
+        target: source.side.clone(),
+        jobs: vec![Job { from: source.path.clone(), to }],
+        options: TransferOptions {
+            overwrite: if no_clobber { Overwrite::Never } else { Overwrite::Always },
+            recursive: true,
+            verify: Verify::Size,
+            reconnect: Duration::from_secs(cx.global.reconnect),
+            ..TransferOptions::default()
+        },
+        extra: super::resume::extra(&cx.global, None, None),
+    };
+    let journal = Kept::begin(cx, &spec);
+    run(cx, Work { source: source.fs.clone(), target: source.fs.clone(), spec, receipts: None }, journal)
+        .await
+}
+
+/// The job that did not come to its end in moving the source to one of these.
+pub(super) fn interrupted_move(source: &Place, to: [&VPath; 2]) -> Option<String> {
+    let jobs = Jobs::of_user().and_then(|jobs| jobs.list()).ok()?;
+    let is_it = |spec: &Spec| {
+        spec.command == MOVE
+            && spec.source.is(&source.side)
+            && spec.jobs.iter().any(|j| j.from == source.path && to.contains(&&j.to))
+    };
+    let found = jobs.into_iter().find(|j| j.standing.is_unfinished() && j.spec.as_ref().is_some_and(is_it));
+    found.map(|j| j.id)
 }
 
 fn tally(p: &Progress, failed: u64) -> Tally {
@@ -462,6 +517,9 @@ fn tell(cx: &mut Context, report: &TransferReport) {
             }
             out.json(&v);
         }
+        for (target, words) in &report.notes {
+            out.json(&json!({ "event": "note", "target": target.display(), "words": words }));
+        }
         out.json(&json!({
             "event": "summary",
             "done": report.done(),
@@ -477,6 +535,9 @@ fn tell(cx: &mut Context, report: &TransferReport) {
             if let ItemOutcome::Skipped(why) = outcome {
                 out.line(&format!("skipped '{}': {why}", item.source));
             }
+        }
+        for (target, words) in &report.notes {
+            out.line(&format!("note: '{target}': {words}"));
         }
         #[allow(
             clippy::cast_precision_loss,
