@@ -138,7 +138,7 @@ async fn a_new_password_that_holds_already_is_tried_next() {
 
 #[tokio::test]
 async fn a_new_password_that_is_not_taken_is_told_once() {
-    let asks = ["Password: ", "New password: ", "New password: ", "Retype new password: "];
+    let asks = ["Password: ", "New password: ", "New password: "];
     let server = Expired {
         questions: Arc::new(asks.to_vec()),
         good: Arc::new(vec!["never"]),
@@ -149,13 +149,14 @@ async fn a_new_password_that_is_not_taken_is_told_once() {
     let e = no(connect(serve(server).await, Arc::new(Unattended)).await);
     assert_eq!(e.kind(), ErrorKind::Unauthenticated);
     assert!(format!("{e:#}").contains("does not take the new password"), "{e:#}");
-    assert_eq!(*told.lock().unwrap(), ["old", "new"]);
+    // Nobody was there to say another one.
+    assert_eq!(*told.lock().unwrap(), ["old", "new", ""]);
 }
 
 #[tokio::test]
 async fn a_server_that_asks_within_the_method_is_said_to() {
     let mut options = serve(Expired::default()).await;
-    options.timeout = Duration::from_millis(300);
+    options.timeout = Duration::from_secs(1);
     let e = no(connect(options, Arc::new(Unattended)).await);
     assert_eq!(e.kind(), ErrorKind::TimedOut);
     assert!(format!("{e:#}").contains("within the method 'password'"), "{e:#}");

@@ -1,0 +1,135 @@
+//! The program against a store of S3: uploads that are killed, gone on with and thrown away.
+#![cfg(feature = "s3")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test"
+)]
+
+#[path = "../../proto-s3/tests/scripted/mod.rs"]
+#[allow(unreachable_pub, dead_code, reason = "shared by several tests")]
+mod scripted;
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use scripted::Scripted;
+use scripted::keeping::{Keeping, keeping};
+
+const SIZE: usize = 20 << 20;
+
+fn ferry(dir: &Path, args: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ferry"));
+    command.args(args).current_dir(dir).env("XDG_STATE_HOME", dir.join("state"));
+    command.env("XDG_RUNTIME_DIR", dir.join("run")).env("FERRY_PASSWORD", "s3cr3t");
+    command
+}
+
+/// What the program printed; it must succeed.
+async fn ran(dir: &Path, args: &[&str]) -> (String, String) {
+    let mut command = ferry(dir, args);
+    let out = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (said, told) = (text(&out.stdout), text(&out.stderr));
+    assert!(out.status.success(), "{args:?}: {said}{told}");
+    (said, told)
+}
+
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Kills an upload of which the first of three parts has arrived, and whose journal says so.
+async fn killed(dir: &Path, store: &Keeping, args: &[&str]) {
+    let id = format!(" up{}\"", store.uploads.load(Ordering::SeqCst) + 1);
+    store.parts.lock().unwrap().clear();
+    store.busy.store(1, Ordering::SeqCst);
+    let child = ferry(dir, args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = Reaped(child);
+    let begin = Instant::now();
+    let noted = || {
+        let jobs = std::fs::read_dir(dir.join("state/ferry/jobs")).into_iter().flatten().flatten();
+        jobs.filter_map(|e| std::fs::read_to_string(e.path()).ok()).any(|t| t.contains(&id))
+    };
+    while !(store.parts.lock().unwrap().contains_key(&1) && noted()) {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it does not move");
+        assert!(child.0.try_wait().unwrap().is_none(), "it ended by itself");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+    store.busy.store(u64::MAX, Ordering::SeqCst);
+}
+
+fn sent(server: &Scripted, from: usize) -> Vec<String> {
+    let mut sent: Vec<_> = server.lines().split_off(from);
+    sent.retain(|l| l.contains("partNumber="));
+    sent.sort();
+    sent
+}
+
+async fn world() -> (tempfile::TempDir, std::sync::Arc<Keeping>, Scripted, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..SIZE).map(|n| (n / 251 + n) as u8).collect();
+    std::fs::write(dir.path().join("f"), content).unwrap();
+    let (store, server) = keeping().await;
+    let url = format!("s3plain://AKIATEST@{}/bucket/f", server.address);
+    (dir, store, server, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_is_killed_goes_on_by_resume_and_by_the_same_command() {
+    for again in ["resume", "put"] {
+        let (dir, store, server, url) = world().await;
+        let put = ["put", "--s3-class", "STANDARD_IA", "f", url.as_str()];
+        killed(dir.path(), &store, &put).await;
+        let (listed, _) = ran(dir.path(), &["jobs"]).await;
+        assert!(listed.contains("interrupted") && listed.contains("1 unfinished"), "{listed}");
+        let before = server.seen().len();
+        let args: &[&str] = if again == "resume" { &["resume"] } else { &put };
+        let (_, told) = ran(dir.path(), args).await;
+        assert_eq!(told.contains("going on with"), again == "put", "{told}");
+        assert_eq!(
+            sent(&server, before),
+            ["PUT /bucket/f uploadId=up1 partNumber=2", "PUT /bucket/f uploadId=up1 partNumber=3"]
+        );
+        let all: Vec<u8> = store.parts.lock().unwrap().values().flatten().copied().collect();
+        assert!(all == std::fs::read(dir.path().join("f")).unwrap());
+        let (listed, _) = ran(dir.path(), &["--json", "jobs"]).await;
+        let job: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
+        assert_eq!((&job["standing"], &job["unfinished"]), (&"done".into(), &0.into()));
+        assert!(!server.lines().iter().any(|l| l.starts_with("DELETE")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_changed_goes_anew_and_what_is_forgotten_is_thrown_away() {
+    let (dir, store, server, url) = world().await;
+    let put = ["put", "f", url.as_str()];
+    killed(dir.path(), &store, &put).await;
+    // Of the same size, but written meanwhile.
+    std::fs::write(dir.path().join("f"), vec![7; SIZE]).unwrap();
+    let before = server.seen().len();
+    // Anew under an upload of its own; the old one is swept.
+    let (said, _) = ran(dir.path(), &put).await;
+    assert!(said.contains("note:") && said.contains("has changed"), "{said}");
+    assert_eq!(sent(&server, before).len(), 3);
+    let thrown = "DELETE /bucket/f uploadId=up1".to_owned();
+    assert!(server.lines().contains(&thrown));
+
+    killed(dir.path(), &store, &put).await;
+    let (listed, _) = ran(dir.path(), &["--json", "jobs"]).await;
+    let jobs: Vec<serde_json::Value> = listed.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let job = jobs.iter().find(|j| j["unfinished"] == 1).unwrap()["job"].as_str().unwrap();
+    ran(dir.path(), &["jobs", "forget", job]).await;
+    assert!(server.lines().contains(&"DELETE /bucket/f uploadId=up3".to_owned()), "{:?}", server.lines());
+}
