@@ -6,13 +6,15 @@
 //! paths stay in the log. It must show the key or certificate that is configured, and is reached neither in
 //! private networks, unless that is allowed, nor on a port of this very server.
 //!
-//! Uploads are not staged here: the other server does that or does not. Absent: loops over several servers,
-//! which end by the bound of time only.
+//! An upload has a temporary name over there until it is complete (`staging`); a bucket of S3 needs none, since an
+//! object appears as a whole. Absent: loops over several servers, which end by the bound of time only.
+
+mod staging;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -31,6 +33,7 @@ use session_core::path::VPath;
 use session_core::script::Secrets;
 use tokio::sync::OnceCell;
 
+use self::staging::{Part, seen};
 use crate::config::{self, Config};
 use crate::hooks;
 
@@ -160,6 +163,13 @@ impl Gateway {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn set(&self, settings: &Settings) {
+        let mut there = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        if **there != *settings {
+            *there = Arc::new(settings.clone());
+        }
+    }
+
     async fn line(&self) -> Result<Arc<Line>> {
         let settings = self.settings();
         let mut state = self.state.lock().await;
@@ -180,9 +190,7 @@ impl Gateway {
         let connecting = tokio::time::timeout(settings.asked.time, connecting).await;
         match connecting.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
             Ok(line) => {
-                // Nothing is staged over there by us.
-                let known = line.connected.fs().capabilities_at(&line.base);
-                let _ = self.known.set(Capabilities { atomic_commit: false, ..known });
+                let _ = self.known.set(line.connected.fs().capabilities_at(&line.base));
                 let line = Arc::new(line);
                 *state = State::Open(Arc::clone(&line));
                 tracing::info!(gateway = %settings.asked.name, "connected");
@@ -197,14 +205,24 @@ impl Gateway {
     }
 }
 
-/// A folder of a gateway.
-pub struct FarFolder {
+/// A folder over there.
+struct Far {
     gateway: Arc<Gateway>,
     /// Below where the URL leads.
     path: VPath,
     /// It is made where it is missing, when it is first used.
     made: OnceCell<()>,
     makes: bool,
+    /// Whether there is a folder for what is under way.
+    staging: OnceCell<bool>,
+}
+
+/// A folder of a gateway.
+pub struct FarFolder {
+    far: Arc<Far>,
+    /// What is under way has temporary names over there.
+    stages: bool,
+    parts: Mutex<HashMap<StageId, Weak<Part>>>,
 }
 
 /// Within a bound of time.
@@ -215,7 +233,7 @@ async fn bounded<T>(time: Duration, work: impl Future<Output = Result<T>>) -> Re
     }
 }
 
-impl FarFolder {
+impl Far {
     async fn call<T, W>(&self, call: impl FnOnce(Rooted) -> W + Send) -> Result<T>
     where
         W: Future<Output = Result<T>> + Send,
@@ -235,35 +253,22 @@ impl FarFolder {
     fn time(&self) -> Duration {
         self.gateway.settings().asked.time
     }
-}
 
-#[async_trait]
-impl Filesystem for FarFolder {
-    /// Until the server was reached, what is safe to say of any.
-    fn capabilities(&self) -> Capabilities {
-        self.gateway.known.get().cloned().unwrap_or(Capabilities {
-            write: true,
-            create_dir: true,
-            remove: true,
-            rename: true,
-            empty_dirs: true,
-            follows_links: true,
-            ..Capabilities::none()
-        })
+    /// What it can do. Errors: `Disconnected`.
+    async fn known(&self) -> Result<Capabilities> {
+        if self.gateway.known.get().is_none() {
+            self.gateway.line().await?;
+        }
+        self.gateway.known.get().cloned().ok_or_else(away)
     }
 
-    async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {
-        self.call(|fs| async move { Filesystem::stat(&fs, path, follow).await }).await
+    async fn stat(&self, path: &VPath) -> Result<Metadata> {
+        self.call(|fs| async move { Filesystem::stat(&fs, path, Follow::Yes).await }).await
     }
 
-    async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
-        let inner = self.call(|fs| async move { Filesystem::list(&fs, dir, options).await }).await?;
-        Ok(Box::new(FarPages { inner, time: self.time() }))
-    }
-
-    async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>> {
+    async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<FarFile> {
         let inner = self.call(|fs| async move { Filesystem::open(&fs, path, options).await }).await?;
-        Ok(Arc::new(FarFile { inner, time: self.time() }))
+        Ok(FarFile { inner, time: self.time() })
     }
 
     async fn create_dir(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
@@ -274,56 +279,183 @@ impl Filesystem for FarFolder {
         self.call(|fs| async move { Filesystem::remove_file(&fs, path).await }).await
     }
 
-    async fn remove_dir(&self, path: &VPath) -> Result<()> {
-        self.call(|fs| async move { Filesystem::remove_dir(&fs, path).await }).await
-    }
-
     async fn rename(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
         self.call(|fs| async move { Filesystem::rename(&fs, from, to, replace).await }).await
     }
 
+    async fn set_attributes(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
+        self.call(|fs| async move { Filesystem::set_attributes(&fs, path, attributes, Follow::Yes).await })
+            .await
+    }
+}
+
+impl FarFolder {
+    /// An upload under way, which is found by its id from now on.
+    fn under_way(&self, part: Part) -> (StageId, Arc<dyn File>) {
+        let (id, part) = (part.id(), Arc::new(part));
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|_, part| part.strong_count() > 0);
+        parts.insert(id.clone(), Arc::downgrade(&part));
+        (id, part)
+    }
+
+    fn part(&self, id: &StageId) -> Option<Arc<Part>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).get(id)?.upgrade()
+    }
+}
+
+#[async_trait]
+impl Filesystem for FarFolder {
+    /// Until the server was reached, what is safe to say of any.
+    fn capabilities(&self) -> Capabilities {
+        let known = self.far.gateway.known.get().cloned().unwrap_or(Capabilities {
+            write: true,
+            create_dir: true,
+            remove: true,
+            rename: true,
+            empty_dirs: true,
+            follows_links: true,
+            ..Capabilities::none()
+        });
+        Capabilities { atomic_commit: self.stages, ..known }
+    }
+
+    async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {
+        seen(path)?;
+        self.far.call(|fs| async move { Filesystem::stat(&fs, path, follow).await }).await
+    }
+
+    async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
+        seen(dir)?;
+        let inner = self.far.call(|fs| async move { Filesystem::list(&fs, dir, options).await }).await?;
+        Ok(Box::new(FarPages { inner, time: self.far.time(), in_root: dir.is_root() }))
+    }
+
+    async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>> {
+        seen(path)?;
+        Ok(Arc::new(self.far.open(path, options).await?))
+    }
+
+    async fn create_dir(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
+        seen(path)?;
+        self.far.create_dir(path, attributes).await
+    }
+
+    async fn remove_file(&self, path: &VPath) -> Result<()> {
+        seen(path)?;
+        self.far.remove_file(path).await
+    }
+
+    async fn remove_dir(&self, path: &VPath) -> Result<()> {
+        seen(path)?;
+        self.far.call(|fs| async move { Filesystem::remove_dir(&fs, path).await }).await
+    }
+
+    async fn rename(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
+        seen(from).and_then(|()| seen(to))?;
+        self.far.rename(from, to, replace).await
+    }
+
     async fn set_attributes(&self, path: &VPath, attributes: &Attributes, follow: Follow) -> Result<()> {
-        self.call(|fs| async move { Filesystem::set_attributes(&fs, path, attributes, follow).await }).await
+        seen(path)?;
+        let set = |fs: Rooted| async move { Filesystem::set_attributes(&fs, path, attributes, follow).await };
+        self.far.call(set).await
     }
 
     async fn copy(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
-        self.call(|fs| async move { Filesystem::copy(&fs, from, to, replace).await }).await
+        seen(from).and_then(|()| seen(to))?;
+        self.far.call(|fs| async move { Filesystem::copy(&fs, from, to, replace).await }).await
     }
 
     async fn symlink(&self, target: &[u8], at: &VPath) -> Result<()> {
-        self.call(|fs| async move { Filesystem::symlink(&fs, target, at).await }).await
+        seen(at)?;
+        self.far.call(|fs| async move { Filesystem::symlink(&fs, target, at).await }).await
     }
 
     async fn hard_link(&self, from: &VPath, to: &VPath) -> Result<()> {
-        self.call(|fs| async move { Filesystem::hard_link(&fs, from, to).await }).await
+        seen(from).and_then(|()| seen(to))?;
+        self.far.call(|fs| async move { Filesystem::hard_link(&fs, from, to).await }).await
     }
 
     async fn read_link(&self, path: &VPath) -> Result<Bytes> {
-        self.call(|fs| async move { Filesystem::read_link(&fs, path).await }).await
+        seen(path)?;
+        self.far.call(|fs| async move { Filesystem::read_link(&fs, path).await }).await
     }
 
     async fn canonicalize(&self, path: &VPath) -> Result<VPath> {
-        self.call(|fs| async move { Filesystem::canonicalize(&fs, path).await }).await
+        seen(path)?;
+        self.far.call(|fs| async move { Filesystem::canonicalize(&fs, path).await }).await
     }
 
     async fn space(&self, path: &VPath) -> Result<Space> {
-        self.call(|fs| async move { Filesystem::space(&fs, path).await }).await
+        seen(path)?;
+        self.far.call(|fs| async move { Filesystem::space(&fs, path).await }).await
     }
 
     async fn checksum(&self, path: &VPath, algorithm: Algorithm, range: Range<u64>) -> Result<Bytes> {
-        self.call(|fs| async move { Filesystem::checksum(&fs, path, algorithm, range).await }).await
+        seen(path)?;
+        let sum = |fs: Rooted| async move { Filesystem::checksum(&fs, path, algorithm, range).await };
+        self.far.call(sum).await
+    }
+
+    async fn stage(&self, stage: &Stage) -> Result<(StageId, Arc<dyn File>)> {
+        if !self.stages {
+            return Err(Error::new(ErrorKind::Unsupported));
+        }
+        let part = match stage {
+            Stage::New { near, .. } => {
+                seen(near)?;
+                Part::new(&self.far, near).await?
+            }
+            Stage::Reopen(id) => match self.part(id) {
+                // It is still there, and may be complete.
+                Some(part) => return Ok((id.clone(), part)),
+                None => Part::again(&self.far, VPath::absolute(&*id.0)?).await?,
+            },
+        };
+        Ok(self.under_way(part))
+    }
+
+    async fn publish(&self, id: &StageId, to: &VPath, replace: Replace, keep: bool) -> Result<Metadata> {
+        seen(to)?;
+        if let Some(part) = self.part(id) {
+            part.finish().await?;
+        }
+        staging::publish(&self.far, &VPath::absolute(&*id.0)?, to, replace, keep).await
+    }
+
+    async fn unstage(&self, id: &StageId) -> Result<()> {
+        if let Some(part) = self.part(id) {
+            part.give_up().await;
+        }
+        match self.far.remove_file(&VPath::absolute(&*id.0)?).await {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    async fn staged(&self) -> Result<Vec<StageEntry>> {
+        Ok(Vec::new())
     }
 }
 
 struct FarPages {
     inner: Listing,
     time: Duration,
+    in_root: bool,
 }
 
 #[async_trait]
 impl Pages for FarPages {
     async fn next_page(&mut self) -> Result<Option<Vec<DirEntry>>> {
-        bounded(self.time, self.inner.next_page()).await
+        loop {
+            let Some(mut page) = bounded(self.time, self.inner.next_page()).await? else { return Ok(None) };
+            page.retain(|entry| !staging::is_hidden(&entry.name, self.in_root));
+            // A page is never empty.
+            if !page.is_empty() {
+                return Ok(Some(page));
+            }
+        }
     }
 }
 
@@ -404,10 +536,15 @@ impl Gateways {
                 known: OnceLock::new(),
             })
         };
-        let gateway = all.entry(settings.asked.name.clone()).or_insert_with(new);
-        let mut there = gateway.settings.write().unwrap_or_else(PoisonError::into_inner);
-        if **there != *settings {
-            *there = Arc::new(settings.clone());
+        all.entry(settings.asked.name.clone()).or_insert_with(new).set(settings);
+    }
+
+    /// The same of those that are in use: sessions that are there go on with them.
+    pub fn renew(&self, settings: &HashMap<String, Settings>) {
+        for (name, gateway) in self.all().iter() {
+            if let Some(settings) = settings.get(name) {
+                gateway.set(settings);
+            }
         }
     }
 
@@ -415,6 +552,11 @@ impl Gateways {
     /// first used. Errors: `NotFound` for a gateway that was never set.
     pub fn folder(&self, name: &str, path: VPath, makes: bool) -> Result<FarFolder> {
         let gateway = self.all().get(name).cloned().ok_or(ErrorKind::NotFound)?;
-        Ok(FarFolder { gateway, path, made: OnceCell::new(), makes })
+        // What is renamed over there replaces; an object of S3 appears as a whole, and SCP may know no rename.
+        let scheme = gateway.settings().asked.url.scheme.clone();
+        let stages = !matches!(scheme.as_str(), "s3" | "s3plain" | "scp");
+        let (made, staging) = (OnceCell::new(), OnceCell::new());
+        let far = Arc::new(Far { gateway, path, made, makes, staging });
+        Ok(FarFolder { far, stages, parts: Mutex::default() })
     }
 }

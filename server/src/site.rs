@@ -211,6 +211,7 @@ impl FerrySite {
 
     fn put(&self, live: Live, actor: &Actor) -> usize {
         live.announce(&self.common);
+        self.common.stores.gateways.renew(&live.gateways);
         let live = Arc::new(live);
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&live);
         let mut ended = 0;

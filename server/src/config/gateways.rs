@@ -18,7 +18,8 @@ pub struct Gateway {
     /// Its name here.
     #[serde(deserialize_with = "values::user_name")]
     pub name: String,
-    /// Where it is: `sftp://user@host/path`, `scp:`, `ftps:`, `ftpes:`, `ftp:`; without a password.
+    /// Where it is: `sftp://user@host/path`, `scp:`, `ftps:`, `ftpes:`, `ftp:`, `davs:`, `dav:`, `s3:`, `s3plain:`;
+    /// without a password.
     #[serde(deserialize_with = "url")]
     pub url: Url,
     /// The fingerprints of its host keys, one of which it must show.
@@ -91,6 +92,15 @@ pub(super) fn check(gateways: &[Gateway], source: &Source<'_>) -> Vec<Fault> {
             }
             "ftp" if !gateway.allow_clear => {
                 wrong("url", "FTP in the clear shows password and content: 'ftpes', or 'allow_clear = true'");
+            }
+            "dav" | "http" if !gateway.allow_clear => {
+                wrong(
+                    "url",
+                    "WebDAV in the clear shows password and content: 'davs', or 'allow_clear = true'",
+                );
+            }
+            "s3plain" if !gateway.allow_clear => {
+                wrong("url", "S3 in the clear shows the content: 's3', or 'allow_clear = true'");
             }
             _ => {}
         }

@@ -166,6 +166,8 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("[[gateways]]\nname = \"g\"\nurl = \"sftp://u@h/\"\nkey_secret = \"k\"", ":3:1", "must be known"),
         ("[[gateways]]\nname = \"g\"\nurl = \"ftps://u@h/\"", ":3:1", "must be known"),
         ("[[gateways]]\nname = \"g\"\nurl = \"ftp://u@h/\"", ":3:1", "in the clear"),
+        ("[[gateways]]\nname = \"g\"\nurl = \"dav://u@h/\"", ":3:1", "in the clear"),
+        ("[[gateways]]\nname = \"g\"\nurl = \"s3plain://u@h/\"", ":3:1", "in the clear"),
         (
             "[[gateways]]\nname = \"g\"\nurl = \"ftp://u:hunter2@h/\"\nallow_clear = true",
             ":3:1",

@@ -1,33 +1,33 @@
 //! A `ferryd` in front of another one: homes and folders that are elsewhere.
 
-use std::sync::Arc;
-
-use client::connect::{Connected, open_url};
-use session_core::batch::Unattended;
 use session_core::error::ErrorKind;
 use session_core::fs::*;
 use session_core::metadata::Attributes;
 
 use crate::support::*;
 
-const SECRETS: &str = "far = \"correct horse\"\nwrong = \"horse\"\n";
-
-const BOTH: &str = "listeners = [{ protocol = \"sftp\", port = 0 }, { protocol = \"ftp\", port = 0 }]\n";
+const SECRETS: &str =
+    "far = \"correct horse\"\nfarkey = \"a secret that is long enough\"\nwrong = \"horse\"\n";
 
 /// The server that holds the files.
 fn far() -> Server {
-    Server::configured(&format!("{BOTH}[ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n{}", user("gate")), &[])
+    let far = Server::configured(&(EVERYWHERE.to_owned() + &user_everywhere("gate")), &[]);
+    std::fs::create_dir_all(far.home("gate").join("bucket")).unwrap();
+    far
 }
 
 fn gateway(far: &Server, scheme: &str, more: &str) -> String {
-    let port = far.port_of("ferry", scheme);
+    let way = Way::of(scheme);
+    let port = far.port_of("ferry", way.listener);
     let known = match scheme {
-        "sftp" => format!("host_keys = [\"{}\"]", far.fingerprint),
-        _ => "allow_clear = true".to_owned(),
+        "sftp" => format!("host_keys = [\"{}\"]", far.fingerprint_at(port)),
+        _ if way.clear => "allow_clear = true".to_owned(),
+        _ => format!("certificates = [\"{}\"]", far.fingerprint_at(port)),
     };
+    let (base, secret) = (way.base(), if way.is_s3() { "farkey" } else { "far" });
     format!(
-        "[[gateways]]\nname = \"far\"\nurl = \"{scheme}://gate@127.0.0.1:{port}/\"\n{known}\n\
-         password_secret = \"far\"\ntime = \"5s\"\n{more}\n"
+        "[[gateways]]\nname = \"far\"\nurl = \"{scheme}://gate@127.0.0.1:{port}{base}/\"\n{known}\n\
+         password_secret = \"{secret}\"\ntime = \"5s\"\n{more}\n"
     )
 }
 
@@ -35,12 +35,14 @@ fn gateway(far: &Server, scheme: &str, more: &str) -> String {
 fn near(gateway: &str) -> Server {
     let dir = tempfile::tempdir().unwrap().keep();
     private(&dir.join("secrets.toml"), SECRETS);
+    std::fs::write(dir.join("judge.js"), "if (CtxRelPath() === '/bad') Session.BlockOperation('no');")
+        .unwrap();
     let config = format!(
-        "data = \".\"\n{BOTH}[ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n[scripts]\nsecrets = \"secrets.toml\"\n{gateway}\
+        "data = \".\"\n{EVERYWHERE}[scripts]\nsecrets = \"secrets.toml\"\n{gateway}\
          {}gateway = \"far\"\nhome = \"/homes/%u\"\n\
          {}[[users.folders]]\npath = \"/far\"\ngateway = \"far\"\nfolder = \"/shared\"\n",
-        user("alice"),
-        user("bob")
+        user_everywhere("alice"),
+        user_everywhere("bob")
     );
     std::fs::write(dir.join("ferryd.toml"), config).unwrap();
     Server::at_own(&dir)
@@ -52,35 +54,43 @@ fn private(file: &std::path::Path, text: &str) {
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-async fn over(s: &Server, protocol: &str, user: &str) -> Connected {
-    let options = s.options_at(protocol, s.port_of("ferry", protocol), user, PASSWORD);
-    open_url(options, Arc::new(Unattended)).await.unwrap_or_else(|e| panic!("{e:#}\n{}", s.log()))
-}
-
 async fn walks(scheme: &str) {
     let far = far();
+    let there = far.home("gate").join(Way::of(scheme).base().trim_start_matches('/'));
     let near = near(&gateway(&far, scheme, "allow_private = true"));
-    for protocol in ["sftp", "ftp"] {
-        let (alice, bob) = (over(&near, protocol, "alice").await, over(&near, protocol, "bob").await);
-        put(&alice, "/f", "over two servers").await.unwrap_or_else(|e| panic!("{e:#}\n{}", near.log()));
-        let there = far.home("gate").join("homes/alice/f");
-        assert_eq!(std::fs::read_to_string(&there).unwrap(), "over two servers");
-        assert_eq!(get(&alice, "/f").await.unwrap(), "over two servers");
-        alice.fs().create_dir(&path("/d"), &Attributes::none()).await.unwrap();
-        alice.fs().rename(&path("/f"), &path("/d/g"), Replace::No).await.unwrap();
-        assert_eq!(names(&alice, "/").await.unwrap(), ["d"]);
-        let e = alice.fs().stat(&path("/missing"), Follow::Yes).await.unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::NotFound);
-        // Nothing above the folder is reached.
-        assert_eq!(names(&alice, "/../..").await.unwrap(), ["d"]);
-        alice.fs().remove_file(&path("/d/g")).await.unwrap();
-        alice.fs().remove_dir(&path("/d")).await.unwrap();
+    // The first level of S3 is buckets: this one for alice; for bob the folder is one.
+    let alice = near.login("alice").await;
+    alice.fs().create_dir(&path("/bucket"), &Attributes::none()).await.unwrap();
+    for way in ["sftp", "ftp", "dav", "s3plain"].map(Way::of) {
+        let (alice, bob) = (way.login(&near, "alice").await, way.login(&near, "bob").await);
+        let (base, front) = (way.base(), way.scheme);
+        let at = |path: &str| format!("{base}{path}");
+        put(&alice, &at("/f"), "over two servers")
+            .await
+            .unwrap_or_else(|e| panic!("{front}: {e:#}\n{}", near.log()));
+        let file = there.join("homes/alice").join(&at("/f")[1..]);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "over two servers", "{front}");
+        assert_eq!(get(&alice, &at("/f")).await.unwrap(), "over two servers", "{front}");
+        alice.fs().create_dir(&way.at("/d"), &Attributes::none()).await.unwrap();
+        alice.fs().rename(&way.at("/f"), &way.at("/d/g"), Replace::No).await.unwrap();
+        let seen = names(&alice, &at("/")).await.unwrap();
+        assert_eq!(seen.iter().filter(|n| *n != "bucket").collect::<Vec<_>>(), ["d"], "{front}");
+        let e = alice.fs().stat(&way.at("/missing"), Follow::Yes).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound, "{front}");
+        if !way.is_s3() {
+            // Nothing above the folder is reached.
+            assert_eq!(names(&alice, "/../..").await.unwrap(), ["bucket", "d"], "{front}");
+        }
+        alice.fs().remove_file(&way.at("/d/g")).await.unwrap();
+        alice.fs().remove_dir(&way.at("/d")).await.unwrap();
         // A folder beside what is here.
-        put(&bob, "/own", "here").await.unwrap();
         put(&bob, "/far/x", "there").await.unwrap();
-        assert_eq!(names(&bob, "/").await.unwrap(), ["far", "own"]);
-        assert_eq!(std::fs::read_to_string(far.home("gate").join("shared/x")).unwrap(), "there");
+        assert_eq!(std::fs::read_to_string(there.join("shared/x")).unwrap(), "there", "{front}");
         bob.fs().remove_file(&path("/far/x")).await.unwrap();
+        if !way.is_s3() {
+            put(&bob, "/own", "here").await.unwrap();
+            assert_eq!(names(&bob, "/").await.unwrap(), ["far", "own"], "{front}");
+        }
         let sessions = far.sessions();
         assert!(scheme != "sftp" || sessions.len() == 1, "one connection for all: {sessions:?}");
     }
@@ -96,7 +106,40 @@ async fn homes_and_folders_are_on_a_server_of_ftp() {
     walks("ftp").await;
 }
 
-/// Nothing is staged through a gateway: what arrived has its name, as on any plain server, and is continued.
+#[tokio::test]
+async fn homes_and_folders_are_on_a_server_of_webdav() {
+    walks("davs").await;
+}
+
+#[tokio::test]
+async fn homes_and_folders_are_in_a_bucket() {
+    walks("s3").await;
+}
+
+/// Neither a new start nor a new login is needed for a secret that was changed.
+#[tokio::test]
+async fn a_stored_secret_reaches_a_gateway_as_soon_as_it_is_changed() {
+    let far = far();
+    let gateway = gateway(&far, "sftp", "allow_private = true").replace("\"far\"\ntime", "\"kept\"\ntime");
+    let dir = tempfile::tempdir().unwrap();
+    let folder = "[[users.folders]]\npath = \"/far\"\ngateway = \"far\"\nfolder = \"/shared\"\n";
+    let config = format!("data = \".\"\n{EVERYWHERE}{gateway}{}{folder}", user("bob"));
+    std::fs::write(dir.path().join("ferryd.toml"), config).unwrap();
+    let set = |secret: &str| {
+        let (code, out, err) = ferryd_reads(dir.path(), &["secret", "set", "kept"], &format!("{secret}\n"));
+        assert_eq!(code, 0, "{out}{err}");
+    };
+    set(PASSWORD);
+    let near = Server::at_own(dir.path());
+    let bob = near.login("bob").await;
+    put(&bob, "/far/x", "there").await.unwrap_or_else(|e| panic!("{e:#}\n{}", near.log()));
+    set("another");
+    assert!(get(&bob, "/far/x").await.is_err(), "the old one is not used any more");
+    set(PASSWORD);
+    assert_eq!(get(&bob, "/far/x").await.unwrap(), "there");
+}
+
+/// What is under way has another name over there, and what arrived of it is its owner's to continue.
 #[tokio::test]
 async fn an_upload_that_is_cut_goes_on_through_a_gateway() {
     let far = far();
@@ -107,15 +150,45 @@ async fn an_upload_that_is_cut_goes_on_through_a_gateway() {
     let (code, _, told) = near.ask(&["sessions", "kill", "--user", "alice"]);
     assert_eq!(code, 0, "{told}");
     assert!(file.write_at(6, "late".into()).await.is_err() || file.sync().await.is_err());
-    let there = far.home("gate").join("homes/alice/f");
-    until("what arrived", || std::fs::read_to_string(&there).is_ok_and(|t| t == "first ")).await;
+    let home = far.home("gate").join("homes/alice");
     let again = near.login("alice").await;
     assert_eq!(again.fs().stat(&path("/f"), Follow::Yes).await.unwrap().size, 6);
+    assert!(!home.join("f").exists());
     let options = OpenOptions { write: true, ..OpenOptions::default() };
     let file = again.fs().open(&path("/f"), &options).await.unwrap();
     file.write_at(6, "second".into()).await.unwrap();
     file.commit(&CommitOptions::default()).await.unwrap();
     assert_eq!(get(&again, "/f").await.unwrap(), "first second");
+    assert_eq!(std::fs::read_to_string(home.join("f")).unwrap(), "first second");
+    assert_eq!(std::fs::read_dir(home.join(".ferry-staging")).unwrap().count(), 0, "nothing is left of it");
+}
+
+/// Whatever is spoken behind it: until an upload is complete and judged, what it replaces stands.
+#[tokio::test]
+async fn an_upload_through_a_gateway_is_whole_or_nothing_over_there() {
+    let far = far();
+    for scheme in ["sftp", "ftps", "davs", "s3"] {
+        let there = far.home("gate").join(Way::of(scheme).base().trim_start_matches('/')).join("homes/alice");
+        let hook = "[[hooks]]\nevent = \"BeforeCommit\"\nfile = \"judge.js\"\n";
+        let near = near(&(gateway(&far, scheme, "allow_private = true") + hook));
+        let alice = near.login("alice").await;
+        put(&alice, "/f", "old").await.unwrap_or_else(|e| panic!("{scheme}: {e:#}\n{}", near.log()));
+        let file = begin(&alice, "/f", "new content").await.unwrap();
+        let arrived = |v: &serde_json::Value| v["bytesReceived"].as_u64().is_some_and(|n| n >= 14);
+        until("the bytes to arrive", || near.sessions().iter().any(arrived)).await;
+        assert_eq!(std::fs::read_to_string(there.join("f")).unwrap(), "old", "{scheme}");
+        assert_eq!(names(&alice, "/").await.unwrap(), ["f"], "{scheme}");
+        file.commit(&CommitOptions::default()).await.unwrap();
+        assert_eq!(std::fs::read_to_string(there.join("f")).unwrap(), "new content", "{scheme}");
+        put(&alice, "/bad", "x").await.unwrap_err();
+        assert!(!there.join("bad").exists(), "{scheme}");
+        let (gone, meant) =
+            (alice.fs().stat(&path("/.ferry-staging"), Follow::Yes).await, ErrorKind::NotFound);
+        assert_eq!(gone.unwrap_err().kind(), meant, "{scheme}");
+        alice.fs().remove_file(&path("/f")).await.unwrap();
+        let left = std::fs::read_dir(there.join(".ferry-staging")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{scheme}: nothing is left of them");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
 //! A real `ferryd` process with a folder of its own, and clients for it.
 
+#[allow(dead_code, reason = "not all tests use all of it")]
+#[path = "ways.rs"]
+mod ways;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +18,9 @@ use session_core::batch::Unattended;
 use session_core::error::Result;
 use session_core::fs::*;
 use session_core::path::VPath;
+
+#[allow(unused_imports, reason = "not all tests use all of it")]
+pub use self::ways::{EVERYWHERE, WAYS, Way, user_everywhere};
 
 /// Every account's password.
 pub const PASSWORD: &str = "correct horse";
