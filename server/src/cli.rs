@@ -192,7 +192,7 @@ async fn run(cli: Cli) -> ExitCode {
             let config = load(&global, &Run { listen: vec![], json: false, log: None })?;
             Ok(config.log.audit.map(|a| a.file))
         }),
-        Some(Command::Check) => check(&global),
+        Some(Command::Check) => check(&global).await,
         Some(Command::Init { file }) => done(init(&global, file)),
         Some(Command::Config) => match load(&global, &Run { listen: vec![], json: false, log: None }) {
             Ok(config) => {
@@ -366,7 +366,7 @@ async fn serve(global: &Global, run: &Run) -> Result<()> {
     result
 }
 
-fn check(global: &Global) -> ExitCode {
+async fn check(global: &Global) -> ExitCode {
     let file = match config_file(global) {
         Ok((file, _)) => file,
         Err(e) => return commands::failure(&e),
@@ -379,7 +379,10 @@ fn check(global: &Global) -> ExitCode {
         eprintln!("{fault}");
     }
     // Handlers are compiled and keys are read as a start would.
-    let built = loaded.map(crate::site::check);
+    let built = match loaded {
+        Some(config) => Some(crate::site::check(config).await),
+        None => None,
+    };
     if let Some(Err(e)) = &built {
         eprintln!("{}: {e:#}", file.display());
     }

@@ -9,6 +9,7 @@
 
 mod admission;
 mod differences;
+mod keeping;
 mod telling;
 
 use std::collections::HashMap;
@@ -41,9 +42,9 @@ use crate::hooks::declared_secrets;
 use crate::journal::Journal;
 use crate::listen::{self, Bound, Identities, Names, Servers};
 use crate::log::{Logging, parse_level};
-use crate::protector::{self, Protector};
+use crate::protector::{self, Protector, Shared};
+use crate::shared::Hub;
 use crate::site::{Common, FerrySite};
-use crate::transfers::Transfers;
 
 /// How often parked uploads are looked through, and accounts for whether their time is over.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -51,12 +52,11 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Where the counts of quotas are kept between two runs, in the data folder.
 const QUOTAS: &str = "quotas.json";
 
-/// Where it is kept what was transferred, and how often it is written.
+/// Where it is kept what was transferred.
 const TRANSFERS: &str = "transfers.json";
-const TRANSFERS_WRITTEN: Duration = Duration::from_secs(5);
 
-/// The time between two writings of the block list, at least.
-const BANS_WRITTEN: Duration = Duration::from_secs(1);
+/// Where the block list is kept that is shared with no other node.
+const BANS: &str = "bans.json";
 
 /// Reads the configuration anew.
 pub type Reload = Arc<dyn Fn() -> Result<Config> + Send + Sync>;
@@ -157,6 +157,8 @@ pub struct Daemon {
     stopping: CancellationToken,
     /// Where the API is answered over the network.
     admin: Option<(SocketAddr, Option<Arc<ServerTls>>)>,
+    /// What other nodes share with this one.
+    hub: Option<Arc<Hub>>,
     started: Instant,
     /// The sessions of HTTP, which outlive their connections and every reload.
     http: Arc<Sessions>,
@@ -205,12 +207,20 @@ impl Daemon {
     ) -> Result<Arc<Self>> {
         raise_descriptors();
         let owned = own(&config.data)?;
-        let bans = Some(config.data.join("bans.json"));
-        let protector = Protector::new(config.protector.clone(), bans, system_clock())?;
-        let accounts = Accounts::open(&config.data).await?;
+        let hub = Hub::new(&config)?;
+        let bans = config.data.join(BANS);
+        let own_bans = hub.is_none().then(|| bans.clone());
+        let protector = Protector::new(config.protector.clone(), own_bans, system_clock())?;
+        let accounts = Accounts::open(&config, hub.as_ref()).await?;
         let common = Common::new(&config, Arc::clone(&journal), protector, accounts)?;
         common.stores.quotas.take(&config.data.join(QUOTAS))?;
         common.transfers.load(&config.data.join(TRANSFERS));
+        let shared_bans = match &hub {
+            Some(hub) => {
+                Some(Shared::open(Arc::clone(hub), &common.protector, &common.registry, &bans).await?)
+            }
+            None => None,
+        };
         let read = Read::new(&config)?;
         let mut bound = Vec::new();
         for site in config.each_site() {
@@ -242,6 +252,7 @@ impl Daemon {
             shutdown: shutdown.clone(),
             stopping: CancellationToken::new(),
             admin: admin.as_ref().map(|a| (a.address, a.tls.clone())),
+            hub,
             started: Instant::now(),
             http,
             reloading: tokio::sync::Mutex::new(()),
@@ -251,6 +262,8 @@ impl Daemon {
         let sites = move || weak.upgrade().map(|d| d.served().sites.clone()).unwrap_or_default();
         protector::tell(&daemon.common.protector, Arc::clone(&daemon.journal), sites, shutdown.clone());
         let state = daemon.state();
+        let (desk, until) = (Arc::clone(&state.desk), shutdown.clone());
+        tokio::spawn(async move { until.run_until_cancelled(desk.follow()).await });
         if let Some(Admin { socket, tls, .. }) = admin {
             tokio::spawn(serve_network(socket, tls, state.clone(), shutdown.clone()));
         }
@@ -262,8 +275,8 @@ impl Daemon {
         tokio::spawn(Arc::clone(&daemon.common.outbox).deliver(shutdown.clone()));
         tokio::spawn(telling::keep_looking(Arc::clone(&daemon.common.outbox), Arc::downgrade(&daemon)));
         let transfers = daemon.served().config.data.join(TRANSFERS);
-        tokio::spawn(keep_transfers(Arc::clone(&daemon.common.transfers), transfers, shutdown.clone()));
-        tokio::spawn(keep_bans(Arc::clone(&daemon.common.protector), shutdown.clone()));
+        tokio::spawn(keeping::transfers(Arc::clone(&daemon.common.transfers), transfers, shutdown.clone()));
+        tokio::spawn(keeping::bans(Arc::clone(&daemon.common.protector), shared_bans, shutdown.clone()));
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -406,6 +419,7 @@ impl Daemon {
             "listeners": self.listeners(),
             "control": self.control.display().to_string(),
             "admin": self.admin_url(),
+            "database": self.hub.as_ref().map(|hub| json!({ "node": hub.node(), "reached": hub.is_reached() })),
             "data": config.data.display().to_string(),
             "sessions": sessions.len(),
             "loggedIn": sessions.iter().filter(|s| s.identity().is_some()).count(),
@@ -659,37 +673,6 @@ fn limit(common: &Common, config: &Config) {
 
 fn is_busy(session: &Session) -> bool {
     !session.transfers().is_empty() || session.leases().in_flight() > 0
-}
-
-/// Writes from time to time what was transferred.
-async fn keep_transfers(transfers: Arc<Transfers>, file: PathBuf, shutdown: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(TRANSFERS_WRITTEN) => {}
-        }
-        let (writes, to) = (Arc::clone(&transfers), file.clone());
-        if let Ok(Err(e)) = tokio::task::spawn_blocking(move || writes.save(&to)).await {
-            tracing::error!("what was transferred cannot be written: {e:#}");
-        }
-    }
-}
-
-/// Writes the block list soon after it changed by itself.
-async fn keep_bans(protector: Arc<Protector>, shutdown: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = protector.changed() => {}
-        }
-        let writes = Arc::clone(&protector);
-        let written = tokio::task::spawn_blocking(move || writes.save()).await;
-        if let Ok(Err(e)) = written {
-            tracing::error!("{e:#}");
-        }
-        // A flood of hits is not a flood of writing.
-        tokio::time::sleep(BANS_WRITTEN).await;
-    }
 }
 
 /// What the accounts see of the daemon.

@@ -21,7 +21,7 @@ use session_core::registry::SessionRegistry;
 use session_core::script::{Engine, Hooks, Values};
 use session_core::session::{Actor, Ending, Identity, Protocol, Session, SessionId, Setup, system_clock};
 
-use crate::accounts::{self, Accounts};
+use crate::accounts::Accounts;
 use crate::chain;
 use crate::config::{self, Config, User};
 use crate::gateway::{self, Settings};
@@ -328,10 +328,11 @@ impl FerrySite {
     }
 }
 
-/// Builds what a start would build of `config`, and throws it away. Errors: those of users and handlers.
-pub fn check(config: Config) -> Result<()> {
+/// Builds what a start would build of `config`, and throws it away. Errors: those of users and handlers, and of
+/// the database.
+pub async fn check(config: Config) -> Result<()> {
     let protector = Protector::new(config.protector.clone(), None, system_clock())?;
-    let accounts = Accounts::holding(accounts::read_file(&config.data.join(accounts::FILE))?);
+    let accounts = Accounts::look(&config).await?;
     let common = Common::new(&config, Arc::default(), protector, accounts)?;
     config.each_site().into_iter().try_for_each(|site| {
         stores::check(&site)?;
@@ -354,6 +355,7 @@ impl Live {
         };
         let (spent, hashing) = (common.spent(&config)?, Arc::clone(&common.hashing));
         let directory = Directory::with(&config, stored, spent, hashing, named)?.and(external);
+        let directory = directory.believing(Arc::clone(&common.accounts), &config);
         let directory = Arc::new(directory);
         let gateways = gateway::read(&config, secrets.clone())?;
         let quarantine = Quarantine::new(config.scan.quarantine.clone(), config.scan.quarantine_size);

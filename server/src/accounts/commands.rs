@@ -26,6 +26,7 @@ use crate::control::ask_desk;
 use crate::control::client::Control;
 use crate::control::commands::{encode, pairs, put, session_failure, shown};
 use crate::hooks::declared_secrets;
+use crate::shared::Hub;
 
 /// The commands.
 #[derive(Subcommand)]
@@ -314,7 +315,8 @@ impl Way {
         }
         let config = config()?;
         let lock = crate::daemon::own(&config.data)?;
-        let accounts = Accounts::open(&config.data).await?;
+        let hub = Hub::new(&config)?;
+        let accounts = Accounts::open(&config, hub.as_ref()).await?;
         let secrets = declared_secrets(&config.scripts);
         let sites = config.each_site().into_iter().map(Arc::new).collect();
         Ok(Way::Here { desk: Desk::new(accounts, Arc::new(Still { sites, secrets })), _lock: lock })

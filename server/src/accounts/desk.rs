@@ -74,6 +74,9 @@ pub(crate) fn filters(asked: Asked) -> &'static [&'static str] {
 /// The users of one answer, at most.
 const PAGE: usize = 1000;
 
+/// How often a change is judged anew, at most, because another node was quicker.
+const TRIES: u32 = 10;
+
 /// The largest secret, bytes.
 const SECRET: usize = 16 << 10;
 
@@ -105,8 +108,8 @@ pub(crate) trait InForce: Send + Sync {
 
 /// See the module.
 pub(crate) struct Desk {
-    accounts: Arc<Accounts>,
-    serving: Arc<dyn InForce>,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) serving: Arc<dyn InForce>,
 }
 
 /// A change that was judged.
@@ -207,11 +210,21 @@ impl Desk {
         actor: String,
     ) -> Result<Value> {
         let _turn = self.accounts.turn().await;
-        let desk = Arc::clone(&self);
-        let work = tokio::task::spawn_blocking(move || desk.plan(asked, &name, &query, body));
-        let Plan { changes, touched, mut answer, words } =
-            work.await.map_err(|_| Error::from(ErrorKind::Internal))??;
-        self.accounts.apply(changes).await?;
+        let mut tries = 0;
+        let (touched, mut answer, words) = loop {
+            self.catch_up().await?;
+            let (desk, name, query, body) = (Arc::clone(&self), name.clone(), query.clone(), body.clone());
+            let work = tokio::task::spawn_blocking(move || desk.plan(asked, &name, &query, body));
+            let Plan { changes, touched, answer, words } =
+                work.await.map_err(|_| Error::from(ErrorKind::Internal))??;
+            tries += 1;
+            match self.accounts.apply(changes, &actor).await {
+                Ok(()) => break (touched, answer, words),
+                // It was judged by what is no more: another node was quicker.
+                Err(e) if e.kind() == ErrorKind::PreconditionFailed && tries < TRIES => {}
+                Err(e) => return Err(e),
+            }
+        };
         tracing::info!(actor, "accounts: {words}");
         match self.serving.renew(touched, &actor).await {
             Ok(ended) => answer.insert("ended".into(), ended.into()),

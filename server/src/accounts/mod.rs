@@ -1,19 +1,23 @@
 //! Accounts that are not in the configuration file: users, groups, secrets and the tokens of the API.
 //!
 //! A database is the truth, and a running server holds all of it in memory as well: a login never waits for
-//! a disk, a name that nobody has costs what any name costs, and a database that fails lets those in who are
-//! known. A change is on disk, whole or not at all, before it counts, and before whoever asked hears of it.
+//! it, a name that nobody has costs what any name costs, and a database that fails lets those in who are known;
+//! one that nodes share only for as long as `[database]` says. A change is kept, whole or not at all, before it
+//! counts, and before whoever asked hears of it; what other nodes change is taken up as they tell it.
 //!
 //! The file wins: what it declares is not in the database, commands refuse to make a double, and a double
 //! that comes about later is told and does not count. There is no database until something is put there.
 //!
-//! `sqlite` keeps it, `desk` answers the API and the commands, `commands` are those, `bundle` is export and
-//! import. Deliberately absent: what an account is (`crate::config`), logins (`crate::users`).
+//! `sqlite` or `postgres` keeps it as `rows`, `desk` answers the API and the commands, `follow` takes up what
+//! others change, `commands` are those, `bundle` is export and import. Deliberately absent: what an account is (`crate::config`), logins.
 
 mod bundle;
 mod commands;
 mod desk;
+mod follow;
 mod logins;
+mod postgres;
+mod rows;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -21,8 +25,8 @@ mod token;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use session_core::auth::Secret;
@@ -30,9 +34,11 @@ use session_core::error::{Error, ErrorKind, Result};
 
 pub(crate) use self::commands::{Commands, run};
 pub(crate) use self::desk::{Asked, Desk, InForce, Touched, filters};
-pub(crate) use self::sqlite::{SqliteStore, read_file};
+use self::postgres::PostgresStore;
+use self::sqlite::{SqliteStore, read_file};
 pub(crate) use self::token::{Role, Token};
 use crate::config::{Config, Group, Record, User, group};
+use crate::shared::{Follow, Hub};
 
 /// The database in a data folder.
 pub const FILE: &str = "accounts.db";
@@ -90,6 +96,20 @@ impl Contents {
         }
     }
 
+    /// What has to be put in force where `fresh` takes the place of this.
+    fn difference(&self, fresh: &Contents) -> Touched {
+        if self.secrets != fresh.secrets {
+            return Touched::Secrets;
+        }
+        if self.groups != fresh.groups {
+            return Touched::AllUsers;
+        }
+        let changed = self.users.iter().filter(|(key, user)| fresh.users.get(*key) != Some(*user));
+        let added = fresh.users.keys().filter(|key| !self.users.contains_key(*key));
+        let keys: Vec<Key> = changed.map(|(key, _)| key).chain(added).cloned().collect();
+        if keys.is_empty() { Touched::Nothing } else { Touched::Users(keys) }
+    }
+
     /// A group that is kept.
     pub(crate) fn group(&self, site: &str, name: &str) -> Option<Group> {
         let stored = self.groups.get(&(site.to_string(), name.to_string()))?;
@@ -109,14 +129,42 @@ impl Contents {
     }
 }
 
+/// How often what is shared was changed; always the same where nobody else changes it.
+pub(crate) type Revision = u64;
+
+/// What others have done to the contents.
+pub(crate) enum News {
+    /// This is everything now.
+    All(Contents, Revision),
+    /// These changes, and who made the last one.
+    Changes(Vec<Change>, Revision, String),
+}
+
 /// Where the contents are kept. Calls run to their end once begun, whoever gives up waiting.
 #[async_trait]
 pub(crate) trait AccountStore: Send + Sync {
-    /// Everything. Errors: `Corrupt`, `Unsupported` for what a newer program wrote, those of the disk.
-    async fn load(&self) -> Result<Contents>;
+    /// Everything. Errors: `Corrupt`, `Unsupported` for what a newer program wrote, those of the database.
+    async fn load(&self) -> Result<(Contents, Revision)>;
 
-    /// All of these, or none. Errors: those of the disk; then nothing has changed.
-    async fn apply(&self, changes: Vec<Change>) -> Result<()>;
+    /// All of these, or none. Errors: `PreconditionFailed` where others have changed something since `seen`,
+    /// those of the database; then nothing has changed, unless a line broke at the last moment.
+    async fn apply(&self, changes: Vec<Change>, seen: Revision, actor: &str) -> Result<Revision>;
+
+    /// What others have done since. Errors: as of a load.
+    async fn news(&self, _seen: Revision) -> Result<Option<News>> {
+        Ok(None)
+    }
+
+    /// Waits with who follows others; `None` where there are none.
+    fn follow(&self) -> Option<Follow> {
+        None
+    }
+}
+
+/// What others have changed.
+pub(crate) struct Changed {
+    pub(crate) touched: Touched,
+    pub(crate) by: String,
 }
 
 /// What is kept, in memory and behind it.
@@ -126,7 +174,9 @@ pub struct Accounts {
     /// One change at a time, from judging it to having it in force.
     turn: tokio::sync::Mutex<()>,
     /// What is read of the store and what is written come into memory in that order. Held for nothing else.
-    order: tokio::sync::Mutex<()>,
+    order: tokio::sync::Mutex<Revision>,
+    /// How long the contents are believed without having been seen in the store: when they were last.
+    belief: Option<(Duration, Mutex<Option<Instant>>)>,
 }
 
 impl fmt::Debug for Accounts {
@@ -143,32 +193,124 @@ impl Accounts {
 
     /// These, and nowhere to keep more.
     pub(crate) fn holding(contents: Contents) -> Arc<Self> {
-        Arc::new(Accounts::with(None, contents))
+        Arc::new(Accounts::with(None, (contents, 0), None))
     }
 
-    fn with(store: Option<Arc<dyn AccountStore>>, contents: Contents) -> Self {
-        let (turn, order) = Default::default();
-        Accounts { store, contents: RwLock::new(contents), turn, order }
+    fn with(
+        store: Option<Arc<dyn AccountStore>>,
+        (contents, revision): (Contents, Revision),
+        believed: Option<Duration>,
+    ) -> Self {
+        Accounts {
+            store,
+            contents: RwLock::new(contents),
+            turn: Default::default(),
+            order: tokio::sync::Mutex::new(revision),
+            belief: believed.map(|time| (time, Mutex::new(Some(Instant::now())))),
+        }
     }
 
-    /// Those of the database in a data folder, of which there is one owner. Errors: as of a load.
-    pub(crate) async fn open(data: &Path) -> Result<Arc<Self>> {
-        Accounts::of(Arc::new(SqliteStore::new(data.join(FILE))?)).await
+    /// Those of the database that a configuration names: the one that nodes share, or the one in the data
+    /// folder, of which there is one owner. Errors: as of a load.
+    pub(crate) async fn open(config: &Config, hub: Option<&Arc<Hub>>) -> Result<Arc<Self>> {
+        match hub {
+            Some(hub) => {
+                let store = Arc::new(PostgresStore::new(Arc::clone(hub)));
+                Accounts::of(store, Some(config.database.remember)).await
+            }
+            None => Accounts::of(Arc::new(SqliteStore::new(config.data.join(FILE))?), None).await,
+        }
     }
 
-    pub(crate) async fn of(store: Arc<dyn AccountStore>) -> Result<Arc<Self>> {
+    /// What is kept, for who only looks. Blocks, where it is a file. Errors: as of a load.
+    pub(crate) async fn look(config: &Config) -> Result<Arc<Self>> {
+        match Hub::new(config)? {
+            Some(hub) => Ok(Accounts::holding(PostgresStore::new(hub).load().await?.0)),
+            None => Ok(Accounts::holding(read_file(&config.data.join(FILE))?)),
+        }
+    }
+
+    /// Those of a store; `believed` is for how long, where others change it as well.
+    pub(crate) async fn of(store: Arc<dyn AccountStore>, believed: Option<Duration>) -> Result<Arc<Self>> {
         let contents = store.load().await?;
-        Ok(Arc::new(Accounts::with(Some(store), contents)))
+        Ok(Arc::new(Accounts::with(Some(store), contents, believed)))
     }
 
-    /// Reads the database again: somebody may have put a copy back. Errors: as of a load; then nothing changes.
+    /// Reads the database again: somebody may have put a copy back. What is shared is followed all the time.
+    /// Errors: as of a load; then nothing changes.
     pub(crate) async fn refresh(&self) -> Result<()> {
-        let _order = self.order.lock().await;
+        if self.belief.is_some() {
+            return Ok(());
+        }
+        let mut order = self.order.lock().await;
         if let Some(store) = &self.store {
-            let fresh = store.load().await?;
+            let (fresh, revision) = store.load().await?;
             *self.contents.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+            *order = revision;
         }
         Ok(())
+    }
+
+    /// Takes up what others have changed. The caller has its turn, and puts it in force. Errors: as of a load;
+    /// then nothing changes.
+    async fn catch_up(&self) -> Result<Option<Changed>> {
+        let Some(store) = &self.store else { return Ok(None) };
+        let mut order = self.order.lock().await;
+        let news = store.news(*order).await?;
+        self.confirm();
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = match news {
+            None => return Ok(None),
+            Some(News::All(fresh, revision)) => {
+                *order = revision;
+                if *contents == fresh {
+                    return Ok(None);
+                }
+                let touched = contents.difference(&fresh);
+                *contents = fresh;
+                Changed { touched, by: "another node".into() }
+            }
+            Some(News::Changes(changes, revision, by)) => {
+                *order = revision;
+                let touched = Touched::by(&changes);
+                changes.into_iter().for_each(|change| contents.apply(change));
+                Changed { touched, by }
+            }
+        };
+        Ok(Some(changed))
+    }
+
+    /// Waits with who follows other nodes; `None` where there are none.
+    fn follow(&self) -> Option<Follow> {
+        self.store.as_ref()?.follow()
+    }
+
+    fn confirm(&self) {
+        if let Some((_, seen)) = &self.belief {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+    }
+
+    /// Whether the contents are good for logins: what is shared was seen in the database not too long ago.
+    pub(crate) fn is_believed(&self) -> bool {
+        self.belief.as_ref().is_none_or(|(time, seen)| {
+            let seen = *seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.is_some_and(|seen| seen.elapsed() <= *time)
+        })
+    }
+
+    /// The contents were not seen in the database for too long.
+    #[cfg(test)]
+    pub(crate) fn doubt(&self) {
+        if let Some((_, seen)) = &self.belief {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    /// Those of a store that nodes share, without one.
+    #[cfg(test)]
+    pub(crate) fn shared_by_nobody() -> Arc<Self> {
+        Arc::new(Accounts::with(None, (Contents::default(), 0), Some(Duration::from_secs(3600))))
     }
 
     /// What is in force. Not held while anything waits.
@@ -222,13 +364,14 @@ impl Accounts {
         self.turn.lock().await
     }
 
-    /// Makes these changes, on disk first. The caller has its turn. Errors: those of the disk.
-    async fn apply(&self, changes: Vec<Change>) -> Result<()> {
+    /// Makes these changes, in the database first. The caller has its turn. Errors: as of the store.
+    async fn apply(&self, changes: Vec<Change>, actor: &str) -> Result<()> {
         let store = self.store.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported).with_detail("there is nowhere to keep accounts")
         })?;
-        let _order = self.order.lock().await;
-        store.apply(changes.clone()).await?;
+        let mut order = self.order.lock().await;
+        *order = store.apply(changes.clone(), *order, actor).await?;
+        self.confirm();
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         changes.into_iter().for_each(|change| contents.apply(change));
         Ok(())

@@ -8,20 +8,17 @@
 //! The file belongs to one process (the lock of the data folder sees to that). Deliberately absent: what the
 //! records mean.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params};
-use session_core::auth::Secret;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use session_core::error::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AccountStore, Change, Contents, Key, Stored};
-use crate::config::Record;
+use super::rows::{Kind, Row};
+use super::{AccountStore, Change, Contents, Revision};
 
 /// How a file of ours is known: "Ferr".
 const APPLICATION: i64 = 0x4665_7272;
@@ -84,13 +81,14 @@ impl SqliteStore {
 
 #[async_trait]
 impl AccountStore for SqliteStore {
-    async fn load(&self) -> Result<Contents> {
-        self.run(|database| if database.path.exists() { database.load() } else { Ok(Contents::default()) })
-            .await
+    async fn load(&self) -> Result<(Contents, Revision)> {
+        let all = self
+            .run(|database| if database.path.exists() { database.load() } else { Ok(Contents::default()) });
+        Ok((all.await?, 0))
     }
 
-    async fn apply(&self, changes: Vec<Change>) -> Result<()> {
-        self.run(move |database| database.apply(&changes)).await
+    async fn apply(&self, changes: Vec<Change>, seen: Revision, _: &str) -> Result<Revision> {
+        self.run(move |database| database.apply(&changes)).await.map(|()| seen)
     }
 }
 
@@ -239,79 +237,64 @@ fn bring_up_to_date(connection: &mut Connection, path: &Path, version: usize, st
     transaction.commit().map_err(said)
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| Error::new(ErrorKind::Internal).with_source(e))
-}
-
 fn write(connection: &Connection, change: &Change, path: &Path) -> Result<()> {
-    let done = match change {
-        Change::User((site, name), Some(stored)) => connection.execute(
-            "INSERT OR REPLACE INTO users VALUES (?1, ?2, ?3, ?4)",
-            params![site, name, json(&stored.record)?, stored.changed.cast_signed()],
+    let Row { kind, site, name, text, changed } = Row::of(change)?;
+    let table = table_of(kind);
+    let done = match (kind, text) {
+        (Kind::Group | Kind::User, Some(text)) => connection.execute(
+            &format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2, ?3, ?4)"),
+            params![site, name, text, changed.cast_signed()],
         ),
-        Change::User((site, name), None) => {
-            connection.execute("DELETE FROM users WHERE site = ?1 AND name = ?2", params![site, name])
-        }
-        Change::Group((site, name), Some(stored)) => connection.execute(
-            "INSERT OR REPLACE INTO groups VALUES (?1, ?2, ?3, ?4)",
-            params![site, name, json(&stored.record)?, stored.changed.cast_signed()],
-        ),
-        Change::Group((site, name), None) => {
-            connection.execute("DELETE FROM groups WHERE site = ?1 AND name = ?2", params![site, name])
-        }
-        Change::Secret(name, Some(value)) => connection
-            .execute("INSERT OR REPLACE INTO secrets VALUES (?1, ?2)", params![name, value.expose()]),
-        Change::Secret(name, None) => {
-            connection.execute("DELETE FROM secrets WHERE name = ?1", params![name])
-        }
-        Change::Token(id, Some(token)) => {
-            connection.execute("INSERT OR REPLACE INTO tokens VALUES (?1, ?2)", params![id, json(token)?])
-        }
-        Change::Token(id, None) => connection.execute("DELETE FROM tokens WHERE id = ?1", params![id]),
+        (Kind::Group | Kind::User, None) => connection
+            .execute(&format!("DELETE FROM {table} WHERE site = ?1 AND name = ?2"), params![site, name]),
+        (Kind::Secret | Kind::Token, Some(text)) => connection
+            .execute(&format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2)"), params![name, text]),
+        (Kind::Secret, None) => connection.execute("DELETE FROM secrets WHERE name = ?1", params![name]),
+        (Kind::Token, None) => connection.execute("DELETE FROM tokens WHERE id = ?1", params![name]),
     };
     done.map(|_| ()).map_err(|e| failed(path, e))
+}
+
+fn table_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Group => "groups",
+        Kind::Secret => "secrets",
+        Kind::Token => "tokens",
+        Kind::User => "users",
+    }
 }
 
 /// Everything, as of one moment.
 fn contents(connection: &Connection, path: &Path) -> Result<Contents> {
     let said = |e| failed(path, e);
     let snapshot = connection.unchecked_transaction().map_err(said)?;
-    let records = |table: &str| -> Result<BTreeMap<Key, Arc<Stored>>> {
-        let mut all = BTreeMap::new();
-        let row = |r: &Row<'_>| Ok((r.get(0)?, r.get(1)?, r.get::<_, String>(2)?, r.get::<_, i64>(3)?));
-        let sql = format!("SELECT site, name, record, changed FROM {table}");
-        let mut statement = snapshot.prepare(&sql).map_err(said)?;
-        for found in statement.query_map([], row).map_err(said)? {
-            let (site, name, text, changed): (String, String, _, _) = found.map_err(said)?;
-            let record: Record = serde_json::from_str(&text).map_err(|_| damaged(path, &name))?;
-            let changed = u64::try_from(changed).unwrap_or(0);
-            all.insert((site, name), Arc::new(Stored { record, changed }));
-        }
-        Ok(all)
-    };
-    let pairs = |sql: &str| -> Result<Vec<(String, String)>> {
+    let mut all = Contents::default();
+    for kind in Kind::ALL {
+        let sql = match kind {
+            Kind::Group => "SELECT site, name, record, changed FROM groups",
+            Kind::Secret => "SELECT '', name, value, 0 FROM secrets",
+            Kind::Token => "SELECT '', id, record, 0 FROM tokens",
+            Kind::User => "SELECT site, name, record, changed FROM users",
+        };
         let mut statement = snapshot.prepare(sql).map_err(said)?;
-        let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).map_err(said)?;
-        rows.map(|r| r.map_err(said)).collect()
-    };
-    let mut tokens = BTreeMap::new();
-    for (id, text) in pairs("SELECT id, record FROM tokens")? {
-        tokens.insert(id, serde_json::from_str(&text).map_err(|_| damaged(path, "a token"))?);
+        let row = |r: &rusqlite::Row<'_>| {
+            let changed = u64::try_from(r.get::<_, i64>(3)?).unwrap_or(0);
+            Ok(Row { kind, site: r.get(0)?, name: r.get(1)?, text: Some(r.get(2)?), changed })
+        };
+        for found in statement.query_map([], row).map_err(said)? {
+            all.apply(found.map_err(said)?.change().map_err(|what| damaged(path, &what))?);
+        }
     }
-    let secrets = pairs("SELECT name, value FROM secrets")?;
-    Ok(Contents {
-        users: records("users")?,
-        groups: records("groups")?,
-        secrets: secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
-        tokens,
-    })
+    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Stored;
     use super::*;
     use serde_json::json;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
 
     fn user(name: &str) -> Change {
         let record = json!({ "home": "/x" }).as_object().unwrap().clone();

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
+mod nodes;
+
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -49,13 +51,25 @@ impl World {
     }
 
     async fn at(dir: tempfile::TempDir, text: &str) -> World {
+        World::over(dir, text, None).await
+    }
+
+    /// A node, where there is a store that nodes share.
+    async fn over(
+        dir: tempfile::TempDir,
+        text: &str,
+        shared: Option<(Arc<dyn AccountStore>, Duration)>,
+    ) -> World {
         let file = dir.path().join("ferryd.toml");
         std::fs::write(&file, format!("data = \".\"\n{text}")).unwrap();
         let (config, faults) = Config::load(&file).unwrap();
         assert!(faults.is_empty(), "{faults:?}");
         let sites = config.each_site().into_iter().map(Arc::new).collect();
         let told = Arc::new(Told { sites, touched: Mutex::default() });
-        let accounts = Accounts::open(dir.path()).await.unwrap();
+        let accounts = match shared {
+            Some((store, believed)) => Accounts::of(store, Some(believed)).await.unwrap(),
+            None => Accounts::open(&config, None).await.unwrap(),
+        };
         let desk = Desk::new(Arc::clone(&accounts), Arc::clone(&told) as Arc<dyn InForce>);
         World { dir, desk, told, accounts }
     }
@@ -333,13 +347,14 @@ async fn a_file_that_is_not_ours_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(FILE);
     std::fs::write(&file, "not a database, and long enough to look like one".repeat(50)).unwrap();
-    assert_eq!(Accounts::open(dir.path()).await.err().unwrap().kind(), ErrorKind::Corrupt);
+    let open = async || Accounts::open(&Config::default_for(dir.path()), None).await;
+    assert_eq!(open().await.err().unwrap().kind(), ErrorKind::Corrupt);
     std::fs::remove_file(&file).unwrap();
     rusqlite::Connection::open(&file)
         .unwrap()
         .execute_batch("CREATE TABLE x (y); PRAGMA user_version = 1")
         .unwrap();
-    let e = Accounts::open(dir.path()).await.err().unwrap();
+    let e = open().await.err().unwrap();
     assert!(e.to_string().contains("not a database of ferryd"), "{e}");
     assert_eq!(read_file(&file).err().unwrap().kind(), ErrorKind::Corrupt);
 }

@@ -18,6 +18,7 @@ macro_rules! words {
 mod admin;
 mod audit;
 mod certificates;
+mod database;
 mod directories;
 mod fault;
 mod folders;
@@ -54,6 +55,7 @@ use session_core::registry::Caps;
 
 pub use self::admin::Admin;
 pub use self::audit::{Audit, AuditFormat, Full, Rotate};
+pub use self::database::Shared;
 pub use self::directories::DirectoryTable;
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
@@ -150,6 +152,8 @@ pub struct Config {
     pub outbox: Outbox,
     /// How handlers send mail.
     pub mail: Mail,
+    /// What several nodes have in common.
+    pub database: Shared,
     /// The databases that handlers ask, by name.
     pub sql: BTreeMap<String, Database>,
     /// The log.
@@ -196,6 +200,7 @@ impl Default for Config {
             commands: Vec::new(),
             outbox: Outbox::default(),
             mail: Mail::default(),
+            database: Shared::default(),
             sql: BTreeMap::new(),
             log: Log::default(),
             protector: ProtectorSettings::default(),
@@ -675,6 +680,7 @@ impl Config {
         self.scripts.complete(|path| base.join(path));
         directories::complete(&mut self.directories, |path| base.join(path));
         outbound::complete(&mut self.mail, &mut self.sql, |path| base.join(path));
+        self.database.complete(|path| base.join(path));
         self.scan.complete(&data, |path| base.join(path));
         self.log.audit = self.log.audit.take().map(|a| Audit { file: base.join(&a.file), ..a });
         self.data = data;

@@ -152,7 +152,7 @@ pub(super) fn check(mail: &Mail, sql: &BTreeMap<String, Database>, source: &Sour
         match (&database.file, &database.url) {
             (Some(_), None) => {}
             (None, Some(url)) => {
-                if let Err(words) = crate::hooks::postgres_url(url) {
+                if let Err(words) = crate::postgres::url(url) {
                     wrong("url", &words);
                 }
             }

@@ -182,6 +182,7 @@ impl Config {
         let mut faults = self.check_tables(source);
         faults.extend(self.protector.check(source));
         faults.extend(self.admin.check(source));
+        faults.extend(self.database.check(source));
         faults.extend(self.outbox.check(source));
         faults.extend(gateways::check(&self.gateways, source));
         if self.sites.is_empty() {
@@ -237,7 +238,7 @@ impl Config {
     /// What has no effect, of all sites.
     pub(super) fn told_of_sites(&self, source: &Source<'_>) -> Vec<Fault> {
         // Whom the file does not know, the database may.
-        let stored = self.data.join(crate::accounts::FILE).exists();
+        let stored = self.database.url.is_some() || self.data.join(crate::accounts::FILE).exists();
         if self.sites.is_empty() {
             let mut told = if stored { Vec::new() } else { self.check_hooks(source) };
             told.extend(self.check_certificates(std::slice::from_ref(self), source));

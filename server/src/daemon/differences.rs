@@ -37,6 +37,7 @@ pub(super) fn told(old: &Config, new: &Config) -> Vec<String> {
         }
     };
     later(old.data != new.data || old.control != new.control, "data folder and control socket");
+    later(old.database != new.database, "the database that nodes share");
     later(old.admin != new.admin, "the API over the network");
     later(old.outbox.fsync != new.outbox.fsync, "whether the outbox is flushed to disk");
     later(old.log.format != new.log.format, "the format of the log");

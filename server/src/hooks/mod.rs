@@ -30,7 +30,6 @@ use session_core::script::{
 };
 use session_core::verdict::Quarantine;
 
-pub(crate) use self::sql::postgres_url;
 pub(crate) use self::trace::Traces;
 use crate::config::{self, Config, Hook, Scripts};
 use crate::control::select;
@@ -95,7 +94,7 @@ impl Host for ServerHost {
     }
 }
 
-fn invalid(words: impl Into<String>) -> Error {
+pub(crate) fn invalid(words: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument).with_detail(words.into())
 }
 

@@ -24,8 +24,6 @@ use tokio::sync::Semaphore;
 use super::{field, invalid};
 use crate::config;
 
-pub(crate) use self::postgres::url as postgres_url;
-
 /// The most bytes of values in an answer.
 const BYTES: usize = 4 << 20;
 

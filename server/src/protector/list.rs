@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::event::timestamp;
 
+use super::shared::{Mark, Marks};
+
 /// Entries made by the protector, at most; the ones that end first make room.
 const MOST: usize = 100_000;
 
@@ -84,6 +86,8 @@ pub(super) struct BlockList {
     lengths: [BTreeMap<u8, usize>; 2],
     /// How many of them are the protector's.
     automatic: usize,
+    /// What other nodes do not know yet, where there are any.
+    pub(super) marks: Option<Marks>,
 }
 
 /// What is entered by rules, not by a person.
@@ -140,15 +144,43 @@ impl BlockList {
         all
     }
 
-    /// Enters a ban in place of one for the same network.
+    /// Enters a ban in place of one for the same network, for other nodes too.
     pub(super) fn put(&mut self, mut ban: Ban) {
         ban.network = ban.network.trunc();
-        self.remove(&ban.network);
+        self.mark(&ban.network, Mark::New);
+        self.enter(ban);
+    }
+
+    /// Takes the ban of exactly this network away, from other nodes too.
+    pub(super) fn remove(&mut self, network: &IpNet) -> Option<Ban> {
+        let ban = self.forget(network)?;
+        self.mark(&ban.network, Mark::Gone);
+        Some(ban)
+    }
+
+    /// Other nodes are to know it.
+    pub(super) fn mark(&mut self, network: &IpNet, mark: Mark) {
+        if let Some(marks) = &mut self.marks {
+            marks.set(*network, mark);
+        }
+    }
+
+    pub(super) fn get(&self, network: &IpNet) -> Option<&Ban> {
+        self.entries.get(network)
+    }
+
+    pub(super) fn get_mut(&mut self, network: &IpNet) -> Option<&mut Ban> {
+        self.entries.get_mut(network)
+    }
+
+    /// Enters a ban on this node.
+    pub(super) fn enter(&mut self, ban: Ban) {
+        self.forget(&ban.network);
         if ban.by == PROTECTOR {
             if self.automatic >= MOST {
                 let mine = self.entries.values().filter(|b| b.by == PROTECTOR);
                 if let Some(first) = mine.min_by_key(|b| b.until).map(|b| b.network) {
-                    self.remove(&first);
+                    self.forget(&first);
                 }
             }
             self.automatic += 1;
@@ -159,8 +191,8 @@ impl BlockList {
         self.entries.insert(ban.network, ban);
     }
 
-    /// Takes the ban of exactly this network away.
-    pub(super) fn remove(&mut self, network: &IpNet) -> Option<Ban> {
+    /// Takes the ban of exactly this network away, on this node.
+    pub(super) fn forget(&mut self, network: &IpNet) -> Option<Ban> {
         let ban = self.entries.remove(&network.trunc())?;
         self.automatic -= usize::from(ban.by == PROTECTOR);
         if let Some(lengths) = self.lengths.get_mut(family(&ban.network))
@@ -192,7 +224,7 @@ impl BlockList {
             }
         }
         for net in over {
-            self.remove(&net);
+            self.forget(&net);
         }
         self.entries.get_mut(&hit?)
     }
@@ -201,7 +233,7 @@ impl BlockList {
     pub(super) fn tidy(&mut self, now: u64) -> bool {
         let over: Vec<_> = self.entries.values().filter(|b| b.is_over(now)).map(|b| b.network).collect();
         for net in &over {
-            self.remove(net);
+            self.forget(net);
         }
         !over.is_empty()
     }

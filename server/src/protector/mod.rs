@@ -7,11 +7,12 @@
 //! time its address comes back. Addresses on the safe list are never struck and never blocked. What is
 //! counted is bounded; who is logged in elsewhere from a blocked address stays.
 //!
-//! Asked before anything is read from a connection. Deliberately absent: blocking of accounts (a stranger
+//! Several nodes may share the list (`shared`). Asked before anything is read from a connection. Deliberately absent: blocking of accounts (a stranger
 //! could lock a user out), settings of single sites, strikes across a restart (blocks survive it).
 
 mod guard;
 mod list;
+mod shared;
 mod tell;
 
 use std::collections::{HashMap, VecDeque};
@@ -32,6 +33,8 @@ use tokio::sync::Notify;
 pub use self::guard::Guard;
 pub use self::list::Ban;
 use self::list::{BlockList, PROTECTOR, seconds};
+use self::shared::Mark;
+pub(crate) use self::shared::Shared;
 pub(crate) use self::tell::tell;
 pub use crate::config::{Level, ProtectorSettings as Settings};
 
@@ -260,6 +263,7 @@ impl Protector {
                 ban.until = Some(until.saturating_add(more).min(longest.max(until)));
             }
             let (network, ban) = (ban.network, ban.clone());
+            list.mark(&network, Mark::Hit);
             drop(state);
             self.changed.notify_one();
             tracing::debug!(%address, %network, "a blocked address came back");
@@ -341,6 +345,7 @@ impl Protector {
         let until = time.map(|t| since.saturating_add(t.as_secs().max(1)));
         let ban = Ban { network: network.trunc(), since, until, reason, by, hits: 0 };
         self.lock().list.put(ban.clone());
+        self.changed.notify_one();
         self.tell(Notice::Added(ban.clone()));
         self.save()?;
         Ok(ban)
@@ -357,6 +362,7 @@ impl Protector {
         })?;
         state.counts.retain(|a, _| !ban.network.contains(a));
         drop(state);
+        self.changed.notify_one();
         self.tell(Notice::Removed(ban.clone(), by.to_string()));
         self.save()?;
         Ok(ban)
@@ -379,7 +385,12 @@ impl Protector {
         !state.settings.is_safe(address) && state.list.find(address, now).is_some()
     }
 
-    /// Waits until the list changed by itself.
+    /// Seconds since 1970.
+    fn now(&self) -> u64 {
+        seconds((self.clock)())
+    }
+
+    /// Waits until the list changed.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }

@@ -19,7 +19,7 @@
 //! Absent: reloading (a site makes a new directory; what codes were used is handed on).
 
 use std::collections::hash_map::{Entry, RandomState};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,6 +42,7 @@ use super::keys::PublicKey;
 use super::password::{self, Memory, PasswordHash};
 use super::token::UserToken;
 use super::totp::Spent;
+use crate::accounts::Accounts;
 use crate::config::{Config, Store, User, parse_network};
 use crate::hooks;
 
@@ -68,6 +69,8 @@ pub struct Directory {
     hashed: Arc<AtomicU64>,
     /// Who vouches for accounts that are not here.
     external: Option<Arc<External>>,
+    /// Whether accounts are believed that are none of these, which the file declares.
+    belief: Option<(Arc<Accounts>, Arc<HashSet<String>>)>,
 }
 
 /// What all sites of a server hash passwords with: so many at once, in as much memory.
@@ -149,12 +152,25 @@ impl Directory {
             hashing,
             hashed: Arc::default(),
             external: None,
+            belief: None,
         })
     }
 
     /// The same, with others that vouch for accounts that are not here.
     pub(crate) fn and(self, external: Option<Arc<External>>) -> Directory {
         Directory { external, ..self }
+    }
+
+    /// The same; stored ones log in only while what is stored is believed.
+    pub(crate) fn believing(self, accounts: Arc<Accounts>, config: &Config) -> Directory {
+        let declared = config.users.iter().map(|u| u.name.clone()).collect();
+        Directory { belief: Some((accounts, Arc::new(declared))), ..self }
+    }
+
+    /// Whether it may be said of an account that it is as it is known here.
+    fn is_believed(&self, user: &str) -> bool {
+        let Some((accounts, declared)) = &self.belief else { return true };
+        accounts.is_believed() || declared.contains(user) || !self.accounts.contains_key(user)
     }
 
     /// These accounts, with others in place of some: `None` for those that are gone. Blocks where nobody is
@@ -179,6 +195,7 @@ impl Directory {
             hashing: Arc::clone(&self.hashing),
             hashed: Arc::clone(&self.hashed),
             external: self.external.as_ref().map(|e| e.anew()),
+            belief: self.belief.clone(),
         })
     }
 
@@ -208,6 +225,10 @@ impl Directory {
     fn admitted(&self, user: &str, session: &Session) -> Result<Arc<User>, Refusal> {
         let peer = session.peer_address();
         let user = self.account(user).ok_or((Reason::UnknownUser, "no such user"))?;
+        if !self.is_believed(&user.name) {
+            let words = "the database of accounts was not reached for too long";
+            return Err((Reason::AuthenticatorFailed, words));
+        }
         if !user.enabled {
             return Err((Reason::AccountClosed, "the account is disabled"));
         }

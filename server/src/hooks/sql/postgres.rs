@@ -1,7 +1,7 @@
 //! A server of PostgreSQL. Connections are kept for the next statement, and made as they were before that.
 //!
 //! Parameters travel as text, so that the server reads them as the type that the statement wants. Values are told
-//! by their type; what has no plain form is an error that says to cast it. TLS judges as every client here does.
+//! by their type; what has no plain form is an error that says to cast it. How it is reached: `crate::postgres`.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,100 +9,36 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use serde_json::Value;
-use session_core::error::{Error, ErrorKind, Result};
+use session_core::error::Result;
 use session_core::event::timestamp;
-use session_core::net::client_tls::{ClientTls, ClientTlsOptions};
 use session_core::script::Secrets;
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::Client;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{Format, FromSql, IsNull, Kind, ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::{invalid, secret_named};
 use super::{Answer, Parameter, bytes, count, real, whole};
 use crate::config;
+use crate::postgres::{Way, failed, url};
 
 /// Seconds from 1970 to 2000, where PostgreSQL's clock begins.
 const EPOCH: i64 = 946_684_800;
 
 pub(super) struct Server {
-    config: Config,
-    /// The name in the certificate; `None` in the clear.
-    tls: Option<(String, ClientTlsOptions)>,
+    way: Way,
     write: bool,
     idle: Mutex<Vec<Client>>,
-}
-
-/// What a URL says; the error says what is wrong. It names one server and no password.
-pub(crate) fn url(text: &str) -> Result<Config, String> {
-    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-        return Err("this is no URL of PostgreSQL: postgres://user@host/database".into());
-    }
-    let config: Config = text.parse().map_err(|_| "this URL cannot be read".to_owned())?;
-    if config.get_password().is_some() {
-        return Err("a password does not stand here: name a secret with 'password_secret'".into());
-    }
-    if config.get_hosts().len() != 1 || !config.get_hostaddrs().is_empty() {
-        return Err("it names one server: postgres://user@host/database".into());
-    }
-    if config.get_user().is_none() {
-        return Err("it does not say who logs in: postgres://user@host/database".into());
-    }
-    Ok(config)
-}
-
-fn failed(e: tokio_postgres::Error) -> Error {
-    let Some(told) = e.as_db_error() else {
-        let kind = if e.is_closed() { ErrorKind::Disconnected } else { ErrorKind::InvalidArgument };
-        return Error::new(kind).with_detail("the database did not do it").with_source(e);
-    };
-    let code = told.code();
-    let kind = match code.code().get(..2).unwrap_or_default() {
-        "08" | "57" if *code != SqlState::QUERY_CANCELED => ErrorKind::Disconnected,
-        "28" => ErrorKind::Unauthenticated,
-        "25" => ErrorKind::Refused,
-        _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => ErrorKind::Refused,
-        _ if *code == SqlState::QUERY_CANCELED => ErrorKind::TimedOut,
-        "53" => ErrorKind::Throttled,
-        _ => ErrorKind::InvalidArgument,
-    };
-    let words = format!("the database: {} ({})", told.message(), code.code());
-    Error::new(kind).with_detail(words).with_source(e)
-}
-
-fn unreached(e: tokio_postgres::Error) -> Error {
-    match e.as_db_error() {
-        Some(_) => failed(e),
-        None => Error::new(ErrorKind::Disconnected)
-            .with_detail("the database cannot be reached, or is not believed")
-            .with_source(e),
-    }
 }
 
 impl Server {
     /// Errors: `InvalidArgument` for a secret that is missing.
     pub(super) fn new(name: &str, asked: &config::Database, secrets: &Secrets) -> Result<Self> {
-        let mut config = url(asked.url.as_deref().unwrap_or_default()).map_err(invalid)?;
-        if let Some(secret) = &asked.password_secret {
-            config.password(secret_named(secrets, secret, &format!("[sql.{name}]"))?.expose());
-        }
-        let host = match config.get_hosts().first() {
-            Some(Host::Tcp(host)) => Some(host.clone()),
-            _ => None,
-        };
-        let tls = host.filter(|_| !asked.allow_clear).map(|host| {
-            let authorities = asked.authorities.iter().cloned().collect();
-            (host, ClientTlsOptions { authorities, ..ClientTlsOptions::default() })
-        });
-        let limit = asked.time.as_millis();
-        config
-            .ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable })
-            .application_name("ferryd")
-            .connect_timeout(asked.time)
-            .options(format!("-c statement_timeout={limit}"));
-        Ok(Server { config, tls, write: asked.write, idle: Mutex::default() })
+        let url = url(asked.url.as_deref().unwrap_or_default()).map_err(invalid)?;
+        let secret = asked.password_secret.as_ref();
+        let password = secret.map(|s| secret_named(secrets, s, &format!("[sql.{name}]"))).transpose()?;
+        let authorities = asked.authorities.clone();
+        let way = Way::new(url, password.as_ref(), !asked.allow_clear, authorities, asked.time);
+        Ok(Server { way, write: asked.write, idle: Mutex::default() })
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
@@ -110,17 +46,8 @@ impl Server {
     }
 
     async fn connect(&self) -> Result<Client> {
-        let Some((host, options)) = self.tls.clone() else {
-            let (client, line) = self.config.connect(NoTls).await.map_err(unreached)?;
-            tokio::spawn(line);
-            return Ok(client);
-        };
-        // Reads the system's authorities from disk.
-        let tls = tokio::task::spawn_blocking(move || ClientTls::new(&host, 5432, &options));
-        let tls = tls.await.map_err(|_| Error::new(ErrorKind::Internal))??;
-        let tls = MakeRustlsConnect::new(tls.config());
-        let (client, line) = self.config.connect(tls).await.map_err(unreached)?;
-        tokio::spawn(line);
+        let (client, mut messages) = self.way.connect().await?;
+        tokio::spawn(async move { while messages.next().await.is_some_and(|said| said.is_ok()) {} });
         Ok(client)
     }
 
@@ -165,7 +92,7 @@ impl Server {
     }
 }
 
-fn untold(e: tokio_postgres::Error) -> Error {
+fn untold(e: tokio_postgres::Error) -> session_core::error::Error {
     let words = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
     invalid(words)
 }
@@ -364,22 +291,5 @@ mod tests {
         let date = value(&Type::DATE, &(-1i32).to_be_bytes()).unwrap();
         assert_eq!(date, "1999-12-31");
         assert_eq!(value(&Type::DATE, &i32::MAX.to_be_bytes()).unwrap(), "infinity");
-    }
-
-    #[test]
-    fn a_url_names_one_server_and_no_password() {
-        assert!(url("postgres://ferry@db.example:5433/ferry").is_ok());
-        assert!(url("postgresql://ferry@%2Frun%2Fpostgresql/ferry").is_ok());
-        for bad in [
-            "postgres://ferry:hunter2@db.example/ferry",
-            "postgres://ferry@a,b/ferry",
-            "postgres://db.example/ferry",
-            "mysql://ferry@db.example/ferry",
-            "host=a user=b",
-            "postgres://",
-        ] {
-            let words = url(bad).unwrap_err();
-            assert!(!words.contains("hunter2"), "{words}");
-        }
     }
 }

@@ -335,3 +335,29 @@ async fn many_logins_at_once_share_a_few_buffers() {
     let most = std::thread::available_parallelism().map_or(1, usize::from).min(HASHERS);
     assert!((1..=most).contains(&d.hashing.buffers()), "{} buffers, {most} at once", d.hashing.buffers());
 }
+
+/// Without the database that nodes share, accounts of the file log in as ever, and stored ones not for ever.
+#[tokio::test]
+async fn what_cannot_be_seen_any_more_is_not_believed() {
+    let hash = bcrypt::hash("right", 4).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(format!("[[users]]\nname = \"here\"\npassword = \"{hash}\"\n").as_bytes()).unwrap();
+    let (config, _) = Config::load(file.path()).unwrap();
+    let record = serde_json::json!({ "password": hash });
+    let stored = config.account("there", record.as_object().unwrap(), &|_| None).unwrap();
+    let secrets = hooks::secrets_of(&config.scripts, BTreeMap::new()).unwrap();
+    let directory =
+        Directory::with(&config, vec![Arc::new(stored)], Arc::default(), Arc::default(), secrets).unwrap();
+    let accounts = Accounts::shared_by_nobody();
+    let directory = directory.believing(Arc::clone(&accounts), &config);
+    for user in ["here", "there"] {
+        assert_eq!(refusal(&directory, user, &password("right")).await, "");
+    }
+    accounts.doubt();
+    assert_eq!(refusal(&directory, "here", &password("right")).await, "");
+    let words = refusal(&directory, "there", &password("right")).await;
+    assert!(words.contains("was not reached for too long"), "{words}");
+    let changed = directory.changed(Vec::new()).unwrap();
+    assert!(!refusal(&changed, "there", &password("right")).await.is_empty());
+    assert!(changed.vouched(&session(), "there").await.is_none());
+}

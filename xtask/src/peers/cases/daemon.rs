@@ -4,6 +4,8 @@
 //! Each case starts a server of its own with the configuration that it needs.
 
 mod dav;
+mod nodes;
+mod postgres;
 mod s3;
 mod scanners;
 mod services;
@@ -54,6 +56,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::scans_with_icap", "c-icap", scanners::scans_with_icap),
     case("ferryd::sends_mail", "aiosmtpd", services::mail_arrives),
     case("ferryd::asks_postgresql", "postgresql", services::database_is_asked),
+    case("ferryd::shares_accounts_by_postgresql", "postgresql", nodes::accounts_are_shared),
     case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
     case("litmus::passes", "litmus", dav::litmus_passes),

@@ -5,25 +5,25 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::postgres::Postgres;
 use super::{Stage, sftp};
 use crate::fault::{Fault, Result, While, ensure};
-use crate::install::is_root;
 use crate::peers::cases::says;
 use crate::peers::servers::{Extra, LOOPBACK};
 use crate::peers::{drive, program};
-use crate::process::{Run, Server, free_port, read, set_mode, write};
+use crate::process::{Server, free_port, read, set_mode, write};
 
-const READY: Duration = Duration::from_secs(60);
+pub(super) const READY: Duration = Duration::from_secs(60);
 
 /// A folder of the case, which programs that run as somebody else may enter.
-fn folder(stage: &Stage, name: &str) -> Result<PathBuf> {
+pub(super) fn folder(stage: &Stage, name: &str) -> Result<PathBuf> {
     let dir = stage.kit.join(name);
     std::fs::create_dir_all(&dir).doing(|| format!("making {}", dir.display()))?;
     Ok(dir)
 }
 
 /// A certificate that is its own authority and nobody else's: `NAME.pem` and `NAME.key`.
-fn certificate(dir: &Path, name: &str) -> Result<PathBuf> {
+pub(super) fn certificate(dir: &Path, name: &str) -> Result<PathBuf> {
     const REQUEST: &str = "[req]\ndistinguished_name=d\nx509_extensions=e\nprompt=no\n[d]\nCN=localhost\n[e]\n\
         basicConstraints=critical,CA:FALSE\nsubjectAltName=IP:127.0.0.1,DNS:localhost\n";
     let (request, certificate) = (dir.join("request"), dir.join(format!("{name}.pem")));
@@ -88,59 +88,11 @@ pub(super) fn mail_arrives(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// A program that must not be root.
-fn as_postgres(name: &str) -> Result<Run> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").doing(|| "looking for PostgreSQL".to_owned())?;
-    let mut found: Vec<_> = versions.flatten().map(|v| v.path().join("bin").join(name)).collect();
-    found.retain(|path| path.is_file());
-    found.sort();
-    let path = found.pop().ok_or_else(|| Fault::new(format!("no program `{name}` of PostgreSQL")))?;
-    Ok(match is_root() {
-        true => Run::new("setpriv")
-            .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"])
-            .arg(path),
-        false => Run::new(path),
-    })
-}
-
 /// A database is asked under TLS and with a password, and changed only where that is allowed.
 pub(super) fn database_is_asked(stage: &Stage) -> Result<()> {
-    // Its own folder: who runs it may not enter ours.
-    let base = crate::process::TempDir::new("postgres")?;
-    let (dir, data, port) = (base.join(""), base.join("data"), free_port()?);
-    set_mode(&dir, 0o755)?;
-    let certificate = certificate(&dir, "server")?;
-    let phrase = base.join("phrase");
-    write(&phrase, "hunter2\n")?;
-    if is_root() {
-        Run::new("chown").args(["-R", "postgres:"]).arg(&dir).finish()?.succeeded()?;
-    }
-    set_mode(&dir.join("server.key"), 0o600)?;
-    as_postgres("initdb")?
-        .args(["-U", "ferry", "-A", "scram-sha-256", "--no-sync", "--pwfile"])
-        .arg(&phrase)
-        .arg("-D")
-        .arg(&data)
-        .limit(READY)
-        .finish()?
-        .succeeded()?;
-    let run = as_postgres("postgres")?
-        .arg("-D")
-        .arg(&data)
-        .args(["-h", LOOPBACK, "-p"])
-        .arg(port.to_string())
-        .args(["-c", "ssl=on", "-c", "fsync=off", "-k"])
-        .arg(&dir)
-        .arg("-c")
-        .arg(format!("ssl_cert_file={}", certificate.display()))
-        .arg("-c")
-        .arg(format!("ssl_key_file={}", dir.join("server.key").display()));
-    let mut postgres = Server::start(&run)?;
-    postgres.line(READY, |line| line.contains("ready to accept connections"))?;
+    let postgres = Postgres::start()?;
     let at = folder(stage, "sql")?;
-    let secrets = at.join("secrets.toml");
-    write(&secrets, "db = \"hunter2\"\n")?;
-    set_mode(&secrets, 0o600)?;
+    let secrets = postgres.secret(&at)?;
     let source = "
       const ask = (...all) => { try { return JSON.stringify(SqlQuery(...all)); } catch (e) { return e.message; } };
       ask('write', 'create table t (n bigint, d numeric, b bytea, w timestamptz, j jsonb, u uuid)');
@@ -158,8 +110,9 @@ pub(super) fn database_is_asked(stage: &Stage) -> Result<()> {
     .replace("it''s", "it\\'s");
     let table = |name: &str, more: &str| {
         format!(
-            "[sql.{name}]\nurl = \"postgres://ferry@localhost:{port}/postgres\"\npassword_secret = \"db\"\n\
-             authorities = {certificate:?}\n{more}\n"
+            "[sql.{name}]\nurl = {:?}\npassword_secret = \"db\"\nauthorities = {:?}\n{more}\n",
+            postgres.url("localhost"),
+            postgres.certificate
         )
     };
     let lines = hook(&at, "AfterFileUpload", "\"sql\"", &source)?

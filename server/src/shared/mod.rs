@@ -1,0 +1,293 @@
+//! What several nodes share: a database of PostgreSQL (`[database]`), and one line to it.
+//!
+//! The line is made when it is needed, and anew when it broke; who waits on it is woken by every change that
+//! some node makes (`NOTIFY`) and when it breaks. Tables are made and brought up to date in one transaction by
+//! whichever node comes first, with copies of the old ones kept beside them (`ferry_records_v1`); what a newer
+//! ferryd wrote is refused. Whether the database is reached is told in the log when it changes, once.
+//!
+//! `records` are rows that are read as a whole once and by their changes from then on. Deliberately absent:
+//! what the rows mean; another try of what failed (those who follow try again, who asked is told).
+
+mod records;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use session_core::error::{Error, ErrorKind, Result};
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client, GenericClient};
+
+pub(crate) use self::records::{Fresh, Record, Stream};
+use crate::config::Config;
+use crate::hooks;
+use crate::postgres::{Way, failed, url};
+
+/// Each brings the tables from the version before it to the next. They are never changed, only added to.
+const STEPS: &[&str] = &["
+CREATE TABLE ferry_schema (version integer NOT NULL);
+INSERT INTO ferry_schema VALUES (0);
+CREATE TABLE ferry_state (stream text PRIMARY KEY, revision bigint NOT NULL);
+CREATE TABLE ferry_records (
+    stream text NOT NULL, kind text NOT NULL, site text NOT NULL, name text NOT NULL,
+    record text, changed bigint NOT NULL, expires bigint,
+    revision bigint NOT NULL, changed_by text NOT NULL,
+    PRIMARY KEY (stream, kind, site, name));
+CREATE INDEX ferry_records_revision ON ferry_records (stream, revision);
+CREATE INDEX ferry_records_gone ON ferry_records (changed) WHERE record IS NULL;
+CREATE INDEX ferry_records_over ON ferry_records (expires) WHERE expires IS NOT NULL;
+"];
+
+/// Tables of which copies are kept before they are brought up to date.
+const KEPT: [&str; 2] = ["ferry_state", "ferry_records"];
+
+/// Who brings the tables up to date holds this lock: "Ferr".
+const LOCK: i64 = 0x4665_7272;
+
+/// The most time that bringing tables up to date may take.
+const UPGRADE: Duration = Duration::from_secs(600);
+
+/// The pauses between tries to reach the database: the first one, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// One node's line to what all share.
+pub(crate) struct Hub {
+    way: Way,
+    time: Duration,
+    poll: Duration,
+    node: String,
+    line: Mutex<Option<Client>>,
+    /// How many lines were made so far.
+    made: AtomicU64,
+    /// Whether the last question was answered.
+    reached: AtomicBool,
+    /// Counts what was heard.
+    heard: Arc<watch::Sender<u64>>,
+}
+
+impl Hub {
+    /// The one that a configuration asks for; reaches nothing yet. Errors: `InvalidArgument` for a secret that
+    /// is missing.
+    pub(crate) fn new(config: &Config) -> Result<Option<Arc<Self>>> {
+        let asked = &config.database;
+        let Some(text) = &asked.url else { return Ok(None) };
+        let url = url(text).map_err(hooks::invalid)?;
+        // Those that are in the database cannot open it.
+        let secrets = hooks::secrets_of(&config.scripts, std::collections::BTreeMap::new())?;
+        let secret = asked.password_secret.as_ref();
+        let password = secret.map(|s| hooks::secret_named(&secrets, s, "[database]")).transpose()?;
+        let private = asked.is_private(&url);
+        Ok(Some(Arc::new(Hub {
+            way: Way::new(url, password.as_ref(), private, asked.authorities.clone(), asked.time),
+            time: asked.time,
+            poll: asked.poll,
+            node: asked.node(),
+            line: Mutex::new(None),
+            made: AtomicU64::new(0),
+            reached: AtomicBool::new(true),
+            heard: Arc::new(watch::Sender::new(0)),
+        })))
+    }
+
+    /// How this node is called.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Whether the last question was answered.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// For waiting until somebody has changed something.
+    pub(crate) fn follow(self: &Arc<Self>) -> Follow {
+        let heard = self.heard.subscribe();
+        Follow { poll: self.poll, heard, failures: 0 }
+    }
+
+    /// Has `work` done on the line, which nobody else uses meanwhile; it is told how many lines were made so
+    /// far. Errors: `Internal` for what is wrong with the database, with its words; `Corrupt`,
+    /// `PreconditionFailed` and `Unsupported` are those of `work`.
+    async fn with<T>(
+        &self,
+        work: impl for<'a> FnOnce(&'a mut Client, u64) -> BoxFuture<'a, Result<T>>,
+    ) -> Result<T> {
+        let mut line = self.line.lock().await;
+        let done = async {
+            if line.as_ref().is_none_or(Client::is_closed) {
+                *line = None;
+                *line = Some(self.open().await?);
+            }
+            let client = line.as_mut().ok_or(ErrorKind::Internal)?;
+            let work = work(client, self.made.load(Ordering::Relaxed));
+            timeout(self.time, work).await.map_err(|_| late())?
+        };
+        let done = done.await;
+        let is_own = |e: &Error| {
+            matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::PreconditionFailed | ErrorKind::Unsupported)
+        };
+        match done {
+            Ok(answer) => {
+                if !self.reached.swap(true, Ordering::Relaxed) {
+                    tracing::info!("the database that nodes share is reached again");
+                }
+                Ok(answer)
+            }
+            Err(e) if is_own(&e) => Err(e),
+            Err(e) => {
+                if matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut) {
+                    *line = None;
+                }
+                let told = format!("the database that nodes share cannot be used: {e:#}");
+                if self.reached.swap(false, Ordering::Relaxed) {
+                    tracing::error!("{told}");
+                }
+                Err(Error::new(ErrorKind::Internal).with_detail(told))
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Client> {
+        let (mut client, mut messages) =
+            timeout(self.time, self.way.connect()).await.map_err(|_| late())??;
+        let heard = Arc::clone(&self.heard);
+        tokio::spawn(async move {
+            while let Some(Ok(said)) = messages.next().await {
+                if let AsyncMessage::Notification(_) = said {
+                    heard.send_modify(|n| *n += 1);
+                }
+            }
+            // It is gone: who follows makes a new one.
+            heard.send_modify(|n| *n += 1);
+        });
+        let version = timeout(self.time, version_of(&client, STEPS)).await.map_err(|_| late())??;
+        if version < STEPS.len() {
+            timeout(UPGRADE, bring_up_to_date(&mut client, STEPS)).await.map_err(|_| late())??;
+        }
+        let listen = client.batch_execute("LISTEN ferry");
+        timeout(self.time, listen).await.map_err(|_| late())?.map_err(failed)?;
+        self.made.fetch_add(1, Ordering::Relaxed);
+        Ok(client)
+    }
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::TimedOut).with_detail("the database takes too long")
+}
+
+/// How many steps were taken. Errors: `Unsupported` for what a newer program wrote.
+async fn version_of(client: &impl GenericClient, steps: &[&str]) -> Result<usize> {
+    let there = client.query_one("SELECT to_regclass('ferry_schema') IS NOT NULL", &[]).await;
+    if !there.and_then(|row| row.try_get::<_, bool>(0)).map_err(failed)? {
+        return Ok(0);
+    }
+    let row = client.query_one("SELECT version FROM ferry_schema", &[]).await.map_err(failed)?;
+    let version: i32 = row.try_get(0).map_err(failed)?;
+    match usize::try_from(version) {
+        Ok(version) if version <= steps.len() => Ok(version),
+        _ => Err(Error::new(ErrorKind::Unsupported)
+            .with_detail("the tables in the database that nodes share are a newer ferryd's")
+            .with_hint("bring this node up to date as well")),
+    }
+}
+
+/// Takes the steps that are missing, in one transaction; one node does it, the others wait.
+async fn bring_up_to_date(client: &mut Client, steps: &[&str]) -> Result<()> {
+    let work = client.transaction().await.map_err(failed)?;
+    let wait = format!("SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({LOCK})");
+    work.batch_execute(&wait).await.map_err(failed)?;
+    let version = version_of(&work, steps).await?;
+    let missing = steps.get(version..).unwrap_or_default();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if version > 0 {
+        for table in KEPT {
+            let copy = format!("{table}_v{version}");
+            let keep = format!("DROP TABLE IF EXISTS {copy}; CREATE TABLE {copy} AS TABLE {table}");
+            work.batch_execute(&keep).await.map_err(failed)?;
+        }
+        tracing::info!(
+            version,
+            "the tables that nodes share are brought up to date; copies of them are kept"
+        );
+    }
+    for step in missing {
+        work.batch_execute(step).await.map_err(failed)?;
+    }
+    let mark = format!("UPDATE ferry_schema SET version = {}", steps.len());
+    work.batch_execute(&mark).await.map_err(failed)?;
+    work.commit().await.map_err(failed)
+}
+
+/// Waits for changes of others.
+pub(crate) struct Follow {
+    poll: Duration,
+    heard: watch::Receiver<u64>,
+    failures: u32,
+}
+
+impl Follow {
+    /// Waits until something was heard, or for the time between two looks; after failures longer each time,
+    /// and by some chance, so that nodes do not come all at once.
+    pub(crate) async fn wait(&mut self) {
+        if self.failures == 0 {
+            let _ = timeout(self.poll, self.heard.changed()).await;
+            return;
+        }
+        let mut chance = [0];
+        let _ = getrandom::fill(&mut chance);
+        tokio::time::sleep(pause(self.failures, chance[0])).await;
+        self.heard.mark_unchanged();
+    }
+
+    /// What became of a look.
+    pub(crate) fn looked<T>(&mut self, done: &Result<T>) {
+        self.failures = if done.is_ok() { 0 } else { self.failures.saturating_add(1) };
+    }
+}
+
+/// From the half of the pause to all of it.
+fn pause(failures: u32, chance: u8) -> Duration {
+    let (first, longest) = PAUSES;
+    let whole = first.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest);
+    whole / 2 + (whole / 2) * u32::from(chance) / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        assert_eq!(pause(1, 255), Duration::from_millis(500));
+        assert_eq!(pause(1, 0), Duration::from_millis(250));
+        assert_eq!(pause(3, 255), Duration::from_secs(2));
+        for failures in [7, 8, 100, u32::MAX] {
+            assert_eq!(pause(failures, 255), PAUSES.1);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_follows_looks_when_told_and_from_time_to_time() {
+        let heard = watch::Sender::new(0);
+        let follow = |poll| Follow { poll, heard: heard.subscribe(), failures: 0 };
+        // Would wait for ever, or not at all.
+        let mut told = follow(Duration::MAX);
+        heard.send_modify(|n| *n += 1);
+        told.wait().await;
+        follow(Duration::from_millis(1)).wait().await;
+        // What broke tells nothing: the pause is kept, and what was heard meanwhile is known by the look.
+        told.looked(&Err::<(), _>(Error::from(ErrorKind::Internal)));
+        heard.send_modify(|n| *n += 1);
+        let began = std::time::Instant::now();
+        told.wait().await;
+        assert!(began.elapsed() >= PAUSES.0 / 2);
+        assert!(!told.heard.has_changed().unwrap());
+        told.looked(&Ok(()));
+        assert_eq!(told.failures, 0);
+    }
+}

@@ -1,0 +1,167 @@
+//! Several of our servers over one PostgreSQL: what they share, and what holds when it is gone.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::postgres::Postgres;
+use super::services::folder;
+use super::{Stage, text};
+use crate::fault::{Result, ensure};
+use crate::peers::cases::says;
+use crate::peers::drive;
+use crate::peers::servers::{Endpoint, Extra, PASSWORD, Scheme};
+use crate::process::{Finished, Run, Server, write};
+
+/// The most time until what one node does holds on another.
+const SOON: Duration = Duration::from_secs(20);
+
+fn soon(what: &str, nodes: &[&Endpoint], mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + SOON;
+    while !holds()? {
+        let logs: String = nodes.iter().map(|node| node.tail() + "\n").collect();
+        ensure!(Instant::now() < end, "{what}: never\n{logs}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// A server of ours over `postgres`.
+fn node(stage: &Stage, postgres: &Postgres, secrets: &Path, name: &str, more: &str) -> Result<Endpoint> {
+    let lines = format!(
+        "[scripts]\nsecrets = {secrets:?}\n[database]\nurl = {:?}\npassword_secret = \"db\"\n\
+         authorities = {:?}\nnode = \"{name}\"\n{more}\n",
+        postgres.url("localhost"),
+        postgres.certificate
+    );
+    stage.start(&Extra { lines: &lines, ..Extra::default() })
+}
+
+fn asks(stage: &Stage, node: &Endpoint, args: &[&str], input: &str) -> Result<Finished> {
+    stage.control(node)?.args(args).input(input).finish()
+}
+
+/// Whether somebody may log in to a node.
+fn logs_in(stage: &Stage, node: &Endpoint, user: &str) -> Result<bool> {
+    let mut at = node.at.clone();
+    user.clone_into(&mut at.user);
+    let url = drive::ferry_url(&at, "/");
+    let run = drive::ferry(stage.kit, stage.ferry, &at).env("FERRY_PASSWORD", PASSWORD);
+    Ok(run.arg("ls").arg(url).finish()?.is_success())
+}
+
+/// A download of a user's file from a node, which takes its time.
+fn session_of(stage: &Stage, node: &Endpoint, user: &str, back: &Path) -> Result<Server> {
+    let mut at = node.by(Scheme::Ftp)?.clone();
+    user.clone_into(&mut at.user);
+    let run = drive::curl_over_ftp(stage.kit, &at, "/large")?;
+    Server::start(&run.args(["--limit-rate", "1M", "--output"]).arg(back))
+}
+
+/// Users that one node makes log in to the other; whom it switches off is out everywhere. Without the database
+/// those who are known log in for a while, nothing changes, and the log says why; with it again, all goes on.
+pub(super) fn accounts_are_shared(stage: &Stage) -> Result<()> {
+    let mut postgres = Postgres::start()?;
+    let dir = folder(stage, "nodes")?;
+    let home = folder(stage, "nodes/home")?;
+    std::fs::File::create(home.join("large"))
+        .and_then(|f| f.set_len(1 << 30))
+        .map_err(|e| crate::fault::Fault::new(format!("a file for the session cannot be made: {e}")))?;
+    let secrets = postgres.secret(&dir)?;
+    let a = node(stage, &postgres, &secrets, "a", "")?;
+    let b = node(stage, &postgres, &secrets, "b", "remember = \"1s\"")?;
+    let nodes = [&a, &b];
+    let tls = "select count(*), bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) \
+               where application_name = 'ferryd'";
+    ensure!(postgres.ask(tls)?.trim() == "2|t", "the lines are not under TLS: {}", postgres.ask(tls)?);
+
+    let at_home = format!("home={:?}", home.display().to_string());
+    asks(stage, &a, &["group", "add", "staff", &at_home], "")?.succeeded()?;
+    asks(stage, &a, &["user", "add", "bob", "groups=staff"], PASSWORD)?.succeeded()?;
+    soon("bob at b", &nodes, || logs_in(stage, &b, "bob"))?;
+    // Judged by what is there now, whichever node did it.
+    let double = asks(stage, &b, &["user", "add", "bob"], PASSWORD)?.refused()?;
+    says(&double.stderr, "there is a user 'bob' already")?;
+    asks(stage, &b, &["group", "rm", "staff"], "")?.refused()?;
+    asks(stage, &b, &["user", "add", "eve", &at_home], PASSWORD)?.succeeded()?;
+    soon("eve at a", &nodes, || logs_in(stage, &a, "eve"))?;
+    let token = asks(stage, &a, &["token", "add", "ci", "--role", "read"], "")?.succeeded()?.stdout;
+    soon("the token at b", &nodes, || {
+        Ok(asks(stage, &b, &["token", "list"], "")?.succeeded()?.stdout.contains("ci"))
+    })?;
+    let secret = token.trim().rsplit('_').next().unwrap_or_default();
+    let kept = postgres.ask("select string_agg(record, ' ') from ferry_records")?;
+    ensure!(!kept.contains(secret) && !kept.contains(PASSWORD), "a secret is kept as it is");
+
+    let mut client = session_of(stage, &b, "bob", &dir.join("back"))?;
+    stage.wait(&b, |sessions| sessions.iter().any(|s| text(s, "userName") == "bob"))?;
+    asks(stage, &a, &["user", "disable", "bob"], "")?.succeeded()?;
+    stage.wait(&b, <[Value]>::is_empty)?;
+    soon("the end of the client", &nodes, || client.has_ended())?;
+    let past = asks(stage, &b, &["sessions", "history", "--user", "bob", "--json"], "")?.succeeded()?.stdout;
+    says(&past, "\"reasonCode\":\"account-closed\"")?;
+    says(&past, " on a\"")?;
+    ensure!(!logs_in(stage, &b, "bob")?, "bob is switched off and logs in");
+    asks(stage, &b, &["user", "enable", "bob"], "")?.succeeded()?;
+    soon("bob at a", &nodes, || logs_in(stage, &a, "bob"))?;
+    let exported = |node: &Endpoint| -> Result<String> {
+        Ok(asks(stage, node, &["accounts", "export"], "")?.succeeded()?.stdout)
+    };
+    ensure!(exported(&a)? == exported(&b)?, "the nodes differ");
+
+    // A ban of one node holds on the other, for sessions that are there too, until it is lifted on either.
+    let mut client = session_of(stage, &b, "bob", &dir.join("back"))?;
+    stage.wait(&b, |sessions| sessions.iter().any(|s| text(s, "userName") == "bob"))?;
+    let far = "192.0.2.0/24";
+    asks(stage, &b, &["ban", "add", far, "--reason", "far"], "")?.succeeded()?;
+    let bans = |node: &Endpoint| -> Result<String> {
+        Ok(asks(stage, node, &["ban", "list"], "")?.succeeded()?.stdout)
+    };
+    soon("the ban at a", &nodes, || Ok(bans(&a)?.contains(far)))?;
+    asks(stage, &a, &["ban", "add", "127.0.0.0/8"], "")?.succeeded()?;
+    soon("the end of the banned", &nodes, || client.has_ended())?;
+    says(&b.log(), "blocked by another node")?;
+    for network in [far, "127.0.0.0/8"] {
+        asks(stage, &a, &["ban", "remove", network], "")?.succeeded()?;
+    }
+    soon("nobody banned at b", &nodes, || Ok(bans(&b)?.contains("0 bans")))?;
+
+    postgres.stop();
+    soon("the loss in the log", &nodes, || Ok(b.log().contains("cannot be used")))?;
+    ensure!(logs_in(stage, &a, "bob")?, "a does not believe what it knew a moment ago\n{}", a.tail());
+    let refused = asks(stage, &a, &["user", "add", "zoe"], PASSWORD)?.refused()?;
+    says(&refused.stderr, "the database that nodes share cannot be used")?;
+    soon("an end of belief at b", &nodes, || Ok(!logs_in(stage, &b, "bob")?))?;
+    says(&b.log(), "was not reached for too long")?;
+    ensure!(logs_in(stage, &b, &b.at.user)?, "an account of the file does not log in");
+    postgres.go_on()?;
+    soon("bob at b again", &nodes, || logs_in(stage, &b, "bob"))?;
+    soon("a change at a", &nodes, || {
+        Ok(asks(stage, &a, &["user", "add", "zoe", &at_home], PASSWORD)?.is_success())
+    })?;
+    soon("zoe at b", &nodes, || logs_in(stage, &b, "zoe"))?;
+    for log in [a.log(), b.log()] {
+        ensure!(!log.contains("hunter2") && !log.contains("argon2"), "a secret is in the log:\n{log}");
+    }
+
+    // Without a server the commands change the database themselves, and the nodes hear of it.
+    let bare = dir.join("bare.toml");
+    let lines = format!(
+        "data = {:?}\n[scripts]\nsecrets = {secrets:?}\n[database]\nurl = {:?}\npassword_secret = \"db\"\n",
+        dir.join("bare"),
+        // On this machine it may be asked in the clear.
+        postgres.url("127.0.0.1")
+    );
+    write(&bare, lines)?;
+    let alone = |args: &[&str]| -> Result<Finished> {
+        Run::new(stage.ferryd).arg("--config").arg(&bare).args(args).finish()
+    };
+    alone(&["user", "rm", "zoe"])?.succeeded()?;
+    soon("the end of zoe", &nodes, || Ok(!logs_in(stage, &b, "zoe")?))?;
+    alone(&["check"])?.succeeded()?;
+    postgres.ask("update ferry_schema set version = 99")?;
+    let newer = alone(&["user", "list"])?.refused()?;
+    says(&newer.stderr, "a newer ferryd's")
+}
