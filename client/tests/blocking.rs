@@ -117,7 +117,7 @@ fn it_works_and_does_not_panic_inside_of_a_runtime() {
 
 #[test]
 fn threads_share_a_session_and_one_of_them_may_abort_it() {
-    let (_runtime, world) = world();
+    let (runtime, world) = world();
     let session = opened(&world);
     std::thread::scope(|scope| {
         for n in 0..4 {
@@ -135,6 +135,10 @@ fn threads_share_a_session_and_one_of_them_may_abort_it() {
         waits.put_file(source, "/endless", &TransferOptions::default())
     });
     heard.recv().unwrap();
+    // Its thread reads ahead: the call itself is under way when the file is there.
+    while !runtime.block_on(world.has("/endless.filepart")) {
+        std::thread::yield_now();
+    }
     session.abort();
     assert_eq!(endless.join().unwrap().unwrap_err().kind(), ErrorKind::Canceled);
     assert!(!session.opened());

@@ -69,6 +69,8 @@ impl Keeping {
                 }
                 answer(200, &[], body + "</ListPartsResult>")
             }
+            // Whose key this is may not see which buckets there are.
+            ("GET", None, None) if r.path() == "/" => error(403, "AccessDenied", &[]),
             ("GET", None, None) => listing(&[], &[], None),
             ("HEAD", ..) if r.path().matches('/').count() < 2 => answer(200, &[], ""),
             ("HEAD", ..) => Answer::Bytes(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()),

@@ -250,7 +250,8 @@ mod tests {
         assert!(e.to_string().contains("who logs in"), "{e:#}");
         let known = json!({ "url": sftp, "user": "a", "pass": "b", "hostKeys": [KEY] });
         assert_eq!(open(false, known).await.kind(), ErrorKind::Refused, "a private address");
-        for clear in ["ftp", "dav", "http", "s3plain"].map(|scheme| format!("{scheme}://127.0.0.1:1/b")) {
+        for clear in ["ftp", "dav", "http", "s3plain"].map(|scheme| format!("{scheme}://127.0.0.1:1/bucket"))
+        {
             let request = json!({ "url": clear, "user": "a", "pass": "b" });
             let e = open(false, request.clone()).await;
             assert!(e.to_string().contains("on the way"), "{e:#}");

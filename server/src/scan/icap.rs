@@ -82,12 +82,15 @@ pub(crate) fn address(text: &str) -> Result<Address, String> {
         _ => return Err(form.to_owned()),
     };
     let authority = uri.authority().map(|a| a.as_str().to_owned()).unwrap_or_default();
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-    if host.is_empty() || uri.port_u16() == Some(0) {
-        return Err(form.to_owned());
-    }
     if authority.contains('@') {
         return Err("nobody logs in to a server of ICAP".to_owned());
+    }
+    let named = uri.host().unwrap_or_default();
+    // What is too large for a port is none to the library.
+    let says_port = authority.len() > named.len();
+    let host = named.trim_start_matches('[').trim_end_matches(']').to_owned();
+    if host.is_empty() || (says_port && uri.port_u16().is_none_or(|port| port == 0)) {
+        return Err(form.to_owned());
     }
     let port = uri.port_u16().unwrap_or(if secure { 11344 } else { 1344 });
     Ok(Address { secure, host, port, authority, uri: uri.to_string() })

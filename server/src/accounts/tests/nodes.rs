@@ -2,10 +2,13 @@
 
 use super::*;
 
+/// What is kept, which revision of it, and how it came to be.
+type State = (Contents, Revision, Vec<(Revision, Change)>);
+
 /// A store in memory, as the one in PostgreSQL behaves.
 #[derive(Default)]
 struct Common {
-    state: Mutex<(Contents, Revision, Vec<(Revision, Change)>)>,
+    state: Mutex<State>,
     broken: std::sync::atomic::AtomicBool,
     /// Told to somebody new: it reads everything.
     anew: std::sync::atomic::AtomicBool,

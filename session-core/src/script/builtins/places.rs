@@ -6,6 +6,7 @@
 //! opened.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::BytesMut;
 use rquickjs::{Ctx, Exception, Function, Object, Result};
@@ -199,7 +200,9 @@ async fn copy(from: (&dyn Filesystem, &VPath), to: (&dyn Filesystem, &VPath), ho
         ..OpenOptions::create()
     };
     let target = to.0.open(&named, &options).await?;
-    if let Err(e) = pour(&*source, &*target, &told, how.keeps_time).await {
+    // Some stores have only times of their own.
+    let time = told.modified.filter(|_| how.keeps_time && to.0.capabilities_at(to.1).set_times);
+    if let Err(e) = pour(&*source, &*target, time).await {
         // The first error is the one that tells.
         let _ = target.abort().await;
         return Err(e);
@@ -221,7 +224,7 @@ fn gives_way(there: &Metadata, source: &Metadata, policy: Policy) -> bool {
     }
 }
 
-async fn pour(source: &dyn File, target: &dyn File, told: &Metadata, keeps_time: bool) -> Outcome<()> {
+async fn pour(source: &dyn File, target: &dyn File, time: Option<SystemTime>) -> Outcome<()> {
     let mut offset = 0;
     loop {
         let chunk = source.read_into(offset, CHUNK, BytesMut::with_capacity(CHUNK)).await?;
@@ -232,9 +235,6 @@ async fn pour(source: &dyn File, target: &dyn File, told: &Metadata, keeps_time:
         target.write_at(offset, chunk.freeze()).await?;
         offset += read;
     }
-    let attributes = match keeps_time {
-        true => Attributes::times(None, told.modified),
-        false => Attributes::none(),
-    };
+    let attributes = Attributes::times(None, time);
     target.commit(&CommitOptions { expected_size: Some(offset), attributes }).await.map(|_| ())
 }
