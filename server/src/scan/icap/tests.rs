@@ -131,7 +131,8 @@ async fn only_no_change_and_the_very_bytes_are_clean() {
             b"longer" => same(b"longer by this"),
             b"shorter" => same(b"short"),
             b"taken away" => {
-                answer("200 OK", &format!("Encapsulated: req-hdr=0, null-body={}\r\n", PUT.len()))
+                let list = format!("Encapsulated: req-hdr=0, null-body={}\r\n", PUT.len());
+                [answer("200 OK", &list), PUT.as_bytes().to_vec()].concat()
             }
             b"error" => answer("500 Server Error", ""),
             b"more" => answer("100 Continue", ""),
