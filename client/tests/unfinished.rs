@@ -297,7 +297,8 @@ async fn a_journal_that_is_cut_anywhere_leads_to_the_same_end() {
         journal.end("done").await;
         assert!(jobs.unfinished("j").unwrap().is_empty());
     }
-    assert!(gone_on > 1);
+    // Whether anything was noted behind the upload's words depends on when it broke.
+    assert!(gone_on >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -422,7 +422,13 @@ impl Sessions {
         let ending = loop {
             let left = client.is_idle(&options);
             if left.is_some_and(|left| left.is_zero()) {
-                break Ending::new("idle for too long", Actor::Server).because(Reason::IdleTimeout);
+                // Who leaves says nothing: its connections are gone, and it does not come back.
+                break match lock(&client.connections).is_empty() {
+                    true => Ending::new("the client left", Actor::Client),
+                    false => {
+                        Ending::new("idle for too long", Actor::Server).because(Reason::IdleTimeout)
+                    }
+                };
             }
             tokio::select! {
                 () = session.cancel_token().cancelled() => {

@@ -55,7 +55,13 @@ async fn a_crowd_on_one_path_leaves_whole_content_and_nothing_staged(new: Make) 
             assert_eq!(content.get(..4).map(|part| part.repeat(3)), Some(content.clone()));
         }
     }
-    assert_eq!(b.staged().await, 0);
+    // What a dropped call leaves is taken away behind it.
+    let taken_away = async {
+        while b.staged().await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), taken_away).await.expect("nothing stays behind");
     assert_eq!(b.area.parked(), []);
 }
 
