@@ -154,9 +154,7 @@ async fn a_session_ends_soon_after_its_last_connection_where_that_is_wanted() {
     assert_eq!(running.site.registry.len(), 1, "its connection is there");
     drop(client);
     running.until("the session to go", || running.site.registry.is_empty()).await;
-    let ends = |e: &session_core::event::Event| {
-        matches!(&e.what, What::Closed(e) if matches!(e.actor, session_core::session::Actor::Client))
-    };
+    let ends = |e: &session_core::event::Event| matches!(&e.what, What::Closed(e) if matches!(e.actor, session_core::session::Actor::Client));
     running.until("its end", || running.site.notes.0.lock().unwrap().iter().any(ends)).await;
 }
 

@@ -425,9 +425,7 @@ impl Sessions {
                 // Who leaves says nothing: its connections are gone, and it does not come back.
                 break match lock(&client.connections).is_empty() {
                     true => Ending::new("the client left", Actor::Client),
-                    false => {
-                        Ending::new("idle for too long", Actor::Server).because(Reason::IdleTimeout)
-                    }
+                    false => Ending::new("idle for too long", Actor::Server).because(Reason::IdleTimeout),
                 };
             }
             tokio::select! {
