@@ -63,7 +63,7 @@ pub(in crate::peers) const OURS: &[OurCase] = &[
     case("ferry_keeps_modes", &[Trait::Modes], keeps_modes),
     case("ferry_moves_a_plain_tree", &[], moves_a_plain_tree),
     case("ferry_moves_a_tree", &[Trait::OddNames, Trait::DotNames], moves_a_tree),
-    case("ferry_moves_any_names", &[Trait::AnyNames], moves_any_names),
+    case("ferry_moves_any_names", &[Trait::AnyNames, Trait::DotNames], moves_any_names),
     case("ferry_resumes_a_download", &[], resumes_a_download),
     case("ferry_resumes_an_upload", &[Trait::Leftovers], resumes_an_upload),
     case("ferry_changes_names", &[], changes_names),

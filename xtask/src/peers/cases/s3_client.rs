@@ -160,9 +160,10 @@ fn changes_names(moto: &Moto) -> Result<()> {
     moto.good(&["mv", &moto.url("f"), &moto.url("g%20%2B")])?;
     ensure!(moto.good(&["cat", &moto.url("g%20%2B")])? == "content", "cat says something else");
     moto.good(&["mkdir", &moto.url("d")])?;
-    let refused = moto.ferry(&["mv", &moto.url("d"), &moto.url("e")]).finish()?.refused()?;
-    says(&refused.stderr, "no rename of directories")?;
-    let refused = moto.ferry(&["cat", &moto.url("missing")]).finish()?.refused()?;
+    moto.good(&["put", &text(&moto.here("f")), &moto.url("d/f")])?;
+    moto.good(&["mv", &moto.url("d"), &moto.url("e")])?;
+    ensure!(moto.good(&["cat", &moto.url("e/f")])? == "content", "cat says something else");
+    let refused = moto.ferry(&["cat", &moto.url("d/f")]).finish()?.refused()?;
     says(&refused.stderr, "no such file")?;
     ensure!(!refused.stderr.contains("secret"), "the secret is told: {}", refused.stderr);
     Ok(())
