@@ -12,11 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use client::batch::{Batch, Job, Known};
+use client::batch::{Batch, Job};
 use session_core::auth::Account;
 use session_core::batch::*;
 use session_core::error::ErrorKind;
-use session_core::fs::{Filesystem, Follow};
 use session_core::gate::SessionFs;
 use session_core::intercept::Chain;
 use session_core::path::VPath;
@@ -233,30 +232,6 @@ async fn a_part_that_is_larger_than_the_source_is_discarded() {
     report.check().unwrap();
     assert!(bench.target("f").unwrap() == large && bench.names() == ["f"]);
     assert_eq!(report.bytes(), 200_000);
-}
-
-#[tokio::test]
-async fn a_list_of_known_entries_is_copied_as_it_is() {
-    let bench = Bench::new(&[("t/a", b"1"), ("t/d/b", b"2"), ("t/c", b"3")]);
-    let source = open(bench.from.path());
-    let mut known = Vec::new();
-    for (from, to) in [("/t", "/u"), ("/t/d", "/u/d"), ("/t/d/b", "/u/d/b"), ("/t/a", "/u/a")] {
-        let metadata = source.stat(&p(from), Follow::No).await.unwrap();
-        known.push(Known { from: p(from), to: p(to), metadata });
-        if to != "/u/a" {
-            // Each level before the next: the caller's order is a list, not a tree.
-            let batch = Batch::new(
-                source.clone(),
-                open(bench.to.path()),
-                TransferOptions::default(),
-                Arc::new(Unattended),
-            );
-            batch.run_known(known.drain(..)).await.check().unwrap();
-        }
-    }
-    let batch = Batch::new(source, open(bench.to.path()), TransferOptions::default(), Arc::new(Unattended));
-    batch.run_known(known).await.check().unwrap();
-    assert_eq!(bench.names(), ["u/", "u/a", "u/d/", "u/d/b"]);
 }
 
 #[tokio::test]

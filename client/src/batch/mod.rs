@@ -9,6 +9,7 @@ mod copy;
 mod limit;
 mod part;
 mod pump;
+mod queue;
 mod relocate;
 mod run;
 mod segments;
@@ -18,6 +19,6 @@ mod verify;
 
 pub use copy::throw_away;
 pub use limit::Limiter;
-pub use run::{Batch, Job, Known};
+pub use run::{Batch, Job};
 pub(crate) use segments::Segment;
 pub use tracker::Tracker;

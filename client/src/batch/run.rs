@@ -17,13 +17,15 @@ use session_core::gate::SessionFs;
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
-use tokio::sync::{OnceCell, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::copy::{Copied, Copy, Existing, is_text_at};
 use super::limit::Limiter;
 use super::part::{Kept, is_lost};
+use super::queue::{Finds, Look, Pair, Queue, Waiting};
 use super::tracker::{Item, Tracker};
 use super::verify::{Verifier, is_local};
 use crate::journal::{Entry, Journal, Key};
@@ -31,6 +33,9 @@ use crate::reconnect::{Patience, SystemTimer, Timer};
 
 /// Small files in flight for each of `TransferOptions::parallel`: they wait for answers, not for bytes.
 pub(super) const SMALL_PER_SLOT: usize = 8;
+
+/// Directories that are looked into at a time.
+const LOOKS: usize = 64;
 
 /// A file of at least this size takes a whole slot of `TransferOptions::parallel`.
 pub(super) const LARGE: u64 = 1 << 20;
@@ -42,27 +47,6 @@ pub struct Job {
     pub from: VPath,
     /// Its path at the target.
     pub to: VPath,
-}
-
-/// One entry whose metadata is known, and where it goes.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// An entry of the source.
-    pub from: VPath,
-    /// Its path at the target.
-    pub to: VPath,
-    /// What a listing said of it.
-    pub metadata: Metadata,
-}
-
-/// Something to work on.
-struct Found {
-    from: VPath,
-    to: VPath,
-    /// The source that was named.
-    root: VPath,
-    /// `None` for one that was named and not looked at.
-    metadata: Option<Metadata>,
 }
 
 /// A batch between two filesystems. Dropping its future stops it; finished files stay.
@@ -167,31 +151,8 @@ impl Batch {
 
     /// Runs all jobs and reports. Never an error of its own: what failed stands in the report.
     pub async fn run(self: &Arc<Self>, jobs: Vec<Job>) -> TransferReport {
-        let named = |job: Job| Found { root: job.from.clone(), from: job.from, to: job.to, metadata: None };
-        self.work(jobs.into_iter().map(named)).await
-    }
-
-    /// The same for entries that were listed already; none of them is looked at again. A directory is made
-    /// and, unless the batch is recursive, not entered.
-    pub async fn run_known(self: &Arc<Self>, entries: impl IntoIterator<Item = Known>) -> TransferReport {
-        let known =
-            |k: Known| Found { root: k.from.clone(), from: k.from, to: k.to, metadata: Some(k.metadata) };
-        self.work(entries.into_iter().map(known)).await
-    }
-
-    async fn work(self: &Arc<Self>, jobs: impl Iterator<Item = Found>) -> TransferReport {
         let began = Instant::now();
-        let mut tasks = JoinSet::new();
-        for job in jobs {
-            self.dispatch(&mut tasks, job).await;
-            // What is over makes room; what it found is done before the next job.
-            while let Some(found) = tasks.try_join_next() {
-                self.found(&mut tasks, found).await;
-            }
-        }
-        while let Some(found) = tasks.join_next().await {
-            self.found(&mut tasks, found).await;
-        }
+        self.work(jobs).await;
         self.tracker.scanned();
         self.finish_directories().await;
         self.sweep().await;
@@ -204,60 +165,100 @@ impl Batch {
         report
     }
 
-    async fn found(
-        self: &Arc<Self>,
-        tasks: &mut JoinSet<Vec<Found>>,
-        found: std::result::Result<Vec<Found>, tokio::task::JoinError>,
-    ) {
-        match found {
-            Ok(entries) => {
-                for entry in entries {
-                    self.dispatch(tasks, entry).await;
+    /// Walks and moves until nothing is left, or the batch is stopped.
+    async fn work(self: &Arc<Self>, jobs: Vec<Job>) {
+        let mut queue = Queue::of(jobs);
+        let lookers = Arc::new(Semaphore::new(LOOKS));
+        let mut tasks = JoinSet::new();
+        let (tell, mut told) = mpsc::unbounded_channel();
+        while !self.stop.is_cancelled() {
+            if tasks.is_empty() && queue.is_empty() {
+                // A look that is over has told all that it found.
+                match told.try_recv() {
+                    Ok(found) => {
+                        self.found(&mut queue, found);
+                        continue;
+                    }
+                    Err(_) => break,
                 }
             }
-            Err(e) if e.is_panic() => {
-                self.fail(None, Error::new(ErrorKind::Internal).with_detail("a transfer task failed"));
+            // Nobody looks for more: totals are final.
+            if !queue.has_looks() && tell.strong_count() == 1 && told.is_empty() {
+                self.tracker.scanned();
             }
-            Err(_) => {}
+            tokio::select! {
+                biased;
+                Some(found) = told.recv() => self.found(&mut queue, found),
+                Some(over) = tasks.join_next() => self.over(over),
+                Ok(permit) = Arc::clone(&lookers).acquire_owned(), if queue.may_look() => {
+                    let Some(look) = queue.look() else { continue };
+                    let (me, tell) = (Arc::clone(self), tell.clone());
+                    self.start(&mut tasks, permit, async move { me.look(look, &tell).await });
+                }
+                Ok(permit) = Arc::clone(&self.slots).acquire_many_owned(queue.weight().unwrap_or(1)),
+                    if queue.weight().is_some() =>
+                {
+                    let Some(file) = queue.file() else { continue };
+                    let me = Arc::clone(self);
+                    self.start(&mut tasks, permit, async move { me.entry(&file).await });
+                }
+            }
+        }
+        while let Some(over) = tasks.join_next().await {
+            self.over(over);
         }
     }
 
-    /// Starts the work on one entry: a task that copies a file, or one that lists a directory and gives
-    /// back what it found.
-    async fn dispatch(self: &Arc<Self>, tasks: &mut JoinSet<Vec<Found>>, found: Found) {
-        if self.stop.is_cancelled() {
-            return;
+    /// Takes in what a look found, and counts it.
+    fn found(&self, queue: &mut Queue, found: Finds) {
+        for size in found.files.iter().filter_map(Waiting::size) {
+            self.tracker.found(size);
         }
-        let me = Arc::clone(self);
-        let weight = match &found.metadata {
-            Some(m) if m.is_file() && m.size >= LARGE => SMALL_PER_SLOT,
-            _ => 1,
-        };
-        if let Some(m) = found.metadata.as_ref().filter(|m| m.is_file()) {
-            self.tracker.found(m.size);
+        queue.add(found);
+    }
+
+    fn over(&self, over: std::result::Result<(), JoinError>) {
+        if over.is_err_and(|e| e.is_panic()) {
+            self.fail(None, Error::new(ErrorKind::Internal).with_detail("a transfer task failed"));
         }
-        // The bound on tasks: nothing more is dispatched before there is room.
-        let permits = u32::try_from(weight).unwrap_or(1);
-        let Ok(permit) = Arc::clone(&self.slots).acquire_many_owned(permits).await else { return };
+    }
+
+    /// Starts a task that ends with the batch.
+    fn start(
+        &self,
+        tasks: &mut JoinSet<()>,
+        permit: OwnedSemaphorePermit,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
         tasks.spawn(async move {
             let _permit = permit;
-            let stop = me.stop.clone();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => Vec::new(),
-                found = me.entry(found) => found,
+                () = stop.cancelled() => {}
+                () = work => {}
             }
         });
     }
 
-    async fn entry(&self, found: Found) -> Vec<Found> {
-        let Found { from, to, root, metadata } = found;
-        let Some(metadata) = metadata else { return self.named(from, to).await };
+    /// Looks at what was named, or into a directory, and tells what it finds.
+    async fn look(&self, look: Look, tell: &UnboundedSender<Finds>) {
+        let looked = match &look.metadata {
+            Some(metadata) => self.directory(&look, metadata, tell).await,
+            None => self.named(look, tell).await,
+        };
+        if let Err(e) = looked {
+            self.fail(None, e);
+        }
+    }
+
+    /// Moves one entry that is no directory.
+    async fn entry(&self, entry: &Waiting) {
+        let (from, to, metadata) = match entry.whole() {
+            Ok(whole) => whole,
+            Err(e) => return self.fail(None, e),
+        };
         match metadata.file_type {
-            FileType::Directory => match self.directory(&from, &to, &root, &metadata).await {
-                Ok(found) => return found,
-                Err(e) => self.fail(None, e),
-            },
             FileType::File => self.file(from, to, metadata).await,
             FileType::Symlink => match self.source.stat(&from, Follow::Yes).await {
                 Ok(m) if m.is_file() => {
@@ -267,25 +268,35 @@ impl Batch {
                 Ok(_) => self.skip(item(&from, &to, 0), "a symbolic link to a directory"),
                 Err(e) => self.fail(Some(item(&from, &to, 0)), e),
             },
-            FileType::Other => self.skip(item(&from, &to, 0), "not a regular file"),
+            FileType::Directory | FileType::Other => {
+                self.skip(item(&from, &to, 0), "not a regular file");
+            }
         }
-        Vec::new()
     }
 
     /// A source as it was named: a link is what it leads to.
-    async fn named(&self, from: VPath, to: VPath) -> Vec<Found> {
-        match self.source.stat(&from, Follow::Yes).await {
-            Ok(m) if m.is_dir() && !self.options.recursive => self.fail(
-                None,
-                Error::new(ErrorKind::IsADirectory)
-                    .with_hint("give -r to copy directories")
-                    .at(OperationKind::Open, Some(&from)),
-            ),
-            Ok(m) if !self.takes(&from, &from, &m) => {}
-            Ok(m) => return vec![Found { root: from.clone(), from, to, metadata: Some(m) }],
-            Err(e) => self.fail(None, e),
+    async fn named(&self, look: Look, tell: &UnboundedSender<Finds>) -> Result<()> {
+        let Look { from, to, root, .. } = look;
+        let metadata = self.source.stat(&from, Follow::Yes).await?;
+        if metadata.is_dir() && !self.options.recursive {
+            return Err(Error::new(ErrorKind::IsADirectory)
+                .with_hint("give -r to copy directories")
+                .at(OperationKind::Open, Some(&from)));
         }
-        Vec::new()
+        if !self.takes(&from, &from, &metadata) {
+            return Ok(());
+        }
+        let mut found = Finds::default();
+        if metadata.is_dir() {
+            found.looks.push(Look { from, to, root, metadata: Some(metadata) });
+        } else {
+            let parent = |path: &VPath| path.parent().unwrap_or_else(VPath::root);
+            let within = Arc::new(Pair { from: parent(&from), to: parent(&to) });
+            found.files.push(Waiting::new(&within, from.name(), to.name(), &metadata));
+        }
+        // Whoever listens is there until this task is over.
+        let _ = tell.send(found);
+        Ok(())
     }
 
     fn takes(&self, path: &VPath, root: &VPath, metadata: &Metadata) -> bool {
@@ -302,11 +313,10 @@ impl Batch {
 
     async fn directory(
         &self,
-        from: &VPath,
-        to: &VPath,
-        root: &VPath,
+        Look { from, to, root, .. }: &Look,
         metadata: &Metadata,
-    ) -> Result<Vec<Found>> {
+        tell: &UnboundedSender<Finds>,
+    ) -> Result<()> {
         let mut attributes = Attributes::none();
         let sets_modes = self.target.capabilities().set_mode;
         if sets_modes && !self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await? {
@@ -330,12 +340,10 @@ impl Batch {
             },
         }
         self.state().directories.insert(to.clone(), metadata.clone());
-        if !self.options.recursive {
-            return Ok(Vec::new());
-        }
-        let mut found = Vec::new();
+        let within = Arc::new(Pair { from: from.clone(), to: to.clone() });
         let mut pages = self.source.list(from, &ListOptions::default()).await?;
         while let Some(page) = pages.next_page().await? {
+            let mut found = Finds::default();
             for entry in page {
                 if self.options.exclude_hidden && entry.name.first() == Some(&b'.') {
                     continue;
@@ -345,15 +353,16 @@ impl Batch {
                     continue;
                 }
                 let name = self.options.name_case.apply(&entry.name);
-                found.push(Found {
-                    from: path,
-                    to: to.join(name)?,
-                    root: root.clone(),
-                    metadata: Some(entry.metadata),
-                });
+                if entry.metadata.is_dir() {
+                    let (to, metadata) = (to.join(name)?, Some(entry.metadata));
+                    found.looks.push(Look { from: path, to, root: root.clone(), metadata });
+                } else {
+                    found.files.push(Waiting::new(&within, &entry.name, &name, &entry.metadata));
+                }
             }
+            let _ = tell.send(found);
         }
-        Ok(found)
+        Ok(())
     }
 
     /// The permission bits that a directory shall have.
