@@ -34,9 +34,9 @@ async fn main() {
     let site = match value("--folder") {
         Some(folder) => {
             let store = session_core::store::local::LocalStore::open(folder, Default::default()).unwrap();
-            support::TestSite::over("example", Arc::new(store))
+            support::TestSite::over(Arc::new(store))
         }
-        None => support::TestSite::in_memory(),
+        None => support::in_memory(),
     };
     let port = value("--port").unwrap_or_else(|| "2121".to_owned());
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();

@@ -38,7 +38,7 @@ impl Hosts for Named {
 
 /// A site with one file, which says which site it is.
 async fn site(name: &'static str) -> Arc<TestSite> {
-    let site = TestSite::over(name, Arc::new(session_core::store::memory::MemoryStore::new()));
+    let site = TestSite::named(name, Arc::new(session_core::store::memory::MemoryStore::new()));
     site.store.write_all(&p("/who"), Bytes::from_static(name.as_bytes())).await.unwrap();
     site
 }

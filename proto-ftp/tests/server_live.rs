@@ -36,7 +36,7 @@ async fn watched_and_killed(options: FtpServerOptions) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("big"), vec![7u8; 64 << 20]).unwrap();
     let store = session_core::store::local::LocalStore::open(dir.path(), Default::default()).unwrap();
-    let server = start_site(options, TestSite::over("disk", Arc::new(store))).await;
+    let server = start_site(options, TestSite::named("disk", Arc::new(store))).await;
     let mut client = server.log_in().await;
     let mut data = client.data().await;
     client.command("RETR big", 150).await;
@@ -212,7 +212,7 @@ impl Hosts for Two {
 
 #[tokio::test]
 async fn another_site_is_reached_by_name() {
-    let second = TestSite::over("second", Arc::new(session_core::store::memory::MemoryStore::new()));
+    let second = TestSite::named("second", Arc::new(session_core::store::memory::MemoryStore::new()));
     second.store.write_all(&p("/there"), "x".into()).await.unwrap();
     let hosts = FtpServerOptions { hosts: Some(Arc::new(Two(Arc::clone(&second)))), ..options() };
     let server = start(hosts).await;
@@ -324,7 +324,7 @@ async fn a_listing_of_many_pages_is_whole() {
         std::fs::write(dir.path().join(format!("file-{n}")), "").unwrap();
     }
     let store = session_core::store::local::LocalStore::open(dir.path(), Default::default()).unwrap();
-    let server = start_site(options(), TestSite::over("disk", Arc::new(store))).await;
+    let server = start_site(options(), TestSite::named("disk", Arc::new(store))).await;
     let mut client = server.log_in().await;
     for (command, lines) in [("MLSD", 5001), ("NLST", 5000), ("LIST", 5000), ("NLST *9", 500)] {
         let all = client.get(command).await;

@@ -1,24 +1,16 @@
 //! The committed fuzzing corpus of what peers send, run as a test, whole and cut everywhere.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use proto_webdav::wire::fuzz;
 
 #[test]
 fn the_corpus_is_survived() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for (target, run) in [
-        ("webdav_answers", fuzz::answers as fn(&[u8])),
-        ("webdav_bodies", fuzz::bodies),
-        ("webdav_fields", fuzz::fields),
-    ] {
-        let mut files = 0;
-        for file in std::fs::read_dir(folder.join(target)).unwrap() {
-            let data = std::fs::read(file.unwrap().path()).unwrap();
-            files += 1;
-            for cut in 0..=data.len() {
-                run(&data[..cut]);
-            }
-        }
-        assert!(files >= 2, "{target}");
-    }
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    session_core::testing::survives(
+        &corpus,
+        &[
+            ("webdav_answers", fuzz::answers),
+            ("webdav_bodies", fuzz::bodies),
+            ("webdav_fields", fuzz::fields),
+        ],
+    );
 }

@@ -1,34 +1,28 @@
 //! A site over a store in memory (or any other), a server of FTP for it on loopback, and a client that
 //! speaks lines.
-#![allow(dead_code, unreachable_pub)] // each test binary uses a part
+#![allow(dead_code, unused_imports, unreachable_pub)] // each test binary uses a part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[cfg(feature = "client")]
 pub mod pair;
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use proto_ftp::server::{FtpServer, FtpServerOptions};
 use session_core::auth::*;
-use session_core::error::Result;
-use session_core::event::{Event, EventSink};
-use session_core::fs::Filesystem;
-use session_core::gate::SessionFs;
-use session_core::intercept::{Chain, Interceptor};
-use session_core::layers::staged::{Owner, Staged, StagingArea, StagingPolicy};
-use session_core::net::server_tls::{ServerTls, ServerTlsOptions, self_signed};
-use session_core::path::VPath;
-use session_core::registry::{Caps, SessionRegistry};
-use session_core::session::{Identity, Protocol, Session, Setup, system_clock};
+use session_core::net::server_tls::ServerTls;
+use session_core::session::Session;
 use session_core::store::memory::MemoryStore;
+use session_core::testing;
+pub use session_core::testing::{PATIENCE, p};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
 /// `demo` with the password `demo`, `twice` with one question more, and anybody.
+#[derive(Default)]
 pub struct Users;
 
 #[async_trait]
@@ -98,89 +92,16 @@ impl Authenticator for Users {
     }
 }
 
-/// Keeps every event.
-#[derive(Default)]
-pub struct Notes(pub Mutex<Vec<Event>>);
+pub type TestSite = testing::TestSite<Users>;
 
-impl EventSink for Notes {
-    fn emit(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
-    }
+/// A site over a store in memory, where time goes by.
+pub fn in_memory() -> Arc<TestSite> {
+    TestSite::over(Arc::new(MemoryStore::new()))
 }
 
-pub struct TestSite {
-    pub name: &'static str,
-    pub registry: Arc<SessionRegistry>,
-    pub store: Arc<dyn Filesystem>,
-    pub area: Arc<StagingArea>,
-    pub notes: Arc<Notes>,
-    /// Asked at every step, before and after login.
-    pub links: Mutex<Vec<Arc<dyn Interceptor>>>,
-    pub refuse: Mutex<Option<&'static str>>,
-}
-
-impl TestSite {
-    pub fn over(name: &'static str, store: Arc<dyn Filesystem>) -> Arc<Self> {
-        let area = StagingArea::new(Arc::clone(&store), StagingPolicy::default(), system_clock()).unwrap();
-        Arc::new(TestSite {
-            name,
-            registry: SessionRegistry::new(Caps::default()),
-            store,
-            area,
-            notes: Arc::default(),
-            links: Mutex::default(),
-            refuse: Mutex::default(),
-        })
-    }
-
-    pub fn in_memory() -> Arc<Self> {
-        Self::over("test", Arc::new(MemoryStore::new()))
-    }
-}
-
-#[async_trait]
-impl Site for TestSite {
-    fn name(&self) -> Arc<str> {
-        self.name.into()
-    }
-
-    async fn admit(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
-        if let Some(words) = *self.refuse.lock().unwrap() {
-            return Err(session_core::error::Error::refused(words));
-        }
-        let mut setup = Setup::new(protocol, self.name);
-        setup.peer = Some(peer);
-        setup.local = Some(local);
-        setup.chain = Chain::new(self.links.lock().unwrap().clone());
-        setup.sink = Some(Arc::clone(&self.notes) as Arc<dyn EventSink>);
-        self.registry.open(setup)
-    }
-
-    fn authenticator(&self) -> Arc<dyn Authenticator> {
-        Arc::new(Users)
-    }
-
-    async fn mount(&self, session: &Arc<Session>, identity: &Identity) -> Result<SessionFs> {
-        let account = identity.account();
-        let owner = if account.shared {
-            Owner::session(session.id().as_str())
-        } else {
-            Owner::account(Arc::clone(&account.name))
-        };
-        let staged = Staged::new(owner, Arc::clone(&self.area));
-        session.guard(identity, Arc::new(staged), Chain::new(self.links.lock().unwrap().clone()))
-    }
-}
-
-pub fn p(path: &str) -> VPath {
-    VPath::absolute(path).unwrap()
-}
-
-/// TLS with a certificate of its own, in a folder that lives as long as the test's process needs it.
+/// TLS with a certificate of its own.
 pub fn tls() -> Arc<ServerTls> {
-    let dir = tempfile::tempdir().unwrap();
-    let files = self_signed(dir.path(), &["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    ServerTls::new(ServerTlsOptions { certificates: vec![files], ..ServerTlsOptions::default() }).unwrap()
+    testing::tls().1
 }
 
 /// Quick to refuse.
@@ -193,30 +114,25 @@ pub fn options() -> FtpServerOptions {
 }
 
 /// A server on loopback.
-pub struct Running {
-    pub site: Arc<TestSite>,
-    pub address: SocketAddr,
-    pub shutdown: CancellationToken,
-}
+pub struct Running(testing::Running<Users>);
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
+impl Deref for Running {
+    type Target = testing::Running<Users>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
 }
 
 pub async fn start(options: FtpServerOptions) -> Running {
-    start_site(options, TestSite::in_memory()).await
+    start_site(options, in_memory()).await
 }
 
 pub async fn start_site(options: FtpServerOptions, site: Arc<TestSite>) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let shutdown = CancellationToken::new();
-    let server = FtpServer::new(options, Arc::clone(&site) as Arc<dyn Site>).unwrap();
-    let token = shutdown.clone();
-    tokio::spawn(async move { server.serve(listener, token).await });
-    Running { site, address, shutdown }
+    let serve = |site, listener, token| async move {
+        FtpServer::new(options, site).unwrap().serve(listener, token).await;
+    };
+    Running(testing::Running::start(site, serve).await)
 }
 
 impl Running {
@@ -233,13 +149,6 @@ impl Running {
         client.log_in().await;
         client
     }
-
-    /// The only session there is.
-    pub fn session(&self) -> Arc<Session> {
-        let mut all = self.site.registry.list();
-        assert_eq!(all.len(), 1);
-        all.remove(0)
-    }
 }
 
 /// The control connection of a client.
@@ -247,9 +156,6 @@ pub struct Client<S> {
     pub stream: S,
     buf: Vec<u8>,
 }
-
-/// Longer than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(10);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub fn new(stream: S) -> Self {

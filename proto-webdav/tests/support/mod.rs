@@ -2,7 +2,6 @@
 #![allow(dead_code, unused_imports, unreachable_pub)] // each test binary uses a part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,8 +16,7 @@ use session_core::testing;
 pub use session_core::testing::http::{Line, Reply};
 pub use session_core::testing::{PATIENCE, p, tls};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
 /// `demo` and `other` with the password `demo`, and `guest` with any. Counts how often it is asked.
 #[derive(Default)]
@@ -97,16 +95,19 @@ pub fn options() -> WebdavServerOptions {
 }
 
 /// A server on loopback.
-pub struct Running {
-    pub site: Arc<TestSite>,
-    pub address: SocketAddr,
-    pub shutdown: CancellationToken,
-    pub serving: tokio::task::JoinHandle<()>,
+pub struct Running(testing::Running<Users>);
+
+impl Deref for Running {
+    type Target = testing::Running<Users>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
     }
 }
 
@@ -115,14 +116,11 @@ pub async fn start(options: WebdavServerOptions) -> Running {
 }
 
 pub async fn start_site(options: WebdavServerOptions, site: Arc<TestSite>) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let shutdown = CancellationToken::new();
     let sessions = Sessions::new().unwrap();
-    let server = WebdavServer::new(options, Arc::clone(&site) as Arc<dyn Site>, sessions).unwrap();
-    let token = shutdown.clone();
-    let serving = tokio::spawn(async move { server.serve(listener, token).await });
-    Running { site, address, shutdown, serving }
+    let serve = |site, listener, token| async move {
+        WebdavServer::new(options, site, sessions).unwrap().serve(listener, token).await;
+    };
+    Running(testing::Running::start(site, serve).await)
 }
 
 pub fn basic(user: &str, password: &str) -> String {
@@ -133,13 +131,6 @@ pub fn basic(user: &str, password: &str) -> String {
 impl Running {
     pub async fn connect(&self) -> Client<TcpStream> {
         Client::new(TcpStream::connect(self.address).await.unwrap())
-    }
-
-    /// The only session there is.
-    pub fn session(&self) -> Arc<Session> {
-        let mut all = self.site.registry.list();
-        assert_eq!(all.len(), 1);
-        all.remove(0)
     }
 
     pub async fn until(&self, what: &str, done: impl Fn() -> bool) {

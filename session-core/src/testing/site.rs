@@ -1,13 +1,16 @@
-//! A site whose users a test has made, over a store with staging and locks.
+//! A site whose users a test has made, over a store with staging and locks, and a server for it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, Site};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, EventSink};
 use crate::fs::Filesystem;
 use crate::gate::SessionFs;
@@ -36,6 +39,8 @@ fn then() -> SystemTime {
 
 /// A site without a configuration: whoever logs in has the whole store.
 pub struct TestSite<U> {
+    /// What it is called.
+    pub name: &'static str,
     /// Its sessions.
     pub registry: Arc<SessionRegistry>,
     /// What it serves.
@@ -50,13 +55,21 @@ pub struct TestSite<U> {
     pub notes: Arc<Notes>,
     /// Asked at every step, before and after login.
     pub links: Mutex<Vec<Arc<dyn Interceptor>>>,
+    /// Why nobody is admitted.
+    pub refuse: Mutex<Option<&'static str>>,
 }
 
 impl<U: Authenticator + Default + 'static> TestSite<U> {
     /// Over this store.
     pub fn over(store: Arc<dyn Filesystem>) -> Arc<Self> {
+        Self::named("test", store)
+    }
+
+    /// Over this store, with a name of its own.
+    pub fn named(name: &'static str, store: Arc<dyn Filesystem>) -> Arc<Self> {
         let area = StagingArea::new(Arc::clone(&store), StagingPolicy::default(), Arc::new(then)).unwrap();
         Arc::new(TestSite {
+            name,
             registry: SessionRegistry::new(Caps::default()),
             store,
             area,
@@ -64,6 +77,7 @@ impl<U: Authenticator + Default + 'static> TestSite<U> {
             users: Mutex::default(),
             notes: Arc::default(),
             links: Mutex::default(),
+            refuse: Mutex::default(),
         })
     }
 
@@ -77,11 +91,14 @@ impl<U: Authenticator + Default + 'static> TestSite<U> {
 #[async_trait]
 impl<U: Authenticator + 'static> Site for TestSite<U> {
     fn name(&self) -> Arc<str> {
-        "test".into()
+        self.name.into()
     }
 
     async fn admit(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
-        let mut setup = Setup::new(protocol, "test");
+        if let Some(words) = *self.refuse.lock().unwrap() {
+            return Err(Error::refused(words));
+        }
+        let mut setup = Setup::new(protocol, self.name);
         setup.peer = Some(peer);
         setup.local = Some(local);
         setup.chain = Chain::new(self.links.lock().unwrap().clone());
@@ -105,6 +122,45 @@ impl<U: Authenticator + 'static> Site for TestSite<U> {
         let mut links = self.links.lock().unwrap().clone();
         links.insert(0, Arc::clone(&locks) as Arc<dyn Interceptor>);
         Ok(session.guard(identity, Arc::new(staged), Chain::new(links))?.locking(locks))
+    }
+}
+
+/// A server for a site on loopback, until it is dropped.
+pub struct Running<U> {
+    /// What it serves.
+    pub site: Arc<TestSite<U>>,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Ends it.
+    pub shutdown: CancellationToken,
+    /// Ends when it has ended.
+    pub serving: JoinHandle<()>,
+}
+
+impl<U> Drop for Running<U> {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl<U: Authenticator + 'static> Running<U> {
+    /// Starts one.
+    pub async fn start<F: Future<Output = ()> + Send + 'static>(
+        site: Arc<TestSite<U>>,
+        serve: impl FnOnce(Arc<dyn Site>, TcpListener, CancellationToken) -> F,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(serve(Arc::clone(&site) as Arc<dyn Site>, listener, shutdown.clone()));
+        Running { site, address, shutdown, serving }
+    }
+
+    /// The only session there is.
+    pub fn session(&self) -> Arc<Session> {
+        let mut all = self.site.registry.list();
+        assert_eq!(all.len(), 1);
+        all.remove(0)
     }
 }
 
