@@ -14,6 +14,7 @@ use crate::repo;
 
 const APT: Duration = Duration::from_secs(600);
 const PIP: Duration = Duration::from_secs(300);
+const BUILD: Duration = Duration::from_secs(1800);
 const TRIES: usize = 3;
 
 /// Serialises the package managers, which lock each other out anyway; true once the lists are fresh.
@@ -203,4 +204,25 @@ fn has_python(python: &Path, package: &str) -> bool {
                   have = m.version(sys.argv[1])\n\
                   sys.exit(0 if sys.argv[2] in ('', have) else 1)";
     Run::new(python).args(["-c", script, name, version]).finish().is_ok_and(|done| done.is_success())
+}
+
+/// Where [`ensure_built`] puts programs.
+fn built_dir() -> Result<PathBuf> {
+    Ok(repo::target_dir()?.join("xtask").join("built"))
+}
+
+/// Builds a program from the registry of crates, which takes minutes, into a folder of ours. Errors: as cargo's.
+pub(crate) fn ensure_built(name: &str, version: &str, features: &str) -> Result<()> {
+    if built_program(name).is_some() {
+        return Ok(());
+    }
+    println!("building {name} {version}");
+    let run = Run::new(repo::cargo()).args(["install", "--quiet", "--locked", name, "--version", version]);
+    let run = run.args(["--features", features, "--root"]).arg(built_dir()?);
+    run.limit(BUILD).finish()?.succeeded().map(drop)
+}
+
+/// A program that [`ensure_built`] built.
+pub(crate) fn built_program(name: &str) -> Option<PathBuf> {
+    built_dir().ok().map(|dir| dir.join("bin").join(name)).filter(|program| program.is_file())
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::fault::{Result, While, bail, ensure};
+use crate::process::set_mode;
 
 /// Bytes of one small file.
 pub(super) const SMALL: u64 = 4096;
@@ -25,6 +26,12 @@ pub(super) fn make_file(path: &Path, bytes: u64) -> Result<()> {
     let copied = std::io::copy(&mut noise()?.take(bytes), &mut to);
     ensure!(copied.doing(|| format!("writing {}", path.display()))? == bytes, "/dev/urandom ended");
     Ok(())
+}
+
+/// Makes a file of so many bytes that takes no room: it is one hole.
+pub(super) fn make_sparse(path: &Path, bytes: u64) -> Result<()> {
+    let file = File::create(path).doing(|| format!("making {}", path.display()))?;
+    file.set_len(bytes).doing(|| format!("stretching {}", path.display()))
 }
 
 /// Makes `files` small files in `dirs` directories.
@@ -74,6 +81,18 @@ pub(super) fn make_many(path: &Path, files: usize) -> Result<()> {
 pub(super) fn inodes(path: &Path) -> Result<Vec<u64>> {
     let of = |name: String| fs::metadata(path.join(&name)).doing(|| format!("looking at {name}"));
     names(path)?.into_iter().map(|name| Ok(of(name)?.ino())).collect()
+}
+
+/// Makes the directories of a tree that [`make_tree`] made elsewhere, for whoever to write into.
+pub(super) fn make_directories_of(tree: &Path, there: &Path) -> Result<()> {
+    make_dir(there)?;
+    set_mode(there, 0o777)?;
+    for dir in fs::read_dir(tree).doing(|| format!("listing {}", tree.display()))? {
+        let dir = there.join(dir.doing(|| format!("listing {}", tree.display()))?.file_name());
+        make_dir(&dir)?;
+        set_mode(&dir, 0o777)?;
+    }
+    Ok(())
 }
 
 /// The files of a tree that [`make_tree`] made, as paths below it.

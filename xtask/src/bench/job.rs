@@ -8,62 +8,21 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::parties::{Client, GCM, Server};
 use super::proxy::Proxy;
 use super::sink::Sink;
 use super::{data, meter};
 use crate::fault::{Result, While, bail, ensure};
-use crate::peers::drive;
 use crate::peers::servers::{self, Address, Endpoint, Extra, Kit, Over, Scheme};
-use crate::process::{Finished, Run, TempDir, set_mode, write};
+use crate::process::{Finished, Run, TempDir, set_mode};
 
 /// One way over the far link; the round trip is twice that.
 pub(super) const DELAY: Duration = Duration::from_millis(25);
 /// Beyond this a run is an error.
-const LIMIT: Duration = Duration::from_secs(400);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Server {
-    Ferryd,
-    /// The same process, by FTP in the clear.
-    FerrydFtp,
-    /// The same process, by FTP that turns to TLS.
-    FerrydTls,
-    /// One that tells every upload to a receiver of the bench's, through its outbox.
-    FerrydTold,
-    Sshd,
-    Proftpd,
-    ProftpdTls,
-    PureFtpd,
-    PureFtpdTls,
-    Vsftpd,
-    VsftpdTls,
-}
+pub(super) const LIMIT: Duration = Duration::from_secs(400);
 
 /// Where servers of FTP are on the far link: at their own ports, so that those for data are found.
 const FAR_HOST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// Ports for data, of each server.
-const PASSIVE: u16 = 2200;
-/// Below those that the system hands out.
-const FIRST_PASSIVE: u16 = 10_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Client {
-    Ferry,
-    /// OpenSSH's, with its own choice of cipher or a named one.
-    Sftp(Option<&'static str>),
-    Rclone,
-    Lftp,
-    Curl,
-    /// Whoever of theirs lists quickest from sshd; found out once per run.
-    Quickest,
-    /// The same of those who can talk to both servers.
-    QuickestOfBoth,
-    /// Whoever of theirs is quickest at this very task; found out once per run.
-    Best,
-}
-
-pub(super) const GCM: Option<&str> = Some("aes128-gcm@openssh.com");
-pub(super) const CHACHA: Option<&str> = Some("chacha20-poly1305@openssh.com");
 
 /// Theirs that can list, to find the quickest.
 const LISTERS: [Client; 4] = [Client::Curl, Client::Rclone, Client::Sftp(None), Client::Lftp];
@@ -132,6 +91,9 @@ pub(super) struct Sizes {
     pub(super) crowd: usize,
     /// Sessions that are ended in the middle of what they do.
     pub(super) ended: usize,
+    /// Bytes of the files that go through gateways, each way.
+    pub(super) sparse: u64,
+    pub(super) sparse_up: u64,
     pub(super) idle_wait: Duration,
     pub(super) logins: usize,
 }
@@ -153,11 +115,11 @@ pub(super) struct Ground {
     pub(super) ferry: Option<PathBuf>,
     pub(super) ferryd: Option<PathBuf>,
     /// What the servers serve; `up` in it is where clients write.
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// Where clients put what they fetch.
-    landing: PathBuf,
+    pub(super) landing: PathBuf,
     /// The other side of the tree that is on both.
-    twin: PathBuf,
+    pub(super) twin: PathBuf,
     running: BTreeMap<Server, Endpoint>,
     /// Who is told of uploads.
     pub(super) sink: Sink,
@@ -229,7 +191,15 @@ impl Ground {
                     let extra = Extra { root: Some(root), ftp: &ftp, lines: &lines, ..Extra::default() };
                     servers::ferryd_with(kit, program, &extra)?
                 }
-                (_, Some(program)) => servers::ferryd_over(kit, program, root, passive)?,
+                (Server::Apache, _) => servers::apache(kit, Some(root))?,
+                (Server::Nginx, _) => servers::nginx(kit, Some(root))?,
+                (Server::S3sFs, _) => servers::s3s_fs(kit, root)?,
+                (_, Some(program)) => {
+                    let (from, to) = passive;
+                    let (ftp, lines) = (format!("passive_ports = \"{from}-{to}\""), http_lines(root));
+                    let extra = Extra { root: Some(root), ftp: &ftp, lines: &lines, ..Extra::default() };
+                    servers::ferryd_with(kit, program, &extra)?
+                }
                 (_, None) => bail!("there is no ferryd yet"),
             };
             self.running.insert(which, endpoint);
@@ -257,7 +227,9 @@ impl Ground {
             (vec![proxy], far)
         } else {
             let (from, to) = which.host().passive();
-            let ports = std::iter::once(near.port).chain(from..=to);
+            // Those for data; who speaks HTTP has none.
+            let data = near.scheme.has_ports_for_data().then_some(from..=to);
+            let ports = std::iter::once(near.port).chain(data.into_iter().flatten());
             let proxies = ports.map(|port| Proxy::at((FAR_HOST, port).into(), port, DELAY));
             (proxies.collect::<Result<_>>()?, Address { host: FAR_HOST.to_string(), ..near })
         };
@@ -316,6 +288,7 @@ impl Ground {
         self.runs += 1;
         let landing = self.landing.join(format!("run-{}", self.runs));
         let upload = format!("up/run-{}", self.runs);
+        self.make_room(&job, &source, &upload)?;
         let run = match job.task {
             Task::Big(Way::Down) | Task::Huge(Way::Down) => self.get(client, &at, &name, &landing, false)?,
             Task::Big(Way::Up) | Task::Huge(Way::Up) => self.put(client, &at, &source, &upload, false)?,
@@ -354,6 +327,16 @@ impl Ground {
         data::remove(&arrived)?;
         let unit = if matches!(job.task, Task::Big(_) | Task::Huge(_) | Task::Mixed(_)) { 1e6 } else { 1.0 };
         Ok(Sample { rate: amount / unit / done.time.as_secs_f64(), client, server })
+    }
+
+    /// The directories of a tree, where the client cannot make them: curl over HTTP.
+    fn make_room(&self, job: &Job, source: &Path, upload: &str) -> Result<()> {
+        if job.task != Task::Small(Way::Up)
+            || (job.client, job.server.scheme()) != (Client::Curl, Scheme::Dav)
+        {
+            return Ok(());
+        }
+        data::make_directories_of(source, &self.root.join(upload))
     }
 
     /// Finds the best of their clients at a job, once: each does it once.
@@ -426,209 +409,22 @@ impl Ground {
         };
         found.copied().unwrap_or(job.client).name()
     }
-
-    fn ferry(&self, command: &str, at: &Address) -> Result<Run> {
-        let Some(program) = &self.ferry else { bail!("there is no ferry yet") };
-        Ok(drive::ferry(&self.kit, program, at).arg(command))
-    }
-
-    fn get(&self, client: Client, at: &Address, name: &str, to: &Path, is_tree: bool) -> Result<Run> {
-        let remote = format!("{}{name}", at.folder);
-        let flags: &[&str] = if is_tree { &["-r"] } else { &[] };
-        match client {
-            Client::Ferry => {
-                Ok(self.ferry("get", at)?.args(flags).arg(drive::ferry_url(at, &remote)).arg(to))
-            }
-            Client::Sftp(cipher) => {
-                let batch = format!("get {} \"{remote}\" \"{}\"\n", flags.concat(), to.display());
-                drive::sftp_with(&self.kit, at, &cipher_flags(cipher), &batch)
-            }
-            Client::Lftp if is_tree => {
-                let to = to.display();
-                drive::lftp(&self.kit, at, &format!("{MIRROR} {remote} {to}"))
-            }
-            Client::Lftp => drive::lftp(&self.kit, at, &format!("get {remote} -o {}", to.display())),
-            Client::Curl if is_tree => {
-                let twin = self.root.join(name);
-                let of = |file: &str| format!("output = {:?}\n", to.join(file).display().to_string());
-                self.curl_tree(at, &remote, &twin, of)
-            }
-            Client::Curl => Ok(drive::curl_over_ftp(&self.kit, at, &remote)?.arg("--output").arg(to)),
-            Client::Rclone => {
-                let from = drive::rclone_remote(&self.kit, at, &remote)?;
-                Ok(self.rclone(is_tree)?.arg(from).arg(to))
-            }
-            _ => bail!("{} is only asked to list", client.name()),
-        }
-    }
-
-    /// curl for every file of a tree that `twin` is like, many at a time.
-    fn curl_tree(&self, at: &Address, remote: &str, twin: &Path, of: impl Fn(&str) -> String) -> Result<Run> {
-        let mut script = String::new();
-        for file in data::names(twin)? {
-            let url = drive::curl_ftp_url(at, &format!("{remote}/{file}"));
-            script += &format!("url = \"{url}\"\n{}", of(&file));
-        }
-        let config = self.kit.join("curl-config");
-        write(&config, script)?;
-        let run = drive::curl_ftp_login(&self.kit, at)?.args(["--parallel", "--parallel-immediate"]);
-        Ok(run.args(["--parallel-max", "8", "--create-dirs", "--ftp-create-dirs", "--config"]).arg(config))
-    }
-
-    fn put(&self, client: Client, at: &Address, from: &Path, name: &str, is_tree: bool) -> Result<Run> {
-        let remote = format!("{}{name}", at.folder);
-        let flags: &[&str] = if is_tree { &["-r"] } else { &[] };
-        match client {
-            Client::Ferry => {
-                Ok(self.ferry("put", at)?.args(flags).arg(from).arg(drive::ferry_url(at, &remote)))
-            }
-            Client::Sftp(cipher) => {
-                let batch = format!("put {} \"{}\" \"{remote}\"\n", flags.concat(), from.display());
-                drive::sftp_with(&self.kit, at, &cipher_flags(cipher), &batch)
-            }
-            Client::Lftp if is_tree => {
-                let from = from.display();
-                drive::lftp(&self.kit, at, &format!("{MIRROR} -R {from} {remote}"))
-            }
-            Client::Lftp => drive::lftp(&self.kit, at, &format!("put {} -o {remote}", from.display())),
-            Client::Curl if is_tree => {
-                let of = |file: &str| format!("upload-file = {:?}\n", from.join(file).display().to_string());
-                self.curl_tree(at, &remote, from, of)
-            }
-            Client::Curl => Ok(drive::curl_over_ftp(&self.kit, at, &remote)?.arg("--upload-file").arg(from)),
-            Client::Rclone => {
-                let to = drive::rclone_remote(&self.kit, at, &remote)?;
-                Ok(self.rclone(is_tree)?.arg(from).arg(to))
-            }
-            _ => bail!("{} is only asked to list", client.name()),
-        }
-    }
-
-    /// rclone with as many transfers as ours has; a single file gets the name that is said.
-    fn rclone(&self, is_tree: bool) -> Result<Run> {
-        let run = drive::rclone(&self.kit, if is_tree { "copy" } else { "copyto" })?;
-        Ok(run.args(["--transfers", "8", "--checkers", "16"]))
-    }
-
-    /// Makes the twin like the tree `name` of the server.
-    fn sync(&self, client: Client, at: &Address, name: &str) -> Result<Run> {
-        let remote = format!("{}{name}", at.folder);
-        match client {
-            Client::Ferry => {
-                let run = self.ferry("sync", at)?.args(["--direction", "left"]).arg(&self.twin);
-                Ok(run.arg(drive::ferry_url(at, &remote)))
-            }
-            Client::Rclone => {
-                let run = drive::rclone(&self.kit, "sync")?.args(["--transfers", "8", "--checkers", "16"]);
-                Ok(run.arg(drive::rclone_remote(&self.kit, at, &remote)?).arg(&self.twin))
-            }
-            _ => bail!("{} is not asked to synchronise", client.name()),
-        }
-    }
-
-    /// ferry that fetches a tree which is there for the number of its files, and where it puts it.
-    pub(super) fn many(&mut self, which: Server) -> Result<(Run, PathBuf)> {
-        let at = self.address(which, Link::Near)?;
-        let path = self.root.join("many");
-        if !path.exists() {
-            data::make_many(&path, self.sizes.many)?;
-        }
-        let landing = self.landing.join("many");
-        Ok((self.get(Client::Ferry, &at, "many", &landing, true)?, landing))
-    }
-
-    fn list(&self, client: Client, at: &Address, name: &str) -> Result<Run> {
-        let kit = &self.kit;
-        let remote = format!("{}{name}", at.folder);
-        match client {
-            Client::Ferry => Ok(self.ferry("ls", at)?.arg("-U").arg(drive::ferry_url(at, &remote))),
-            Client::Sftp(cipher) => {
-                drive::sftp_with(kit, at, &cipher_flags(cipher), &format!("ls -1f \"{remote}\"\n"))
-            }
-            Client::Rclone => Ok(drive::rclone(kit, "lsf")?.arg(drive::rclone_remote(kit, at, &remote)?)),
-            Client::Lftp => drive::lftp(kit, at, &format!("cls -1 \"{remote}\"")),
-            Client::Curl if at.scheme != Scheme::Sftp => {
-                Ok(drive::curl_over_ftp(kit, at, &format!("{remote}/"))?.arg("--list-only"))
-            }
-            Client::Curl => {
-                let url = drive::curl_url(at, &format!("{remote}/"));
-                Ok(drive::curl(kit, at)?.arg("--list-only").arg(url))
-            }
-            Client::Quickest | Client::QuickestOfBoth | Client::Best => bail!("the quickest has a name"),
-        }
-    }
 }
 
-/// lftp's way with trees, with as many connections as ours has; their modes are the servers' own.
-const MIRROR: &str = "set net:connection-limit 0; mirror --parallel=8 --no-perms";
-
-fn cipher_flags(cipher: Option<&'static str>) -> Vec<&'static str> {
-    cipher.map(|cipher| vec!["-q", "-c", cipher]).unwrap_or_else(|| vec!["-q"])
+/// What ours is told beyond a new user's configuration, to speak WebDAV and S3 too. Over S3 the folder is a
+/// bucket: it lies in the home of a user for that.
+fn http_lines(root: &Path) -> String {
+    let home = root.parent().unwrap_or(root);
+    let keys = servers::access_keys();
+    format!(
+        "[[listeners]]\nprotocol = \"webdav\"\nport = 0\n[[listeners]]\nprotocol = \"s3\"\nport = 0\n\
+         [[users]]\nname = \"objects\"\nhome = {home:?}\n{keys}\n"
+    )
 }
 
 /// Errors unless a listing names as many entries as there are.
 fn names_are_complete(done: &Finished, entries: usize) -> Result<()> {
-    let seen = done.stdout.lines().filter(|line| line.contains(data::NAME)).count();
+    let seen = done.stdout.matches(data::NAME).count();
     ensure!(seen == entries, "`{}` names {seen} of {entries} entries", done.command);
     Ok(())
-}
-
-impl Server {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Ferryd => "ferryd",
-            Self::FerrydFtp => "ferryd (ftp)",
-            Self::FerrydTls => "ferryd (ftpes)",
-            Self::FerrydTold => "ferryd (told)",
-            Self::Sshd => "sshd",
-            Self::Proftpd => "proftpd",
-            Self::ProftpdTls => "proftpd (tls)",
-            Self::PureFtpd => "pure-ftpd",
-            Self::PureFtpdTls => "pure-ftpd (tls)",
-            Self::Vsftpd => "vsftpd",
-            Self::VsftpdTls => "vsftpd (tls)",
-        }
-    }
-
-    /// Whether it is ours.
-    pub(super) fn is_ours(self) -> bool {
-        matches!(self.host(), Self::Ferryd | Self::FerrydTold)
-    }
-
-    /// Which process it is.
-    fn host(self) -> Self {
-        match self {
-            Self::FerrydFtp | Self::FerrydTls => Self::Ferryd,
-            other => other,
-        }
-    }
-
-    /// How it is spoken to.
-    pub(super) fn scheme(self) -> Scheme {
-        match self {
-            Self::Ferryd | Self::FerrydTold | Self::Sshd => Scheme::Sftp,
-            Self::FerrydFtp | Self::Proftpd | Self::PureFtpd | Self::Vsftpd => Scheme::Ftp,
-            Self::FerrydTls | Self::ProftpdTls | Self::PureFtpdTls | Self::VsftpdTls => Scheme::Ftpes,
-        }
-    }
-
-    /// Its ports for data.
-    fn passive(self) -> (u16, u16) {
-        let from = FIRST_PASSIVE + PASSIVE * (self as u16);
-        (from, from + PASSIVE - 1)
-    }
-}
-
-impl Client {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Ferry => "ferry",
-            Self::Sftp(_) => "sftp",
-            Self::Rclone => "rclone",
-            Self::Lftp => "lftp",
-            Self::Curl => "curl",
-            Self::Quickest | Self::QuickestOfBoth => "the quickest of theirs",
-            Self::Best => "the best of theirs",
-        }
-    }
 }

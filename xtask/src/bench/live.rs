@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::job::{Client, Ground, Job, Link, Server, Task, Way};
+use super::job::{Ground, Job, Link, Task, Way};
+use super::parties::{Client, Server};
 use super::row::{Row, Spread};
 use super::{Bench, Scenario};
 use crate::fault::{Fault, Result, While, ensure};

@@ -132,6 +132,11 @@ pub(super) fn memory(head: u32) -> Result<(f64, usize)> {
     Ok((sum, count))
 }
 
+/// The same of a process and all below it, each counted for itself.
+pub(super) fn peak_of_all(head: u32) -> Result<f64> {
+    Ok(tree(head)?.keys().filter_map(|process| peak(*process)).sum())
+}
+
 /// The most memory that a process has had so far, in MiB; `None` once it has ended.
 pub(super) fn peak(process: u32) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;

@@ -6,10 +6,13 @@
 //! ([`meter`]). What is no pair of transfers stands in [`special`], what only ours does in [`live`].
 //! Absolute figures are those of this machine at this hour: only ratios of one run mean something.
 
+mod commands;
 mod data;
+mod gateways;
 mod job;
 mod live;
 mod meter;
+mod parties;
 mod proxy;
 mod row;
 mod scenarios;
@@ -23,10 +26,12 @@ use std::time::{Duration, Instant};
 use crate::Verdict;
 use crate::fault::{Result, While, ensure};
 use crate::flags::Flags;
+use crate::install::ensure_built;
 use crate::peers;
 use crate::process::Run;
 use crate::repo;
 use job::{Ground, Job, Sample, Sizes, Task};
+use parties::Server;
 use row::{Cpu, Row, Spread};
 use scenarios::{Measure, SCENARIOS, Scenario};
 
@@ -44,6 +49,9 @@ Builds ferryd and ferry (release), installs the peers, and runs ours and theirs 
 Exit status: 0 if every bar that was asked for holds. A row whose peer falls below 60 % of what it is known
 to reach is void and does not hold: measure on a machine that has nothing else to do. A whole run takes about
 half an hour.";
+
+/// The version of the server of S3 that is built to be measured: that of the library in ours.
+const S3S_FS: &str = "0.14.1";
 
 /// Pairs at most.
 const MOST_PAIRS: usize = 15;
@@ -64,6 +72,8 @@ const FULL: Sizes = Sizes {
     idle_theirs: 100,
     crowd: 10_000,
     ended: 400,
+    sparse: 20 << 30,
+    sparse_up: 4 << 30,
     idle_wait: Duration::from_secs(60),
     logins: 48,
 };
@@ -84,6 +94,8 @@ const QUICK: Sizes = Sizes {
     idle_theirs: 20,
     crowd: 500,
     ended: 60,
+    sparse: 1 << 30,
+    sparse_up: 256 << 20,
     idle_wait: Duration::from_secs(3),
     logins: 12,
 };
@@ -121,7 +133,10 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
         None => None,
     };
     let ssh = ["openssh", "sshd", "rclone", "lftp", "curl", "asyncssh"];
-    peers::install(&[&ssh[..], &["vsftpd", "pure-ftpd", "proftpd"]].concat())?;
+    peers::install(&[&ssh[..], &["vsftpd", "pure-ftpd", "proftpd", "apache2", "nginx", "s5cmd"]].concat())?;
+    if scenarios.iter().any(|scenario| scenario.needs(Server::S3sFs)) {
+        ensure_built("s3s-fs", S3S_FS, "binary")?;
+    }
     let (ferry, ferryd) = match programs {
         Some(dir) => {
             let found = |name: &str| Some(dir.join(name)).filter(|program| program.is_file());

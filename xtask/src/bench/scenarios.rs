@@ -2,9 +2,10 @@
 //!
 //! What a peer is known to reach on two cores stands with each pair; 0 where nobody measured it before.
 
-use super::job::{CHACHA, Client, GCM, Job, Link, Server, Task, Way};
+use super::job::{Job, Link, Task, Way};
+use super::parties::{CHACHA, Client, GCM, Server};
 use super::row::{Bar, Row};
-use super::{Bench, live, special};
+use super::{Bench, gateways, live, special};
 use crate::fault::Result;
 
 pub(super) struct Scenario {
@@ -12,6 +13,13 @@ pub(super) struct Scenario {
     pub(super) about: &'static str,
     pub(super) bar: Bar,
     pub(super) measure: Measure,
+}
+
+impl Scenario {
+    /// Whether a server takes part.
+    pub(super) fn needs(&self, server: Server) -> bool {
+        matches!(&self.measure, Measure::Pair { ours, theirs, .. } if [ours, theirs].iter().any(|job| job.server == server))
+    }
 }
 
 /// How a scenario is measured.
@@ -59,7 +67,8 @@ const fn best(link: Link, task: Task) -> (Job, Job) {
 }
 
 use Server::{
-    Ferryd, FerrydFtp, FerrydTls, Proftpd, ProftpdTls, PureFtpd, PureFtpdTls, Sshd, Vsftpd, VsftpdTls,
+    Apache, Ferryd, FerrydDav, FerrydFtp, FerrydS3, FerrydTls, Nginx, Proftpd, ProftpdTls, PureFtpd,
+    PureFtpdTls, S3sFs, Sshd, Vsftpd, VsftpdTls,
 };
 use Task::{Big, Huge, List, Mixed, Same, Small};
 use Way::{Down, Up};
@@ -239,6 +248,96 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "curl that logs in and leaves, four at a time, at ferryd and Pure-FTPd",
         bar: Bar::None,
         measure: Measure::Special(special::logins_ftp),
+    },
+    // curl moves files one by one or, of a tree, eight at a time. rclone waits between requests of WebDAV, so
+    // that its rows say little of small files.
+    pair("dav-server-down-nginx", "1 GiB from ferryd and nginx by WebDAV, curl",
+        1.0, (near(FerrydDav, Client::Curl, Big(Down)), near(Nginx, Client::Curl, Big(Down))), 1348.0),
+    pair("dav-server-down-apache", "the same from Apache",
+        1.0, (near(FerrydDav, Client::Curl, Big(Down)), near(Apache, Client::Curl, Big(Down))), 1133.0),
+    pair("dav-server-up-nginx", "1 GiB to ferryd and nginx by WebDAV, curl",
+        1.0, (near(FerrydDav, Client::Curl, Big(Up)), near(Nginx, Client::Curl, Big(Up))), 1237.0),
+    pair("dav-server-up-apache", "the same to Apache",
+        1.0, (near(FerrydDav, Client::Curl, Big(Up)), near(Apache, Client::Curl, Big(Up))), 930.0),
+    pair("dav-server-small-down-nginx", "10,000 x 4 KiB from ferryd and nginx by WebDAV, curl",
+        1.0, (near(FerrydDav, Client::Curl, Small(Down)), near(Nginx, Client::Curl, Small(Down))), 3370.0),
+    pair("dav-server-small-down-apache", "the same from Apache",
+        1.0, (near(FerrydDav, Client::Curl, Small(Down)), near(Apache, Client::Curl, Small(Down))), 3770.0),
+    pair("dav-server-small-up-nginx", "10,000 x 4 KiB to ferryd and nginx by WebDAV, curl",
+        1.0, (near(FerrydDav, Client::Curl, Small(Up)), near(Nginx, Client::Curl, Small(Up))), 1920.0),
+    pair("dav-server-small-up-apache", "the same to Apache",
+        1.0, (near(FerrydDav, Client::Curl, Small(Up)), near(Apache, Client::Curl, Small(Up))), 2730.0),
+    pair("dav-server-list-nginx", "a directory of 100,000 entries, ferryd and nginx by WebDAV, curl",
+        1.0, (near(FerrydDav, Client::Curl, List), near(Nginx, Client::Curl, List)), 0.0),
+    pair("dav-server-list-apache", "the same from Apache",
+        1.0, (near(FerrydDav, Client::Curl, List), near(Apache, Client::Curl, List)), 0.0),
+    pair("dav-client-down", "1 GiB from nginx by WebDAV, ferry and curl",
+        1.0, (near(Nginx, Client::Ferry, Big(Down)), near(Nginx, Client::Curl, Big(Down))), 1348.0),
+    pair("dav-client-up", "1 GiB to nginx by WebDAV, ferry and curl",
+        1.0, (near(Nginx, Client::Ferry, Big(Up)), near(Nginx, Client::Curl, Big(Up))), 1237.0),
+    pair("dav-client-small-down", "10,000 x 4 KiB from nginx by WebDAV, ferry and curl",
+        1.0, (near(Nginx, Client::Ferry, Small(Down)), near(Nginx, Client::Curl, Small(Down))), 3370.0),
+    pair("dav-client-small-up", "10,000 x 4 KiB to nginx by WebDAV, ferry and curl",
+        1.0, (near(Nginx, Client::Ferry, Small(Up)), near(Nginx, Client::Curl, Small(Up))), 1920.0),
+    pair("dav-rclone-small-down", "10,000 x 4 KiB from nginx by WebDAV, ferry and rclone",
+        2.0, (near(Nginx, Client::Ferry, Small(Down)), near(Nginx, Client::Rclone, Small(Down))), 85.0),
+    pair("dav-rclone-small-up", "10,000 x 4 KiB to nginx by WebDAV, ferry and rclone",
+        2.0, (near(Nginx, Client::Ferry, Small(Up)), near(Nginx, Client::Rclone, Small(Up))), 30.0),
+    pair("dav-far-down", "256 MiB from nginx by WebDAV over 50 ms, ferry and curl",
+        1.0, (far(Nginx, Client::Ferry, Big(Down)), far(Nginx, Client::Curl, Big(Down))), 0.0),
+    pair("dav-far-up", "256 MiB to nginx by WebDAV over 50 ms, ferry and curl",
+        1.0, (far(Nginx, Client::Ferry, Big(Up)), far(Nginx, Client::Curl, Big(Up))), 0.0),
+    pair("s3-server-down", "1 GiB from ferryd and s3s-fs by S3, s5cmd",
+        1.0, (near(FerrydS3, Client::S5cmd, Big(Down)), near(S3sFs, Client::S5cmd, Big(Down))), 0.0),
+    pair("s3-server-up", "1 GiB to ferryd and s3s-fs by S3, s5cmd",
+        1.0, (near(FerrydS3, Client::S5cmd, Big(Up)), near(S3sFs, Client::S5cmd, Big(Up))), 0.0),
+    pair("s3-server-small-down", "10,000 x 4 KiB from ferryd and s3s-fs by S3, s5cmd",
+        1.0, (near(FerrydS3, Client::S5cmd, Small(Down)), near(S3sFs, Client::S5cmd, Small(Down))), 0.0),
+    pair("s3-server-small-up", "10,000 x 4 KiB to ferryd and s3s-fs by S3, s5cmd",
+        1.0, (near(FerrydS3, Client::S5cmd, Small(Up)), near(S3sFs, Client::S5cmd, Small(Up))), 0.0),
+    pair("s3-server-list", "a directory of 100,000 entries, ferryd and s3s-fs by S3, s5cmd",
+        1.0, (near(FerrydS3, Client::S5cmd, List), near(S3sFs, Client::S5cmd, List)), 0.0),
+    pair("s3-client-down", "1 GiB from s3s-fs by S3, ferry and s5cmd",
+        1.0, (near(S3sFs, Client::Ferry, Big(Down)), near(S3sFs, Client::S5cmd, Big(Down))), 0.0),
+    pair("s3-client-up", "1 GiB to s3s-fs by S3, ferry and s5cmd",
+        1.0, (near(S3sFs, Client::Ferry, Big(Up)), near(S3sFs, Client::S5cmd, Big(Up))), 0.0),
+    pair("s3-client-small-down", "10,000 x 4 KiB from s3s-fs by S3, ferry and s5cmd",
+        1.0, (near(S3sFs, Client::Ferry, Small(Down)), near(S3sFs, Client::S5cmd, Small(Down))), 0.0),
+    pair("s3-client-small-up", "10,000 x 4 KiB to s3s-fs by S3, ferry and s5cmd",
+        1.0, (near(S3sFs, Client::Ferry, Small(Up)), near(S3sFs, Client::S5cmd, Small(Up))), 0.0),
+    pair("s3-client-list", "a directory of 100,000 entries, s3s-fs by S3, ferry and s5cmd",
+        1.0, (near(S3sFs, Client::Ferry, List), near(S3sFs, Client::S5cmd, List)), 0.0),
+    pair("s3-rclone-small-down", "10,000 x 4 KiB from s3s-fs by S3, ferry and rclone",
+        2.0, (near(S3sFs, Client::Ferry, Small(Down)), near(S3sFs, Client::Rclone, Small(Down))), 0.0),
+    pair("s3-rclone-small-up", "10,000 x 4 KiB to s3s-fs by S3, ferry and rclone",
+        2.0, (near(S3sFs, Client::Ferry, Small(Up)), near(S3sFs, Client::Rclone, Small(Up))), 0.0),
+    pair("s3-far-down", "256 MiB from s3s-fs by S3 over 50 ms, ferry and s5cmd",
+        1.0, (far(S3sFs, Client::Ferry, Big(Down)), far(S3sFs, Client::S5cmd, Big(Down))), 0.0),
+    pair("s3-far-up", "256 MiB to s3s-fs by S3 over 50 ms, ferry and s5cmd",
+        1.0, (far(S3sFs, Client::Ferry, Big(Up)), far(S3sFs, Client::S5cmd, Big(Up))), 0.0),
+    Scenario {
+        name: "gateway-memory-sftp",
+        about: "the most memory of ferryd as a gateway to SFTP while 20 GiB come through it and 4 GiB go",
+        bar: Bar::AtMost(128.0),
+        measure: Measure::Special(gateways::sftp),
+    },
+    Scenario {
+        name: "gateway-memory-ftp",
+        about: "the most memory of ferryd as a gateway to FTP while 20 GiB come through it and 4 GiB go",
+        bar: Bar::AtMost(128.0),
+        measure: Measure::Special(gateways::ftp),
+    },
+    Scenario {
+        name: "gateway-memory-dav",
+        about: "the most memory of ferryd as a gateway to WebDAV while 20 GiB come through it and 4 GiB go",
+        bar: Bar::AtMost(128.0),
+        measure: Measure::Special(gateways::dav),
+    },
+    Scenario {
+        name: "gateway-memory-s3",
+        about: "the most memory of ferryd as a gateway to S3 while 20 GiB come through it and 4 GiB go",
+        bar: Bar::AtMost(128.0),
+        measure: Measure::Special(gateways::s3),
     },
     Scenario {
         name: "hook",

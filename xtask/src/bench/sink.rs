@@ -36,7 +36,7 @@ impl Sink {
     pub(super) fn lines(&self) -> String {
         format!(
             "[[webhooks]]\nname = \"sink\"\nurl = \"http://127.0.0.1:{}/\"\nallow_clear = true\n\
-             networks = [\"127.0.0.0/8\"]\nevents = [\"AfterFileUpload\"]\n",
+             networks = [\"127.0.0.0/8\"]\nsecret = \"sink\"\nevents = [\"AfterFileUpload\"]\n",
             self.port
         )
     }

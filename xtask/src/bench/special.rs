@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::job::{DELAY, Ground, Link, Sample, Server};
+use super::job::{DELAY, Ground, Link, Sample};
+use super::parties::Server;
 use super::row::{Row, Spread};
 use super::{Bench, Scenario, meter, proxy};
 use crate::fault::{Fault, Result, While, ensure};
@@ -200,7 +201,7 @@ fn log_in(ground: &mut Ground, which: Server) -> Result<Sample> {
                 }
                 let run = match at.scheme {
                     Scheme::Sftp => drive::sftp(kit, &at, "pwd\n")?,
-                    _ => drive::curl_over_ftp(kit, &at, &at.folder)?.args(["--head", "--quote", "PWD"]),
+                    _ => drive::curl_by_password(kit, &at, &at.folder)?.args(["--head", "--quote", "PWD"]),
                 };
                 run.finish()?.succeeded()?;
             }

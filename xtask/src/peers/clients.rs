@@ -131,7 +131,7 @@ fn curl(kit: &Kit, at: &Address, job: &Job) -> Result<()> {
 }
 
 fn curl_over_ftp(kit: &Kit, at: &Address, job: &Job) -> Result<()> {
-    let curl = || drive::curl_over_ftp(kit, at, &job.remote);
+    let curl = || drive::curl_by_password(kit, at, &job.remote);
     curl()?.arg("--upload-file").arg(&job.up).finish()?.succeeded()?;
     curl()?.arg("--output").arg(&job.down).finish()?.succeeded().map(drop)
 }

@@ -72,7 +72,7 @@ pub(crate) fn ferry(kit: &Kit, program: &Path, at: &Address) -> Run {
         .arg(&at.known_hosts);
     match at.scheme {
         Scheme::Scp | Scheme::Sftp => run,
-        Scheme::Ftp | Scheme::Dav => run.env("FERRY_PASSWORD", &at.password),
+        Scheme::Ftp | Scheme::Dav | Scheme::S3 => run.env("FERRY_PASSWORD", &at.password),
         Scheme::Ftpes | Scheme::Ftps | Scheme::Davs => {
             run.env("FERRY_PASSWORD", &at.password).args(["--certificate", &at.fingerprint])
         }
@@ -160,25 +160,30 @@ fn lftp_over_ftp(kit: &Kit, at: &Address, commands: &str) -> Result<Run> {
     Ok(client(kit, "lftp")?.args(["--norc", "-c", &script]))
 }
 
-/// curl over FTP, with the address of a path; options follow.
-pub(crate) fn curl_over_ftp(kit: &Kit, at: &Address, path: &str) -> Result<Run> {
-    Ok(curl_ftp_login(kit, at)?.arg(curl_ftp_url(at, path)))
+/// curl over FTP or WebDAV, with the address of a path; options follow.
+pub(crate) fn curl_by_password(kit: &Kit, at: &Address, path: &str) -> Result<Run> {
+    Ok(curl_login(kit, at)?.arg(curl_password_url(at, path)))
 }
 
-/// curl over FTP, without an address yet.
-pub(crate) fn curl_ftp_login(kit: &Kit, at: &Address) -> Result<Run> {
+/// curl over FTP or WebDAV, without an address yet.
+pub(crate) fn curl_login(kit: &Kit, at: &Address) -> Result<Run> {
     let login = format!("{}:{}", at.user, at.password);
-    let run = client(kit, "curl")?.args(["--disable", "--silent", "--show-error", "--user", &login]);
+    let run =
+        client(kit, "curl")?.args(["--disable", "--silent", "--show-error", "--fail", "--user", &login]);
     Ok(match &at.certificate {
         None => run,
         Some(certificate) => run.arg("--ssl-reqd").arg("--cacert").arg(certificate),
     })
 }
 
-/// The address of a path: two slashes begin it at the root, not at the folder of the login.
-pub(crate) fn curl_ftp_url(at: &Address, path: &str) -> String {
-    let scheme = if at.scheme == Scheme::Ftps { "ftps" } else { "ftp" };
-    format!("{scheme}://{}:{}/{}", at.host, at.port, path.replace('%', "%25").replace(' ', "%20"))
+/// The address of a path. Over FTP two slashes begin it at the root, not at the folder of the login.
+pub(crate) fn curl_password_url(at: &Address, path: &str) -> String {
+    let (scheme, slash) = match at.scheme {
+        Scheme::Dav => ("http", ""),
+        Scheme::Ftps => ("ftps", "/"),
+        _ => ("ftp", "/"),
+    };
+    format!("{scheme}://{}:{}{slash}{}", at.host, at.port, path.replace('%', "%25").replace(' ', "%20"))
 }
 
 /// curl, without an address yet.
@@ -211,11 +216,25 @@ pub(crate) fn rclone_remote(kit: &Kit, at: &Address, path: &str) -> Result<Strin
         Scheme::Ftp => "",
         Scheme::Ftpes => ",explicit_tls=true,no_check_certificate=true",
         Scheme::Ftps => ",tls=true,no_check_certificate=true",
-        Scheme::Dav | Scheme::Davs => bail!("rclone is not asked to speak {}", at.scheme.name()),
+        Scheme::S3 => {
+            let place = format!("endpoint=\"http://{}:{}\",force_path_style=true", at.host, at.port);
+            let (id, secret, path) = (&at.user, &at.password, path.trim_start_matches('/'));
+            return Ok(format!(
+                ":s3,provider=Other,{place},access_key_id={id},secret_access_key=\"{secret}\":{path}"
+            ));
+        }
+        Scheme::Dav => "",
+        Scheme::Davs => bail!("rclone is not asked to speak {}", at.scheme.name()),
     };
     // It takes a password only in a form of its own.
     let secret = rclone(kit, "obscure")?.arg(&at.password).text()?;
-    Ok(format!(":ftp,host=127.0.0.1,port={},user={},pass={}{tls}:{path}", at.port, at.user, secret.trim()))
+    let (port, user, secret) = (at.port, &at.user, secret.trim());
+    Ok(match at.scheme {
+        Scheme::Dav => {
+            format!(":webdav,url=\"http://{}:{port}\",vendor=other,user={user},pass={secret}:{path}", at.host)
+        }
+        _ => format!(":ftp,host=127.0.0.1,port={port},user={user},pass={secret}{tls}:{path}"),
+    })
 }
 
 fn rclone_sftp(kit: &Kit, at: &Address, path: &str) -> String {
@@ -233,6 +252,16 @@ pub(super) fn putty(kit: &Kit, at: &Address, name: &str) -> Result<Run> {
     Ok(client(kit, name)?
         .args(["-batch", "-P", &at.port.to_string(), "-hostkey", &at.fingerprint, "-i"])
         .arg(&kit.ppk))
+}
+
+/// One command of s5cmd: AWS's protocol with as much at once as it can.
+pub(crate) fn s5cmd(kit: &Kit, at: &Address, command: &str) -> Result<Run> {
+    let run =
+        client(kit, "s5cmd")?.env("AWS_ACCESS_KEY_ID", &at.user).env("AWS_SECRET_ACCESS_KEY", &at.password);
+    let run = run
+        .env("AWS_REGION", "us-east-1")
+        .args(["--endpoint-url", &format!("http://{}:{}", at.host, at.port)]);
+    Ok(run.arg(command))
 }
 
 /// PuTTY's sftp with a batch of commands; it ends at the first that fails.

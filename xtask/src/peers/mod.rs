@@ -16,7 +16,9 @@ use std::time::Duration;
 use crate::Verdict;
 use crate::fault::{Fault, Result, ensure};
 use crate::flags::Flags;
-use crate::install::{ensure_debian, ensure_python, ensure_unpacked, is_root, python_dir, unpacked_program};
+use crate::install::{
+    built_program, ensure_debian, ensure_python, ensure_unpacked, is_root, python_dir, unpacked_program,
+};
 use crate::ours::{Build, Programs};
 use crate::process::{Run, find_program};
 use crate::report::Report;
@@ -135,6 +137,7 @@ const PEERS: &[Peer] = &[
     Peer::python("awscli", Kind::Client, &["awscli"], &["aws", "--version"], "aws-cli"),
     Peer::python("boto3", Kind::Client, &["boto3"], &["python", "-c", BOTO3], "boto3"),
     Peer::python("s3cmd", Kind::Client, &["s3cmd"], &["s3cmd", "--version"], "s3cmd"),
+    Peer::python("s5cmd", Kind::Client, &["s5cmd"], &["s5cmd", "version"], "v"),
     Peer::python("minio", Kind::Client, &["minio"], &["python", "-c", MINIO], "minio"),
     Peer::debian("wget", Kind::Client, &["wget"], &["wget", "--version"], "GNU Wget"),
     Peer::debian("ncftp", Kind::Client, &["ncftp"], &["ncftpput", "-v"], "NcFTP"),
@@ -228,7 +231,8 @@ fn program(name: &str) -> Result<Run> {
     if ours.is_file() {
         return Ok(Run::new(ours));
     }
-    let Some(found) = find_program(name).or_else(|| unpacked_program(name)) else {
+    let Some(found) = find_program(name).or_else(|| unpacked_program(name)).or_else(|| built_program(name))
+    else {
         crate::fault::bail!("no program `{name}`");
     };
     Ok(Run::new(found))

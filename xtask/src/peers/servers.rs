@@ -6,14 +6,17 @@
 
 mod dav;
 mod ftp;
+mod s3;
 mod scp;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) use self::dav::DAV_SERVERS;
+pub(crate) use self::dav::{apache, nginx};
 pub(super) use self::ftp::{FTP_SERVERS, make_certificate};
 pub(crate) use self::ftp::{Over, proftpd as ftp_proftpd, pure_ftpd, vsftpd};
+pub(crate) use self::s3::s3s_fs;
 pub(super) use self::scp::SCP_SERVERS;
 use super::cases::ours::Trait;
 use super::cases::{FOLDERS, folder_name};
@@ -26,6 +29,15 @@ use crate::process::{Run, Server, TempDir, find_program, free_port, read, set_mo
 pub(super) const PASSWORD: &str = "correct horse 1";
 /// The name where a server of theirs lets us choose it.
 const USER: &str = "ferry";
+/// The access key of a user of ours, where one is given: id and secret.
+const ACCESS_KEY: (&str, &str) = ("FKPEER", "the secret of the peers of S3");
+
+/// The line that gives it, for the table of a user.
+pub(crate) fn access_keys() -> String {
+    let (id, secret) = ACCESS_KEY;
+    format!("access_keys = [{{ id = \"{id}\", secret = \"{secret}\" }}]")
+}
+
 /// Where servers are.
 pub(crate) const LOOPBACK: &str = "127.0.0.1";
 const READY: Duration = Duration::from_secs(20);
@@ -66,6 +78,8 @@ pub(crate) enum Scheme {
     Dav,
     /// WebDAV over TLS.
     Davs,
+    /// S3 in the clear; what is a user and a password elsewhere is the access key.
+    S3,
 }
 
 impl Scheme {
@@ -79,7 +93,13 @@ impl Scheme {
             Scheme::Ftps => "ftps",
             Scheme::Dav => "dav",
             Scheme::Davs => "davs",
+            Scheme::S3 => "s3plain",
         }
+    }
+
+    /// Whether files go by connections of their own.
+    pub(crate) fn has_ports_for_data(self) -> bool {
+        matches!(self, Scheme::Ftp | Scheme::Ftpes | Scheme::Ftps)
     }
 }
 
@@ -279,6 +299,21 @@ impl Place {
         })
     }
 
+    /// rclone as a server of a protocol; accounts and the folder follow.
+    fn rclone(&self, protocol: &str) -> Result<Run> {
+        // It remembers for a moment what a folder held, so what comes later must be there before. (With no moment
+        // at all, its sweeping timer runs without a pause and takes the machine from everybody else.)
+        for number in 0..FOLDERS {
+            let folder = self.root.join(folder_name(number));
+            std::fs::create_dir(&folder).doing(|| format!("making {}", folder.display()))?;
+        }
+        // Without a cache it takes the bytes of a file in their order and on one handle alone.
+        let run = program("rclone")?.args(["serve", protocol, "--config", "", "--vfs-cache-mode", "writes"]);
+        // Files appear on the disk as soon as they are closed.
+        let run = run.args(["--vfs-write-back", "0s", "--dir-cache-time", "10ms", "--cache-dir"]);
+        Ok(run.arg(self.path("cache")).args(["--addr", &format!("{LOOPBACK}:{}", self.port)]))
+    }
+
     /// What ProFTPD is told whatever it speaks: who it is, its port, its one account, which is whoever runs us.
     fn proftpd(&self, hash: &str) -> Result<Vec<String>> {
         let (name, uid, gid) = me()?;
@@ -375,17 +410,6 @@ pub(super) fn ferryd(kit: &Kit, program: &Path) -> Result<Endpoint> {
     ferryd_with(kit, program, &Extra::default())
 }
 
-/// The same over a folder that is there already, with these ports for FTP's data.
-pub(crate) fn ferryd_over(
-    kit: &Kit,
-    program: &Path,
-    root: &Path,
-    (from, to): (u16, u16),
-) -> Result<Endpoint> {
-    let ftp = format!("passive_ports = \"{from}-{to}\"");
-    ferryd_with(kit, program, &Extra { root: Some(root), ftp: &ftp, ..Extra::default() })
-}
-
 /// The same with more configuration.
 pub(crate) fn ferryd_with(kit: &Kit, program: &Path, extra: &Extra<'_>) -> Result<Endpoint> {
     let mut place = Place::new(kit, "ferryd")?;
@@ -439,6 +463,18 @@ pub(crate) fn ferryd_with(kit: &Kit, program: &Path, extra: &Extra<'_>) -> Resul
         let port = port_of(&said, listener);
         let Some(port) = port else { crate::fault::bail!("no listener {number} in the ready line `{line}`") };
         others.push(Address { scheme: *scheme, port, certificate, fingerprint, ..at.clone() });
+    }
+    let http = [("webdav", Scheme::Dav, USER, PASSWORD), ("s3", Scheme::S3, ACCESS_KEY.0, ACCESS_KEY.1)];
+    for (protocol, scheme, user, password) in http {
+        let listeners = said.get("listeners").and_then(|all| all.as_array()).into_iter().flatten();
+        let mut speaks =
+            listeners.map(|l| l.get("protocol").and_then(|name| name.as_str()) == Some(protocol));
+        let Some(port) = speaks.position(|it| it).and_then(|listener| port_of(&said, listener)) else {
+            continue;
+        };
+        let (user, password) = (user.to_owned(), password.to_owned());
+        let folder = if scheme == Scheme::S3 { s3::bucket(&root) } else { at.folder.clone() };
+        others.push(Address { scheme, port, user, password, folder, ..at.clone() });
     }
     Ok(Endpoint { at, others, owner: None, root, control, server, _dir: place.dir })
 }
@@ -566,24 +602,9 @@ pub(super) fn proftpd(kit: &Kit) -> Result<Endpoint> {
 /// rclone's server: an object store's idea of files, made to look like SFTP.
 pub(super) fn rclone(kit: &Kit) -> Result<Endpoint> {
     let place = Place::new(kit, "rclone")?;
-    // It remembers what a folder held when it looked first, so what comes later must be there before.
-    for number in 0..FOLDERS {
-        let folder = place.root.join(folder_name(number));
-        std::fs::create_dir(&folder).doing(|| format!("making {}", folder.display()))?;
-    }
     let authorized = place.path("authorized_keys");
     write(&authorized, read(&kit.public())?)?;
-    // Without a cache it takes the bytes of a file in their order and on one handle alone.
-    let run = program("rclone")?
-        .args(["serve", "sftp", "--config", "", "--vfs-cache-mode", "writes", "--cache-dir"])
-        .arg(place.path("cache"))
-        // Files appear on the disk as soon as they are closed.
-        .args(["--vfs-write-back", "0s", "--addr"])
-        .arg(format!("127.0.0.1:{}", place.port))
-        .args(["--user", USER, "--pass", PASSWORD, "--authorized-keys"])
-        .arg(&authorized)
-        .arg("--key")
-        .arg(&place.host_key)
-        .arg(&place.root);
+    let run = place.rclone("sftp")?.args(["--user", USER, "--pass", PASSWORD, "--authorized-keys"]);
+    let run = run.arg(&authorized).arg("--key").arg(&place.host_key).arg(&place.root);
     place.serve(run, USER, "/")
 }

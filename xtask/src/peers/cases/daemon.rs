@@ -67,6 +67,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("boto3::works", "boto3", s3::boto3_works),
     case("s3cmd::works", "s3cmd", s3::s3cmd_works),
     case("rclone_s3::syncs", "rclone", s3::rclone_syncs),
+    case("s5cmd::works", "s5cmd", s3::s5cmd_works),
     case("minio::works", "minio", s3::minio_works),
 ];
 
@@ -267,7 +268,7 @@ fn sessions_of_ftp(stage: &Stage, scheme: Scheme) -> Result<()> {
     std::fs::File::create(&there).and_then(|file| file.set_len(size)).doing(|| "making a file".to_owned())?;
     // What its kernel has taken already, a few MiB, a client reads to the end whatever happens.
     let path = scene.remote("file");
-    let slow = drive::curl_over_ftp(scene.kit, &scene.at, &path)?
+    let slow = drive::curl_by_password(scene.kit, &scene.at, &path)?
         .args(["--limit-rate", "10M", "--output"])
         .arg(&here);
     let mut client = Server::start(&slow)?;
@@ -303,7 +304,7 @@ fn sessions_of_ftp(stage: &Stage, scheme: Scheme) -> Result<()> {
     ensure!(got < size, "the file was sent to its end");
     says(&endpoint.log(), "enough of it")?;
     // Whoever comes next is served.
-    drive::curl_over_ftp(scene.kit, &scene.at, "/")?.arg("--list-only").text().map(drop)
+    drive::curl_by_password(scene.kit, &scene.at, "/")?.arg("--list-only").text().map(drop)
 }
 
 const BLOCK: &str = "

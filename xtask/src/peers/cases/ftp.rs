@@ -62,7 +62,7 @@ pub(in crate::peers) const FTP: &[FtpCase] = &[
 ];
 
 fn curl(scene: &Scene, name: &str) -> Result<Run> {
-    drive::curl_over_ftp(scene.kit, &scene.at, &scene.remote(name))
+    drive::curl_by_password(scene.kit, &scene.at, &scene.remote(name))
 }
 
 fn curl_moves_a_file(scene: &Scene) -> Result<()> {
@@ -140,7 +140,7 @@ fn curl_is_refused(scene: &Scene) -> Result<()> {
     let done = curl(scene, "nothing")?.arg("--output").arg(scene.here("x")).finish()?;
     // 78: the file is not there.
     ensure!(done.code == Some(78), "curl ends with {:?}: {}", done.code, done.stderr);
-    let done = drive::curl_over_ftp(scene.kit, &scene.at, "/")?.args(["--user", "nobody:x"]).finish()?;
+    let done = drive::curl_by_password(scene.kit, &scene.at, "/")?.args(["--user", "nobody:x"]).finish()?;
     // 67: the login is refused.
     ensure!(done.code == Some(67), "curl ends with {:?}: {}", done.code, done.stderr);
     Ok(())

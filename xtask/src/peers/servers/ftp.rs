@@ -9,7 +9,6 @@ use super::{Address, Endpoint, Kit, LOOPBACK, PASSWORD, Place, READY, Scheme, St
 use crate::fault::{Result, While, ensure};
 use crate::install::is_root;
 use crate::peers::cases::ours::Trait;
-use crate::peers::cases::{FOLDERS, folder_name};
 use crate::peers::program;
 use crate::process::{Run, Server, read, set_mode, write};
 
@@ -336,18 +335,6 @@ fn pyftpdlib(kit: &Kit, scheme: Scheme) -> Result<Endpoint> {
 /// wants.
 fn rclone(kit: &Kit) -> Result<Endpoint> {
     let place = Place::new(kit, "rclone")?;
-    // It remembers for a moment what a folder held, so what comes later must be there before. (With no moment
-    // at all, its sweeping timer runs without a pause and takes the machine from everybody else.)
-    for number in 0..FOLDERS {
-        let folder = place.root.join(folder_name(number));
-        std::fs::create_dir(&folder).doing(|| format!("making {}", folder.display()))?;
-    }
-    let run = program("rclone")?
-        .args(["serve", "ftp", "--config", "", "--vfs-cache-mode", "writes", "--cache-dir"])
-        .arg(place.path("cache"))
-        .args(["--vfs-write-back", "0s", "--dir-cache-time", "10ms", "--addr"])
-        .arg(format!("127.0.0.1:{}", place.port))
-        .args(["--user", USER, "--pass", PASSWORD]);
-    let run = run.arg(&place.root);
+    let run = place.rclone("ftp")?.args(["--user", USER, "--pass", PASSWORD]).arg(&place.root);
     place.serve_with_password(run, Scheme::Ftp, USER, "/")
 }

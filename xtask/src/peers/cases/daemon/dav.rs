@@ -1,11 +1,9 @@
 //! Clients of WebDAV on our server.
 
-use serde_json::Value;
-
 use super::Stage;
-use crate::fault::{Fault, Result, While, ensure};
+use crate::fault::{Result, While, ensure};
 use crate::peers::cases::{Scene, bytes, holds, is_absent, make, plain_tree, says};
-use crate::peers::servers::{Endpoint, Extra};
+use crate::peers::servers::{Endpoint, Extra, Scheme};
 use crate::peers::{drive, program};
 use crate::process::{Run, write};
 
@@ -20,12 +18,7 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn new(stage: &'a Stage<'a>, endpoint: &'a Endpoint) -> Result<Self> {
-        let text = stage.control(endpoint)?.args(["status", "--json"]).text()?;
-        let status: Value = serde_json::from_str(&text).doing(|| format!("reading `{text}`"))?;
-        let mut all = status.get("listeners").and_then(Value::as_array).into_iter().flatten();
-        let dav = all.find(|l| l.get("protocol").and_then(Value::as_str) == Some("webdav"));
-        let port = dav.and_then(|l| l.get("port")).and_then(Value::as_u64);
-        let port = port.ok_or_else(|| Fault::new(format!("no listener of WebDAV in `{text}`")))?;
+        let port = endpoint.by(Scheme::Dav)?.port;
         Ok(Place { stage, endpoint, url: format!("http://127.0.0.1:{port}") })
     }
 
@@ -111,17 +104,10 @@ pub(super) fn curl_moves_a_file(stage: &Stage) -> Result<()> {
 
 pub(super) fn rclone_syncs(stage: &Stage) -> Result<()> {
     with(stage, |place, scene| {
-        let at = &place.endpoint.at;
         plain_tree(&scene.here("tree"))?;
         write(&scene.here("tree/large"), bytes(3))?;
-        let secret = drive::rclone(stage.kit, "obscure")?.arg(&at.password).text()?;
-        let remote = format!(
-            ":webdav,url=\"{}\",vendor=other,user={},pass={}:{}tree",
-            place.url,
-            at.user,
-            secret.trim(),
-            scene.folder
-        );
+        let at = place.endpoint.by(Scheme::Dav)?;
+        let remote = drive::rclone_remote(stage.kit, at, &scene.remote("tree"))?;
         drive::rclone(stage.kit, "sync")?.arg(scene.here("tree")).arg(&remote).finish()?.succeeded()?;
         drive::rclone(stage.kit, "check")?
             .args(["--download"])

@@ -56,7 +56,7 @@ fn logs_in(stage: &Stage, node: &Endpoint, user: &str) -> Result<bool> {
 fn session_of(stage: &Stage, node: &Endpoint, user: &str, back: &Path) -> Result<Server> {
     let mut at = node.by(Scheme::Ftp)?.clone();
     user.clone_into(&mut at.user);
-    let run = drive::curl_over_ftp(stage.kit, &at, "/large")?;
+    let run = drive::curl_by_password(stage.kit, &at, "/large")?;
     Server::start(&run.args(["--limit-rate", "1M", "--output"]).arg(back))
 }
 

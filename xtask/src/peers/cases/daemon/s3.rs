@@ -1,18 +1,14 @@
 //! Clients of S3 on our server: each makes a bucket, sends small and large files, lists, fetches, copies and
 //! removes, and what is on the disk is what was sent.
 
-use serde_json::Value;
-
 use super::Stage;
-use crate::fault::{Fault, Result, While, ensure};
+use crate::fault::{Result, While, ensure};
 use crate::peers::cases::{Scene, bytes, holds, is_absent, make, plain_tree, says};
-use crate::peers::servers::Extra;
+use crate::peers::servers::{Address, Extra, Scheme, access_keys};
 use crate::peers::{drive, program};
 use crate::process::{Run, write};
 
 const LISTENER: &str = "[[listeners]]\nprotocol = \"s3\"\nport = 0\n";
-const KEY: &str = "FKPEER";
-const SECRET: &str = "the secret of the peers of S3";
 /// More than clients send in one part: four of 5 MiB.
 fn large() -> Vec<u8> {
     bytes(7).repeat(16)
@@ -21,18 +17,18 @@ fn large() -> Vec<u8> {
 /// Where ours serves S3.
 struct Place<'a> {
     stage: &'a Stage<'a>,
-    port: u64,
+    at: &'a Address,
 }
 
 impl Place<'_> {
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.at.port)
     }
 
     /// A program that finds its key in the environment.
     fn run(&self, name: &str) -> Result<Run> {
-        let run = program(name)?.env("HOME", self.stage.kit.join("")).env("AWS_ACCESS_KEY_ID", KEY);
-        let run = run.env("AWS_SECRET_ACCESS_KEY", SECRET).env("AWS_DEFAULT_REGION", "us-east-1");
+        let run = program(name)?.env("HOME", self.stage.kit.join("")).env("AWS_ACCESS_KEY_ID", &self.at.user);
+        let run = run.env("AWS_SECRET_ACCESS_KEY", &self.at.password).env("AWS_DEFAULT_REGION", "us-east-1");
         Ok(run.env("AWS_EC2_METADATA_DISABLED", "true"))
     }
 
@@ -45,16 +41,11 @@ impl Place<'_> {
 }
 
 fn with<T>(stage: &Stage, act: impl FnOnce(&Place, &Scene) -> Result<T>) -> Result<T> {
-    let user = format!("access_keys = [{{ id = \"{KEY}\", secret = \"{SECRET}\" }}]");
+    let user = access_keys();
     let endpoint = stage.start(&Extra { lines: LISTENER, user: &user, ..Extra::default() })?;
-    let text = stage.control(&endpoint)?.args(["status", "--json"]).text()?;
-    let status: Value = serde_json::from_str(&text).doing(|| format!("reading `{text}`"))?;
-    let mut all = status.get("listeners").and_then(Value::as_array).into_iter().flatten();
-    let found = all.find(|l| l.get("protocol").and_then(Value::as_str) == Some("s3"));
-    let port = found.and_then(|l| l.get("port")).and_then(Value::as_u64);
-    let port = port.ok_or_else(|| Fault::new(format!("no listener of S3 in `{text}`")))?;
+    let at = endpoint.by(Scheme::S3)?;
     let scene = Scene::new(stage.kit, &endpoint, stage.ferry)?;
-    act(&Place { stage, port }, &scene).doing(|| endpoint.tail())
+    act(&Place { stage, at }, &scene).doing(|| endpoint.tail())
 }
 
 pub(super) fn aws_works(stage: &Stage) -> Result<()> {
@@ -137,12 +128,14 @@ print('all of it')
 
 pub(super) fn s3cmd_works(stage: &Stage) -> Result<()> {
     with(stage, |place, scene| {
-        let host = format!("127.0.0.1:{}", place.port);
+        let host = format!("127.0.0.1:{}", place.at.port);
         write(&scene.here("s3cfg"), "")?;
         let s3cmd = || -> Result<Run> {
             let run =
                 place.run("s3cmd")?.arg("--config").arg(scene.here("s3cfg")).args(["--no-ssl", "--host"]);
-            let run = run.args([&host, "--host-bucket", &host, "--access_key", KEY, "--secret_key", SECRET]);
+            let run = run
+                .args([&host, "--host-bucket", &host, "--access_key", &place.at.user, "--secret_key"])
+                .arg(&place.at.password);
             Ok(run.args(["--multipart-chunk-size-mb", "5", "--no-progress"]))
         };
         let content = make(&scene.here("file"), 1)?;
@@ -173,12 +166,10 @@ pub(super) fn rclone_syncs(stage: &Stage) -> Result<()> {
     with(stage, |place, scene| {
         plain_tree(&scene.here("tree"))?;
         write(&scene.here("tree/large"), large())?;
-        let remote = format!(
-            ":s3,provider=Other,endpoint=\"{}\",access_key_id={KEY},secret_access_key=\"{SECRET}\",\
-             chunk_size=5Mi,upload_cutoff=5Mi:bucket/tree",
-            place.url()
-        );
-        let rclone = |verb: &str| drive::rclone(place.stage.kit, verb);
+        let kit = place.stage.kit;
+        let remote = drive::rclone_remote(kit, place.at, "/bucket/tree")?;
+        let parts = ["--s3-chunk-size", "5Mi", "--s3-upload-cutoff", "5Mi"];
+        let rclone = |verb: &str| Ok(drive::rclone(kit, verb)?.args(parts));
         rclone("sync")?.arg(scene.here("tree")).arg(&remote).finish()?.succeeded()?;
         holds(&scene.endpoint.root.join("bucket/tree/large"), &large())?;
         rclone("check")?.arg("--download").arg(scene.here("tree")).arg(&remote).finish()?.succeeded()?;
@@ -186,6 +177,35 @@ pub(super) fn rclone_syncs(stage: &Stage) -> Result<()> {
         rclone("check")?.arg(scene.here("tree")).arg(&remote).finish()?.succeeded()?;
         rclone("purge")?.arg(&remote).finish()?.succeeded()?;
         is_absent(&scene.endpoint.root.join("bucket/tree"))
+    })
+}
+
+pub(super) fn s5cmd_works(stage: &Stage) -> Result<()> {
+    with(stage, |place, scene| {
+        let s5cmd = |verb: &str| drive::s5cmd(place.stage.kit, place.at, verb);
+        plain_tree(&scene.here("tree"))?;
+        write(&scene.here("tree/large"), large())?;
+        let root = &scene.endpoint.root;
+        s5cmd("mb")?.arg("s3://bucket").finish()?.succeeded()?;
+        let up = s5cmd("sync")?.args(["--part-size", "5", "--concurrency", "3"]);
+        up.arg(format!("{}/", scene.here("tree").display()))
+            .arg("s3://bucket/tree/")
+            .finish()?
+            .succeeded()?;
+        holds(&root.join("bucket/tree/large"), &large())?;
+        says(&s5cmd("ls")?.arg("s3://bucket/tree/*").text()?, "large")?;
+        s5cmd("cp")?
+            .args(["s3://bucket/tree/*"])
+            .arg(format!("{}/", scene.here("back").display()))
+            .finish()?
+            .succeeded()?;
+        let same = Run::new("diff").arg("-r").arg(scene.here("tree")).arg(scene.here("back"));
+        same.finish()?.succeeded()?;
+        s5cmd("mv")?.args(["s3://bucket/tree/large", "s3://bucket/moved"]).finish()?.succeeded()?;
+        holds(&root.join("bucket/moved"), &large())?;
+        s5cmd("rm")?.arg("s3://bucket/*").finish()?.succeeded()?;
+        s5cmd("rb")?.arg("s3://bucket").finish()?.succeeded()?;
+        is_absent(&root.join("bucket"))
     })
 }
 
@@ -212,8 +232,8 @@ print('all of it')
 ";
     with(stage, |place, scene| {
         write(&scene.here("up"), large())?;
-        let host = format!("127.0.0.1:{}", place.port);
-        let run = place.run("python")?.args(["-c", SCRIPT, &host, KEY, SECRET]);
+        let host = format!("127.0.0.1:{}", place.at.port);
+        let run = place.run("python")?.args(["-c", SCRIPT, &host, &place.at.user, &place.at.password]);
         says(&run.arg(scene.here("up")).arg(scene.here("down")).text()?, "all of it")?;
         holds(&scene.here("down"), &large())
     })
