@@ -46,6 +46,10 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// How often a silent server is asked whether it is there, and how often it may fail to answer.
 const KEEPALIVE: (Duration, usize) = (Duration::from_secs(10), 3);
 
+/// Parts of an upload to a bucket on their way at a time: each is held in memory until it is there, and a gateway
+/// has many users.
+const PARTS: usize = 3;
+
 /// How much longer than others the call may take that ends an upload: the other server may look at it.
 const VERDICT: u32 = 10;
 
@@ -62,6 +66,8 @@ pub struct Settings {
 pub(crate) fn options(asked: &config::Gateway) -> Result<Options> {
     let options = Options::from_url(&asked.url)?;
     let options = options.host_keys(&asked.host_keys)?.certificates(&asked.certificates)?;
+    let is_bucket = matches!(asked.url.scheme.as_str(), "s3" | "s3plain");
+    let options = if is_bucket { options.channels(PARTS) } else { options };
     Ok(options.only_given_keys().timeout(asked.time).reconnect(AGAIN.min(asked.time)))
 }
 

@@ -43,6 +43,7 @@ fn through(bench: &mut Bench, scenario: &Scenario, far: Server) -> Result<Row> {
     let fetch = fetch.args(["--output", "/dev/null", "--write-out", "%{size_download}"]);
     let came = fetch.limit(super::job::LIMIT).finish()?.succeeded().doing(|| gateway.tail())?.stdout;
     ensure!(came == down.to_string(), "{came} bytes came of {down}");
+    println!("    {:.0} MiB at most while it came", meter::peak_of_all(gateway.process())?);
     let send = drive::curl_by_password(&ground.kit, way, "/far/up/sparse")?.arg("--upload-file").arg(&sent);
     send.limit(super::job::LIMIT).finish()?.succeeded().doing(|| gateway.tail())?;
     let arrived = ground.root.join("up/sparse");
