@@ -42,6 +42,27 @@ async fn buckets_are_directories_of_the_root() {
 }
 
 #[tokio::test]
+async fn attributes_are_told_as_they_are_asked_for() {
+    let (_server, mut c) = bucket().await;
+    c.put("/data/a", "hello world").await;
+    let asked = "x-amz-object-attributes: ETag,ObjectSize, StorageClass";
+    let all = c.ask("GET /data/a?attributes", &[asked], "").await;
+    assert_eq!(all.status, 200, "{}", all.text());
+    assert_eq!(
+        [all.one("ETag").as_str(), &all.one("ObjectSize"), &all.one("StorageClass")],
+        [MD5, "11", "STANDARD"],
+        "{}",
+        all.text()
+    );
+    let size = c.ask("GET /data/a?attributes", &["x-amz-object-attributes: ObjectSize"], "").await;
+    assert_eq!((size.one("ObjectSize").as_str(), size.text().contains("ETag")), ("11", false));
+    let no = c.ask("GET /data/a?attributes", &["x-amz-object-attributes: Colour"], "").await;
+    assert_eq!(no.failure(), (400, "InvalidArgument".into()));
+    let no = c.ask("GET /data/none?attributes", &[asked], "").await;
+    assert_eq!(no.failure(), (404, "NoSuchKey".into()));
+}
+
+#[tokio::test]
 async fn an_object_comes_back_as_it_was_with_what_is_kept() {
     let (server, mut c) = bucket().await;
     let fields = [

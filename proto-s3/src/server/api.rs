@@ -33,6 +33,7 @@ operations! {
     get_bucket_location GetBucketLocationInput GetBucketLocationOutput buckets::location;
     get_bucket_versioning GetBucketVersioningInput GetBucketVersioningOutput buckets::versioning;
     get_object GetObjectInput GetObjectOutput read::get;
+    get_object_attributes GetObjectAttributesInput GetObjectAttributesOutput read::attributes;
     head_bucket HeadBucketInput HeadBucketOutput buckets::head;
     head_object HeadObjectInput HeadObjectOutput read::head;
     list_buckets ListBucketsInput ListBucketsOutput buckets::list;

@@ -41,6 +41,7 @@ pub const TABLE: &[Row] = &[
     row("GetBucketLocation", None, "the region that is configured"),
     row("GetBucketVersioning", None, "says that there are no versions"),
     row("GetObject", Some(Op::Open), "reads an object, or a range of it"),
+    row("GetObjectAttributes", Some(Op::Stat), "what is asked for of what is known of an object"),
     row("HeadBucket", Some(Op::Stat), "whether a bucket is there"),
     row("HeadObject", Some(Op::Stat), "what is known of an object"),
     row("ListBuckets", Some(Op::List), "the buckets: the directories of the root"),
