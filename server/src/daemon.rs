@@ -43,7 +43,7 @@ use crate::journal::Journal;
 use crate::listen::{self, Bound, Identities, Names, Servers};
 use crate::log::{Logging, parse_level};
 use crate::protector::{self, Protector, Shared};
-use crate::shared::Hub;
+use crate::shared::{Hub, Orders};
 use crate::site::{Common, FerrySite};
 
 /// How often parked uploads are looked through, and accounts for whether their time is over.
@@ -159,6 +159,8 @@ pub struct Daemon {
     admin: Option<(SocketAddr, Option<Arc<ServerTls>>)>,
     /// What other nodes share with this one.
     hub: Option<Arc<Hub>>,
+    /// What others ask of this one, and it of them.
+    orders: Option<Arc<Orders>>,
     started: Instant,
     /// The sessions of HTTP, which outlive their connections and every reload.
     http: Arc<Sessions>,
@@ -221,6 +223,8 @@ impl Daemon {
             }
             None => None,
         };
+        let shutdown = CancellationToken::new();
+        let orders = keeping::meet(hub.as_ref(), &common, &config, &shutdown).await?;
         let read = Read::new(&config)?;
         let mut bound = Vec::new();
         for site in config.each_site() {
@@ -234,7 +238,6 @@ impl Daemon {
         for site in config.each_site() {
             sites.push(FerrySite::new(site, Arc::clone(&common))?);
         }
-        let shutdown = CancellationToken::new();
         let serving = Serving { bound, identities: read.identities(), generation: CancellationToken::new() };
         let http = Sessions::new()?;
         let servers = read.servers(&sites, &http)?;
@@ -253,6 +256,7 @@ impl Daemon {
             stopping: CancellationToken::new(),
             admin: admin.as_ref().map(|a| (a.address, a.tls.clone())),
             hub,
+            orders,
             started: Instant::now(),
             http,
             reloading: tokio::sync::Mutex::new(()),
@@ -268,6 +272,11 @@ impl Daemon {
             tokio::spawn(serve_network(socket, tls, state.clone(), shutdown.clone()));
         }
         serve_control(control, state, shutdown.clone()).await?;
+        if let Some(orders) = &daemon.orders {
+            daemon.common.nodes.join(Arc::clone(orders) as _);
+            let nodes = Arc::clone(&daemon.common.nodes);
+            tokio::spawn(keeping::orders(Arc::clone(orders), nodes, shutdown.clone()));
+        }
         daemon.listen(&mut lock(&daemon.serving), &servers)?;
         let started = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
         daemon.journal.note("started", started);
@@ -321,6 +330,7 @@ impl Daemon {
         let (status, reload, drain, ready, admit, moved) = (weak(), weak(), weak(), weak(), weak(), weak());
         ControlState {
             registry: Arc::clone(&self.common.registry),
+            nodes: Arc::clone(&self.common.nodes),
             protector: Arc::clone(&self.common.protector),
             desk: Desk::new(Arc::clone(&self.common.accounts), Arc::new(Behind(weak()))),
             stores: Arc::clone(&self.common.stores),
@@ -398,6 +408,14 @@ impl Daemon {
         lock(&self.serving).bound.iter().map(|b| (b.asked.protocol.name(), b.address)).collect()
     }
 
+    /// What is shared, and with whom.
+    fn database(&self) -> Value {
+        let Some(hub) = &self.hub else { return Value::Null };
+        let others = self.orders.iter().flat_map(|orders| orders.others());
+        let others = others.map(|o| json!({ "node": o.name, "quietSeconds": o.quiet.as_secs() }));
+        json!({ "node": hub.node(), "reached": hub.is_reached(), "others": others.collect::<Vec<_>>() })
+    }
+
     fn status(&self) -> Value {
         let served = self.served();
         let config = &served.config;
@@ -419,7 +437,8 @@ impl Daemon {
             "listeners": self.listeners(),
             "control": self.control.display().to_string(),
             "admin": self.admin_url(),
-            "database": self.hub.as_ref().map(|hub| json!({ "node": hub.node(), "reached": hub.is_reached() })),
+            "node": self.common.registry.node(),
+            "database": self.database(),
             "data": config.data.display().to_string(),
             "sessions": sessions.len(),
             "loggedIn": sessions.iter().filter(|s| s.identity().is_some()).count(),
@@ -614,6 +633,9 @@ impl Daemon {
         let left: usize = join_all(ends).await.iter().map(|left| left.in_flight).sum();
         let _ = tokio::time::timeout(PATIENCE, self.common.outbox.flush()).await;
         self.shutdown.cancel();
+        if let Some(orders) = &self.orders {
+            let _ = tokio::time::timeout(PATIENCE, orders.leave()).await;
+        }
         if let Err(e) = self.common.protector.save() {
             tracing::error!("{e:#}");
         }

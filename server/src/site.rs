@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
@@ -24,6 +24,7 @@ use session_core::session::{Actor, Ending, Identity, Protocol, Session, SessionI
 use crate::accounts::Accounts;
 use crate::chain;
 use crate::config::{self, Config, User};
+use crate::control::Nodes;
 use crate::gateway::{self, Settings};
 use crate::hooks;
 use crate::journal::{Journal, Origin, Recorded};
@@ -36,9 +37,12 @@ use crate::scan::Scan;
 use crate::speeds::Speeds;
 use crate::stores::{self, Stores};
 use crate::transfers::{Counted, Transfers};
-use crate::users::directory::{Directory, Hashing, bars};
+use crate::users::directory::{Directory, Hashing, Room, bars};
 use crate::users::external::{External, Remembered};
-use crate::users::totp::Spent;
+use crate::users::totp::{Once, Spent};
+
+/// Where the recovery codes that were used stand, in the data folder.
+pub(crate) const SPENT: &str = "spent_codes";
 
 /// What a reload exchanges.
 struct Live {
@@ -58,6 +62,8 @@ pub struct Prepared(Live);
 pub struct Common {
     /// The live table.
     pub registry: Arc<SessionRegistry>,
+    /// The sessions of all nodes.
+    pub(crate) nodes: Arc<Nodes>,
     /// Runs the handlers.
     pub engine: Arc<Engine>,
     /// Where events go.
@@ -84,6 +90,8 @@ pub struct Common {
     spent: Mutex<HashMap<String, Arc<Spent>>>,
     /// Accounts of other directories that were here, by site.
     remembered: Mutex<HashMap<String, Arc<Remembered>>>,
+    /// What is counted on all nodes: one-time codes, sessions of accounts.
+    together: OnceLock<(Arc<dyn Once>, Arc<dyn Room>)>,
 }
 
 impl Common {
@@ -96,10 +104,13 @@ impl Common {
     ) -> Result<Arc<Self>> {
         let engine = Engine::new(config.scripts.limits());
         let outbox = Outbox::new(&config.data, config.outbox.clone())?;
-        let (registry, stores, spent) = (Arc::default(), Arc::default(), Mutex::default());
+        let (registry, stores, spent) = (Arc::<SessionRegistry>::default(), Arc::default(), Mutex::default());
+        registry.set_node(&config.database.node());
+        let nodes = Nodes::new(&registry);
         let (traces, hashing) = (Arc::default(), Arc::default());
         Ok(Arc::new(Common {
             registry,
+            nodes,
             engine,
             journal,
             protector,
@@ -113,7 +124,13 @@ impl Common {
             hashing,
             spent,
             remembered: Mutex::default(),
+            together: OnceLock::new(),
         }))
+    }
+
+    /// Counts together with other nodes, at every site that is made from now on.
+    pub(crate) fn count_together(&self, codes: Arc<dyn Once>, room: Arc<dyn Room>) {
+        let _ = self.together.set((codes, room));
     }
 
     /// Those of one site, through every reload. Errors: `Internal`.
@@ -133,7 +150,11 @@ impl Common {
         if let Some(there) = all.get(&config.site) {
             return Ok(Arc::clone(there));
         }
-        let spent = Arc::new(Spent::load(&config.data.join("spent_codes"))?);
+        let spent = Spent::load(&config.data.join(SPENT))?;
+        let spent = Arc::new(match self.together.get() {
+            Some((codes, _)) => spent.among(&config.site, Arc::clone(codes)),
+            None => spent,
+        });
         all.insert(config.site.clone(), Arc::clone(&spent));
         Ok(spent)
     }
@@ -355,7 +376,8 @@ impl Live {
         };
         let (spent, hashing) = (common.spent(&config)?, Arc::clone(&common.hashing));
         let directory = Directory::with(&config, stored, spent, hashing, named)?.and(external);
-        let directory = directory.believing(Arc::clone(&common.accounts), &config);
+        let room = common.together.get().map(|(_, room)| Arc::clone(room));
+        let directory = directory.believing(Arc::clone(&common.accounts), &config).counting(room);
         let directory = Arc::new(directory);
         let gateways = gateway::read(&config, secrets.clone())?;
         let quarantine = Quarantine::new(config.scan.quarantine.clone(), config.scan.quarantine_size);
@@ -364,7 +386,7 @@ impl Live {
             stored: secrets.clone(),
             values: Arc::clone(values),
             quarantine,
-            registry: Arc::clone(&common.registry),
+            nodes: Arc::clone(&common.nodes),
             traces: Arc::clone(&common.traces),
         };
         let hooks = hooks::load(&config, &common.engine, reach)?;

@@ -293,6 +293,14 @@ pub trait Authenticator: Send + Sync {
     /// The account of a user that a hook vouches for; `None` if there is none by that name.
     async fn vouched(&self, session: &Arc<Session>, user: &str) -> Option<Account>;
 
+    /// Makes room for a login whose proof was good, where sessions are counted beyond this server's table; what is
+    /// made lasts until the session is over or logged out. Errors: `Throttled` where there is none: the login fails.
+    /// The default counts nowhere else.
+    async fn make_room(&self, session: &Arc<Session>, account: &Account) -> Result<()> {
+        let _ = (session, account);
+        Ok(())
+    }
+
     /// Whether a key may be tried at all, before it signs anything. Must not tell whether the user
     /// exists: the answer for an unknown user is `true`.
     async fn may_offer(&self, session: &Arc<Session>, user: &str, key: &SignedKey) -> bool {
@@ -446,7 +454,8 @@ impl Login {
             Proof::Complete(account) => {
                 self.passed.push(method);
                 let methods: Vec<_> = self.passed.iter().map(|m| m.name()).collect();
-                match self.session.log_in(account, methods) {
+                let room = self.authenticator.make_room(&self.session, &account).await;
+                match room.and_then(|()| self.session.log_in(account, methods)) {
                     Ok(identity) => {
                         self.session.decide(Lifecycle::AuthResult { user, method, success: true }).await;
                         Step::Accepted(identity)

@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{Ended, History, HistoryBounds};
@@ -105,6 +107,8 @@ impl Table {
 pub struct SessionRegistry {
     table: Mutex<Table>,
     history: History,
+    node: OnceLock<Arc<str>>,
+    left: Notify,
 }
 
 impl SessionRegistry {
@@ -113,6 +117,16 @@ impl SessionRegistry {
         let registry = SessionRegistry::default();
         registry.lock().caps = caps;
         Arc::new(registry)
+    }
+
+    /// How the server is called among others, for those who look at sessions; the first name stays.
+    pub fn set_node(&self, name: &str) {
+        let _ = self.node.set(name.into());
+    }
+
+    /// How the server is called; empty where nobody said it.
+    pub fn node(&self) -> &str {
+        self.node.get().map_or("", |name| name)
     }
 
     /// Changes the limits; sessions that are there stay.
@@ -212,10 +226,17 @@ impl SessionRegistry {
         if let Some(e) = self.lock().sessions.get_mut(id) {
             e.user = None;
         }
+        self.left.notify_one();
     }
 
     pub(crate) fn remove(&self, id: &SessionId) {
         self.lock().sessions.remove(id);
+        self.left.notify_one();
+    }
+
+    /// Waits until somebody has left since the last wait, for one who waits.
+    pub async fn left(&self) {
+        self.left.notified().await;
     }
 
     /// The live sessions, oldest first.

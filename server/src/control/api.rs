@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
 use hyper::body::{Bytes, Incoming};
@@ -17,9 +17,9 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::registry::{PATIENCE, SessionRegistry};
-use session_core::session::{Actor, Ending, Session};
+use session_core::registry::SessionRegistry;
 
+use super::nodes::{By, Nodes, unknown};
 use super::paths::{Call, Miss, decode, description, find};
 use super::select::{self, Selection};
 use super::{bans, outbox, quotas, watch};
@@ -51,6 +51,8 @@ type Admit = Arc<dyn Fn(Option<&str>, Admission, &str) -> Result<Value> + Send +
 pub struct ControlState {
     /// The live table.
     pub registry: Arc<SessionRegistry>,
+    /// The tables of all nodes.
+    pub(crate) nodes: Arc<Nodes>,
     /// The block list.
     pub protector: Arc<Protector>,
     /// What homes and folders hold.
@@ -234,13 +236,7 @@ async fn route(
             (state.drain)();
             json!({ "draining": true })
         }
-        Call::Sessions => {
-            let selection = Selection::parse(&query, select::LIVE)?;
-            let mut found: Vec<_> = state.registry.list().iter().map(|s| s.snapshot()).collect();
-            found.retain(|s| selection.matches(s));
-            selection.arrange(&mut found, |s| s);
-            json!({ "sessions": found })
-        }
+        Call::Sessions => state.nodes.list(&query).await?,
         Call::Watch => {
             let selection = Selection::parse(&query, select::LIVE)?;
             let (desk, token) = (Arc::clone(&state.desk), caller.token.clone());
@@ -249,34 +245,13 @@ async fn route(
             let body = StreamBody::new(lines).boxed_unsync();
             return Ok(Routed::Stream(respond(StatusCode::OK, "application/x-ndjson", body)));
         }
-        Call::History => {
-            let selection = Selection::parse(&query, select::OVER)?;
-            let mut found = state.registry.ended();
-            found.retain(|e| selection.matches_ended(e));
-            selection.arrange(&mut found, |e| &e.session);
-            let found: Vec<_> = found.iter().map(|e| &**e).collect();
-            json!({ "sessions": found })
-        }
+        Call::History => state.nodes.history(&query).await?,
         Call::TerminateMany => {
-            if query.is_empty() {
-                return Err(Error::new(ErrorKind::InvalidArgument).with_detail(
-                    "name a user, an address or a site: everybody at once is not ended by mistake",
-                ));
-            }
-            let selection = Selection::parse(&query, select::END)?;
+            let selection = Nodes::to_end(&query)?;
             let reason = reason(request).await?;
-            let mut found = state.registry.list();
-            found.retain(|s| selection.matches(&s.snapshot()));
-            terminate(&found, &reason, actor).await
+            state.nodes.end_all(&selection, &query, &reason, &By::Admin(actor)).await?
         }
-        Call::Session => {
-            let shown = match (state.registry.find(name), state.registry.find_ended(name)) {
-                (Some(live), _) => serde_json::to_value(live.snapshot()),
-                (None, Some(ended)) => serde_json::to_value(&*ended),
-                (None, None) => return Err(unknown(name)),
-            };
-            shown.map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?
-        }
+        Call::Session => state.nodes.show(name).await?,
         Call::Trace => {
             let bad = || Error::new(ErrorKind::InvalidArgument).with_detail("ask as ?after=NUMBER");
             let after = match query.as_slice() {
@@ -291,8 +266,8 @@ async fn route(
             json!({ "sessionId": id, "lines": lines, "next": next })
         }
         Call::Terminate => {
-            let session = state.registry.find(name).ok_or_else(|| unknown(name))?;
-            terminate(&[session], &reason(request).await?, actor).await
+            let reason = reason(request).await?;
+            state.nodes.end(name, &reason, &By::Admin(actor)).await?
         }
         Call::Accounts(asked) => {
             let (most, time) = match asked {
@@ -304,27 +279,6 @@ async fn route(
         }
     };
     Ok(Routed::Value(value))
-}
-
-fn unknown(id: &str) -> Error {
-    Error::new(ErrorKind::NotFound)
-        .with_detail(format!("no session '{id}'"))
-        .with_hint("'ferryd sessions' lists them; an id may be shortened as long as it is the only one")
-}
-
-/// Cuts all of them before it waits for any: a caller who hangs up leaves none of them alive.
-async fn terminate(sessions: &[Arc<Session>], reason: &str, actor: &str) -> Value {
-    let ending = Ending::new(reason, Actor::Admin(actor.into()));
-    for s in sessions {
-        if s.cut(ending.clone()) {
-            tracing::info!(session = %s.id(), user = ?s.user_id(), reason, actor, "a session was ended");
-        }
-    }
-    let ends = sessions.iter().map(|s| async {
-        let left = s.terminate(ending.clone(), PATIENCE).await;
-        json!({ "sessionId": s.id().as_str(), "inFlight": left.in_flight })
-    });
-    json!({ "terminated": join_all(ends).await })
 }
 
 /// The site that a body names; none for all of them.

@@ -35,13 +35,16 @@ pub struct Sessions {
     /// Only of this site
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
+    /// Only on this node, where several servers share a database
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     /// Only in this state: connecting, greeted, authenticating, ready, draining
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
     /// Only with a file in use there or below
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
-    /// Ordered by id, user, address, protocol, site, state, command, up, down, age or idle; -up the other way
+    /// Ordered by id, user, address, protocol, site, node, state, command, up, down, age or idle; -up the other way
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     order: Option<String>,
     /// One JSON object a line
@@ -81,6 +84,9 @@ struct History {
     /// Only of this site
     #[arg(long, value_name = "NAME", id = "history-site")]
     site: Option<String>,
+    /// Only on this node
+    #[arg(long, value_name = "NAME", id = "history-node")]
+    node: Option<String>,
     /// Only ended for this reason, by name or number
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
@@ -113,6 +119,9 @@ struct Selector {
 struct Kill {
     #[command(flatten)]
     selector: Selector,
+    /// Of a user, an address or a site: only on this node
+    #[arg(long, value_name = "NAME", id = "kill-node", conflicts_with = "id")]
+    node: Option<String>,
     /// Why; it stands in the log and in the closing event
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -124,7 +133,7 @@ Exit codes:
   0  done
   1  failed
   2  the arguments or the configuration make no sense
-  3  no ferryd answers
+  3  no ferryd answers, or not every one of several
   5  no such session, user, group, secret, token, delivery or site";
 
 /// Tells an error and gives its exit code.
@@ -315,6 +324,7 @@ async fn past(control: &Control, asked: &History, json: bool) -> Result<()> {
         ("address", &asked.address),
         ("protocol", &asked.protocol),
         ("site", &asked.site),
+        ("node", &asked.node),
         ("reason", &asked.reason),
         ("actor", &asked.actor),
     ]);
@@ -324,19 +334,35 @@ async fn past(control: &Control, asked: &History, json: bool) -> Result<()> {
         true => sessions.iter().map(|s| format!("{s}\n")).collect(),
         false => past_table(&sessions) + "\n",
     };
-    put(&view).map(|_| ())
+    put(&view)?;
+    warn(&answer);
+    Ok(())
+}
+
+/// Tells what an answer of several nodes does not hold; whether there is something.
+fn warn(answer: &Value) -> bool {
+    let missing = answer.get("incomplete").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    for m in missing {
+        match shown(m, "node") {
+            node if node.is_empty() => eprintln!("other nodes were not asked: {}", shown(m, "why")),
+            node => eprintln!("node '{node}': {}", shown(m, "why")),
+        }
+    }
+    !missing.is_empty()
 }
 
 fn past_table(sessions: &[Value]) -> String {
     let digits = short(sessions);
     let mut t = Table::new();
     t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    t.set_header([
+    let several = several(sessions);
+    let head = [
         "ID", "USER", "PROTOCOL", "ADDRESS", "SITE", "ENDED", "LASTED", "UP", "DOWN", "CODE", "BY", "REASON",
-    ]);
+    ];
+    t.set_header(head.into_iter().chain(several.then_some("NODE")));
     for s in sessions {
         let number = |key: &str| s.get(key).and_then(Value::as_u64).unwrap_or(0);
-        t.add_row([
+        let row = [
             shown(s, "sessionId").chars().take(digits).collect(),
             shown(s, "userName"),
             shown(s, "protocol"),
@@ -349,7 +375,8 @@ fn past_table(sessions: &[Value]) -> String {
             number("subStatus").to_string(),
             shown(s, "actor"),
             shown(s, "reason").chars().take(60).collect(),
-        ]);
+        ];
+        t.add_row(row.into_iter().chain(several.then(|| shown(s, "node"))));
     }
     let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
     format!("{}\n\n{} sessions", lines.join("\n"), sessions.len())
@@ -362,6 +389,7 @@ async fn list(control: &Control, args: &Sessions) -> Result<()> {
         ("address", &args.address),
         ("protocol", &args.protocol),
         ("site", &args.site),
+        ("node", &args.node),
         ("state", &args.state),
         ("path", &args.path),
         ("order", &args.order),
@@ -387,6 +415,7 @@ async fn list(control: &Control, args: &Sessions) -> Result<()> {
             view.push('\n');
         }
         let reads_on = put(&view)?;
+        warn(&answer);
         let Some(pause) = args.watch.filter(|_| reads_on) else { return Ok(()) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -411,6 +440,11 @@ fn short(sessions: &[Value]) -> usize {
 /// The digits of the time, in milliseconds, that an id begins with.
 const SHORTEST: usize = 12;
 
+/// Whether these are of more than one node.
+fn several(sessions: &[Value]) -> bool {
+    sessions.windows(2).any(|two| matches!(two, [a, b] if text(a, "node") != text(b, "node")))
+}
+
 /// A client's words as a terminal may have them.
 pub(crate) fn shown(s: &Value, key: &str) -> String {
     display_bytes(text(s, key).as_bytes())
@@ -420,7 +454,9 @@ fn table(sessions: &[Value]) -> String {
     let digits = short(sessions);
     let mut t = Table::new();
     t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    t.set_header(["ID", "USER", "PROTOCOL", "ADDRESS", "STATE", "COMMAND", "UP", "DOWN", "AGE", "IDLE"]);
+    let several = several(sessions);
+    let head = ["ID", "USER", "PROTOCOL", "ADDRESS", "STATE", "COMMAND", "UP", "DOWN", "AGE", "IDLE"];
+    t.set_header(head.into_iter().chain(several.then_some("NODE")));
     for s in sessions {
         let command = match (shown(s, "currentCommand"), shown(s, "previousCommand")) {
             (current, _) if !current.is_empty() => current,
@@ -429,7 +465,7 @@ fn table(sessions: &[Value]) -> String {
         };
         let number = |key: &str| s.get(key).and_then(Value::as_u64).unwrap_or(0);
         let seconds = |key: &str| s.get(key).and_then(Value::as_f64).unwrap_or(0.0);
-        t.add_row([
+        let row = [
             shown(s, "sessionId").chars().take(digits).collect(),
             shown(s, "userName"),
             shown(s, "protocol"),
@@ -440,7 +476,8 @@ fn table(sessions: &[Value]) -> String {
             size(number("bytesSent")),
             span(seconds("ageSeconds")),
             span(seconds("idleSeconds")),
-        ]);
+        ];
+        t.add_row(row.into_iter().chain(several.then(|| shown(s, "node"))));
     }
     let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
     format!("{}\n\n{} sessions", lines.join("\n"), sessions.len())
@@ -518,8 +555,12 @@ async fn end(control: &Control, kill: &Kill, json: bool) -> Result<()> {
         None => Value::Null,
     };
     let selector = &kill.selector;
-    let filters =
-        query(&[("user", &selector.user), ("address", &selector.address), ("site", &selector.site)]);
+    let filters = query(&[
+        ("user", &selector.user),
+        ("address", &selector.address),
+        ("site", &selector.site),
+        ("node", &kill.node),
+    ]);
     let path = match &selector.id {
         Some(id) => format!("/v1/sessions/{}/terminate", encode(id)),
         None if !filters.is_empty() => format!("/v1/sessions/terminate?{filters}"),
@@ -534,10 +575,16 @@ async fn end(control: &Control, kill: &Kill, json: bool) -> Result<()> {
         for e in &ended {
             let left = e.get("inFlight").and_then(Value::as_u64).unwrap_or(0);
             let note = if left > 0 { format!(" ({left} calls still end)") } else { String::new() };
-            view.push_str(&format!("ended {}{note}\n", shown(e, "sessionId")));
+            let node = shown(e, "node");
+            let on = if node.is_empty() { String::new() } else { format!(" on {node}") };
+            view.push_str(&format!("ended {}{on}{note}\n", shown(e, "sessionId")));
         }
     }
     put(&view)?;
+    if warn(&answer) {
+        let words = "not every node answered; one that is heard of within a minute ends its sessions then";
+        return Err(Error::new(ErrorKind::TimedOut).with_detail(words));
+    }
     if ended.is_empty() {
         return Err(Error::new(ErrorKind::NotFound).with_detail("no live session matches"));
     }

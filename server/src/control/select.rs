@@ -6,25 +6,22 @@ use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use serde_json::Value;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::history::Ended;
-use session_core::path::display_bytes;
 use session_core::reason::Reason;
-use session_core::registry::SessionRegistry;
-use session_core::session::{Actor, Ending, Snapshot};
+use session_core::session::Snapshot;
 
 /// Filters of live sessions.
-pub(super) const LIVE: &[&str] = &["user", "address", "protocol", "site", "state", "path", "order"];
+pub(super) const LIVE: &[&str] = &["user", "address", "protocol", "site", "node", "state", "path", "order"];
 /// Filters of sessions that are over.
 pub(super) const OVER: &[&str] =
-    &["user", "address", "protocol", "site", "path", "reason", "actor", "order", "limit"];
+    &["user", "address", "protocol", "site", "node", "path", "reason", "actor", "order", "limit"];
 /// Filters by which sessions are ended.
-pub(super) const END: &[&str] = &["user", "address", "site"];
+pub(super) const END: &[&str] = &["user", "address", "site", "node"];
 
 /// What a list can be ordered by.
 const ORDERS: &[&str] =
-    &["id", "user", "address", "protocol", "site", "state", "command", "up", "down", "age", "idle"];
+    &["id", "user", "address", "protocol", "site", "node", "state", "command", "up", "down", "age", "idle"];
 
 /// What was asked for.
 #[derive(Default)]
@@ -33,6 +30,7 @@ pub(super) struct Selection {
     address: Option<IpNet>,
     protocol: Option<String>,
     site: Option<String>,
+    node: Option<String>,
     state: Option<String>,
     path: Option<String>,
     reason: Option<Reason>,
@@ -62,6 +60,7 @@ impl Selection {
                 "address" => s.address = Some(network(value)?),
                 "protocol" => s.protocol = text(),
                 "site" => s.site = text(),
+                "node" => s.node = text(),
                 "state" => s.state = text(),
                 "path" => s.path = Some(value.trim_end_matches('/').to_string()),
                 "actor" => s.actor = text(),
@@ -93,9 +92,10 @@ impl Selection {
         let address = || s.client_ip.parse::<IpAddr>().ok();
         self.user.as_ref().is_none_or(|u| *u == s.account || *u == s.user_name)
             && self.address.is_none_or(|net| address().is_some_and(|a| net.contains(&a)))
-            && is(&self.protocol, s.protocol)
+            && is(&self.protocol, &s.protocol)
             && is(&self.site, &s.site)
-            && is(&self.state, s.state)
+            && is(&self.node, &s.node)
+            && is(&self.state, &s.state)
             && (self.path.is_none() || s.transfers.iter().any(|t| below(&t.path)))
     }
 
@@ -103,6 +103,16 @@ impl Selection {
         self.matches(&e.session)
             && self.reason.is_none_or(|r| r.number() == e.sub_status)
             && self.actor.as_ref().is_none_or(|a| e.actor == *a || e.actor.split(' ').next() == Some(a))
+    }
+
+    /// Whether there may be some on this node.
+    pub(super) fn may_be_on(&self, node: &str) -> bool {
+        self.node.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(node))
+    }
+
+    /// Whether there can be some on this node alone.
+    pub(super) fn is_only_on(&self, node: &str) -> bool {
+        self.node.is_some() && self.may_be_on(node)
     }
 
     /// Orders what was found and keeps the first ones.
@@ -115,39 +125,6 @@ impl Selection {
         }
         found.truncate(self.limit.unwrap_or(usize::MAX));
     }
-}
-
-/// `Sessions` of handlers: a list as the API's, or an end by a handler. Errors: those of the filter, `NotFound`
-/// for an id that no session has.
-pub(crate) fn for_handlers(registry: &SessionRegistry, arguments: &Value) -> Result<Value> {
-    let filter = arguments.get("filter").and_then(Value::as_object).into_iter().flatten();
-    let text = |v: &Value| v.as_str().map(str::to_string);
-    let query: Vec<_> = filter.filter_map(|(k, v)| Some((k.clone(), text(v)?))).collect();
-    if arguments.get("what").and_then(Value::as_str) == Some("list") {
-        let selection = Selection::parse(&query, LIVE)?;
-        let mut found: Vec<_> = registry.list().iter().map(|s| s.snapshot()).collect();
-        found.retain(|s| selection.matches(s));
-        selection.arrange(&mut found, |s| s);
-        return serde_json::to_value(found).map_err(|e| Error::new(ErrorKind::Internal).with_source(e));
-    }
-    let sessions = match query.as_slice() {
-        [] => return Err(bad("name a session, a user, an address or a site")),
-        [(key, id)] if key == "id" => {
-            let unknown = || Error::new(ErrorKind::NotFound).with_detail("there is no such session");
-            vec![registry.find(id).ok_or_else(unknown)?]
-        }
-        _ => {
-            let selection = Selection::parse(&query, END)?;
-            registry.list().into_iter().filter(|s| selection.matches(&s.snapshot())).collect()
-        }
-    };
-    let reason = match arguments.get("reason").and_then(Value::as_str) {
-        None | Some("") => "ended by a hook".to_string(),
-        Some(words) => display_bytes(words.as_bytes()),
-    };
-    // Cut, not waited for: one of them may be the handler's own.
-    let ending = Ending::new(reason, Actor::Hook);
-    Ok(sessions.iter().filter(|s| s.cut(ending.clone())).count().into())
 }
 
 /// What comes behind a path that is above or equal.
@@ -169,9 +146,10 @@ fn compare(key: &str, a: &Snapshot, b: &Snapshot) -> Ordering {
     let order = match key {
         "user" => a.user_name.cmp(&b.user_name),
         "address" => address(a).cmp(&address(b)),
-        "protocol" => a.protocol.cmp(b.protocol),
+        "protocol" => a.protocol.cmp(&b.protocol),
         "site" => a.site.cmp(&b.site),
-        "state" => a.state.cmp(b.state),
+        "node" => a.node.cmp(&b.node),
+        "state" => a.state.cmp(&b.state),
         "command" => command(a).cmp(&command(b)),
         "up" => a.bytes_received.cmp(&b.bytes_received),
         "down" => a.bytes_sent.cmp(&b.bytes_sent),

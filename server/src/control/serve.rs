@@ -284,6 +284,7 @@ mod tests {
     fn idle_state(registry: &Arc<SessionRegistry>) -> ControlState {
         ControlState {
             registry: Arc::clone(registry),
+            nodes: crate::control::Nodes::new(registry),
             protector: protector(),
             desk: Desk::new(Accounts::none(), Arc::new(Nobody)),
             stores: Arc::default(),

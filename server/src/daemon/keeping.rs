@@ -1,12 +1,18 @@
-//! What changes all the time is kept from time to time: what was transferred, who may not connect.
+//! What changes all the time is kept from time to time: what was transferred, who may not connect; and what
+//! other nodes ask for is done.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use session_core::error::Result;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
+use crate::control::Nodes;
 use crate::protector::{Protector, Shared};
+use crate::shared::{Codes, Hub, Orders};
+use crate::site::{Common, SPENT};
 use crate::transfers::Transfers;
 
 /// How often it is written what was transferred.
@@ -52,4 +58,31 @@ pub(super) async fn bans(
         // A flood of hits is not a flood of writing.
         tokio::time::sleep(BANS_WRITTEN).await;
     }
+}
+
+/// Lets the other nodes know that this one is there, and counts together with them. Errors: those of the database.
+pub(super) async fn meet(
+    hub: Option<&Arc<Hub>>,
+    common: &Common,
+    config: &Config,
+    shutdown: &CancellationToken,
+) -> Result<Option<Arc<Orders>>> {
+    let Some(hub) = hub else { return Ok(None) };
+    let codes = Codes::open(Arc::clone(hub), &config.data.join(SPENT)).await?;
+    let orders = Orders::new(Arc::clone(hub))?;
+    orders.announce().await?;
+    let claims = orders.claims(&common.registry);
+    common.count_together(codes, Arc::clone(&claims) as _);
+    let until = shutdown.clone();
+    tokio::spawn(async move { until.run_until_cancelled(claims.serve()).await });
+    Ok(Some(orders))
+}
+
+/// Does what other nodes ask for.
+pub(super) async fn orders(orders: Arc<Orders>, nodes: Arc<Nodes>, shutdown: CancellationToken) {
+    let carry_out = Arc::new(move |order| {
+        let nodes = Arc::clone(&nodes);
+        Box::pin(async move { nodes.carry_out(order).await }) as _
+    });
+    shutdown.run_until_cancelled(orders.serve(carry_out)).await;
 }

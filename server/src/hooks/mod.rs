@@ -24,7 +24,6 @@ use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::File;
 use session_core::net;
-use session_core::registry::SessionRegistry;
 use session_core::script::{
     Binding, Engine, Grants, Hooks, Host, HostFunction, OnError, Opened, Secrets, Services, Values,
 };
@@ -32,7 +31,7 @@ use session_core::verdict::Quarantine;
 
 pub(crate) use self::trace::Traces;
 use crate::config::{self, Config, Hook, Scripts};
-use crate::control::select;
+use crate::control::Nodes;
 
 /// Variables of this prefix are secrets by the rest of their name, in small letters.
 const SECRET_VARIABLES: &str = "FERRYD_SECRET_";
@@ -44,13 +43,13 @@ pub(crate) struct ServerHost {
     mail: mail::Post,
     places: places::Places,
     sql: sql::Databases,
-    /// It holds sessions, and those the chain with the handlers.
-    registry: Weak<SessionRegistry>,
+    /// They hold sessions, and those the chain with the handlers.
+    nodes: Weak<Nodes>,
 }
 
 impl ServerHost {
     /// Reads files: blocks. Errors: those of the tables of mail and databases.
-    pub(crate) fn new(config: &Config, secrets: &Secrets, registry: &Arc<SessionRegistry>) -> Result<Self> {
+    pub(crate) fn new(config: &Config, secrets: &Secrets, nodes: &Arc<Nodes>) -> Result<Self> {
         let scripts = &config.scripts;
         Ok(ServerHost {
             programs: exec::Programs::new(
@@ -62,7 +61,7 @@ impl ServerHost {
             mail: mail::Post::new(&config.mail, secrets)?,
             places: places::Places::new(scripts, reach(&scripts.networks)),
             sql: sql::Databases::new(&config.sql, secrets)?,
-            registry: Arc::downgrade(registry),
+            nodes: Arc::downgrade(nodes),
         })
     }
 }
@@ -80,8 +79,8 @@ impl Host for ServerHost {
             HostFunction::Fetch => self.http.fetch(&arguments).await,
             HostFunction::Mail => self.mail.send(&arguments, input).await,
             HostFunction::Sessions => {
-                let registry = self.registry.upgrade().ok_or(ErrorKind::Closed)?;
-                select::for_handlers(&registry, &arguments)
+                let nodes = self.nodes.upgrade().ok_or(ErrorKind::Closed)?;
+                nodes.for_handlers(&arguments).await
             }
             HostFunction::Sql => self.sql.ask(&arguments).await,
             HostFunction::Report | HostFunction::Run => Err(Error::new(ErrorKind::Unsupported)
@@ -132,7 +131,7 @@ pub(crate) struct Reach {
     /// Where uploads go that must not be published.
     pub(crate) quarantine: Arc<dyn Quarantine>,
     /// Everybody's sessions.
-    pub(crate) registry: Arc<SessionRegistry>,
+    pub(crate) nodes: Arc<Nodes>,
     /// Who follows them.
     pub(crate) traces: Arc<Traces>,
 }
@@ -149,7 +148,7 @@ pub(crate) fn load(config: &Config, engine: &Arc<Engine>, reach: Reach) -> Resul
     }
     let scripts = &config.scripts;
     let secrets = secrets_of(scripts, reach.stored)?;
-    let host = ServerHost::new(config, &secrets, &reach.registry)?;
+    let host = ServerHost::new(config, &secrets, &reach.nodes)?;
     let services = Services {
         secrets,
         values: reach.values,

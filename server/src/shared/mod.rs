@@ -5,9 +5,13 @@
 //! whichever node comes first, with copies of the old ones kept beside them (`ferry_records_v1`); what a newer
 //! ferryd wrote is refused. Whether the database is reached is told in the log when it changes, once.
 //!
-//! `records` are rows that are read as a whole once and by their changes from then on. Deliberately absent:
-//! what the rows mean; another try of what failed (those who follow try again, who asked is told).
+//! `records` are rows that are read as a whole once and by their changes from then on; `orders` is what one node
+//! has the others do; `codes` and `claims` are what all nodes count together. Deliberately absent: what either means; another try of what failed (those who follow try
+//! again, who asked is told).
 
+mod claims;
+mod codes;
+mod orders;
 mod records;
 
 use std::sync::Arc;
@@ -21,13 +25,19 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, GenericClient};
 
+pub(crate) use self::claims::Claims;
+pub(crate) use self::codes::Codes;
+#[cfg(test)]
+pub(crate) use self::orders::Answer;
+pub(crate) use self::orders::{Orders, Others, Said};
 pub(crate) use self::records::{Fresh, Record, Stream};
 use crate::config::Config;
 use crate::hooks;
 use crate::postgres::{Way, failed, url};
 
 /// Each brings the tables from the version before it to the next. They are never changed, only added to.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE ferry_schema (version integer NOT NULL);
 INSERT INTO ferry_schema VALUES (0);
 CREATE TABLE ferry_state (stream text PRIMARY KEY, revision bigint NOT NULL);
@@ -39,7 +49,28 @@ CREATE TABLE ferry_records (
 CREATE INDEX ferry_records_revision ON ferry_records (stream, revision);
 CREATE INDEX ferry_records_gone ON ferry_records (changed) WHERE record IS NULL;
 CREATE INDEX ferry_records_over ON ferry_records (expires) WHERE expires IS NOT NULL;
-"];
+",
+    // What is true for a moment only: nothing of it is worth a log, or outlives a crash.
+    "
+CREATE UNLOGGED TABLE ferry_nodes (
+    run text PRIMARY KEY, node text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(), seen timestamptz NOT NULL DEFAULT now());
+CREATE UNLOGGED TABLE ferry_orders (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run text NOT NULL, words text NOT NULL, until timestamptz NOT NULL);
+CREATE UNLOGGED TABLE ferry_answers (
+    id bigint NOT NULL REFERENCES ferry_orders ON DELETE CASCADE,
+    run text NOT NULL, answer text NOT NULL, PRIMARY KEY (id, run));
+CREATE UNLOGGED TABLE ferry_claims (
+    session text PRIMARY KEY, run text NOT NULL, site text NOT NULL, account text NOT NULL);
+CREATE INDEX ferry_claims_of ON ferry_claims (site, account);
+",
+    "
+CREATE TABLE ferry_steps (
+    site text NOT NULL, account text NOT NULL, step bigint NOT NULL, PRIMARY KEY (site, account));
+CREATE TABLE ferry_recovery (hash text PRIMARY KEY, used timestamptz NOT NULL DEFAULT now());
+",
+];
 
 /// Tables of which copies are kept before they are brought up to date.
 const KEPT: [&str; 2] = ["ferry_state", "ferry_records"];
@@ -64,8 +95,9 @@ pub(crate) struct Hub {
     made: AtomicU64,
     /// Whether the last question was answered.
     reached: AtomicBool,
-    /// Counts what was heard.
+    /// Counts what was heard of changes, and what of orders.
     heard: Arc<watch::Sender<u64>>,
+    ordered: Arc<watch::Sender<u64>>,
 }
 
 impl Hub {
@@ -89,6 +121,7 @@ impl Hub {
             made: AtomicU64::new(0),
             reached: AtomicBool::new(true),
             heard: Arc::new(watch::Sender::new(0)),
+            ordered: Arc::new(watch::Sender::new(0)),
         })))
     }
 
@@ -106,6 +139,11 @@ impl Hub {
     pub(crate) fn follow(self: &Arc<Self>) -> Follow {
         let heard = self.heard.subscribe();
         Follow { poll: self.poll, heard, failures: 0 }
+    }
+
+    /// The same for orders and what is answered to them.
+    fn follow_orders(&self) -> Follow {
+        Follow { poll: self.poll, heard: self.ordered.subscribe(), failures: 0 }
     }
 
     /// Has `work` done on the line, which nobody else uses meanwhile; it is told how many lines were made so
@@ -153,22 +191,24 @@ impl Hub {
     async fn open(&self) -> Result<Client> {
         let (mut client, mut messages) =
             timeout(self.time, self.way.connect()).await.map_err(|_| late())??;
-        let heard = Arc::clone(&self.heard);
+        let (heard, ordered) = (Arc::clone(&self.heard), Arc::clone(&self.ordered));
         tokio::spawn(async move {
             while let Some(Ok(said)) = messages.next().await {
-                if let AsyncMessage::Notification(_) = said {
-                    heard.send_modify(|n| *n += 1);
+                if let AsyncMessage::Notification(told) = said {
+                    let of = if told.channel() == orders::CHANNEL { &ordered } else { &heard };
+                    of.send_modify(|n| *n += 1);
                 }
             }
             // It is gone: who follows makes a new one.
             heard.send_modify(|n| *n += 1);
+            ordered.send_modify(|n| *n += 1);
         });
         let version = timeout(self.time, version_of(&client, STEPS)).await.map_err(|_| late())??;
         if version < STEPS.len() {
             timeout(UPGRADE, bring_up_to_date(&mut client, STEPS)).await.map_err(|_| late())??;
         }
-        let listen = client.batch_execute("LISTEN ferry");
-        timeout(self.time, listen).await.map_err(|_| late())?.map_err(failed)?;
+        let listen = format!("LISTEN ferry; LISTEN {}", orders::CHANNEL);
+        timeout(self.time, client.batch_execute(&listen)).await.map_err(|_| late())?.map_err(failed)?;
         self.made.fetch_add(1, Ordering::Relaxed);
         Ok(client)
     }

@@ -71,6 +71,15 @@ pub struct Directory {
     external: Option<Arc<External>>,
     /// Whether accounts are believed that are none of these, which the file declares.
     belief: Option<(Arc<Accounts>, Arc<HashSet<String>>)>,
+    /// Who counts the sessions of accounts on all nodes.
+    room: Option<Arc<dyn Room>>,
+}
+
+/// Who counts the sessions of accounts that may have only so many, where others do too.
+#[async_trait]
+pub(crate) trait Room: Send + Sync {
+    /// Makes room for a login that is about to be let in, until its session is over. Errors: `Throttled`.
+    async fn make(&self, session: &Session, account: &Account) -> Result<()>;
 }
 
 /// What all sites of a server hash passwords with: so many at once, in as much memory.
@@ -153,6 +162,7 @@ impl Directory {
             hashed: Arc::default(),
             external: None,
             belief: None,
+            room: None,
         })
     }
 
@@ -165,6 +175,11 @@ impl Directory {
     pub(crate) fn believing(self, accounts: Arc<Accounts>, config: &Config) -> Directory {
         let declared = config.users.iter().map(|u| u.name.clone()).collect();
         Directory { belief: Some((accounts, Arc::new(declared))), ..self }
+    }
+
+    /// The same; who counts sessions on all nodes is asked before somebody is let in.
+    pub(crate) fn counting(self, room: Option<Arc<dyn Room>>) -> Directory {
+        Directory { room, ..self }
     }
 
     /// Whether it may be said of an account that it is as it is known here.
@@ -196,6 +211,7 @@ impl Directory {
             hashed: Arc::clone(&self.hashed),
             external: self.external.as_ref().map(|e| e.anew()),
             belief: self.belief.clone(),
+            room: self.room.clone(),
         })
     }
 
@@ -319,11 +335,18 @@ impl Directory {
     async fn code(&self, user: &str, answer: &Secret, now: SystemTime) -> Result<(), Refusal> {
         let account = self.account(user).ok_or((Reason::UnknownUser, "no such user"))?;
         let key = account.totp.clone().ok_or_else(|| wrong("no one-time codes configured"))?;
-        let (spent, answer) = (Arc::clone(&self.spent), answer.clone());
-        let judged = tokio::task::spawn_blocking(move || {
-            spent.take(&account.name, &key, &account.recovery, &answer, now)
-        });
-        judged.await.unwrap_or(Err("one-time codes cannot be judged")).map_err(wrong)
+        let (spent, answer, of) = (Arc::clone(&self.spent), answer.clone(), Arc::clone(&account));
+        let judged =
+            tokio::task::spawn_blocking(move || spent.take(&of.name, &key, &of.recovery, &answer, now));
+        let used = judged.await.unwrap_or(Err("one-time codes cannot be judged")).map_err(wrong)?;
+        match self.spent.is_first(&account.name, &used).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(wrong("this one-time code, or a later one, was used on another node")),
+            Err(_) => {
+                let words = "it cannot be told whether this code was used on another node";
+                Err((Reason::AuthenticatorFailed, words))
+            }
+        }
     }
 
     /// A password; over FTP perhaps with a code behind it. The second judging depends on what was typed only,
@@ -652,6 +675,13 @@ impl Authenticator for Directory {
 
     async fn vouched(&self, session: &Arc<Session>, user: &str) -> Option<Account> {
         self.admitted(user, session).ok().map(|user| account_of(&user))
+    }
+
+    async fn make_room(&self, session: &Arc<Session>, account: &Account) -> Result<()> {
+        match &self.room {
+            Some(room) if account.max_sessions != 0 => room.make(session, account).await,
+            _ => Ok(()),
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! A code is good in its half minute and the ones beside it, and once only. A recovery code is good once
 //! for ever: the configuration holds the hashes of all of them, and those that were used stand in a file
 //! that is on disk before the code is accepted. Both are judged only after another factor was good, so that
-//! nothing tells strangers who has codes.
+//! nothing tells strangers who has codes. Where there are other nodes, what is taken here must not have been
+//! taken there ([`Once`]).
 //!
 //! Deliberately absent: other digests, lengths and periods, codes by counter.
 
@@ -11,9 +12,10 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use async_trait::async_trait;
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use sha1::{Digest, Sha1};
@@ -109,6 +111,22 @@ pub fn is_recovery_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
 }
 
+/// What a code that was taken is known by from then on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Used {
+    /// The step of time that it was good for: no later one is good any more.
+    Step(u64),
+    /// The hash of a recovery code.
+    Recovery(String),
+}
+
+/// What all nodes know of used codes.
+#[async_trait]
+pub(crate) trait Once: Send + Sync {
+    /// Whether nobody took it before, here or elsewhere; from now on somebody has. Errors: it cannot be told.
+    async fn take(&self, site: &str, user: &str, used: &Used) -> Result<bool>;
+}
+
 /// What was used and is not good again: of one site, through every reload.
 #[derive(Default)]
 pub struct Spent {
@@ -117,6 +135,8 @@ pub struct Spent {
     /// Hashes of recovery codes.
     codes: Mutex<HashSet<String>>,
     file: Option<PathBuf>,
+    /// The site, and who knows what other nodes have taken.
+    elsewhere: Option<(String, Arc<dyn Once>)>,
 }
 
 impl Spent {
@@ -133,8 +153,21 @@ impl Spent {
         Ok(Spent { codes: Mutex::new(codes), file: Some(file.to_path_buf()), ..Spent::default() })
     }
 
-    /// Takes a code of `user`, or one of the recovery codes of these hashes; what is taken is good no more.
-    /// Blocks where a recovery code is written down.
+    /// The same, of a site that other nodes have too.
+    pub(crate) fn among(self, site: &str, nodes: Arc<dyn Once>) -> Self {
+        Spent { elsewhere: Some((site.to_owned(), nodes)), ..self }
+    }
+
+    /// Whether what was taken here was not taken on another node. Errors: that cannot be told.
+    pub(crate) async fn is_first(&self, user: &str, used: &Used) -> Result<bool> {
+        match &self.elsewhere {
+            Some((site, nodes)) => nodes.take(site, user, used).await,
+            None => Ok(true),
+        }
+    }
+
+    /// Takes a code of `user`, or one of the recovery codes of these hashes; what is taken is good no more on
+    /// this node. Blocks where a recovery code is written down.
     pub fn take(
         &self,
         user: &str,
@@ -142,10 +175,11 @@ impl Spent {
         recovery: &[String],
         answer: &Secret,
         now: SystemTime,
-    ) -> std::result::Result<(), &'static str> {
+    ) -> std::result::Result<Used, &'static str> {
         let answer = plain(answer.expose());
         if answer.len() != DIGITS || !answer.bytes().all(|b| b.is_ascii_digit()) {
-            return self.take_recovery(recovery, &recovery_hash(&answer));
+            let hash = recovery_hash(&answer);
+            return self.take_recovery(recovery, &hash).map(|()| Used::Recovery(hash));
         }
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let code = answer.parse().unwrap_or(u32::MAX);
@@ -155,7 +189,7 @@ impl Spent {
             Some(last) if *last >= step => Err("this one-time code, or a later one, was used"),
             _ => {
                 steps.insert(user.to_string(), step);
-                Ok(())
+                Ok(Used::Step(step))
             }
         }
     }

@@ -455,13 +455,13 @@ pub static MEMBERS: &[Member] = &[
     m(
         Sessions,
         "list",
-        "(filter?: { user?: string, address?: string, protocol?: string, site?: string, state?: string, path?: string, order?: string }): any[]",
-        "the live sessions, of all sites, as `ferryd sessions --json` prints them",
+        "(filter?: { user?: string, address?: string, protocol?: string, site?: string, node?: string, state?: string, path?: string, order?: string }): any[]",
+        "the live sessions, of all sites and nodes, as `ferryd sessions --json` prints them",
     ),
     m(
         Sessions,
         "terminate",
-        "(which: string | { user?: string, address?: string, site?: string }, reason?: string): number",
+        "(which: string | { user?: string, address?: string, site?: string, node?: string }, reason?: string): number",
         "ends a session by its id, or all of a user, an address or a site; how many",
     ),
     m(Run, "ExitCode", ": number | null", "`null` where a signal or the time ended it"),

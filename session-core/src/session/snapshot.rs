@@ -3,11 +3,12 @@
 //! IIS's ten attributes stand first, under their names. Deliberately absent: history; a session that is
 //! over shows nothing.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Session, lock};
 use crate::event::timestamp;
@@ -20,7 +21,7 @@ impl Session {
             .iter()
             .map(|t| TransferSnapshot {
                 path: t.path().display(),
-                direction: t.direction.name(),
+                direction: t.direction.name().into(),
                 bytes: t.bytes.load(Ordering::Relaxed),
                 seconds: t.since.elapsed().as_secs_f64(),
             })
@@ -49,10 +50,11 @@ impl Session {
             bytes_received: load(&self.stats.uploaded),
             bytes_sent: load(&self.stats.downloaded),
             last_error_status: m.last_status,
-            protocol: m.protocol.name(),
+            protocol: m.protocol.name().into(),
+            node: self.registry.upgrade().map(|r| r.node().to_string()).unwrap_or_default(),
             site: m.site.to_string(),
-            state: m.state.name(),
-            auth_methods: m.auth_methods.clone(),
+            state: m.state.name().into(),
+            auth_methods: m.auth_methods.iter().map(|method| (*method).into()).collect(),
             client_version: m.client_version.to_string(),
             cipher: m.tls.as_deref().unwrap_or_default().to_string(),
             last_activity: timestamp(
@@ -74,9 +76,10 @@ impl Session {
     }
 }
 
-/// A live session as shown: IIS's ten attributes under their names, then ours.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// A live session as shown: IIS's ten attributes under their names, then ours. Read back, what another version
+/// does not have is empty.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 #[allow(
     missing_docs,
     reason = "the fields are the attributes that the module's header and IIS's reference name"
@@ -95,12 +98,13 @@ pub struct Snapshot {
     pub client_port: u16,
     pub server_ip: String,
     pub server_port: u16,
-    pub protocol: &'static str,
+    pub protocol: Cow<'static, str>,
+    pub node: String,
     pub site: String,
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     pub account: String,
     pub requested_user: String,
-    pub auth_methods: Vec<&'static str>,
+    pub auth_methods: Vec<Cow<'static, str>>,
     pub client_version: String,
     pub cipher: String,
     pub last_activity: String,
@@ -119,11 +123,12 @@ pub struct Snapshot {
 }
 
 /// A file in use, as shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs, reason = "named after the fields of `Transfer`")]
 pub struct TransferSnapshot {
     pub path: String,
-    pub direction: &'static str,
+    pub direction: Cow<'static, str>,
     pub bytes: u64,
     pub seconds: f64,
 }

@@ -361,3 +361,84 @@ async fn what_cannot_be_seen_any_more_is_not_believed() {
     assert!(!refusal(&changed, "there", &password("right")).await.is_empty());
     assert!(changed.vouched(&session(), "there").await.is_none());
 }
+
+/// What all nodes know, in memory; `false` for one that cannot be asked.
+struct Known(std::sync::Mutex<HashSet<String>>, bool);
+
+#[async_trait]
+impl crate::users::totp::Once for Known {
+    async fn take(&self, site: &str, user: &str, used: &crate::users::totp::Used) -> Result<bool> {
+        if !self.1 {
+            return Err(ErrorKind::Internal.into());
+        }
+        Ok(self.0.lock().unwrap().insert(format!("{site} {user} {used:?}")))
+    }
+}
+
+#[tokio::test]
+async fn a_code_is_good_on_one_node_and_on_none_where_that_cannot_be_told() {
+    use crate::users::totp::{Enrolment, TotpKey, recovery_hash};
+    let made = Enrolment::make().unwrap();
+    let hash = bcrypt::hash("right", 4).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let (secret, recovery) = (&made.secret, recovery_hash(&made.recovery[0]));
+    let user = format!(
+        "[[users]]\nname = \"u\"\npassword = \"{hash}\"\ntotp = \"{secret}\"\nrecovery = [\"{recovery}\"]\n"
+    );
+    file.write_all(user.as_bytes()).unwrap();
+    let (config, _) = Config::load(file.path()).unwrap();
+    let known = Arc::new(Known(std::sync::Mutex::default(), true));
+    let node = |known: &Arc<Known>| {
+        let spent = Arc::new(Spent::default().among("ferry", Arc::clone(known) as _));
+        let secrets = hooks::secrets_of(&config.scripts, BTreeMap::new()).unwrap();
+        Directory::with(&config, Vec::new(), spent, Arc::default(), secrets).unwrap()
+    };
+    let (a, b, lost) =
+        (node(&known), node(&known), node(&Arc::new(Known(std::sync::Mutex::default(), false))));
+    let now = TotpKey::parse(secret).unwrap().code_at(SystemTime::now());
+    for code in [now.as_str(), made.recovery[0].as_str()] {
+        let proof = answers(&[(Check::Password, "right"), (Check::Totp, code)]);
+        let words = refusal(&lost, "u", &proof).await;
+        assert!(words.contains("cannot be told"), "{words}");
+        assert_eq!(refusal(&a, "u", &proof).await, "");
+        let words = refusal(&b, "u", &proof).await;
+        assert!(words.contains("was used on another node"), "{words}");
+    }
+}
+
+/// Takes as many as it was made for.
+struct Places(std::sync::atomic::AtomicUsize);
+
+#[async_trait]
+impl Room for Places {
+    async fn make(&self, _: &Session, account: &Account) -> Result<()> {
+        match self.0.fetch_add(1, Ordering::SeqCst) < account.max_sessions {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Throttled).because(Reason::ConnectionLimit)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_has_as_many_sessions_as_it_may_elsewhere_does_not_get_in_here() {
+    let text = "[[users]]\nname = \"few\"\npassword = \"HASH\"\nsessions = 2\n\
+                [[users]]\nname = \"many\"\npassword = \"HASH\"\n";
+    let directory = Arc::into_inner(directory(text)).unwrap();
+    let places = Arc::new(Places(Default::default()));
+    let directory = Arc::new(directory.counting(Some(Arc::clone(&places) as _)));
+    let log_in = async |user: &str| {
+        let session = session();
+        let mut login = Login::new(Arc::clone(&session), Arc::clone(&directory) as _, 1);
+        let step = login.attempt(user, &password("right")).await;
+        (matches!(step, Step::Accepted(_)), session.identity().is_some())
+    };
+    for n in 0..4 {
+        assert_eq!(log_in("few").await, (n < 2, n < 2), "{n}");
+        assert_eq!(log_in("many").await, (true, true), "who has no limit is not counted");
+    }
+    assert_eq!(places.0.load(Ordering::SeqCst), 4);
+    // A proof that is not good asks nobody.
+    let mut login = Login::new(session(), directory, 1);
+    login.attempt("few", &password("wrong")).await;
+    assert_eq!(places.0.load(Ordering::SeqCst), 4);
+}

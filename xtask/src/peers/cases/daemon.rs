@@ -9,6 +9,7 @@ mod postgres;
 mod s3;
 mod scanners;
 mod services;
+mod together;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -57,6 +58,8 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::sends_mail", "aiosmtpd", services::mail_arrives),
     case("ferryd::asks_postgresql", "postgresql", services::database_is_asked),
     case("ferryd::shares_accounts_by_postgresql", "postgresql", nodes::accounts_are_shared),
+    case("ferryd::shows_sessions_of_all_nodes", "postgresql", together::sessions_are_seen_and_ended),
+    case("ferryd::counts_together_by_postgresql", "postgresql", together::codes_and_sessions_are_counted),
     case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
     case("litmus::passes", "litmus", dav::litmus_passes),

@@ -18,7 +18,7 @@ use crate::process::{Finished, Run, Server, write};
 /// The most time until what one node does holds on another.
 const SOON: Duration = Duration::from_secs(20);
 
-fn soon(what: &str, nodes: &[&Endpoint], mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(super) fn soon(what: &str, nodes: &[&Endpoint], mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let end = Instant::now() + SOON;
     while !holds()? {
         let logs: String = nodes.iter().map(|node| node.tail() + "\n").collect();
@@ -29,7 +29,13 @@ fn soon(what: &str, nodes: &[&Endpoint], mut holds: impl FnMut() -> Result<bool>
 }
 
 /// A server of ours over `postgres`.
-fn node(stage: &Stage, postgres: &Postgres, secrets: &Path, name: &str, more: &str) -> Result<Endpoint> {
+pub(super) fn node(
+    stage: &Stage,
+    postgres: &Postgres,
+    secrets: &Path,
+    name: &str,
+    more: &str,
+) -> Result<Endpoint> {
     let lines = format!(
         "[scripts]\nsecrets = {secrets:?}\n[database]\nurl = {:?}\npassword_secret = \"db\"\n\
          authorities = {:?}\nnode = \"{name}\"\n{more}\n",
@@ -39,12 +45,12 @@ fn node(stage: &Stage, postgres: &Postgres, secrets: &Path, name: &str, more: &s
     stage.start(&Extra { lines: &lines, ..Extra::default() })
 }
 
-fn asks(stage: &Stage, node: &Endpoint, args: &[&str], input: &str) -> Result<Finished> {
+pub(super) fn asks(stage: &Stage, node: &Endpoint, args: &[&str], input: &str) -> Result<Finished> {
     stage.control(node)?.args(args).input(input).finish()
 }
 
 /// Whether somebody may log in to a node.
-fn logs_in(stage: &Stage, node: &Endpoint, user: &str) -> Result<bool> {
+pub(super) fn logs_in(stage: &Stage, node: &Endpoint, user: &str) -> Result<bool> {
     let mut at = node.at.clone();
     user.clone_into(&mut at.user);
     let url = drive::ferry_url(&at, "/");
@@ -53,7 +59,7 @@ fn logs_in(stage: &Stage, node: &Endpoint, user: &str) -> Result<bool> {
 }
 
 /// A download of a user's file from a node, which takes its time.
-fn session_of(stage: &Stage, node: &Endpoint, user: &str, back: &Path) -> Result<Server> {
+pub(super) fn session_of(stage: &Stage, node: &Endpoint, user: &str, back: &Path) -> Result<Server> {
     let mut at = node.by(Scheme::Ftp)?.clone();
     user.clone_into(&mut at.user);
     let run = drive::curl_by_password(stage.kit, &at, "/large")?;

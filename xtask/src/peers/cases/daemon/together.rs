@@ -1,0 +1,175 @@
+//! Several of our servers over one PostgreSQL: sessions that one sees and ends on another, and what they count
+//! together.
+
+use serde_json::Value;
+
+use super::nodes::{asks, node, session_of, soon};
+use super::postgres::Postgres;
+use super::services::folder;
+use super::{Stage, text};
+use crate::fault::{Fault, Result, While, ensure};
+use crate::peers::cases::says;
+use crate::peers::drive;
+use crate::peers::servers::{Endpoint, PASSWORD, Scheme};
+use crate::process::{Run, read};
+
+/// A folder with a file that takes its time.
+fn home(stage: &Stage, name: &str) -> Result<String> {
+    let home = folder(stage, name)?;
+    let file = std::fs::File::create(home.join("large")).and_then(|f| f.set_len(1 << 30));
+    file.doing(|| "making a file for the session".to_owned())?;
+    Ok(format!("home={:?}", home.display().to_string()))
+}
+
+fn of<'a>(sessions: &'a [Value], node: &str, user: &str) -> Option<&'a Value> {
+    sessions.iter().find(|s| text(s, "node") == node && text(s, "userName") == user)
+}
+
+/// A node shows the sessions of another, finds and ends them there, in the name of who asked and where. Of one that
+/// was killed it says that it does not answer, until it is not heard of any more.
+pub(super) fn sessions_are_seen_and_ended(stage: &Stage) -> Result<()> {
+    let postgres = Postgres::start()?;
+    let dir = folder(stage, "together")?;
+    let home = home(stage, "together/home")?;
+    let secrets = postgres.secret(&dir)?;
+    let audit = dir.join("audit.jsonl");
+    let a = node(stage, &postgres, &secrets, "a", "")?;
+    let b = node(stage, &postgres, &secrets, "b", &format!("[log]\naudit = {audit:?}"))?;
+    for user in ["bob", "eve"] {
+        asks(stage, &a, &["user", "add", user, &home], PASSWORD)?.succeeded()?;
+        let known = || Ok(asks(stage, &b, &["user", "show", user], "")?.is_success());
+        soon("the user at b", &[&a, &b], known)?;
+    }
+    let back = |name: &str| dir.join(name);
+    let mut far = session_of(stage, &b, "bob", &back("1"))?;
+    let mut near = session_of(stage, &a, "eve", &back("2"))?;
+    let all = stage.wait(&a, |all| of(all, "b", "bob").is_some() && of(all, "a", "eve").is_some())?;
+    let id = text(of(&all, "b", "bob").ok_or_else(|| Fault::new("bob is gone"))?, "sessionId").to_owned();
+    for (filters, found) in [
+        (&["--node", "b"][..], "bob"),
+        (&["--node", "a"], "eve"),
+        (&["--user", "bob", "--site", "ferry"], "bob"),
+    ] {
+        let args = [&["sessions", "--json"][..], filters].concat();
+        let told = asks(stage, &a, &args, "")?.succeeded()?.stdout;
+        ensure!(told.lines().count() == 1 && told.contains(found), "{filters:?}: {told}");
+    }
+    let table = asks(stage, &b, &["sessions", "--order", "user"], "")?.succeeded()?.stdout;
+    ensure!(table.contains("NODE") && table.find("bob") < table.find("eve"), "{table}");
+    let short = id.get(..31).unwrap_or_default();
+    says(&asks(stage, &a, &["sessions", "show", short], "")?.succeeded()?.stdout, "node               b")?;
+
+    let killed = asks(stage, &a, &["sessions", "kill", short, "--reason", "enough"], "")?.succeeded()?.stdout;
+    says(&killed, &format!("ended {id} on b"))?;
+    soon("the end of bob", &[&a, &b], || far.has_ended())?;
+    let past = asks(stage, &a, &["sessions", "history", "--user", "bob", "--json"], "")?.succeeded()?.stdout;
+    says(&past, "\"reason\":\"enough\"")?;
+    says(&past, " on a\"")?;
+    let written = || Ok(String::from_utf8_lossy(&read(&audit)?).contains("\"enough\""));
+    soon("the end in the audit of b", &[&b], written)?;
+    let gone = asks(stage, &a, &["sessions", "kill", &id], "")?;
+    ensure!(gone.code == Some(5), "a session that is over: {}", gone.stderr);
+
+    // All of a user, wherever they are.
+    let mut far = session_of(stage, &b, "eve", &back("1"))?;
+    stage.wait(&b, |all| of(all, "b", "eve").is_some())?;
+    let killed = asks(stage, &b, &["sessions", "kill", "--user", "eve"], "")?.succeeded()?.stdout;
+    ensure!(killed.lines().count() == 2 && killed.contains(" on a") && killed.contains(" on b"), "{killed}");
+    soon("the end of eve", &[&a, &b], || Ok(far.has_ended()? && near.has_ended()?))?;
+
+    let mut near = session_of(stage, &a, "eve", &back("2"))?;
+    stage.wait(&a, |all| of(all, "a", "eve").is_some())?;
+    let client = session_of(stage, &b, "eve", &back("1"))?;
+    stage.wait(&a, |all| of(all, "b", "eve").is_some())?;
+    drop(b);
+    drop(client);
+    let listed = asks(stage, &a, &["sessions", "--json"], "")?.succeeded()?;
+    says(&listed.stderr, "node 'b': it did not answer in time")?;
+    ensure!(listed.stdout.lines().count() == 1, "who is dead has no sessions: {}", listed.stdout);
+    let killed = asks(stage, &a, &["sessions", "kill", "--user", "eve"], "")?;
+    ensure!(killed.code == Some(3) && killed.stdout.contains(" on a"), "{}{}", killed.stdout, killed.stderr);
+    soon("the end of eve", &[&a], || near.has_ended())?;
+    soon("nobody to wait for", &[&a], || {
+        Ok(asks(stage, &a, &["sessions"], "")?.succeeded()?.stderr.is_empty())
+    })?;
+    // It comes back as another process, and is the same to who asks; a second one of its name is told of.
+    let b = node(stage, &postgres, &secrets, "b", "")?;
+    let mut client = session_of(stage, &b, "bob", &back("1"))?;
+    stage.wait(&a, |all| of(all, "b", "bob").is_some())?;
+    ensure!(!b.log().contains("is called as this one"), "who was killed has the name still: {}", b.log());
+    let double = node(stage, &postgres, &secrets, "b", "")?;
+    soon("the same name in the log", &[&b, &double], || Ok(b.log().contains("is called as this one")))?;
+    asks(stage, &double, &["sessions", "kill", "--user", "bob"], "")?.succeeded()?;
+    soon("the end of bob", &[&b], || client.has_ended())
+}
+
+/// The code of this moment for a secret in base32.
+fn code(secret: &str) -> Result<String> {
+    let script = "import base64, hmac, struct, sys, time\n\
+        mac = hmac.digest(base64.b32decode(sys.argv[1]), struct.pack('>Q', int(time.time()) // 30), 'sha1')\n\
+        at = mac[-1] & 15\n\
+        print('%06d' % ((struct.unpack('>I', mac[at:at + 4])[0] & 0x7fffffff) % 1000000))";
+    Ok(Run::new("python3").args(["-c", script, secret]).text()?.trim().to_owned())
+}
+
+fn lists(stage: &Stage, node: &Endpoint, user: &str, password: &str) -> Result<bool> {
+    let mut at = node.by(Scheme::Ftp)?.clone();
+    user.clone_into(&mut at.user);
+    password.clone_into(&mut at.password);
+    Ok(drive::curl_over_ftp(stage.kit, &at, "/")?.finish()?.is_success())
+}
+
+/// A code that one node took is good on no other, and an account has its one session on one node only.
+pub(super) fn codes_and_sessions_are_counted(stage: &Stage) -> Result<()> {
+    let mut postgres = Postgres::start()?;
+    let dir = folder(stage, "counted")?;
+    let home = home(stage, "counted/home")?;
+    let secrets = postgres.secret(&dir)?;
+    let a = node(stage, &postgres, &secrets, "a", "")?;
+    let b = node(stage, &postgres, &secrets, "b", "")?;
+    let nodes = [&a, &b];
+    asks(stage, &a, &["user", "add", "bob", &home], PASSWORD)?.succeeded()?;
+    let made = asks(stage, &a, &["user", "totp", "bob", "--json"], "")?.succeeded()?.stdout;
+    let made: Value = serde_json::from_str(&made).doing(|| format!("reading `{made}`"))?;
+    asks(stage, &a, &["user", "add", "one", &home, "sessions=1"], PASSWORD)?.succeeded()?;
+    soon("the users at b", &nodes, || {
+        let told = asks(stage, &b, &["user", "list", "--json"], "")?.succeeded()?.stdout;
+        let has_codes = |line: &str| line.contains("\"bob\"") && line.contains("\"totp\":true");
+        Ok(told.contains("\"one\"") && told.lines().any(has_codes))
+    })?;
+
+    let with_code = format!("{PASSWORD}{}", code(text(&made, "secret"))?);
+    ensure!(lists(stage, &a, "bob", &with_code)?, "the code is not taken\n{}", a.tail());
+    ensure!(!lists(stage, &b, "bob", &with_code)?, "a code is good twice");
+    says(&b.log(), "was used on another node")?;
+
+    let mut first = session_of(stage, &b, "one", &dir.join("back"))?;
+    stage.wait(&a, |all| of(all, "b", "one").is_some())?;
+    ensure!(!lists(stage, &a, "one", PASSWORD)?, "one has two sessions");
+    says(&a.log(), "over all nodes")?;
+    asks(stage, &a, &["sessions", "kill", "--user", "one"], "")?.succeeded()?;
+    soon("the end of the first", &nodes, || first.has_ended())?;
+    soon("a place at a", &nodes, || lists(stage, &a, "one", PASSWORD))?;
+    // And at once again on the same node, whatever the others know.
+    ensure!(lists(stage, &a, "one", PASSWORD)?, "its own place stands in its way\n{}", a.tail());
+    soon("a place at b", &nodes, || lists(stage, &b, "one", PASSWORD))?;
+
+    // A node that was killed keeps no place for ever.
+    let _client = session_of(stage, &b, "one", &dir.join("back"))?;
+    stage.wait(&a, |all| of(all, "b", "one").is_some())?;
+    drop(b);
+    soon("the place of the dead", &[&a], || lists(stage, &a, "one", PASSWORD))?;
+
+    // Without the database no code is taken, and everybody else goes on.
+    postgres.stop();
+    soon("the loss in the log", &[&a], || Ok(a.log().contains("cannot be used")))?;
+    let _client = session_of(stage, &a, "one", &dir.join("back"))?;
+    stage.wait(&a, |all| of(all, "a", "one").is_some())?;
+    let with_code = format!("{PASSWORD}{}", code(text(&made, "secret"))?);
+    ensure!(!lists(stage, &a, "bob", &with_code)?, "a code is taken that cannot be compared");
+    // It comes back and has forgotten all that is true for a moment only: it is told anew.
+    postgres.go_on()?;
+    let b = node(stage, &postgres, &secrets, "b", "")?;
+    soon("the session at b", &[&a, &b], || Ok(of(&stage.sessions(&b)?, "a", "one").is_some()))?;
+    soon("its place at b", &[&a, &b], || Ok(!lists(stage, &b, "one", PASSWORD)?))
+}
