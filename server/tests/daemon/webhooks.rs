@@ -274,6 +274,22 @@ fn made(home: &Path) -> BTreeSet<String> {
     names.filter(|n| n.starts_with(['d', 'f'])).map(|n| format!("/{n}")).collect()
 }
 
+/// The kills between two tellings of how it stands.
+const TOLD: u64 = 250;
+
+/// How it stands after so many kills: what clients were answered, what is there, and what the sink was told of it.
+fn stands(kills: u64, answered: usize, made: usize, events: &[Value]) -> String {
+    let having = |key: &str, value: Value| events.iter().filter(|e| e.get(key) == Some(&value)).count();
+    let ids: BTreeSet<_> = events.iter().map(|e| e["id"].to_string()).collect();
+    format!(
+        "{kills} kills: {answered} answered, {made} done, {} told ({} more than once, {} recovered, {} unknown)",
+        ids.len(),
+        events.len() - ids.len(),
+        having("recovered", true.into()),
+        having("outcome", "unknown".into()),
+    )
+}
+
 /// Each round starts a real server and kills it in the middle of what clients do: that takes a while. `cargo
 /// xtask soak` does it ten thousand times, as a proof; here it is a sample.
 #[tokio::test(flavor = "multi_thread")]
@@ -316,6 +332,9 @@ async fn nothing_is_untold_after_kill_nine_and_what_is_told_twice_has_one_id() {
         for worker in workers {
             answered.extend(worker.await.unwrap());
         }
+        if (round + 1) % TOLD == 0 {
+            println!("{}", stands(round + 1, answered.len(), made(&home).len(), &sink.events()));
+        }
     }
     let s = Server::at(dir.path());
     until("an empty outbox", || s.ask(&["outbox", "list", "--json"]).1.is_empty()).await;
@@ -327,6 +346,7 @@ async fn nothing_is_untold_after_kill_nine_and_what_is_told_twice_has_one_id() {
     }
     let told: BTreeSet<_> = ids.keys().cloned().collect();
     let made = made(&home);
+    println!("{}", stands(kills, answered.len(), made.len(), &sink.events()));
     assert!(made.is_superset(&answered), "what was answered is not there");
     assert!(made.len() >= usize::try_from(kills).unwrap());
     assert_eq!(made.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new(), "never told");
