@@ -58,7 +58,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::sends_mail", "aiosmtpd", services::mail_arrives),
     case("ferryd::asks_postgresql", "postgresql", services::database_is_asked),
     case("ferryd::shares_accounts_by_postgresql", "postgresql", nodes::accounts_are_shared),
-    case("ferryd::shows_sessions_of_all_nodes", "postgresql", together::sessions_are_seen_and_ended),
+    case("ferryd::shows_sessions_by_postgresql", "postgresql", together::sessions_are_seen_and_ended),
     case("ferryd::counts_together_by_postgresql", "postgresql", together::codes_and_sessions_are_counted),
     case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
