@@ -6,6 +6,7 @@
 
 #[cfg(any(feature = "ftp", feature = "s3", feature = "webdav"))]
 mod again;
+#[cfg(any(feature = "ftp", feature = "s3", feature = "webdav"))]
 mod certificate;
 mod execute;
 #[cfg(feature = "ftp")]
@@ -87,6 +88,7 @@ pub struct Options {
     port: Option<u16>,
     user: Option<String>,
     password: Option<Secret>,
+    phrase: Option<Secret>,
     certificates: Vec<CertificateFingerprint>,
     timeout: Option<Duration>,
     channels: Option<usize>,
@@ -136,7 +138,6 @@ struct DavOptions {
 struct SshOptions {
     identities: Vec<PathBuf>,
     keys: Vec<Secret>,
-    phrase: Option<Secret>,
     #[cfg_attr(not(feature = "sftp"), allow(dead_code, reason = "what only SFTP asks for"))]
     new_password: Option<Secret>,
     user_certificates: Vec<PathBuf>,
@@ -176,6 +177,7 @@ impl Options {
             port: url.port,
             user: url.user.clone(),
             password: url.password.clone(),
+            phrase: None,
             certificates: Vec::new(),
             timeout: None,
             channels: None,
@@ -225,9 +227,10 @@ impl Options {
         self
     }
 
-    /// The phrase to try on encrypted keys before anybody is asked for one.
+    /// The phrase to try on encrypted keys before anybody is asked for one, where none is given yet: on those of
+    /// SSH, and on the one of [`client_certificate`](Self::client_certificate).
     pub fn phrase(mut self, phrase: Option<Secret>) -> Self {
-        self.ssh.phrase = phrase;
+        self.phrase = self.phrase.or(phrase);
         self
     }
 
@@ -364,8 +367,8 @@ impl Options {
         self
     }
 
-    /// TLS: the user's own certificate, as PEM, with those above it. Its key, which may not be encrypted, stands
-    /// in the same file, or in the one of the same name that ends in `.key`.
+    /// TLS: the user's own certificate, with those above it: PKCS#12, or PEM with the key in the same file, or in
+    /// the one of the same name that ends in `.key`. A key may be encrypted ([`phrase`](Self::phrase)).
     pub fn client_certificate(mut self, file: Option<PathBuf>) -> Self {
         self.ftp.client_certificate = file;
         self

@@ -144,8 +144,10 @@ fn connection(args: &[String], flag: &dyn Fn(&str) -> Option<String>) -> FtpConn
         options.mode = DataMode::Active;
     }
     let own = flag("certificate").zip(flag("key"));
-    options.tls.certificate =
-        own.map(|(chain, key)| ClientCertificate { chain: chain.into(), key: key.into() });
+    options.tls.certificate = own
+        .map(|(chain, key)| ClientCertificate::from_pem_files(chain.as_ref(), key.as_ref()))
+        .transpose()
+        .unwrap_or_else(|e| panic!("{e:#}"));
     options.host_name = flag("host");
     options.unverified_copies = flag("unverified").is_some();
     options

@@ -97,7 +97,8 @@ pub(super) struct Way {
     /// FTP: let the server open data connections (active mode)
     #[arg(long, global = true)]
     pub(super) active: bool,
-    /// TLS: show this certificate of one's own (PEM; its key in the same file, or in the one that ends in .key)
+    /// TLS: show this certificate of one's own (PKCS#12, or PEM with its key in the same file or in the one that
+    /// ends in .key). What opens the key is asked for, or stands in FERRY_PASSPHRASE
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) client_certificate: Option<PathBuf>,
 }

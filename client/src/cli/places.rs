@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use session_core::auth::Secret;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::gate::SessionFs;
@@ -138,6 +139,7 @@ impl Places {
             .host_keys(&global.host_key)?
             .certificates(&global.certificate)?
             .password(global.password.clone())
+            .phrase(std::env::var("FERRY_PASSPHRASE").ok().map(Secret::new))
             .proxy_of_environment(true)
             .interceptors(self.around())
             .reconnect(std::time::Duration::from_secs(global.reconnect));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto_ftp::client::{DataMode, FtpConnectOptions, Security, certificate_of, connect};
 use session_core::auth::Account;
 use session_core::batch::Decider;
-use session_core::error::{Error, ErrorKind, Result};
+use session_core::error::Result;
 use session_core::net::dial::bare;
 use session_core::session::Protocol;
 use session_core::trust::Certificate;
@@ -15,8 +15,8 @@ use super::certificate::own_certificate;
 use super::steps::{entered, opening};
 use super::{Connected, Line, Options, Scheme, guard};
 
-/// The options of a connection. Errors: a proxy of the environment that is none; those of the files.
-async fn options_of(options: &Options) -> Result<FtpConnectOptions> {
+/// The options of a connection. Errors: a proxy of the environment that is none.
+fn options_of(options: &Options) -> Result<FtpConnectOptions> {
     let security = match options.scheme {
         Scheme::Ftpes => Security::Explicit,
         Scheme::Ftps => Security::Implicit,
@@ -46,23 +46,16 @@ async fn options_of(options: &Options) -> Result<FtpConnectOptions> {
     if let Some((oldest, newest)) = options.ftp.tls {
         (ftp.tls.minimum, ftp.tls.maximum) = (oldest, newest);
     }
-    if let Some(file) = options.ftp.client_certificate.clone() {
-        if security == Security::Plain {
-            return Err(Error::new(ErrorKind::InvalidArgument)
-                .with_detail("a certificate of one's own is shown under TLS only")
-                .with_hint("use ftpes:// or ftps://"));
-        }
-        ftp.tls.certificate = Some(own_certificate(file).await?);
-    }
     Ok(ftp)
 }
 
 pub(super) async fn certificate(options: &Options) -> Result<Certificate> {
-    certificate_of(options_of(options).await?).await
+    certificate_of(options_of(options)?).await
 }
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
-    let mut ftp = options_of(&options).await?;
+    let mut ftp = options_of(&options)?;
+    ftp.tls.certificate = own_certificate(&options, &*decider).await?;
     let protocol = if ftp.security == Security::Plain { Protocol::Ftp } else { Protocol::Ftps };
     let session = options.around.session(protocol, &options.host);
     ftp.session = Some(Arc::clone(&session));

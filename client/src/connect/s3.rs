@@ -47,9 +47,8 @@ pub struct S3Options {
     pub page: Option<u16>,
 }
 
-/// The options of a connection, but for who signs. Errors: a proxy of the environment that is none; those of the
-/// files.
-async fn options_of(options: &Options) -> Result<S3ConnectOptions> {
+/// The options of a connection, but for who signs. Errors: a proxy of the environment that is none.
+fn options_of(options: &Options) -> Result<S3ConnectOptions> {
     let secure = options.scheme == Scheme::S3;
     let port = options.port.unwrap_or(if secure { 443 } else { 80 });
     let mut s3 = S3ConnectOptions::new(options.host.clone(), port);
@@ -73,14 +72,6 @@ async fn options_of(options: &Options) -> Result<S3ConnectOptions> {
     #[cfg(feature = "ftp")]
     if let Some((oldest, newest)) = options.ftp.tls {
         (s3.tls.minimum, s3.tls.maximum) = (oldest, newest);
-    }
-    if let Some(file) = options.ftp.client_certificate.clone() {
-        if !secure {
-            return Err(Error::new(ErrorKind::InvalidArgument)
-                .with_detail("a certificate of one's own is shown under TLS only")
-                .with_hint("use s3://"));
-        }
-        s3.tls.certificate = Some(own_certificate(file).await?);
     }
     Ok(s3)
 }
@@ -111,11 +102,12 @@ async fn login(options: &Options, decider: &dyn Decider) -> Result<S3Login> {
 }
 
 pub(super) async fn certificate(options: &Options) -> Result<Certificate> {
-    certificate_of(options_of(options).await?).await
+    certificate_of(options_of(options)?).await
 }
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
-    let mut s3 = options_of(&options).await?;
+    let mut s3 = options_of(&options)?;
+    s3.tls.certificate = own_certificate(&options, &*decider).await?;
     s3.login = login(&options, &*decider).await?;
     let session = options.around.session(Protocol::S3, &options.host);
     s3.session = Some(Arc::clone(&session));

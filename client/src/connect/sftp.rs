@@ -38,7 +38,7 @@ async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
         password: options.password,
         identities: ssh.identities,
         keys: ssh.keys,
-        phrase: ssh.phrase,
+        phrase: options.phrase,
         certificates: ssh.user_certificates,
         agent: ssh.agent,
         fingerprints: ssh.host_keys,

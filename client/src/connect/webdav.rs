@@ -8,7 +8,7 @@ use std::sync::Arc;
 use proto_webdav::client::{WebdavConnectOptions, certificate_of, connect};
 use session_core::auth::Account;
 use session_core::batch::Decider;
-use session_core::error::{Error, ErrorKind, Result};
+use session_core::error::Result;
 use session_core::path::VPath;
 use session_core::session::Protocol;
 use session_core::trust::Certificate;
@@ -18,8 +18,8 @@ use super::certificate::own_certificate;
 use super::steps::{entered, opening};
 use super::{CHANNELS, Connected, Line, Options, Scheme, guard};
 
-/// The options of a connection. Errors: a proxy of the environment that is none; those of the files.
-async fn options_of(options: &Options) -> Result<WebdavConnectOptions> {
+/// The options of a connection. Errors: a proxy of the environment that is none.
+fn options_of(options: &Options) -> Result<WebdavConnectOptions> {
     let secure = options.scheme == Scheme::Davs;
     let port = options.port.unwrap_or(if secure { 443 } else { 80 });
     let mut dav = WebdavConnectOptions::new(options.host.clone(), port);
@@ -40,23 +40,16 @@ async fn options_of(options: &Options) -> Result<WebdavConnectOptions> {
     if let Some((oldest, newest)) = options.ftp.tls {
         (dav.tls.minimum, dav.tls.maximum) = (oldest, newest);
     }
-    if let Some(file) = options.ftp.client_certificate.clone() {
-        if !secure {
-            return Err(Error::new(ErrorKind::InvalidArgument)
-                .with_detail("a certificate of one's own is shown under TLS only")
-                .with_hint("use davs://"));
-        }
-        dav.tls.certificate = Some(own_certificate(file).await?);
-    }
     Ok(dav)
 }
 
 pub(super) async fn certificate(options: &Options) -> Result<Certificate> {
-    certificate_of(options_of(options).await?).await
+    certificate_of(options_of(options)?).await
 }
 
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
-    let mut dav = options_of(&options).await?;
+    let mut dav = options_of(&options)?;
+    dav.tls.certificate = own_certificate(&options, &*decider).await?;
     let protocol = if dav.secure { Protocol::Webdavs } else { Protocol::Webdav };
     let session = options.around.session(protocol, &options.host);
     dav.session = Some(Arc::clone(&session));

@@ -147,9 +147,6 @@ impl SessionOptions {
         if self.raw_setting("Tunnel") == Some("1") {
             return Err(not_yet("a tunnel carries SFTP only: the others need further connections"));
         }
-        if self.private_key_passphrase.is_some() && self.tls_client_certificate_path.is_some() {
-            return Err(not_yet("the key of a client certificate is read where it is not encrypted"));
-        }
         let every = Duration::from_secs(self.number("FtpPingInterval"));
         let keepalive = match (self.number("FtpPingType"), self.raw_setting("FtpPingInterval")) {
             (0, _) => Some(None),
@@ -162,7 +159,8 @@ impl SessionOptions {
             .account(self.secret("FtpAccount"))
             .virtual_host(self.raw_setting("FtpHost") == Some("0"))
             .named_address(self.raw_setting("FtpForcePasvIp2") == Some("1"))
-            .client_certificate(self.tls_client_certificate_path.clone());
+            .client_certificate(self.tls_client_certificate_path.clone())
+            .phrase(self.private_key_passphrase.clone());
         #[cfg(feature = "ftp")]
         {
             use connect::TlsVersion::{V12, V13};
@@ -515,9 +513,9 @@ mod tests {
         let o = with(ftps(), &[("MinTlsVersion", "13"), ("MaxTlsVersion", "12")]);
         let e = o.to_connect().map(|_| ()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::InvalidArgument);
-        let locked = ftps().tls_client_certificate_path("/c").private_key_passphrase("p");
-        let e = locked.to_connect().map(|_| ()).unwrap_err();
-        assert_eq!(e.kind(), ErrorKind::Unsupported);
+        let locked = ftps().tls_client_certificate_path("/c").private_key_passphrase("0pens");
+        let shown = format!("{:?}", locked.to_connect().unwrap());
+        assert!(shown.contains("phrase: Some") && !shown.contains("0pens"), "{shown}");
     }
 
     #[test]

@@ -45,6 +45,6 @@ impl Authority {
         let at = |end: &str| self.dir.path().join(format!("{name}.{end}"));
         std::fs::write(at("crt"), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
         std::fs::write(at("key"), key.serialize_pem()).unwrap();
-        ClientCertificate { chain: at("crt"), key: at("key") }
+        ClientCertificate::from_pem_files(&at("crt"), &at("key")).unwrap()
     }
 }

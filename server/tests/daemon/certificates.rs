@@ -19,9 +19,8 @@ use crate::support::*;
 
 /// SHA-256 as tools print it.
 fn print(certificate: &ClientCertificate) -> String {
-    use rustls::pki_types::pem::PemObject as _;
-    let der = rustls::pki_types::CertificateDer::from_pem_file(&certificate.chain).unwrap();
-    let pairs: Vec<_> = Sha256::digest(&der).iter().map(|b| format!("{b:02X}")).collect();
+    let pairs: Vec<_> =
+        Sha256::digest(certificate.chain().next().unwrap()).iter().map(|b| format!("{b:02X}")).collect();
     pairs.join(":")
 }
 
@@ -192,4 +191,32 @@ fn certificates_that_nobody_asks_for_are_told() {
     let (_, out, err) = ferryd(dir.path(), &["check"]);
     let told = format!("{out}{err}");
     assert!(told.contains("DATA/ferryd.toml:6:") && told.contains("nobody is asked for one"), "{told}");
+}
+
+/// The certificate and its authority are those of another program's file; between them stands one more, which the
+/// server does not know.
+#[tokio::test]
+async fn a_certificate_under_a_phrase_logs_in_as_any_other() {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../session-core/tests/certificates");
+    let users = format!("{}certificate_names = [\"own\"]\n", bare("own"));
+    let s = Server::configured(&config(&files.join("ca.crt"), &users), &[]);
+    let port = s.port_of("ferry", "ftp");
+    let open = |phrase: &str| {
+        let url = format!("ftpes://own@127.0.0.1:{port}/");
+        let client::url::Location::Remote(url) = client::url::Location::parse(&url).unwrap() else {
+            panic!("{url}")
+        };
+        let options = client::connect::Options::from_url(&url)
+            .unwrap()
+            .certificates(&[s.fingerprint_at(port)])
+            .unwrap()
+            .client_certificate(Some(files.join("legacy.p12")))
+            .phrase(Some(Secret::new(phrase)));
+        client::connect::open_url(options, Arc::new(Unattended))
+    };
+    open("opens-it").await.unwrap().close().await;
+    s.logged(&["logged in", "own"]).await;
+    let e = open("another").await.map(|_| ()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unauthenticated, "{e:#}");
+    assert!(e.to_string().contains("legacy.p12"), "{e:#}");
 }

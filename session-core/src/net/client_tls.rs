@@ -12,7 +12,7 @@
 //! Deliberately absent: sockets, records of accepted certificates, revocation.
 
 use std::collections::{HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -47,13 +47,46 @@ pub enum TlsVersion {
     V13,
 }
 
-/// The user's own certificate and its key, in PEM form.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The user's own certificate and its key. What prints it does not print the key.
+#[derive(Clone, Debug)]
 pub struct ClientCertificate {
-    /// The certificate, then those above it.
-    pub chain: PathBuf,
-    /// The private key, not encrypted (PKCS#8, PKCS#1 or SEC 1); it may stand in the same file.
-    pub key: PathBuf,
+    name: String,
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl ClientCertificate {
+    /// Of values in DER form: the certificate, then those above it, and the private key (PKCS#8, PKCS#1 or
+    /// SEC 1). `name` is what messages call it. Whether they belong together is judged when they are used.
+    /// Errors: `InvalidArgument` without a certificate or for a key that is none.
+    pub fn from_der(name: impl Into<String>, chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self> {
+        let name = name.into();
+        if chain.is_empty() {
+            return Err(invalid(format!("'{name}' holds no certificate")));
+        }
+        let key = PrivateKeyDer::try_from(key)
+            .map_err(|_| invalid(format!("the private key in '{name}' is of no kind that is known")))?;
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        Ok(ClientCertificate { name, chain, key: Arc::new(key) })
+    }
+
+    /// Of PEM files: the certificate, then those above it, and the private key, which is not encrypted; it may
+    /// stand in the same file. Blocks. Errors: `InvalidArgument` for what cannot be read.
+    pub fn from_pem_files(chain: &Path, key: &Path) -> Result<Self> {
+        let name = chain.display().to_string();
+        let read: Vec<_> = CertificateDer::pem_file_iter(chain)
+            .and_then(Iterator::collect)
+            .map_err(|e| invalid(format!("the certificate '{name}' cannot be read")).with_source(e))?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|e| {
+            invalid(format!("the private key '{}' cannot be read", key.display())).with_source(e)
+        })?;
+        Ok(ClientCertificate { name, chain: read, key: Arc::new(key) })
+    }
+
+    /// The certificate and those above it, in DER form.
+    pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.chain.iter().map(AsRef::as_ref)
+    }
 }
 
 /// How a client speaks TLS.
@@ -138,11 +171,9 @@ impl ClientTls {
             .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>);
         let base = match &options.certificate {
             None => builder.with_no_client_auth(),
-            Some(files) => {
-                let (chain, key) = own(files)?;
-                builder.with_client_auth_cert(chain, key).map_err(|e| {
-                    invalid(format!("the certificate '{}' cannot be used", files.chain.display()))
-                        .with_source(e)
+            Some(own) => {
+                builder.with_client_auth_cert(own.chain.clone(), own.key.clone_key()).map_err(|e| {
+                    invalid(format!("the certificate in '{}' cannot be used", own.name)).with_source(e)
                 })?
             }
         };
@@ -194,17 +225,6 @@ impl ClientTls {
             store,
         }
     }
-}
-
-fn own(files: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let shown = files.chain.display();
-    let chain: Vec<_> = CertificateDer::pem_file_iter(&files.chain)
-        .and_then(Iterator::collect)
-        .map_err(|e| invalid(format!("the certificate '{shown}' cannot be read")).with_source(e))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| {
-        invalid(format!("the private key '{}' cannot be read", files.key.display())).with_source(e)
-    })?;
-    Ok((chain, key))
 }
 
 type System = std::result::Result<rustls_platform_verifier::Verifier, String>;

@@ -20,15 +20,15 @@ pub(super) struct Facts {
     pub(super) names: Vec<String>,
 }
 
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const OID: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const SET: u8 = 0x31;
+pub(super) const OID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 const BOOLEAN: u8 = 0x01;
-const OCTET_STRING: u8 = 0x04;
+pub(super) const OCTET_STRING: u8 = 0x04;
 const UTF8_STRING: u8 = 0x0c;
 const PRINTABLE_STRING: u8 = 0x13;
 const IA5_STRING: u8 = 0x16;
@@ -43,7 +43,7 @@ const MAIL: u8 = 0x81;
 const MAX_NAMES: usize = 32;
 
 /// Takes one element off the head: its tag and its content.
-fn take<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+pub(super) fn take<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&first, mut rest) = rest.split_first()?;
     let len = if first < 0x80 {
@@ -62,7 +62,8 @@ fn take<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     Some((tag, content))
 }
 
-fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+/// The same, where it has this tag: its content.
+pub(super) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     take(input).filter(|(t, _)| *t == tag).map(|(_, content)| content)
 }
 
@@ -90,6 +91,21 @@ fn try_read(mut certificate: &[u8]) -> Option<Facts> {
         }
     }
     Some(Facts { subject: name(subject), issuer, validity, common_name: common_name(subject), names })
+}
+
+/// Whose a certificate is, and who made it, in DER form.
+#[cfg(feature = "certificates")]
+pub(super) fn parties(mut certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut outer = expect(&mut certificate, SEQUENCE)?;
+    let mut body = expect(&mut outer, SEQUENCE)?;
+    if body.first() == Some(&VERSION) {
+        take(&mut body)?;
+    }
+    take(&mut body)?; // serial number
+    take(&mut body)?; // signature algorithm
+    let issuer = expect(&mut body, SEQUENCE)?;
+    take(&mut body)?; // validity
+    Some((expect(&mut body, SEQUENCE)?, issuer))
 }
 
 /// A name that somebody may be known by: text that is what it looks like.

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "net")]
 pub mod between;
+#[cfg(feature = "certificates")]
+pub mod certificate_file;
 #[cfg(feature = "net")]
 pub mod client_tls;
 #[cfg(feature = "net")]

@@ -188,7 +188,7 @@ async fn add(cx: &Context, store: &Store, a: &Add) -> Result<()> {
             };
             options.password = given.filter(|p| !p.expose().is_empty());
         }
-        let has_key = options.ssh_private_key_path.is_some();
+        let has_key = options.ssh_private_key_path.is_some() || options.tls_client_certificate_path.is_some();
         if let Some(phrase) = std::env::var("FERRY_PASSPHRASE").ok().filter(|_| has_key) {
             options = options.private_key_passphrase(phrase);
         }
