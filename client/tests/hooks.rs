@@ -201,3 +201,54 @@ async fn the_command_line_asks_them_too() {
     assert_ne!(code, 0, "{err}");
     assert!(!world.has("/f").await);
 }
+
+#[tokio::test]
+async fn handlers_are_checked_before_they_are_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("good.js", "Log(Session.GetID()); await 0;");
+    write("syntax.js", "let a;\nlet b = ;");
+    write("member.js", "\n\nSession.GetIdd();");
+    write("import.mjs", "import { x } from './none.mjs';\nexport default () => x;");
+    let checked = |args: &[&str]| {
+        let args: Vec<String> = ["hooks", "check"].iter().chain(args).map(ToString::to_string).collect();
+        let dir = dir.path().to_owned();
+        async move {
+            let mut ferry = tokio::process::Command::new(env!("CARGO_BIN_EXE_ferry"));
+            let out = ferry.args(args).current_dir(&dir).env("HOME", &dir).output().await.unwrap();
+            (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap())
+        }
+    };
+    assert_eq!(checked(&["good.js", "OnDirList=good.js"]).await, (0, "2 checked: good\n".to_owned()));
+    for (file, words) in [
+        ("syntax.js", "syntax.js:2"),
+        ("member.js", "member.js:3: there is no Session.GetIdd (nearest: GetID)"),
+        ("import.mjs", "none.mjs"),
+        ("missing.js", "cannot be read"),
+        ("OnDirLst=good.js", "good.js: 'OnDirLst' is not an event (did you mean 'OnDirList'?)"),
+        ("OnDirList,OnNewConnection=good.js", "nobody connects to a client"),
+    ] {
+        let (code, out) = checked(&["good.js", file]).await;
+        assert!(code == 1 && out.contains(words), "{file}: {code} {out}");
+    }
+    // Everything that is wrong is told at once, by file.
+    let (code, out) = checked(&["--json", "good.js", "OnX,OnNewConnection=member.js"]).await;
+    let lines: Vec<serde_json::Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((code, lines.len(), &lines[0]["good"]), (1, 2, &true.into()));
+    assert_eq!((&lines[1]["file"], lines[1]["faults"].as_array().unwrap().len()), (&"member.js".into(), 3));
+}
+
+#[tokio::test]
+async fn types_for_an_editor_go_to_a_file_or_to_the_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let types = async |args: &[&str]| {
+        let mut ferry = tokio::process::Command::new(env!("CARGO_BIN_EXE_ferry"));
+        let out = ferry.args(["hooks", "types"]).args(args).current_dir(dir.path()).output().await.unwrap();
+        (out.status.code().unwrap(), String::from_utf8(out.stdout).unwrap())
+    };
+    let (code, out) = types(&[]).await;
+    assert!(code == 0 && out.contains("declare const Session: FerrySession;"), "{out}");
+    assert_eq!(types(&["ferry.d.ts"]).await, (0, String::new()));
+    assert_eq!(std::fs::read_to_string(dir.path().join("ferry.d.ts")).unwrap(), out);
+    assert_eq!(types(&["missing/ferry.d.ts"]).await.0, 5);
+}

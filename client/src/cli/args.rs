@@ -174,6 +174,9 @@ pub(super) enum Command {
     Versions(s3_args::Versions),
     /// Show the host key or certificate of servers, without trusting it
     Fingerprint(Fingerprint),
+    /// Check handlers in JavaScript before they are given to --hooks, or describe them to an editor
+    #[cfg(feature = "hooks")]
+    Hooks(super::hooks::Hooks),
     /// Make a key, or convert one (OpenSSH's and PuTTY's formats)
     #[cfg(feature = "sftp")]
     Keygen(Keygen),

@@ -1,11 +1,11 @@
-//! `--hooks`: handlers from the command line, what they may do, and where they speak.
+//! `--hooks`: handlers from the command line, what they may do, and where they speak; the arguments of `ferry hooks`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use serde_json::json;
 use session_core::error::{Error, ErrorKind, Result};
@@ -44,6 +44,30 @@ pub(super) struct HookFlags {
     hooks_pass: bool,
 }
 
+/// `hooks`.
+#[derive(Args)]
+pub(super) struct Hooks {
+    #[command(subcommand)]
+    pub(super) command: HooksCommand,
+}
+
+/// What to do with handlers, without any remote.
+#[derive(Subcommand)]
+pub(super) enum HooksCommand {
+    /// Report faults of handlers: syntax, imports, members and events that there are not; with their lines
+    Check {
+        /// Handlers, as --hooks takes them
+        #[arg(required = true, value_name = "[EVENTS=]FILE")]
+        files: Vec<String>,
+    },
+    /// Write the types of everything that handlers can call, for an editor
+    Types {
+        /// Where; without it, to standard output
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
 fn grant(text: &str) -> std::result::Result<Grant, String> {
     match Grant::parse(text) {
         Some(Grant::Sessions) => Err("a client has no list of sessions".into()),
@@ -64,7 +88,7 @@ fn program(text: &str) -> std::result::Result<(String, PathBuf), String> {
 }
 
 /// A handler's events, if it names any, and its file. A file whose own name has an equals sign is meant by `./`.
-fn parts(text: &str) -> (Option<Vec<&str>>, &Path) {
+pub(super) fn parts(text: &str) -> (Option<Vec<&str>>, &Path) {
     match text.split_once('=') {
         Some((events, file)) if events.bytes().all(|b| b.is_ascii_alphanumeric() || b == b',') => {
             (Some(events.split(',').collect()), Path::new(file))

@@ -26,9 +26,9 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::File;
 use session_core::intercept::{Chain, Interceptor};
 pub use session_core::script::{
-    Binding, EVENTS, EngineLimits, EventSpec, Grant, Grants, OnError, Secrets, Traced, Tracer,
+    Binding, EVENTS, EngineLimits, EventSpec, Grant, Grants, OnError, Secrets, Traced, Tracer, types,
 };
-use session_core::script::{Engine, Host, HostFunction, ScriptFolder, Services, event};
+use session_core::script::{Engine, Host, HostFunction, ScriptFolder, Services, known_event};
 
 pub use secrets::secrets;
 
@@ -102,11 +102,7 @@ impl Handlers {
     /// Compiles and binds. Blocks. Errors: `InvalidArgument` for an event that there is not, or that a client never
     /// has, and for a script that does not compile, with file and line.
     pub fn new(bindings: Vec<Binding>, reach: Reach) -> Result<Self> {
-        for binding in &bindings {
-            if let Some((name, why)) = ABSENT.iter().find(|(name, _)| *name == binding.event) {
-                return Err(invalid(format!("'{name}' is an event of servers: {why}")));
-            }
-        }
+        bindings.iter().try_for_each(|b| not_absent(&b.event))?;
         let host = ClientHost {
             programs: exec::Programs::new(reach.programs, reach.program_time, reach.program_output),
             http: http::Client::new(reach.networks),
@@ -144,15 +140,44 @@ pub fn bind(file: &Path, events: Option<&[&str]>) -> Result<Vec<Binding>> {
         Some(names) => names.to_vec(),
         None => self::events().map(|e| e.name).collect(),
     };
-    if let Some(name) = names.iter().find(|name| event(name).is_none()) {
-        let there: Vec<_> = self::events().map(|e| e.name).collect();
-        return Err(invalid(format!("'{name}' is not an event: {}", there.join(", "))));
+    for name in &names {
+        known_event(name)?;
     }
     let bind = |name: &str| Binding {
         module: module.clone(),
         ..Binding::new(name, file.display().to_string(), source.as_str())
     };
     Ok(names.into_iter().map(bind).collect())
+}
+
+/// What is wrong with a handler, as it would be bound to these events, or to every one that a client has: events that
+/// there are not, or that a client never has; syntax, imports, members that there are not, as `file:line: …`. Blocks.
+pub fn check(file: &Path, events: Option<&[&str]>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for name in events.unwrap_or_default() {
+        let known = known_event(name).and_then(|_| not_absent(name));
+        faults.extend(known.err().map(|e| match e.hint() {
+            Some(hint) => format!("{}: {e} ({hint})", file.display()),
+            None => format!("{}: {e}", file.display()),
+        }));
+    }
+    // The text is the same for every event.
+    match bind(file, Some(&["BeforeCommand"])) {
+        Ok(bindings) => {
+            let engine = Engine::new(EngineLimits::default());
+            faults.extend(bindings.into_iter().flat_map(|b| session_core::script::faults(&engine, b)));
+        }
+        Err(e) => faults.push(e.to_string()),
+    }
+    faults
+}
+
+/// Errors: `InvalidArgument` for an event that a client never has.
+fn not_absent(event: &str) -> Result<()> {
+    match ABSENT.iter().find(|(name, _)| *name == event) {
+        Some((name, why)) => Err(invalid(format!("'{name}' is an event of servers: {why}"))),
+        None => Ok(()),
+    }
 }
 
 /// A script's text; of a module, also the folder and its place there. Blocks. Errors: those of reading, and a

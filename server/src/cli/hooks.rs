@@ -23,7 +23,7 @@ use session_core::intercept::Chain;
 use session_core::path::VPath;
 use session_core::script::{
     Binding, EVENTS, Engine, EngineLimits, Grant, Grants, Host, HostFunction, Opened, Secrets, Services,
-    Told, Trial, Try, Values, event, types, unknown_members,
+    Told, Trial, Try, Values, event, faults as faults_of, types,
 };
 use session_core::session::{Protocol, Session, Setup};
 use session_core::store::memory::MemoryStore;
@@ -104,14 +104,6 @@ fn invalid(words: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument).with_detail(words.into())
 }
 
-/// What a script's own text tells.
-fn faults_of(file: &Path, source: &str) -> Vec<String> {
-    let told = |u: session_core::script::Unknown| {
-        format!("{}:{}: there is no {} (nearest: {})", file.display(), u.line, u.name, u.nearest)
-    };
-    unknown_members(source).into_iter().map(told).collect()
-}
-
 fn report(faults: &[String], checked: usize) -> bool {
     for fault in faults {
         println!("{fault}");
@@ -131,11 +123,9 @@ fn check_files(files: &[PathBuf]) -> Result<bool> {
         let folder = whole.parent().unwrap_or(Path::new("/"));
         match read(&whole, folder) {
             Ok((source, module)) => {
-                faults.extend(faults_of(file, &source));
-                let probe =
-                    Binding { module, ..Binding::new("BeforeCommand", file.display().to_string(), source) };
-                let made = Trial::new(Arc::clone(&engine), Services::default(), probe);
-                faults.extend(made.err().map(|e| e.to_string()));
+                let name = file.display().to_string();
+                let probe = Binding { module, ..Binding::new("BeforeCommand", name, source) };
+                faults.extend(faults_of(&engine, probe));
             }
             Err(e) => faults.push(e.to_string()),
         }
@@ -153,11 +143,7 @@ fn check_config(file: &Path) -> Result<bool> {
     let mut faults = Vec::new();
     for hook in &config.hooks {
         match binding(hook, &config.scripts) {
-            Ok(b) => {
-                faults.extend(faults_of(&hook.file, &b.source));
-                let made = Trial::new(Arc::clone(&engine), Services::default(), b);
-                faults.extend(made.err().map(|e| e.to_string()));
-            }
+            Ok(b) => faults.extend(faults_of(&engine, b)),
             Err(e) => faults.push(e.to_string()),
         }
     }

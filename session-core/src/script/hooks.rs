@@ -102,9 +102,7 @@ pub(super) struct Bound {
 impl Bound {
     /// Compiles. Errors: `InvalidArgument` for an event that there is not, and for a script that does not compile, with file and line.
     pub(super) fn new(engine: &Engine, b: Binding) -> Result<Self> {
-        let invalid = |words| Error::new(ErrorKind::InvalidArgument).with_detail(words);
-        let event = event(&b.event)
-            .ok_or_else(|| invalid(format!("'{}' is not an event", b.event)).with_hint(closest(&b.event)))?;
+        let event = known_event(&b.event)?;
         let module = b.module.as_ref().map(|(folder, path)| (path.as_str(), folder.clone()));
         let handler = engine.compile(&b.name, &b.source, module)?;
         let time = b.time.or(engine.limits().time).unwrap_or(event.budget);
@@ -399,6 +397,15 @@ fn failed(b: &Bound, session: Option<&Arc<Session>>, e: &ScriptError) {
 pub fn user_of(session: &Session) -> Arc<str> {
     let user = session.user_id();
     if user.is_empty() { session.requested_user() } else { user }
+}
+
+/// The event of this name. Errors: `InvalidArgument`, which hints at the nearest one.
+pub fn known_event(name: &str) -> Result<&'static EventSpec> {
+    event(name).ok_or_else(|| {
+        Error::new(ErrorKind::InvalidArgument)
+            .with_detail(format!("'{name}' is not an event"))
+            .with_hint(closest(name))
+    })
 }
 
 fn closest(name: &str) -> String {

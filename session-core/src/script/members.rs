@@ -653,7 +653,7 @@ pub fn members_table() -> String {
 /// Types of everything, for an editor (`.d.ts`).
 pub fn types() -> String {
     let mut out = String::from(
-        "// Types for handlers of ferryd, written by `ferryd hooks types`.\n// Put it beside the scripts; an editor needs no more.\n\n",
+        "// Types for handlers of Ferry, written by `ferryd hooks types` and by `ferry hooks types`.\n// Put it beside the scripts; an editor needs no more.\n\n",
     );
     for kind in Kind::ALL {
         let members = || members().filter(|m| m.of == *kind);

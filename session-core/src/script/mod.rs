@@ -29,10 +29,12 @@ mod worker;
 pub use engine::{Engine, EngineLimits, ScriptError};
 pub use events::{EVENTS, EventSpec, Paths, Present, Veto, event, table as events_table};
 pub use grants::{Grant, Grants};
-pub use hooks::{Binding, Hooks, OnError, after_name, before_name, events_of, step_name, unruled, user_of};
+pub use hooks::{
+    Binding, Hooks, OnError, after_name, before_name, events_of, known_event, step_name, unruled, user_of,
+};
 pub use members::{Kind, MEMBERS, Member, Unknown, members, members_table, types, unknown_members};
 pub use modules::ScriptFolder;
-pub use offline::{Told, Trial, Try};
+pub use offline::{Told, Trial, Try, faults};
 pub use places::Opened;
 pub use services::{Host, HostFunction, Secrets, Services, Traced, Tracer};
 pub use values::{ValueLimits, Values};

@@ -1,4 +1,5 @@
-//! One handler, run once, outside a server: for `ferryd hooks test` and for tests of recipes.
+//! One handler outside a server: what is wrong with it, for `hooks check` of both programs, and what it does when
+//! it is run once, for `ferryd hooks test` and for tests of recipes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::hooks::{Binding, Bound};
 use super::invocation::Subject;
+use super::members::{Unknown, unknown_members};
 use super::services::Services;
 use crate::auth::Check;
 use crate::error::Result;
@@ -55,6 +57,20 @@ pub struct Told {
     pub lines: Vec<String>,
     /// Why it did not come to its end.
     pub error: Option<String>,
+}
+
+/// What is wrong with a handler, told as `file:line: …`: members that there are not, and why it would not be bound.
+/// Blocks.
+pub fn faults(engine: &Engine, binding: Binding) -> Vec<String> {
+    let unknown = unknown_members(&binding.source).into_iter();
+    let name = binding.name.clone();
+    let told = |u: Unknown| format!("{name}:{}: there is no {} (nearest: {})", u.line, u.name, u.nearest);
+    let mut faults: Vec<String> = unknown.map(told).collect();
+    if let Err(e) = Bound::new(engine, binding) {
+        let hint = e.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        faults.push(format!("{e}{hint}"));
+    }
+    faults
 }
 
 impl Trial {

@@ -3,6 +3,8 @@
 mod entries;
 mod exec;
 mod fingerprint;
+#[cfg(feature = "hooks")]
+mod hooks;
 mod jobs;
 #[cfg(feature = "sftp")]
 mod keys;
@@ -135,6 +137,8 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         #[cfg(feature = "s3")]
         Command::Versions(a) => Box::pin(s3::versions(cx, a)),
         Command::Fingerprint(a) => Box::pin(fingerprint::fingerprint(cx, a)),
+        #[cfg(feature = "hooks")]
+        Command::Hooks(a) => Box::pin(hooks::hooks(cx, a)),
         #[cfg(feature = "sftp")]
         Command::Keygen(a) => Box::pin(keys::keygen(cx, a)),
         #[cfg(feature = "sftp")]

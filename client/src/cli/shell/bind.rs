@@ -92,7 +92,7 @@ pub(super) fn sides(command: &str) -> (Side, &'static [Side]) {
         "get" => (There, &[There, Here]),
         "put" => (Here, &[Here, There]),
         "sync" | "plan" | "diff" | "watch" => (Here, &[There]),
-        "lcd" | "lls" | "apply" | "script" => (Here, &[Here]),
+        "lcd" | "lls" | "apply" | "hooks" | "script" => (Here, &[Here]),
         _ => (There, &[There]),
     }
 }
