@@ -7,6 +7,8 @@
 //! Inside a runtime a call works, too, but blocks the thread it is on, so that other tasks of that thread stand
 //! still: use `spawn_blocking`, or the asynchronous session. It never panics for it.
 
+#[cfg(feature = "s3")]
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Deref;
@@ -187,6 +189,20 @@ awaited! {
         stop: &CancellationToken,
         tell: &mut (dyn FnMut(SynchronizationResult) + Send),
     ) -> ();
+}
+
+#[cfg(feature = "s3")]
+awaited! {
+    fn about(path: impl AsRef<[u8]> + Send + Sync) -> session::About;
+    fn alter(
+        path: impl AsRef<[u8]> + Send + Sync,
+        wanted: &crate::connect::Putting,
+        without: &[String],
+    ) -> ();
+    fn tags(path: impl AsRef<[u8]> + Send + Sync) -> BTreeMap<String, String>;
+    fn set_tags(path: impl AsRef<[u8]> + Send + Sync, tags: &BTreeMap<String, String>) -> ();
+    fn versions(path: impl AsRef<[u8]> + Send + Sync) -> Vec<session::Version>;
+    fn restore_version(path: impl AsRef<[u8]> + Send + Sync, id: &str) -> ();
 }
 
 impl Session {

@@ -17,7 +17,7 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use scripted::Scripted;
+use scripted::{Answer, Scripted, answer, error, listing};
 use scripted::keeping::{Keeping, keeping};
 
 const SIZE: usize = 20 << 20;
@@ -132,4 +132,97 @@ async fn what_has_changed_goes_anew_and_what_is_forgotten_is_thrown_away() {
     let job = jobs.iter().find(|j| j["unfinished"] == 1).unwrap()["job"].as_str().unwrap();
     ran(dir.path(), &["jobs", "forget", job]).await;
     assert!(server.lines().contains(&"DELETE /bucket/f uploadId=up3".to_owned()), "{:?}", server.lines());
+}
+
+/// A store with one object, whose tags it keeps.
+async fn tagged() -> (Scripted, String) {
+    let tags = std::sync::Mutex::new("<Tag><Key>a</Key><Value>1</Value></Tag>".to_owned());
+    let server = Scripted::new(move |r| match (r.method.as_str(), r.parameter("tagging").is_some()) {
+        ("GET", true) => {
+            let set = tags.lock().unwrap().clone();
+            answer(200, &[], format!("<Tagging><TagSet>{set}</TagSet></Tagging>"))
+        }
+        ("PUT", true) => {
+            let text = String::from_utf8(r.body.clone()).unwrap();
+            let set = text.split_once("<TagSet>").unwrap().1.split_once("</TagSet>").unwrap().0;
+            set.clone_into(&mut tags.lock().unwrap());
+            answer(200, &[], "")
+        }
+        ("DELETE", true) => {
+            tags.lock().unwrap().clear();
+            answer(204, &[], "")
+        }
+        ("HEAD", _) if r.path() == "/bucket/f" => Answer::Bytes(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: \"e\"\r\nContent-Type: text/plain\r\n\
+              Last-Modified: Sat, 21 Nov 2026 17:00:00 GMT\r\nx-amz-meta-colour: blue\r\n\r\n"
+                .to_vec(),
+        ),
+        ("HEAD", _) => Answer::Bytes(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        ("PUT", _) => answer(200, &[], "<CopyObjectResult><ETag>&quot;n&quot;</ETag></CopyObjectResult>"),
+        ("GET", _) if r.parameter("acl").is_some() => error(501, "NotImplemented", &[]),
+        ("GET", _) => listing(&[], &[], None),
+        _ => error(501, "NotImplemented", &[]),
+    })
+    .await;
+    let url = format!("s3plain://AKIATEST@{}/bucket/f", server.address);
+    (server, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_of_objects_is_shown_and_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, url) = tagged().await;
+    let (told, _) = ran(dir.path(), &["--json", "stat", &url]).await;
+    let entry: serde_json::Value = serde_json::from_str(told.trim()).unwrap();
+    let said = serde_json::json!({
+        "content_type": "text/plain", "class": "STANDARD", "metadata": { "colour": "blue" }, "tags": { "a": "1" },
+    });
+    assert_eq!((&entry["size"], &entry["s3"]), (&3.into(), &said), "an ACL it does not have");
+    let (told, _) = ran(dir.path(), &["stat", &url]).await;
+    for line in ["  media     text/plain", "  metadata  colour=blue", "  tag       a=1"] {
+        assert!(told.lines().any(|l| l == line), "{told}");
+    }
+
+    assert_eq!(ran(dir.path(), &["tag", &url]).await.0, "a=1\n");
+    let more = ["tag", "--set", "b=2", "--set", "c=x=y", "--unset", "a", url.as_str()];
+    assert_eq!(ran(dir.path(), &more).await.0, "");
+    assert_eq!(ran(dir.path(), &["tag", &url]).await.0, "b=2\nc=x=y\n");
+    let (told, _) = ran(dir.path(), &["--json", "tag", "--clear", "--set", "d=4", &url]).await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&told).unwrap()["tags"], serde_json::json!({ "d": "4" }));
+    ran(dir.path(), &["tag", "--clear", &url]).await;
+    assert_eq!(ran(dir.path(), &["tag", &url]).await.0, "");
+    // What is so already is not written again.
+    let before = server.seen().len();
+    ran(dir.path(), &["tag", "--unset", "none", &url]).await;
+    assert!(server.seen()[before..].iter().all(|r| r.method != "PUT"));
+
+    let alter = ["alter", "--s3-class", "STANDARD_IA", "--s3-meta", "shape=round", "--unset", "colour", &url];
+    ran(dir.path(), &alter).await;
+    let copy = server.seen().into_iter().rfind(|r| r.method == "PUT").unwrap();
+    assert_eq!((copy.header("x-amz-storage-class"), copy.header("x-amz-meta-shape")), ("STANDARD_IA", "round"));
+    assert_eq!((copy.header("content-type"), copy.header("x-amz-meta-colour")), ("text/plain", ""));
+    // Nothing is wanted, and nothing is there.
+    for (args, code) in [(["alter", &url], 2), (["tag", dir.path().to_str().unwrap()], 7)] {
+        let mut command = ferry(dir.path(), &args);
+        let out = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_reaches_what_is_said_of_objects() {
+    let (server, _) = tagged().await;
+    let session = client::session::Session::new();
+    let (options, _) =
+        client::session::parse_script_url(&format!("s3plain://AKIATEST:s3cr3t@{}/bucket/", server.address)).unwrap();
+    session.open(options, std::sync::Arc::new(session_core::batch::Unattended)).await.unwrap();
+    let about = session.about("/bucket/f").await.unwrap();
+    assert_eq!(about.content_type.as_deref(), Some("text/plain"));
+    let mut tags = session.tags("/bucket/f").await.unwrap();
+    tags.insert("b".into(), "2".into());
+    session.set_tags("/bucket/f", &tags).await.unwrap();
+    assert_eq!(session.tags("/bucket/f").await.unwrap(), tags);
+    let e = session.about("/bucket/none").await.unwrap_err();
+    assert_eq!(e.kind(), session_core::error::ErrorKind::NotFound);
+    session.close().await.unwrap();
 }

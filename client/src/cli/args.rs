@@ -163,9 +163,17 @@ pub(super) enum Command {
     Shell(shell::Shell),
     /// Store how servers are opened, by name: site://NAME/path is then a place
     Sites(sites_args::Sites),
+    /// Change what S3 says of objects that are there to what --s3-content-type, --s3-cache-control, --s3-meta,
+    /// --s3-class, --s3-sse, --s3-kms-key, --s3-acl and --s3-tag say. The store copies the content onto itself where
+    /// it must: where versions are kept, that is a new one
+    #[cfg(feature = "s3")]
+    Alter(s3_args::Alter),
     /// Make URLs by which others read objects of S3, or write them, for a time
     #[cfg(feature = "s3")]
     Presign(s3_args::Presign),
+    /// Show or change the tags of objects of S3
+    #[cfg(feature = "s3")]
+    Tag(s3_args::Tag),
     /// List uploads to S3 that were begun and never finished, which are paid for; throw old ones away
     #[cfg(feature = "s3")]
     Uploads(s3_args::Uploads),

@@ -129,6 +129,13 @@ impl S3Args {
     }
 }
 
+impl S3Args {
+    /// What the flags say of what is written, whatever the place says.
+    pub(super) fn putting(&self) -> Putting {
+        self.over(&S3Options::default()).putting
+    }
+}
+
 /// A value of a flag by its name.
 fn named<T: ValueEnum>(name: &str) -> Option<T> {
     T::from_str(name, false).ok()
@@ -223,6 +230,41 @@ pub(super) struct Presign {
     /// Objects: s3://bucket/path
     #[arg(required = true, value_name = "PLACE")]
     pub(super) places: Vec<String>,
+}
+
+/// `alter`.
+#[derive(Args)]
+pub(super) struct Alter {
+    /// Take metadata of this name away (may be given several times)
+    #[arg(long, value_name = "NAME")]
+    pub(super) unset: Vec<String>,
+    /// Objects: s3://bucket/path
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+/// `tag`.
+#[derive(Args)]
+pub(super) struct Tag {
+    /// Set a tag (may be given several times); without this, --unset and --clear the tags are shown
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    pub(super) set: Vec<(String, String)>,
+    /// Take a tag away (may be given several times)
+    #[arg(long, value_name = "NAME")]
+    pub(super) unset: Vec<String>,
+    /// Take all others away
+    #[arg(long)]
+    pub(super) clear: bool,
+    /// Objects: s3://bucket/path
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
+}
+
+impl Tag {
+    /// Whether anything is to be changed.
+    pub(super) fn changes(&self) -> bool {
+        self.clear || !self.set.is_empty() || !self.unset.is_empty()
+    }
 }
 
 /// `versions`.

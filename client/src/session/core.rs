@@ -57,6 +57,9 @@ pub(super) struct Open {
     pub(super) decider: Arc<dyn Decider>,
     /// What runs commands.
     pub(super) executor: Executor,
+    /// The store, where it is one of S3.
+    #[cfg(feature = "s3")]
+    pub(super) s3: Option<Arc<proto_s3::client::S3Remote>>,
     /// Whether a shell and SFTP see the same tree; found out when it matters.
     pub(super) same_tree: OnceCell<bool>,
     /// Taken by who closes it.
@@ -160,6 +163,8 @@ impl Session {
             options,
             decider,
             executor: line.executor(),
+            #[cfg(feature = "s3")]
+            s3: line.s3().cloned(),
             same_tree: OnceCell::new(),
             line: Mutex::new(Some(line)),
         });

@@ -19,6 +19,8 @@ mod fingerprint;
 mod list;
 pub mod members;
 mod names;
+#[cfg(feature = "s3")]
+mod objects;
 mod options;
 mod parse;
 pub mod raw;
@@ -43,3 +45,5 @@ pub use self::result::{
 };
 pub use self::stream::RemoteReader;
 pub use self::synchronize::{Comparison, SynchronizationMode, SynchronizationOptions};
+#[cfg(feature = "s3")]
+pub use proto_s3::client::{About, Version};

@@ -2,16 +2,18 @@
 //!
 //! An object of up to 5 GiB is copied in one request, a larger one in parts. The source must be the one that was
 //! looked at. What the object is said to be (type, metadata) comes along; class, encryption and ACL are those
-//! that this connection asks for, since S3 does not copy them.
+//! that this connection asks for, since S3 does not copy them. An object that is copied onto itself has all of it
+//! said anew ([`anew`]).
 
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Replace;
 use session_core::metadata::Metadata;
 use session_core::path::VPath;
 
-use super::put::Put;
+use super::about::{Said, says};
+use super::put::{Put, tagging};
 use super::refine::as_kind;
 use super::remote::object_at;
 use super::store::{Store, quoted};
@@ -76,8 +78,18 @@ pub(super) async fn object(
     may_go(store, to, (&bucket, &key), replace).await?;
     let (from_bucket, from_key) = object_at(from)?;
     let named = source_name(&from_bucket, &from_key, None);
-    let job = Job { store, from: (&from_bucket, &from_key), named, source, to: (&bucket, &key), replace };
-    if source.size > WHOLE { job.in_parts().await } else { job.whole().await }
+    let from = (from_bucket.as_str(), from_key.as_str());
+    Job { store, from, named, source, to: (&bucket, &key), replace, said: None }.run().await
+}
+
+/// Copies the object at `path`, which was seen to be `source`, onto itself, with this said of it and nothing else;
+/// its tags stay. Errors: `PreconditionFailed` where it has changed.
+pub(super) async fn anew(store: &Store, path: &VPath, source: &Metadata, said: &Said) -> Result<()> {
+    let (bucket, key) = object_at(path)?;
+    let itself = (bucket.as_str(), key.as_str());
+    let named = source_name(&bucket, &key, None);
+    let replace = Replace::Yes;
+    Job { store, from: itself, named, source, to: itself, replace, said: Some(said) }.run().await
 }
 
 struct Job<'a> {
@@ -88,9 +100,19 @@ struct Job<'a> {
     source: &'a Metadata,
     to: (&'a str, &'a str),
     replace: Replace,
+    /// What is said of the copy, where that is not what is said of the source.
+    said: Option<&'a Said>,
 }
 
 impl Job<'_> {
+    async fn run(self) -> Result<()> {
+        match self.said {
+            _ if self.source.size > WHOLE => self.in_parts().await,
+            Some(said) => self.itself(said).await,
+            None => self.whole().await,
+        }
+    }
+
     fn condition(&self) -> Option<String> {
         self.source.etag.as_ref().map(|e| quoted(e))
     }
@@ -120,37 +142,74 @@ impl Job<'_> {
             .map(drop)
     }
 
-    async fn in_parts(&self) -> Result<()> {
-        let store = self.store;
-        // What one request would bring along is fetched and told.
-        let told = store
+    async fn itself(&self, said: &Said) -> Result<()> {
+        self.store
+            .call(Some(self.to.0), |c| {
+                let asked = c
+                    .copy_object()
+                    .bucket(self.to.0)
+                    .key(self.to.1)
+                    .copy_source(&self.named)
+                    .set_copy_source_if_match(self.condition())
+                    .metadata_directive(MetadataDirective::Replace);
+                says!(asked, said).set_request_payer(self.store.payer()).send()
+            })
+            .await
+            .map(drop)
+    }
+
+    /// What one request would bring along is fetched and told.
+    async fn said_of_source(&self) -> Result<Said> {
+        let told = self
+            .store
             .call(Some(self.from.0), |c| {
                 c.head_object()
                     .bucket(self.from.0)
                     .key(self.from.1)
                     .set_if_match(self.condition())
-                    .set_request_payer(store.payer())
+                    .set_request_payer(self.store.payer())
                     .send()
             })
             .await?;
-        let put = &store.options.putting;
+        let put = &self.store.options.putting;
+        Ok(Said {
+            class: put.class(),
+            encryption: put.sse(),
+            kms_key: put.kms_key.clone(),
+            lock: None,
+            locked_until: None,
+            hold: None,
+            acl: put.canned(),
+            ..Said::of(&told)
+        })
+    }
+
+    /// The tags, which parts do not bring along. Who may not see them copies without; an object keeps its own.
+    async fn tags(&self) -> Result<Option<String>> {
+        let put = &self.store.options.putting;
+        if self.said.is_none() && !put.tags.is_empty() {
+            return Ok(Some(put.tagging()));
+        }
+        match self.store.tags(self.from.0, self.from.1).await {
+            Ok(tags) => Ok(Some(tagging(tags.iter())).filter(|t| !t.is_empty())),
+            Err(e) if e.kind() == ErrorKind::Unsupported => Ok(None),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied && self.said.is_none() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn in_parts(&self) -> Result<()> {
+        let store = self.store;
+        let fetched = match self.said {
+            Some(_) => None,
+            None => Some(self.said_of_source().await?),
+        };
+        let Some(said) = self.said.or(fetched.as_ref()) else { return Err(ErrorKind::Internal.into()) };
+        let tags = self.tags().await?;
         let begun = store
             .call(Some(self.to.0), |c| {
-                c.create_multipart_upload()
-                    .bucket(self.to.0)
-                    .key(self.to.1)
-                    .set_content_type(told.content_type().map(str::to_owned))
-                    .set_content_encoding(told.content_encoding().map(str::to_owned))
-                    .set_content_language(told.content_language().map(str::to_owned))
-                    .set_content_disposition(told.content_disposition().map(str::to_owned))
-                    .set_cache_control(told.cache_control().map(str::to_owned))
-                    .set_metadata(told.metadata().cloned())
-                    .set_storage_class(put.class())
-                    .set_acl(put.canned())
-                    .set_server_side_encryption(put.sse())
-                    .set_ssekms_key_id(put.kms_key.clone())
-                    .set_request_payer(store.payer())
-                    .send()
+                let asked = c.create_multipart_upload().bucket(self.to.0).key(self.to.1);
+                says!(asked, said).set_tagging(tags.clone()).set_request_payer(store.payer()).send()
             })
             .await?;
         let id = begun.upload_id().ok_or_else(no_id)?.to_owned();

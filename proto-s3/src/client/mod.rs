@@ -5,11 +5,12 @@
 //! - `store`: the SDK's clients by region, and the calls that all make.
 //! - [`remote`]: the filesystem; `list`, `read`, `write`, `upload`, `copy`, `remove`,
 //!   `put` are its parts.
-//! - [`versions`], [`uploads`]: what S3 has beside files: versions, URLs that others may use, uploads that were
-//!   not finished.
+//! - [`about`], [`versions`], [`uploads`]: what S3 has beside files: what is said of objects, versions, URLs that
+//!   others may use, uploads that were not finished.
 //!
 //! What of the SDK is used, and why not more, stands in `PROTOCOL.md`.
 
+pub mod about;
 mod copy;
 mod http;
 mod list;
@@ -27,6 +28,7 @@ pub mod uploads;
 pub mod versions;
 mod write;
 
+pub use about::{About, Granted};
 pub use options::{Checksums, Putting, S3ConnectOptions, S3Login, S3Role, UrlStyle};
 pub use remote::{S3Remote, connect};
 pub use scan::certificate_of;

@@ -5,13 +5,18 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, CompletedPart, ObjectCannedAcl, ServerSideEncryption, StorageClass,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use session_core::digest::Hasher;
 use session_core::error::{Error, ErrorKind, Result, Retry};
+use session_core::fs::Algorithm;
 use session_core::media_type;
 
 use super::copy::no_id;
@@ -57,16 +62,32 @@ impl Put for Putting {
         named.or(self.kms_key.as_ref().map(|_| "aws:kms")).map(ServerSideEncryption::from)
     }
 
-    /// Tags as a query, which is their form in a header.
     fn tagging(&self) -> String {
-        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let all: Vec<_> = self.tags.iter().map(|(k, v)| format!("{}={}", encoded(k), encoded(v))).collect();
-        all.join("&")
+        tagging(self.tags.iter().map(|(k, v)| (k, v)))
     }
 
     fn media_type(&self, key: &str) -> String {
         let name = key.rsplit('/').next().unwrap_or(key);
         self.content_type.clone().unwrap_or_else(|| media_type::of(name.as_bytes()).to_owned())
+    }
+}
+
+/// Tags as a query, which is their form in a header.
+pub(super) fn tagging<'a>(tags: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let all: Vec<_> = tags.map(|(k, v)| format!("{}={}", encoded(k), encoded(v))).collect();
+    all.join("&")
+}
+
+/// Tells the sum of a request that every store knows; newer ones are told theirs besides.
+pub(super) fn add_md5(request: &mut HttpRequest) {
+    let sum = request.body().bytes().map(|body| {
+        let mut hasher = Hasher::new(Algorithm::Md5);
+        hasher.update(body);
+        STANDARD.encode(hasher.finish())
+    });
+    if let Some(sum) = sum {
+        request.headers_mut().insert("content-md5", sum);
     }
 }
 

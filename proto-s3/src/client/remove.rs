@@ -9,15 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::stream::{StreamExt as _, iter};
-use session_core::digest::Hasher;
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::Algorithm;
 use tokio::sync::oneshot;
 
-use super::put::again;
+use super::about::code_of;
+use super::put::{add_md5, again};
 use super::refine::answered;
 use super::store::Store;
 
@@ -84,9 +81,10 @@ impl Store {
         if some.len() > 1 && !self.removals.one_by_one.load(Ordering::Relaxed) {
             let keys: Vec<&str> = some.iter().map(|(key, _)| key.as_str()).collect();
             match self.delete_all(bucket, &keys).await {
-                Ok(mut failed) => {
+                Ok(failed) => {
                     for (key, done) in some {
-                        let _ = done.send(failed.remove(&key).map_or(Ok(()), Err));
+                        // Several may wait for the same key.
+                        let _ = done.send(failed.get(&key).cloned().map_or(Ok(()), Err));
                     }
                     return;
                 }
@@ -105,7 +103,8 @@ impl Store {
         iter(each).buffer_unordered(AT_A_TIME).collect::<()>().await;
     }
 
-    /// Removes objects in one request; gives those that were not removed, and why.
+    /// Removes objects in one request; gives those that were not removed, and why. Errors: those of the store; also
+    /// where it tells of one that is not for a key of ours.
     async fn delete_all(&self, bucket: &str, keys: &[&str]) -> Result<HashMap<String, Error>> {
         let named = keys.iter().map(|key| ObjectIdentifier::builder().key(*key).build());
         let named: std::result::Result<Vec<_>, _> = named.collect();
@@ -114,44 +113,37 @@ impl Store {
         let delete = delete.map_err(invalid)?;
         let told = again(|| {
             self.call(Some(bucket), |c| {
-                let asked = c
-                    .delete_objects()
+                c.delete_objects()
                     .bucket(bucket)
                     .delete(delete.clone())
                     .set_request_payer(self.payer())
-                    .customize();
-                // The sum that every store knows; newer ones are told theirs besides.
-                asked
-                    .mutate_request(|request| {
-                        let sum = request.body().bytes().map(|body| {
-                            let mut hasher = Hasher::new(Algorithm::Md5);
-                            hasher.update(body);
-                            STANDARD.encode(hasher.finish())
-                        });
-                        if let Some(sum) = sum {
-                            request.headers_mut().insert("content-md5", sum);
-                        }
-                    })
+                    .customize()
+                    .mutate_request(add_md5)
                     .send()
             })
         })
         .await?;
-        let failed = told.errors().iter().filter_map(|e| {
-            let code = e.code().unwrap_or_default();
+        let mut failed = HashMap::new();
+        for e in told.errors() {
+            let error = answered(200, e.code().unwrap_or_default(), e.message().unwrap_or_default(), None);
+            let key = e.key().unwrap_or_default();
+            if !keys.contains(&key) {
+                return Err(error);
+            }
             // A key that was not there is removed.
-            let error = answered(200, code, e.message().unwrap_or_default(), None);
-            (error.kind() != ErrorKind::NotFound).then(|| (e.key().unwrap_or_default().to_owned(), error))
-        });
-        Ok(failed.collect())
+            if error.kind() != ErrorKind::NotFound {
+                failed.insert(key.to_owned(), error);
+            }
+        }
+        Ok(failed)
     }
 }
 
 /// Whether a store does not know such a request, or not the way we make it.
 fn is_unknown(e: &Error) -> bool {
-    let code = e.wire().map_or("", |w| w.text.split(':').next().unwrap_or_default());
     e.kind() == ErrorKind::Unsupported
         || matches!(
-            code,
+            code_of(e),
             "InvalidArgument"
                 | "InvalidDigest"
                 | "InvalidRequest"

@@ -29,8 +29,22 @@ pub(super) async fn stat(cx: &mut Context, a: &Paths) -> Result<()> {
                 continue;
             }
         };
+        #[cfg(feature = "s3")]
+        let known = match m.is_file() {
+            true => super::s3::known(cx, &place).await.unwrap_or_else(|e| {
+                cx.complain(&e);
+                None
+            }),
+            false => None,
+        };
         if cx.global.json {
-            out.json(&entry_json(&place.shown, place.path.name(), &m));
+            #[cfg_attr(not(feature = "s3"), allow(unused_mut, reason = "what only S3 adds"))]
+            let mut entry = entry_json(&place.shown, place.path.name(), &m);
+            #[cfg(feature = "s3")]
+            if let (Some(known), Some(map)) = (known, entry.as_object_mut()) {
+                map.insert("s3".into(), known.json());
+            }
+            out.json(&entry);
             continue;
         }
         out.line(&place.shown);
@@ -51,6 +65,10 @@ pub(super) async fn stat(cx: &mut Context, a: &Paths) -> Result<()> {
             && let Ok(target) = place.fs.read_link(&place.path).await
         {
             out.line(&format!("  target    {}", display_bytes(&target)));
+        }
+        #[cfg(feature = "s3")]
+        for line in known.iter().flat_map(super::s3::Known::lines) {
+            out.line(&line);
         }
     }
     Ok(())

@@ -131,7 +131,11 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         Command::Script(a) => Box::pin(script::script(cx, a)),
         Command::Sites(a) => Box::pin(sites::sites(cx, a)),
         #[cfg(feature = "s3")]
+        Command::Alter(a) => Box::pin(s3::alter(cx, a)),
+        #[cfg(feature = "s3")]
         Command::Presign(a) => Box::pin(s3::presign(cx, a)),
+        #[cfg(feature = "s3")]
+        Command::Tag(a) => Box::pin(s3::tag(cx, a)),
         #[cfg(feature = "s3")]
         Command::Uploads(a) => Box::pin(s3::uploads(cx, a)),
         #[cfg(feature = "s3")]

@@ -78,6 +78,10 @@ pub(super) fn slots(command: &mut Command) -> Vec<Slot<'_>> {
         }
         Command::Exec(a) => vec![Slot::One(&mut a.place, There)],
         #[cfg(feature = "s3")]
+        Command::Alter(a) => vec![Slot::Many(&mut a.places, There)],
+        #[cfg(feature = "s3")]
+        Command::Tag(a) => vec![Slot::Many(&mut a.places, There)],
+        #[cfg(feature = "s3")]
         Command::Presign(a) => vec![Slot::Many(&mut a.places, There)],
         #[cfg(feature = "s3")]
         Command::Versions(a) => vec![Slot::One(&mut a.place, There)],
