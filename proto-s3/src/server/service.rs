@@ -21,7 +21,8 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 use session_core::auth::{Method, Site};
 use session_core::error::{Error, ErrorKind};
 use session_core::net::http::{
-    Body, Connection, Handler, HttpOptions, InFlight, Intake, Sessions, Working, empty, full, set,
+    Body, Connection, FailedLogin, Handler, HttpOptions, InFlight, Intake, Sessions, Working, empty, full,
+    set,
 };
 
 use super::cors;
@@ -117,14 +118,14 @@ impl Service {
         }
     }
 
-    /// A failed login is told to the site, as one of any protocol.
-    async fn tell(&self, exchange: &Exchange, code: u16) {
-        let Some((user, words)) = exchange.failed_login(code) else { return };
-        let sessions = &self.sessions;
-        let told =
-            sessions.reject(&self.site, &self.http, &exchange.connection, &user, Method::AccessKey, words);
-        told.await;
+    /// A failed login is told to the site, as one of any protocol. What we call ourselves then.
+    async fn tell(&self, exchange: &Exchange, code: u16) -> Option<String> {
+        let (user, words) = exchange.failed_login(code)?;
+        let failed =
+            FailedLogin { user: &user, method: Method::AccessKey, words, software: &exchange.software };
+        let ours = self.sessions.reject(&self.site, &self.http, &exchange.connection, failed).await;
         self.strike(&exchange.connection);
+        ours
     }
 }
 
@@ -160,12 +161,10 @@ impl Handler for Service {
         };
         let code = answer.status().as_u16();
         exchange.settled(code);
-        self.tell(&exchange, code).await;
+        let told = self.tell(&exchange, code).await;
         set(&mut answer, HeaderName::from_static("x-amz-request-id"), &exchange.id);
-        match exchange.client() {
-            Some(client) => set(&mut answer, header::SERVER, &client.software),
-            None => set(&mut answer, header::SERVER, "Ferry"),
-        }
+        let ours = exchange.client().map(|client| client.software.as_str()).or(told.as_deref());
+        set(&mut answer, header::SERVER, ours.unwrap_or("Ferry"));
         if let Some(origin) = origin {
             cors::mark(&mut answer, &origin);
         }

@@ -13,7 +13,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, Uri};
 use session_core::auth::{self, Secret};
 use session_core::error::{Error, ErrorKind};
-use session_core::net::http::{Client, Connection, Out, Shown};
+use session_core::net::http::{Client, Connection, FailedLogin, Out, Shown};
 use session_core::reason::Reason;
 
 use super::digest::{Digest, Judged};
@@ -94,6 +94,7 @@ impl Service {
         if seen && !by_digest {
             return Err(unprotected());
         }
+        let software = headers.get(header::USER_AGENT).and_then(|f| f.to_str().ok()).unwrap_or_default();
         let offer = headers.get(header::AUTHORIZATION).map(|field| Offer::of(field.as_bytes()));
         let shown = match offer {
             None if by_digest || self.options.anonymous.is_none() => {
@@ -101,15 +102,14 @@ impl Service {
             }
             None => None,
             Some(Offer::Digest(credentials)) => {
-                Some(self.answered(connection, method, uri, &credentials).await?)
+                Some(self.answered(connection, method, uri, &credentials, software).await?)
             }
             // What everybody on the way has read.
             Some(Offer::Password(..) | Offer::Token(_)) if by_digest => return Err(unprotected()),
             Some(Offer::Password(user, password)) => Some(Shown::Password(user, password)),
-            Some(Offer::Token(token)) => Some(self.owned(connection, token).await?),
+            Some(Offer::Token(token)) => Some(self.owned(connection, token, software).await?),
             Some(Offer::Strange) => return Err(self.rejected(connection)),
         };
-        let software = headers.get(header::USER_AGENT).and_then(|f| f.to_str().ok()).unwrap_or_default();
         let entered = self.sessions.enter(&self.site, &self.http, connection, shown.as_ref(), software).await;
         entered.map_err(|out| match out {
             Out::Rejected => self.rejected(connection),
@@ -127,6 +127,7 @@ impl Service {
         method: &Method,
         uri: &Uri,
         shown: &digest::Credentials,
+        software: &str,
     ) -> Result<Shown, Refused> {
         let Some(digest) = &self.digest else { return Err(self.rejected(connection)) };
         if shown.realm != self.options.realm || !is_about(&shown.uri, uri) {
@@ -137,29 +138,32 @@ impl Service {
             Judged::Good(key) => Ok(Shown::Digest(shown.user.clone(), key)),
             Judged::Stale => Err(self.challenge(connection, empty(401), true).into()),
             Judged::Wrong => {
-                let words = "the answer to the challenge is wrong";
-                Err(self.failed_login(connection, &shown.user, auth::Method::Password, words).await)
+                let (method, words) = (auth::Method::Password, "the answer to the challenge is wrong");
+                let failed = FailedLogin { user: &shown.user, method, words, software };
+                Err(self.failed_login(connection, failed).await)
             }
         }
     }
 
     /// Whose a token is.
-    async fn owned(&self, connection: &Arc<Connection>, token: Secret) -> Result<Shown, Refused> {
+    async fn owned(
+        &self,
+        connection: &Arc<Connection>,
+        token: Secret,
+        software: &str,
+    ) -> Result<Shown, Refused> {
         match self.site.authenticator().token_owner(&token).await {
             Some(user) => Ok(Shown::Token(user.to_string(), token)),
-            None => Err(self.failed_login(connection, "", auth::Method::Token, "no such token").await),
+            None => {
+                let (method, words) = (auth::Method::Token, "no such token");
+                Err(self.failed_login(connection, FailedLogin { user: "", method, words, software }).await)
+            }
         }
     }
 
     /// A login that failed before anybody's account was asked is told to the site all the same.
-    async fn failed_login(
-        &self,
-        connection: &Arc<Connection>,
-        user: &str,
-        method: auth::Method,
-        words: &str,
-    ) -> Refused {
-        self.sessions.reject(&self.site, &self.http, connection, user, method, words).await;
+    async fn failed_login(&self, connection: &Arc<Connection>, failed: FailedLogin<'_>) -> Refused {
+        self.sessions.reject(&self.site, &self.http, connection, failed).await;
         self.rejected(connection)
     }
 

@@ -22,5 +22,5 @@ pub use self::listen::{Handler, HttpServer};
 pub use self::options::HttpOptions;
 pub use self::respond::{Body, broken, empty, full, set, streamed};
 pub use self::send::{Part, send};
-pub use self::sessions::{Busy, Client, Held, InFlight, Out, Sessions, Shown};
+pub use self::sessions::{Busy, Client, FailedLogin, Held, InFlight, Out, Sessions, Shown};
 pub use crate::media_type::of as type_of;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Working};
@@ -72,6 +73,18 @@ impl Shown {
     }
 }
 
+/// A login that a protocol itself found to be none.
+pub struct FailedLogin<'a> {
+    /// The name that it was tried with.
+    pub user: &'a str,
+    /// How it was tried.
+    pub method: Method,
+    /// Why it is none, for the log.
+    pub words: &'a str,
+    /// What the client calls itself.
+    pub software: &'a str,
+}
+
 /// A session with what its requests need.
 pub struct Client {
     /// The session.
@@ -84,6 +97,8 @@ pub struct Client {
     /// Who judged the credential, and when.
     verified: Mutex<(Arc<dyn Authenticator>, Instant)>,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
+    /// Its last connection went.
+    alone: Notify,
     requests: AtomicUsize,
 }
 
@@ -156,8 +171,12 @@ impl Client {
 
     /// The connection is over.
     pub(super) fn leave(&self, connection: u64) {
-        if lock(&self.connections).remove(&connection).is_some() {
+        let mut connections = lock(&self.connections);
+        if connections.remove(&connection).is_some() {
             self.session.touch();
+            if connections.is_empty() {
+                self.alone.notify_one();
+            }
         }
     }
 
@@ -349,17 +368,8 @@ impl Sessions {
         software: &str,
     ) -> std::result::Result<Arc<Client>, Out> {
         let begun = Instant::now();
-        let protocol = connection.protocol();
-        let session = site.begin(protocol, connection.peer, connection.local).await.map_err(Out::Refused)?;
-        // Whatever way out is taken, a request that was given up included, the session is closed.
-        let mut owed = Owed(Some(Arc::clone(&session)));
-        if let Some(tls) = &connection.tls {
-            session.set_tls(tls);
-        }
-        session.set_client_version(software.as_bytes());
-        let mut ours = "Ferry".to_owned();
-        session.decide(Lifecycle::SoftwareId { id: &mut ours }).await;
-        session.greeted();
+        let greeted = greet(site, connection, software).await.map_err(Out::Refused)?;
+        let Greeted { session, mut owed, software: ours } = greeted;
         let authenticator = site.authenticator();
         let mut login = Login::new(Arc::clone(&session), Arc::clone(&authenticator), 1);
         let Step::Accepted(identity) = login.attempt(shown.user(), &shown.credential()).await else {
@@ -387,33 +397,31 @@ impl Sessions {
             key,
             verified: Mutex::new((authenticator, Instant::now())),
             connections: Mutex::default(),
+            alone: Notify::new(),
             requests: AtomicUsize::new(0),
         }))
     }
 
-    /// A login that the protocol itself found to be none: a session of its own, which ends with it. `words`
-    /// are for the log. What refuses the session has told of it.
+    /// A login that the protocol itself found to be none: a session of its own, which ends with it. What we call
+    /// ourselves to its client, unless something refuses the session, which has told of it then.
     pub async fn reject(
         &self,
         site: &Arc<dyn Site>,
         options: &HttpOptions,
         connection: &Connection,
-        user: &str,
-        method: Method,
-        words: &str,
-    ) {
+        failed: FailedLogin<'_>,
+    ) -> Option<String> {
         let begun = Instant::now();
-        let begin = site.begin(connection.protocol(), connection.peer, connection.local);
-        let Ok(session) = begin.await else { return };
-        let mut owed = Owed(Some(Arc::clone(&session)));
-        session.greeted();
+        let greeted = greet(site, connection, failed.software).await.ok()?;
+        let Greeted { session, mut owed, software } = greeted;
         let mut login = Login::new(Arc::clone(&session), site.authenticator(), 1);
-        login.fail(user, method, words).await;
+        login.fail(failed.user, failed.method, failed.words).await;
         tokio::time::sleep_until(begun + options.rejection_time).await;
         if session.ending().is_some_and(|e| e.code == Reason::Banned) {
             connection.cut.cancel();
         }
         owed.close(Ending::new("the login failed", Actor::Server).because(Reason::WrongCredentials)).await;
+        Some(software)
     }
 
     /// Sees a session to its end.
@@ -432,6 +440,8 @@ impl Sessions {
                 () = session.cancel_token().cancelled() => {
                     break session.ending().unwrap_or_else(|| Ending::new("the session was ended", Actor::Server));
                 }
+                // From now on another time holds.
+                () = client.alone.notified() => {}
                 () = tokio::time::sleep(left.unwrap_or(LOOK).clamp(MOMENT, LOOK)) => {}
             }
         };
@@ -457,6 +467,29 @@ impl Sessions {
         }
         self.vacate(&client.key, place);
     }
+}
+
+/// A session that has begun on a connection. Whatever becomes of its login, a request that was given up included, it is
+/// closed.
+struct Greeted {
+    session: Arc<Session>,
+    owed: Owed,
+    /// What we call ourselves to it.
+    software: String,
+}
+
+/// Begins a session whose client calls itself `software`. Errors: the site's refusal.
+async fn greet(site: &Arc<dyn Site>, connection: &Connection, software: &str) -> Result<Greeted> {
+    let session = site.begin(connection.protocol(), connection.peer, connection.local).await?;
+    let owed = Owed(Some(Arc::clone(&session)));
+    if let Some(tls) = &connection.tls {
+        session.set_tls(tls);
+    }
+    session.set_client_version(software.as_bytes());
+    let mut ours = "Ferry".to_owned();
+    session.decide(Lifecycle::SoftwareId { id: &mut ours }).await;
+    session.greeted();
+    Ok(Greeted { session, owed, software: ours })
 }
 
 /// A session that nobody else closes.
