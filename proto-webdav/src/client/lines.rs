@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::rt::Executor;
 use hyper::{Method, Request, Response, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::client_tls::{ClientTls, Refused, TlsLogin, words_of};
@@ -45,6 +46,26 @@ const READY: Duration = Duration::from_secs(1);
 const TRIES: usize = 8;
 /// Exchanges side by side over one connection of HTTP/2, beside those that HTTP/1.1 may have.
 const MULTIPLEXED: usize = 24;
+
+/// Runs tasks until the cut, which drops them and with them the connection that they hold.
+#[derive(Clone)]
+struct UntilCut(CancellationToken);
+
+impl<F> Executor<F> for UntilCut
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, work: F) {
+        let cut = self.0.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                _ = work => {}
+            }
+        });
+    }
+}
 
 /// A request without its body.
 #[derive(Clone)]
@@ -286,7 +307,8 @@ impl Lines {
             });
             return Ok(Line::One { sender, used: false });
         }
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        // The library drives a connection of HTTP/2 in tasks of its own, which go on while requests are under way.
+        let mut builder = http2::Builder::new(UntilCut(cut.clone()));
         builder.initial_stream_window_size(4 << 20).initial_connection_window_size(16 << 20);
         let (sender, connection) = builder.handshake(io).await?;
         tokio::spawn(async move {

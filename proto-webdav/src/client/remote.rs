@@ -550,7 +550,10 @@ impl Filesystem for WebdavRemote {
         if path.is_root() {
             return Err(Error::new(ErrorKind::PermissionDenied).with_detail("the root cannot be removed"));
         }
-        self.0.delete(path, true).await
+        // It has just been listed: what is in the way is in it, and not for us to see.
+        let in_the_way =
+            |e: Error| if status_of(&e) == Some(409) { as_kind(&e, ErrorKind::NotEmpty) } else { e };
+        self.0.delete(path, true).await.map_err(in_the_way)
     }
 
     async fn rename(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
