@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use proto_ftp::client::{FtpConnectOptions, FtpRemote, Security};
 use proto_ftp::server::{ControlPolicy, DataPolicy, FtpServer, FtpServerOptions};
+use proto_s3::client::{S3ConnectOptions, S3Login, S3Remote};
+use proto_s3::server::{S3Server, S3ServerOptions};
 use proto_sftp::client::Config;
 use proto_sftp::ssh::hostkey::HostKeyKind;
 use proto_sftp::ssh::keys::Agent;
@@ -16,12 +18,14 @@ use proto_webdav::client::{WebdavConnectOptions, WebdavRemote};
 use proto_webdav::server::{Sessions, WebdavServer, WebdavServerOptions};
 use session_core::auth::*;
 use session_core::batch::Unattended;
+use session_core::conformance::Profile;
 use session_core::error::Result;
 use session_core::event::{Event, EventSink, What};
 use session_core::fs::{Filesystem, OpenOptions};
 use session_core::gate::SessionFs;
 use session_core::intercept::Chain;
 use session_core::layers::staged::{Owner, Staged, StagingArea, StagingPolicy};
+use session_core::metadata::Attributes;
 use session_core::net::server_tls::{ServerTls, ServerTlsOptions, self_signed};
 use session_core::path::VPath;
 use session_core::registry::{Caps, SessionRegistry};
@@ -66,13 +70,13 @@ impl Store {
     }
 }
 
-/// Anybody may log in with the password `secret`.
+/// Anybody may log in with the password `secret`, or an access key of this secret that is called as they are.
 struct Anybody;
 
 #[async_trait]
 impl Authenticator for Anybody {
     async fn methods(&self, _: &Arc<Session>, _: &str) -> Vec<Method> {
-        vec![Method::Password]
+        vec![Method::Password, Method::AccessKey]
     }
 
     async fn questions(&self, _: &Arc<Session>, _: &str) -> Vec<Question> {
@@ -82,8 +86,14 @@ impl Authenticator for Anybody {
     async fn verify(&self, _: &Arc<Session>, user: &str, credential: &Credential, _: &[Method]) -> Proof {
         match credential {
             Credential::Password(p) if p.expose() == "secret" => Proof::Complete(Account::named(user)),
+            // Whoever has one has signed with its secret.
+            Credential::AccessKey(id) if **id == *user => Proof::Complete(Account::named(user)),
             _ => Proof::Rejected("no".into()),
         }
+    }
+
+    async fn access_key(&self, id: &str) -> Option<AccessKey> {
+        Some(AccessKey { user: id.into(), secret: Secret::new("secret") })
     }
 
     async fn vouched(&self, _: &Arc<Session>, _: &str) -> Option<Account> {
@@ -166,15 +176,28 @@ fn ftp_options(way: Way) -> (FtpServerOptions, Known) {
     (options, known)
 }
 
-/// A server of WebDAV, and what is known of it. A session of HTTP ends with its last connection, so that it can be
-/// waited for.
+/// How long a session of HTTP outlives its last connection: so short that its end can be waited for, and so long that
+/// nobody is without one that long who wants more.
+const LINGER: Option<Duration> = Some(Duration::from_millis(200));
+
+/// A server of WebDAV, and what is known of it.
 fn dav_options(way: Way) -> (WebdavServerOptions, Known) {
-    let options = WebdavServerOptions { linger: Some(Duration::ZERO), ..WebdavServerOptions::default() };
+    let options = WebdavServerOptions { linger: LINGER, ..WebdavServerOptions::default() };
     if way == Way::Dav {
         return (options, Known::Nothing);
     }
     let (tls, known) = certified();
     (WebdavServerOptions { tls: Some(tls), ..options }, known)
+}
+
+/// A server of S3, and what is known of it.
+fn s3_options(way: Way) -> (S3ServerOptions, Known) {
+    let options = S3ServerOptions { linger: LINGER, ..S3ServerOptions::default() };
+    if way == Way::S3 {
+        return (options, Known::Nothing);
+    }
+    let (tls, known) = certified();
+    (S3ServerOptions { tls: Some(tls), ..options }, known)
 }
 
 /// TLS with a certificate of its own.
@@ -193,19 +216,114 @@ pub enum Way {
     Dav,
     /// WebDAV over TLS, with HTTP/2.
     Davs,
-    Sftp,
     /// FTP in the clear.
     Ftp,
     /// FTP that turns to TLS.
     Ftpes,
     /// FTP over TLS from the first byte.
     Ftps,
+    /// S3 in the clear.
+    S3,
+    /// S3 over TLS.
+    S3s,
+    /// SCP, and nothing else of a shell.
+    Scp,
+    Sftp,
+}
+
+impl Way {
+    pub const ALL: [Way; 9] =
+        [Way::Sftp, Way::Scp, Way::Ftp, Way::Ftpes, Way::Ftps, Way::Dav, Way::Davs, Way::S3, Way::S3s];
+
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::Dav => "WebDAV",
+            Way::Davs => "WebDAV over TLS",
+            Way::Ftp => "FTP",
+            Way::Ftpes => "FTP, explicit TLS",
+            Way::Ftps => "FTP, implicit TLS",
+            Way::S3 => "S3",
+            Way::S3s => "S3 over TLS",
+            Way::Scp => "SCP",
+            Way::Sftp => "SFTP",
+        }
+    }
+
+    /// Where files can be: the first level of S3 is buckets.
+    pub fn base(self) -> VPath {
+        VPath::absolute(if matches!(self, Way::S3 | Way::S3s) { "/bucket" } else { "/" }).unwrap()
+    }
+
+    /// Whether a session has as many connections as its clients open.
+    pub fn is_http(self) -> bool {
+        matches!(self, Way::Dav | Way::Davs | Way::S3 | Way::S3s)
+    }
+
+    /// Whether nobody sees what is under way, its owner neither.
+    pub fn hides_what_is_under_way(self) -> bool {
+        matches!(self, Way::S3 | Way::S3s | Way::Scp)
+    }
+
+    /// Whether a call that is given up is torn, with what had not left yet.
+    pub fn tears_what_is_given_up(self) -> bool {
+        matches!(self, Way::Dav | Way::Davs | Way::S3 | Way::S3s | Way::Scp)
+    }
+
+    /// What differs between the protocols, beside what no protocol tells: which file is which, what is staged.
+    pub fn says(self, profile: &mut Profile, staged: bool) {
+        profile.staged = staged && !self.hides_what_is_under_way();
+        profile.whole = staged && self.hides_what_is_under_way();
+        profile.knows_files = false;
+        profile.stages = false;
+        profile.keeps_given_up = !self.tears_what_is_given_up();
+        match self {
+            // Version 3 has one ending, CLOSE; attributes that do not tell files apart; and few codes of errors.
+            Way::Sftp => {
+                profile.infers_kinds = true;
+                profile.close_only = true;
+            }
+            Way::Scp => {
+                profile.line_ends = false;
+                profile.link_times = false;
+                profile.arrives_later = true;
+                // Who looks first may look too early.
+                profile.exclusive_creation = false;
+                // Each file is a command of its own.
+                profile.crowd = 60;
+            }
+            // Lines end names, and 550 stands for most errors.
+            Way::Ftp | Way::Ftpes | Way::Ftps => {
+                profile.infers_kinds = true;
+                profile.line_ends = false;
+                profile.link_times = false;
+                profile.arrives_later = true;
+                // STOR replaces; who looks first may look too early.
+                profile.exclusive_creation = false;
+            }
+            Way::Dav | Way::Davs => {
+                profile.link_times = false;
+                profile.arrives_later = true;
+                // Each file is a request, and many of them show no more.
+                profile.crowd = 400;
+            }
+            Way::S3 | Way::S3s => {
+                profile.link_times = false;
+                profile.arrives_later = true;
+                profile.byte_names = false;
+                profile.whole_renames = false;
+                // Each file is several requests, and each is signed.
+                profile.crowd = 60;
+            }
+        }
+    }
 }
 
 /// A client's connection.
 pub enum Connection {
     Dav(Arc<WebdavRemote>),
     Ftp(Arc<FtpRemote>),
+    S3(Arc<S3Remote>),
     Ssh(SshConnection),
 }
 
@@ -214,6 +332,7 @@ impl Connection {
         match self {
             Connection::Dav(remote) => remote.session(),
             Connection::Ftp(remote) => remote.session(),
+            Connection::S3(remote) => remote.session(),
             Connection::Ssh(connection) => connection.session(),
         }
     }
@@ -222,6 +341,7 @@ impl Connection {
         match self {
             Connection::Dav(remote) => remote.close().await,
             Connection::Ftp(remote) => remote.close().await,
+            Connection::S3(remote) => remote.close().await,
             Connection::Ssh(connection) => connection.close().await,
         }
     }
@@ -245,6 +365,9 @@ pub struct World {
 
 impl World {
     pub async fn new(way: Way, store: Store, chain: Arc<Chain>) -> Self {
+        if !way.base().is_root() {
+            store.view("nobody").create_dir(&way.base(), &Attributes::none()).await.unwrap();
+        }
         let site = Arc::new(TestSite {
             store,
             chain,
@@ -255,42 +378,74 @@ impl World {
         let port = listener.local_addr().unwrap().port();
         let stop = CancellationToken::new();
         let (server_site, token) = (Arc::clone(&site) as Arc<dyn Site>, stop.clone());
-        let known = if way == Way::Sftp {
-            let keys = HostKeys::ephemeral(HostKeyKind::Ed25519).unwrap();
-            let shown = keys.fingerprints().remove(0);
-            let server = SshServer::new(SshServerOptions::new(keys), server_site).unwrap();
-            tokio::spawn(async move { server.serve(listener, token).await });
-            Known::HostKey(Fingerprint::parse(shown.split(' ').nth(1).unwrap()).unwrap())
-        } else if matches!(way, Way::Dav | Way::Davs) {
-            let (options, known) = dav_options(way);
-            let server = WebdavServer::new(options, server_site, Sessions::new().unwrap()).unwrap();
-            tokio::spawn(async move { server.serve(listener, token).await });
-            known
-        } else {
-            let (options, known) = ftp_options(way);
-            let server = FtpServer::new(options, server_site).unwrap();
-            tokio::spawn(async move { server.serve(listener, token).await });
-            known
+        let known = match way {
+            Way::Sftp | Way::Scp => {
+                let keys = HostKeys::ephemeral(HostKeyKind::Ed25519).unwrap();
+                let shown = keys.fingerprints().remove(0);
+                let server = SshServer::new(SshServerOptions::new(keys), server_site).unwrap();
+                tokio::spawn(async move { server.serve(listener, token).await });
+                Known::HostKey(Fingerprint::parse(shown.split(' ').nth(1).unwrap()).unwrap())
+            }
+            Way::Dav | Way::Davs => {
+                let (options, known) = dav_options(way);
+                let server = WebdavServer::new(options, server_site, Sessions::new().unwrap()).unwrap();
+                tokio::spawn(async move { server.serve(listener, token).await });
+                known
+            }
+            Way::S3 | Way::S3s => {
+                let (options, known) = s3_options(way);
+                let server = S3Server::new(options, server_site, Sessions::new().unwrap()).unwrap();
+                tokio::spawn(async move { server.serve(listener, token).await });
+                known
+            }
+            Way::Ftp | Way::Ftpes | Way::Ftps => {
+                let (options, known) = ftp_options(way);
+                let server = FtpServer::new(options, server_site).unwrap();
+                tokio::spawn(async move { server.serve(listener, token).await });
+                known
+            }
         };
         World { site, way, port, known, _stop: stop.drop_guard() }
     }
 
     pub async fn log_in(&self, user: &str) -> (Arc<dyn Filesystem>, Connection) {
-        let fingerprint = match &self.known {
-            Known::HostKey(fingerprint) => fingerprint,
-            Known::Certificate(_) | Known::Nothing if matches!(self.way, Way::Dav | Way::Davs) => {
-                return self.log_in_over_dav(user).await;
-            }
-            Known::Certificate(_) | Known::Nothing => return self.log_in_over_ftp(user).await,
-        };
+        match self.way {
+            Way::Sftp | Way::Scp => self.log_in_over_ssh(user).await,
+            Way::Dav | Way::Davs => self.log_in_over_dav(user).await,
+            Way::S3 | Way::S3s => self.log_in_over_s3(user).await,
+            Way::Ftp | Way::Ftpes | Way::Ftps => self.log_in_over_ftp(user).await,
+        }
+    }
+
+    async fn log_in_over_ssh(&self, user: &str) -> (Arc<dyn Filesystem>, Connection) {
         let mut options = ConnectOptions::new("127.0.0.1", self.port, user);
-        options.fingerprints = vec![fingerprint.clone()];
+        if let Known::HostKey(fingerprint) = &self.known {
+            options.fingerprints = vec![fingerprint.clone()];
+        }
         // Not the keys of whoever runs the tests.
         options.agent = Agent::Off;
         options.identities = vec!["/nonexistent".into()];
         options.password = Some(Secret::new("secret"));
         let connection = connect(options, Arc::new(Unattended)).await.unwrap();
-        (Arc::new(connection.sftp(&Config::default()).await.unwrap()), Connection::Ssh(connection))
+        let remote: Arc<dyn Filesystem> = match self.way {
+            Way::Scp => Arc::new(connection.scp().await.unwrap()),
+            _ => Arc::new(connection.sftp(&Config::default()).await.unwrap()),
+        };
+        (remote, Connection::Ssh(connection))
+    }
+
+    async fn log_in_over_s3(&self, user: &str) -> (Arc<dyn Filesystem>, Connection) {
+        let mut options = S3ConnectOptions::new("127.0.0.1", self.port);
+        options.secure = self.way == Way::S3s;
+        options.home = self.way.base();
+        options.login = S3Login::Key { id: user.to_owned(), secret: Secret::new("secret"), token: None };
+        // Small, so that there are pages.
+        options.page = Some(50);
+        if let Known::Certificate(fingerprint) = &self.known {
+            options.tls.fingerprints = vec![fingerprint.clone()];
+        }
+        let remote = Arc::new(proto_s3::client::connect(options, Arc::new(Unattended)).await.unwrap());
+        (Arc::clone(&remote) as Arc<dyn Filesystem>, Connection::S3(remote))
     }
 
     async fn log_in_over_dav(&self, user: &str) -> (Arc<dyn Filesystem>, Connection) {
@@ -317,7 +472,7 @@ impl World {
         options.security = match self.way {
             Way::Ftpes => Security::Explicit,
             Way::Ftps => Security::Implicit,
-            Way::Dav | Way::Davs | Way::Ftp | Way::Sftp => Security::Plain,
+            _ => Security::Plain,
         };
         if let Known::Certificate(fingerprint) = &self.known {
             options.tls.fingerprints = vec![fingerprint.clone()];
@@ -343,16 +498,23 @@ impl World {
         };
         let uploads = || self.site.registry.list().into_iter().find(&has_all);
         self.until("the content at the server", || uploads().is_some()).await;
-        let id = uploads().unwrap().id().clone();
+        let session = uploads().unwrap();
+        let id = session.id().clone();
         // Before the handle goes, so that nobody closes it.
         connection.session().cut(Ending::new("lost", Actor::Client));
+        let is_over = || !session.transfers().iter().any(|t| t.path() == *path);
+        self.until("the end of an upload that was lost", is_over).await;
+        if self.way.is_http() {
+            // The session is that of the account's other connections, too.
+            return;
+        }
         self.until("the end of a lost session", || {
             self.events().iter().any(|e| e.session == id && matches!(e.what, What::Closed(_)))
         })
         .await;
     }
 
-    async fn until(&self, what: &str, there: impl Fn() -> bool) {
+    pub async fn until(&self, what: &str, there: impl Fn() -> bool) {
         let begin = Instant::now();
         while !there() {
             let left = || self.site.registry.list().iter().map(|s| s.snapshot()).collect::<Vec<_>>();

@@ -117,7 +117,7 @@ suite! { "cancel";
         });
     }
     /// An overwrite that was given up leaves the old or the new content where writing is staged.
-    an_overwrite_never_mixes(b) needs |_, p| p.staged && !p.close_only => {
+    an_overwrite_never_mixes(b) needs |_, p| p.is_whole() && !p.close_only => {
         let path = b.at("f")?;
         at_every_wait!(|n| {
             b.file("f", &[b'o'; 50_000]).await?;
@@ -142,7 +142,7 @@ suite! { "cancel";
         same!(b.content(&from).await?.len(), data.len());
     }
     /// A directory that was being made is there, empty, or it is not.
-    a_directory_is_made_or_not(b) needs |c, _| c.empty_dirs => {
+    a_directory_is_made_or_not(b) needs |c, _| c.empty_dirs && c.remove => {
         at_every_wait!(|n| b.fs.create_dir(&b.at(format!("d{n}"))?, &Attributes::none()), {
             for name in b.names(&b.root).await? {
                 let dir = b.root.join(&name)?;
@@ -152,7 +152,7 @@ suite! { "cancel";
         });
     }
     /// A file that was being removed is gone, or it is whole.
-    a_removal_happens_or_not(b) needs |_, _| true => {
+    a_removal_happens_or_not(b) needs |c, _| c.remove => {
         let path = b.at("f")?;
         at_every_wait!(|n| {
             b.file("f", b"content").await?;
@@ -164,7 +164,7 @@ suite! { "cancel";
         });
     }
     /// An opening that was given up holds nothing: the file can be removed and made anew.
-    an_opening_leaves_nothing_held(b) needs |_, _| true => {
+    an_opening_leaves_nothing_held(b) needs |c, _| c.remove => {
         let path = b.at("f")?;
         at_every_wait!(|n| {
             b.file("f", b"content").await?;

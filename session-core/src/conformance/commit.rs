@@ -56,7 +56,7 @@ suite! { "commit";
         has_ended(b, &*file).await?;
     }
     /// A failed commit leaves the old content where writing is staged.
-    a_failed_one_keeps_the_old_content(b) needs |_, p| p.staged => {
+    a_failed_one_keeps_the_old_content(b) needs |_, p| p.is_whole() => {
         let path = b.file("f", b"old").await?;
         let (_, file) = begun(b, "f").await?;
         fails!(b, file.commit(&CommitOptions { expected_size: Some(1), ..DONE() }).await, Corrupt);
@@ -130,7 +130,7 @@ suite! { "commit";
         same!(b.names(&b.root).await?.len(), 0);
     }
     /// Aborting a change keeps the old content where writing is staged.
-    an_aborted_overwrite_keeps_the_old_content(b) needs |_, p| p.staged => {
+    an_aborted_overwrite_keeps_the_old_content(b) needs |_, p| p.is_whole() => {
         let path = b.file("f", b"old").await?;
         let (_, file) = begun(b, "f").await?;
         file.abort().await?;
@@ -151,7 +151,7 @@ suite! { "commit";
         same!(b.content(&path).await?, b"other");
     }
     /// Until the commit, others see the old content where writing is staged.
-    is_the_moment_of_change(b) needs |_, p| p.staged => {
+    is_the_moment_of_change(b) needs |_, p| p.is_whole() => {
         let path = b.file("f", b"old").await?;
         let (_, file) = begun(b, "f").await?;
         if b.other.is_some() {
@@ -161,7 +161,7 @@ suite! { "commit";
         same!(b.content(&path).await?, b"12345");
     }
     /// A file that was dropped without an ending is not published where writing is staged.
-    a_dropped_file_is_not_published(b) needs |_, p| p.staged && !p.close_only => {
+    a_dropped_file_is_not_published(b) needs |_, p| p.is_whole() && !p.close_only => {
         let path = b.file("f", b"old").await?;
         let (_, file) = begun(b, "f").await?;
         drop(file);
@@ -170,7 +170,7 @@ suite! { "commit";
         }
     }
     /// A file opened for reading needs no ending and hinders nobody.
-    reading_needs_no_ending(b) needs |_, _| true => {
+    reading_needs_no_ending(b) needs |c, _| c.remove => {
         let path = b.file("f", b"12345").await?;
         drop(b.open(&path, OpenOptions::read()).await?);
         b.file("f", b"new").await?;

@@ -83,7 +83,7 @@ suite! { "concurrency";
         same!(b.names(&b.root).await?.len(), 1);
     }
     /// Of many who remove the same file, one does.
-    one_removal_wins(b) needs |_, p| p.whole_renames => {
+    one_removal_wins(b) needs |c, p| c.remove && p.whole_renames => {
         b.file("f", b"x").await?;
         let done = race(b, 12, |fs, root, _| async move { fs.remove_file(&root.join("f")?).await });
         one_won(b, &done.await?, &[ErrorKind::NotFound])?;
@@ -150,7 +150,7 @@ suite! { "concurrency";
         same!(b.content(&path).await?.len(), size);
     }
     /// While written files replace each other, one whole version remains where writing is staged.
-    overwriting_is_never_torn(b) needs |_, p| p.staged => {
+    overwriting_is_never_torn(b) needs |_, p| p.is_whole() => {
         let done = race(b, 8, |fs, root, i| async move {
             fs.write_all(&root.join("f")?, Bytes::from(vec![i as u8; 100_000])).await
         });
@@ -170,7 +170,7 @@ suite! { "concurrency";
         }
     }
     /// Trees made and removed at the same time do not disturb each other.
-    trees_beside_each_other(b) needs |c, _| c.empty_dirs => {
+    trees_beside_each_other(b) needs |c, _| c.empty_dirs && c.remove => {
         let done = race(b, 8, |fs, root, i| async move {
             let top = root.join(format!("t{i}"))?;
             for _ in 0..3 {

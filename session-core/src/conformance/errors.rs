@@ -13,9 +13,11 @@ async fn all_operations(b: &Bench, path: &VPath) -> Vec<(&'static str, Result<()
         ("stat", b.fs.stat(path, Follow::Yes).await.map(drop)),
         ("list", b.listed_error(path).await),
         ("read", b.fs.open(path, &OpenOptions::read()).await.map(drop)),
-        ("remove_file", b.fs.remove_file(path).await),
-        ("remove_dir", b.fs.remove_dir(path).await),
     ];
+    if c.remove {
+        out.push(("remove_file", b.fs.remove_file(path).await));
+        out.push(("remove_dir", b.fs.remove_dir(path).await));
+    }
     if c.rename {
         out.push(("rename", b.fs.rename(path, &to, Replace::No).await));
     }

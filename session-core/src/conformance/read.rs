@@ -77,7 +77,7 @@ suite! { "read";
         }
     }
     /// A file that was opened stays readable after it was removed, or says that it is gone.
-    a_removed_file_is_never_garbage(b) needs |_, _| true => {
+    a_removed_file_is_never_garbage(b) needs |c, _| c.remove => {
         let path = b.file("f", b"12345").await?;
         let file = b.open(&path, OpenOptions::read()).await?;
         b.fs.remove_file(&path).await?;
