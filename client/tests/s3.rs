@@ -17,8 +17,8 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use scripted::{Answer, Scripted, answer, error, listing};
 use scripted::keeping::{Keeping, keeping};
+use scripted::{Answer, Scripted, answer, error, listing};
 
 const SIZE: usize = 20 << 20;
 
@@ -188,7 +188,10 @@ async fn what_is_said_of_objects_is_shown_and_changed() {
     assert_eq!(ran(dir.path(), &more).await.0, "");
     assert_eq!(ran(dir.path(), &["tag", &url]).await.0, "b=2\nc=x=y\n");
     let (told, _) = ran(dir.path(), &["--json", "tag", "--clear", "--set", "d=4", &url]).await;
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&told).unwrap()["tags"], serde_json::json!({ "d": "4" }));
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()["tags"],
+        serde_json::json!({ "d": "4" })
+    );
     ran(dir.path(), &["tag", "--clear", &url]).await;
     assert_eq!(ran(dir.path(), &["tag", &url]).await.0, "");
     // What is so already is not written again.
@@ -199,7 +202,10 @@ async fn what_is_said_of_objects_is_shown_and_changed() {
     let alter = ["alter", "--s3-class", "STANDARD_IA", "--s3-meta", "shape=round", "--unset", "colour", &url];
     ran(dir.path(), &alter).await;
     let copy = server.seen().into_iter().rfind(|r| r.method == "PUT").unwrap();
-    assert_eq!((copy.header("x-amz-storage-class"), copy.header("x-amz-meta-shape")), ("STANDARD_IA", "round"));
+    assert_eq!(
+        (copy.header("x-amz-storage-class"), copy.header("x-amz-meta-shape")),
+        ("STANDARD_IA", "round")
+    );
     assert_eq!((copy.header("content-type"), copy.header("x-amz-meta-colour")), ("text/plain", ""));
     // Nothing is wanted, and nothing is there.
     for (args, code) in [(["alter", &url], 2), (["tag", dir.path().to_str().unwrap()], 7)] {
@@ -214,7 +220,8 @@ async fn a_session_reaches_what_is_said_of_objects() {
     let (server, _) = tagged().await;
     let session = client::session::Session::new();
     let (options, _) =
-        client::session::parse_script_url(&format!("s3plain://AKIATEST:s3cr3t@{}/bucket/", server.address)).unwrap();
+        client::session::parse_script_url(&format!("s3plain://AKIATEST:s3cr3t@{}/bucket/", server.address))
+            .unwrap();
     session.open(options, std::sync::Arc::new(session_core::batch::Unattended)).await.unwrap();
     let about = session.about("/bucket/f").await.unwrap();
     assert_eq!(about.content_type.as_deref(), Some("text/plain"));

@@ -61,7 +61,7 @@ async fn a_password_opens_a_filesystem_and_the_session_shows_it() {
 
     let session = server.session().await;
     let shown = session.snapshot();
-    assert_eq!((shown.user_name.as_str(), shown.state, shown.protocol), ("ann", "ready", "SFTP"));
+    assert_eq!((shown.user_name.as_str(), &*shown.state, &*shown.protocol), ("ann", "ready", "SFTP"));
     assert_eq!(shown.client_version, "SSH-2.0-Ferry");
     assert_eq!(shown.cipher, "aes128-gcm@openssh.com");
     assert_eq!(c.cipher(), shown.cipher);

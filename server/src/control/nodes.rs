@@ -446,32 +446,27 @@ impl Nodes {
             Error::new(ErrorKind::Unsupported).with_detail("it is another version and does not know this")
         })?;
         let registry = Arc::clone(&self.registry);
-        // Of thousands of sessions it takes its time.
-        let look = |work: Box<dyn FnOnce(&SessionRegistry) -> Result<Told> + Send>| async move {
-            let told = tokio::task::spawn_blocking(move || work(&registry)).await;
-            value(told.map_err(|_| Error::from(ErrorKind::Internal))??)
-        };
         match order {
             Order::List { query } => {
                 let selection = Selection::parse(&query, LIVE)?;
-                look(Box::new(move |registry| {
+                look(registry, move |registry| {
                     let mut found = live(registry, &selection);
                     selection.arrange(&mut found, |s| s);
                     tell(found)
-                }))
+                })
                 .await
             }
             Order::History { query } => {
                 let selection = Selection::parse(&query, OVER)?;
-                look(Box::new(move |registry| {
+                look(registry, move |registry| {
                     let mut found = registry.ended();
                     found.retain(|e| selection.matches_ended(e));
                     selection.arrange(&mut found, |e| &e.session);
                     tell(found.iter().map(|e| &**e).collect())
-                }))
+                })
                 .await
             }
-            Order::Find { id } => look(Box::new(move |registry| find(registry, &id))).await,
+            Order::Find { id } => look(registry, move |registry| find(registry, &id)).await,
             Order::End { which, reason, by } => {
                 let sessions = match which {
                     Which::Id(id) => exactly(&self.registry, &id).into_iter().collect(),
@@ -489,6 +484,15 @@ impl Nodes {
             }
         }
     }
+}
+
+/// Looks through the sessions; of thousands of them it takes its time.
+async fn look(
+    registry: Arc<SessionRegistry>,
+    work: impl FnOnce(&SessionRegistry) -> Result<Told> + Send + 'static,
+) -> Result<Value> {
+    let told = tokio::task::spawn_blocking(move || work(&registry)).await;
+    value(told.map_err(|_| Error::from(ErrorKind::Internal))??)
 }
 
 /// Nothing, or too much, was found by those who answered.

@@ -116,7 +116,7 @@ fn lists(stage: &Stage, node: &Endpoint, user: &str, password: &str) -> Result<b
     let mut at = node.by(Scheme::Ftp)?.clone();
     user.clone_into(&mut at.user);
     password.clone_into(&mut at.password);
-    Ok(drive::curl_over_ftp(stage.kit, &at, "/")?.finish()?.is_success())
+    Ok(drive::curl_by_password(stage.kit, &at, "/")?.finish()?.is_success())
 }
 
 /// A code that one node took is good on no other, and an account has its one session on one node only.
