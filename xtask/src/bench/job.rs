@@ -187,7 +187,7 @@ impl Ground {
                 (Server::VsftpdTls, _) => servers::vsftpd(kit, Scheme::Ftpes, over)?,
                 (Server::FerrydTold, Some(program)) => {
                     let (from, to) = passive;
-                    let (ftp, lines) = (format!("passive_ports = \"{from}-{to}\""), self.sink.lines());
+                    let (ftp, lines) = (format!("passive_ports = \"{from}-{to}\""), self.sink.lines(kit)?);
                     let extra = Extra { root: Some(root), ftp: &ftp, lines: &lines, ..Extra::default() };
                     servers::ferryd_with(kit, program, &extra)?
                 }

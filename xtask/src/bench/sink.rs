@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::fault::{Result, While};
+use crate::peers::servers::Kit;
+use crate::process::{set_mode, write};
 
 /// It listens as long as the program runs.
 pub(super) struct Sink {
@@ -32,13 +34,16 @@ impl Sink {
         Ok(Self { port, told })
     }
 
-    /// What a server's configuration says of it.
-    pub(super) fn lines(&self) -> String {
-        format!(
-            "[[webhooks]]\nname = \"sink\"\nurl = \"http://127.0.0.1:{}/\"\nallow_clear = true\n\
-             networks = [\"127.0.0.0/8\"]\nsecret = \"sink\"\nevents = [\"AfterFileUpload\"]\n",
+    /// What a server's configuration says of it. Errors: the file of its secret cannot be written.
+    pub(super) fn lines(&self, kit: &Kit) -> Result<String> {
+        let secrets = kit.join("sink-secrets.toml");
+        write(&secrets, "sink = \"what signs the words to the receiver of the bench\"\n")?;
+        set_mode(&secrets, 0o600)?;
+        Ok(format!(
+            "[scripts]\nsecrets = {secrets:?}\n[[webhooks]]\nname = \"sink\"\nurl = \"http://127.0.0.1:{}/\"\n\
+             allow_clear = true\nnetworks = [\"127.0.0.0/8\"]\nsecret = \"sink\"\nevents = [\"AfterFileUpload\"]\n",
             self.port
-        )
+        ))
     }
 
     /// How often it was told something.
