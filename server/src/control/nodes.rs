@@ -440,16 +440,25 @@ impl Nodes {
         Ok(count.into())
     }
 
+    /// Looks at this node's table for another: of thousands of sessions that takes its time.
+    async fn look(
+        &self,
+        work: impl FnOnce(&SessionRegistry) -> Result<Told> + Send + 'static,
+    ) -> Result<Value> {
+        let registry = Arc::clone(&self.registry);
+        let told = tokio::task::spawn_blocking(move || work(&registry)).await;
+        value(told.map_err(|_| Error::from(ErrorKind::Internal))??)
+    }
+
     /// Does what another node asks for. Errors: those of filters; `Unsupported` for what a newer one asks.
     pub(crate) async fn carry_out(&self, order: Value) -> Result<Value> {
         let order = serde_json::from_value(order).map_err(|_| {
             Error::new(ErrorKind::Unsupported).with_detail("it is another version and does not know this")
         })?;
-        let registry = Arc::clone(&self.registry);
         match order {
             Order::List { query } => {
                 let selection = Selection::parse(&query, LIVE)?;
-                look(registry, move |registry| {
+                self.look(move |registry| {
                     let mut found = live(registry, &selection);
                     selection.arrange(&mut found, |s| s);
                     tell(found)
@@ -458,7 +467,7 @@ impl Nodes {
             }
             Order::History { query } => {
                 let selection = Selection::parse(&query, OVER)?;
-                look(registry, move |registry| {
+                self.look(move |registry| {
                     let mut found = registry.ended();
                     found.retain(|e| selection.matches_ended(e));
                     selection.arrange(&mut found, |e| &e.session);
@@ -466,7 +475,7 @@ impl Nodes {
                 })
                 .await
             }
-            Order::Find { id } => look(registry, move |registry| find(registry, &id)).await,
+            Order::Find { id } => self.look(move |registry| find(registry, &id)).await,
             Order::End { which, reason, by } => {
                 let sessions = match which {
                     Which::Id(id) => exactly(&self.registry, &id).into_iter().collect(),
@@ -484,15 +493,6 @@ impl Nodes {
             }
         }
     }
-}
-
-/// Looks through the sessions; of thousands of them it takes its time.
-async fn look(
-    registry: Arc<SessionRegistry>,
-    work: impl FnOnce(&SessionRegistry) -> Result<Told> + Send + 'static,
-) -> Result<Value> {
-    let told = tokio::task::spawn_blocking(move || work(&registry)).await;
-    value(told.map_err(|_| Error::from(ErrorKind::Internal))??)
 }
 
 /// Nothing, or too much, was found by those who answered.

@@ -24,6 +24,9 @@ use super::orders::{ALIVE, BEAT};
 use crate::postgres::failed;
 use crate::users::directory::Room;
 
+/// How long somebody who logs in waits for the database.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a place is kept for a login that was not finished.
 const RESERVED: Duration = Duration::from_secs(10);
 
@@ -128,7 +131,11 @@ impl Room for Claims {
         let same = |p: &Place| (&p.site, &p.account) == (&place.site, &place.account);
         let own: Vec<_> = self.present().into_iter().filter(same).map(|p| p.session).collect();
         let (run, wanted) = (self.run.clone(), place.clone());
-        match self.hub.with(move |client, _| Box::pin(claim(client, run, wanted, own, most))).await {
+        let claimed = self
+            .hub
+            .with_soon(PATIENCE, move |client, _| Box::pin(claim(client, run, wanted, own, most)))
+            .await;
+        match claimed {
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.lock().reserved.remove(&place);

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use session_core::error::Result;
@@ -15,6 +16,9 @@ use tokio_postgres::Client;
 use super::Hub;
 use crate::postgres::failed;
 use crate::users::totp::{Once, Used, is_recovery_hash};
+
+/// How long somebody who logs in waits for the database.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all nodes know of used codes.
 pub(crate) struct Codes(Arc<Hub>);
@@ -40,7 +44,7 @@ impl Codes {
 impl Once for Codes {
     async fn take(&self, site: &str, user: &str, used: &Used) -> Result<bool> {
         let (site, user, used) = (site.to_owned(), user.to_owned(), used.clone());
-        self.0.with(move |client, _| Box::pin(take(client, site, user, used))).await
+        self.0.with_soon(PATIENCE, move |client, _| Box::pin(take(client, site, user, used))).await
     }
 }
 

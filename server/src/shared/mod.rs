@@ -188,6 +188,21 @@ impl Hub {
         }
     }
 
+    /// The same for somebody who waits for it: not for long, and not at all while the last question was not answered.
+    /// Those who follow find out when it is reached again.
+    async fn with_soon<T>(
+        &self,
+        patience: Duration,
+        work: impl for<'a> FnOnce(&'a mut Client, u64) -> BoxFuture<'a, Result<T>>,
+    ) -> Result<T> {
+        let told = |words: &'static str| Error::new(ErrorKind::Internal).with_detail(words);
+        if !self.is_reached() {
+            return Err(told("the database that nodes share is not reached"));
+        }
+        let late = |_| told("the database that nodes share takes too long");
+        timeout(patience, self.with(work)).await.map_err(late)?
+    }
+
     async fn open(&self) -> Result<Client> {
         let (mut client, mut messages) =
             timeout(self.time, self.way.connect()).await.map_err(|_| late())??;

@@ -212,7 +212,8 @@ impl Others for Orders {
         let _turn = self.given.acquire().await.map_err(|_| Error::from(ErrorKind::Closed))?;
         let mut follow = self.hub.follow_orders();
         let (run, words) = (self.run.clone(), order.to_string());
-        let given = self.hub.with(move |client, _| Box::pin(give(client, run, words, lasts))).await?;
+        let given =
+            self.hub.with_soon(patience, move |client, _| Box::pin(give(client, run, words, lasts))).await?;
         let Some((id, nodes)) = given else { return Ok(Vec::new()) };
         let end = Instant::now() + patience;
         let mut said = HashMap::new();
