@@ -29,6 +29,7 @@ use crate::daemon::{Daemon, Reload};
 use crate::first_run;
 use crate::journal::Journal;
 use crate::log::Logging;
+use crate::protector::List;
 use crate::users::password;
 use crate::users::totp::{Enrolment, recovery_hash};
 
@@ -112,6 +113,10 @@ enum Command {
     Sessions(Box<commands::Sessions>),
     /// The block list: who may not connect
     Ban(control::Bans),
+    /// Who is never struck and never blocked
+    Safe(control::Networks),
+    /// Who may connect, where only they may: `only_allowed` of the configuration
+    Allow(control::Networks),
     /// What homes and folders hold, and may hold
     Quota(control::Quota),
     /// What webhooks and commands are still to be told
@@ -205,6 +210,14 @@ async fn run(cli: Cli) -> ExitCode {
         Some(Command::Totp { user, site }) => done(totp(&user, &site)),
         Some(Command::Sessions(args)) => match control_of(&global) {
             Ok(control) => commands::sessions(control, *args).await,
+            Err(e) => commands::failure(&e),
+        },
+        Some(Command::Safe(args)) => match control_of(&global) {
+            Ok(control) => control::networks(control, List::Safe, args).await,
+            Err(e) => commands::failure(&e),
+        },
+        Some(Command::Allow(args)) => match control_of(&global) {
+            Ok(control) => control::networks(control, List::Allow, args).await,
             Err(e) => commands::failure(&e),
         },
         Some(Command::Ban(args)) => match control_of(&global) {

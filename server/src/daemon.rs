@@ -55,9 +55,6 @@ const QUOTAS: &str = "quotas.json";
 /// Where it is kept what was transferred.
 const TRANSFERS: &str = "transfers.json";
 
-/// Where the block list is kept that is shared with no other node.
-const BANS: &str = "bans.json";
-
 /// Reads the configuration anew.
 pub type Reload = Arc<dyn Fn() -> Result<Config> + Send + Sync>;
 
@@ -210,16 +207,15 @@ impl Daemon {
         raise_descriptors();
         let owned = own(&config.data)?;
         let hub = Hub::new(&config)?;
-        let bans = config.data.join(BANS);
-        let own_bans = hub.is_none().then(|| bans.clone());
-        let protector = Protector::new(config.protector.clone(), own_bans, system_clock())?;
+        let own_lists = hub.is_none().then(|| config.data.clone());
+        let protector = Protector::new(config.protector.clone(), own_lists, system_clock())?;
         let accounts = Accounts::open(&config, hub.as_ref()).await?;
         let common = Common::new(&config, Arc::clone(&journal), protector, accounts)?;
         common.stores.quotas.take(&config.data.join(QUOTAS))?;
         common.transfers.load(&config.data.join(TRANSFERS));
         let shared_bans = match &hub {
             Some(hub) => {
-                Some(Shared::open(Arc::clone(hub), &common.protector, &common.registry, &bans).await?)
+                Some(Shared::open(Arc::clone(hub), &common.protector, &common.registry, &config.data).await?)
             }
             None => None,
         };

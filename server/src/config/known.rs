@@ -17,7 +17,7 @@ pub(super) const KEYS: &[&str] = &[
     "infected", "keep", "keep_overwrites", "key", "key_secret", "keys", "keys_file", "larger", "largest",
     "level", "limit", "limits", "linger", "listeners", "lock_time", "log", "login", "login_time", "longest",
     "mail", "member_attribute", "memory", "minimum", "minimum_rate", "mode_z", "more", "most", "name",
-    "names", "networks", "node", "off", "offence", "old_secret", "on_error", "outbox", "output", "pages", "parking",
+    "names", "networks", "node", "off", "offence", "old_secret", "on_error", "only_allowed", "outbox", "output", "pages", "parking",
     "passive_address", "passive_addresses", "passive_ports", "passive_time", "password", "password_secret",
     "path", "per", "per_address", "per_network", "per_user", "period", "permissions", "phrase_secret",
     "poll", "port", "prefix", "principals", "priority", "program", "program_output", "program_time", "programs",

@@ -57,6 +57,11 @@ pub struct ProtectorSettings {
     /// Who is never struck and never blocked.
     #[serde(deserialize_with = "values::networks")]
     pub safe: Vec<IpNet>,
+    /// Whether only those may connect who are allowed to, or safe.
+    pub only_allowed: bool,
+    /// Who may connect then.
+    #[serde(deserialize_with = "values::networks")]
+    pub allow: Vec<IpNet>,
 }
 
 impl Default for ProtectorSettings {
@@ -78,6 +83,8 @@ impl Default for ProtectorSettings {
                 IpNet::V4(Ipv4Net::new_assert([127, 0, 0, 0].into(), 8)),
                 IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128)),
             ],
+            only_allowed: false,
+            allow: Vec::new(),
         }
     }
 }
@@ -89,6 +96,12 @@ impl ProtectorSettings {
         self.safe.iter().any(|net| net.contains(&address))
     }
 
+    /// Whether an address is on the list of those who may connect.
+    pub fn is_allowed(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.allow.iter().any(|net| net.contains(&address))
+    }
+
     pub(super) fn check(&self, source: &Source<'_>) -> Vec<Fault> {
         let at = |key: &str| [Step::Key("protector".into()), Step::Key(key.into())];
         let mut faults = Vec::new();
@@ -97,6 +110,10 @@ impl ProtectorSettings {
         }
         if self.window.is_zero() {
             faults.push(source.fault_at(&at("window"), "a strike counts for some time"));
+        }
+        if !self.allow.is_empty() && !self.only_allowed {
+            let words = "everybody may connect: 'only_allowed = true' makes this count";
+            faults.push(source.fault_at(&at("allow"), words));
         }
         faults
     }

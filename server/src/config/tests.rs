@@ -155,6 +155,7 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("[[users]]\nname = \"a\"\n[users.permissions]\n\"/\" = [\"lst\"]", ":3:1", "did you mean 'list'"),
         ("[[users]]\nname = \"a\"\n\n[[users]]\nname = \"a\"", ":5:1", "another user"),
         ("[protector]\nstrikes = 0", ":2:1", "strikes"),
+        ("[protector]\nallow = [\"10.0.0.0/8\"]", ":2:1", "only_allowed"),
         ("[[folders]]\npath = \"/\"\nfolder = \"x\"", ":2:1", "below the root"),
         ("[[folders]]\npath = \"x\"\nfolder = \"x\"", ":2:8", "virtual path"),
         ("[[folders]]\npath = \"/x\"", ":2:1", "said by 'folder'"),

@@ -22,7 +22,7 @@ use session_core::registry::SessionRegistry;
 use super::nodes::{By, Nodes, unknown};
 use super::paths::{Call, Miss, decode, description, find};
 use super::select::{self, Selection};
-use super::{bans, outbox, quotas, watch};
+use super::{bans, lists, outbox, quotas, watch};
 use crate::accounts::{Asked, Desk, Role};
 use crate::daemon::Admission;
 use crate::hooks::Traces;
@@ -209,6 +209,12 @@ async fn route(
             let what = if call == Call::AddBan { "add" } else { "remove" };
             let body = body(request, MAX_BODY, REQUEST_TIME).await?;
             bans::apply(&state.protector, &state.registry, what, &body, actor).await?
+        }
+        Call::List(list) => lists::show(&state.protector, list),
+        Call::AddTo(list) | Call::RemoveFrom(list) => {
+            let what = if matches!(call, Call::AddTo(_)) { "add" } else { "remove" };
+            let body = body(request, MAX_BODY, REQUEST_TIME).await?;
+            lists::apply(&state.protector, list, what, &body, actor).await?
         }
         Call::Quotas => quotas::show(&state.stores, (state.transfers)()),
         Call::Rescan => {

@@ -101,11 +101,11 @@ async fn change(control: &Control, what: &str, body: &Value, json: bool) -> Resu
     put(&words).map(|_| ())
 }
 
-fn bad(words: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(super) fn bad(words: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidArgument).with_detail(words)
 }
 
-fn text<'a>(body: &'a Value, key: &str) -> Result<Option<&'a str>> {
+pub(super) fn text<'a>(body: &'a Value, key: &str) -> Result<Option<&'a str>> {
     match body.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(s)) if s.len() <= 1000 => Ok(Some(s)),

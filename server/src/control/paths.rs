@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::outbox;
 use super::select::{END, LIVE, OVER};
 use crate::accounts::{Asked, Role, filters};
+use crate::protector::List;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,9 @@ pub(super) enum Call {
     Bans,
     AddBan,
     RemoveBan,
+    List(List),
+    AddTo(List),
+    RemoveFrom(List),
     Quotas,
     Rescan,
     Outbox,
@@ -86,6 +90,12 @@ pub(super) static PATHS: &[Entry] = &[
     entry(M::GET, "/v1/bans", Call::Bans, Read, "The block list", &[]),
     entry(M::POST, "/v1/bans/add", Call::AddBan, Operate, "Keep an address or a network out, and end its sessions", &["network", "time", "reason"]),
     entry(M::POST, "/v1/bans/remove", Call::RemoveBan, Operate, "Let it in again", &["network"]),
+    entry(M::GET, "/v1/safe", Call::List(List::Safe), Read, "Who is never struck and never blocked", &[]),
+    entry(M::POST, "/v1/safe/add", Call::AddTo(List::Safe), Operate, "Never strike or block an address or a network", &["network", "time", "reason"]),
+    entry(M::POST, "/v1/safe/remove", Call::RemoveFrom(List::Safe), Operate, "Treat it as any other again", &["network"]),
+    entry(M::GET, "/v1/allow", Call::List(List::Allow), Read, "Who may connect where only they may", &[]),
+    entry(M::POST, "/v1/allow/add", Call::AddTo(List::Allow), Operate, "Let an address or a network connect where only some may", &["network", "time", "reason"]),
+    entry(M::POST, "/v1/allow/remove", Call::RemoveFrom(List::Allow), Operate, "Let it connect no more; sessions that are there go on", &["network"]),
     entry(M::GET, "/v1/quotas", Call::Quotas, Read, "What homes and folders hold, and what accounts have moved, where that is bounded", &[]),
     entry(M::POST, "/v1/quotas/rescan", Call::Rescan, Operate, "Count anew what is there", &["place"]),
     entry(M::GET, "/v1/outbox", Call::Outbox, Read, "What webhooks and commands are still to be told, in order; `after` of an answer goes on", &[]),

@@ -230,6 +230,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn lists_are_shown_and_changed() {
+        let w = world().await;
+        let body = json!({ "network": "198.51.100.7", "time": "1h", "reason": "ours" });
+        let added = w.control.post("/v1/safe/add", &body).await.unwrap();
+        assert_eq!(
+            (&added["entry"]["network"], &added["inForce"]),
+            (&json!("198.51.100.7/32"), &json!(true))
+        );
+        let shown = w.control.get("/v1/safe").await.unwrap();
+        assert_eq!(shown["networks"][0]["reason"], "ours");
+        assert!(shown["networks"][0]["by"].as_str().unwrap().starts_with("admin uid "));
+        assert_eq!(shown["declared"][0], "127.0.0.0/8");
+        let network = json!({ "network": "198.51.100.0/24" });
+        assert_eq!(w.control.post("/v1/allow/add", &network).await.unwrap()["inForce"], false);
+        assert_eq!(w.control.get("/v1/bans").await.unwrap()["bans"], json!([]), "each list is its own");
+        w.control.post("/v1/allow/remove", &network).await.unwrap();
+        let kind = |r: Result<Value>| r.err().unwrap().kind();
+        assert_eq!(kind(w.control.post("/v1/allow/remove", &network).await), ErrorKind::NotFound);
+        assert_eq!(
+            kind(w.control.post("/v1/safe/add", &json!({ "network": "x" })).await),
+            ErrorKind::InvalidArgument
+        );
+        assert_eq!(kind(w.control.post("/v1/safe/add", &Value::Null).await), ErrorKind::InvalidArgument);
+    }
+
+    #[tokio::test]
     async fn bad_requests_get_clear_errors() {
         let w = world().await;
         let kind = |r: Result<Value>| r.err().unwrap().kind();

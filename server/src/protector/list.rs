@@ -1,4 +1,5 @@
-//! The block list: networks that may not connect, each with why and until when.
+//! Lists of networks, each with why and until when: those that may not connect, those that are never blocked, and
+//! those that alone may connect.
 //!
 //! Entries of administrators stay until they are removed, or for the time that was named; those of the
 //! protector end by themselves, and are lengthened each time somebody comes from there all the same. The
@@ -7,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
@@ -20,7 +21,37 @@ use super::shared::{Mark, Marks};
 /// Entries made by the protector, at most; the ones that end first make room.
 const MOST: usize = 100_000;
 
-/// A network that may not connect.
+/// Which list a network is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Those that alone may connect, where the settings say so.
+    Allow,
+    /// Those that may not.
+    Deny,
+    /// Those that are never struck and never blocked.
+    Safe,
+}
+
+impl List {
+    /// All of them.
+    pub(crate) const ALL: [List; 3] = [List::Allow, List::Deny, List::Safe];
+
+    /// As the API, files and nodes call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            List::Allow => "allow",
+            List::Deny => "bans",
+            List::Safe => "safe",
+        }
+    }
+
+    /// Its file among those of this folder.
+    pub(super) fn file(self, folder: &Path) -> PathBuf {
+        folder.join(self.name()).with_extension("json")
+    }
+}
+
+/// A network on a list: one that may not connect, where no other is named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ban {
     /// Who may not.
@@ -110,7 +141,7 @@ impl BlockList {
         };
         let bans: Vec<Ban> = serde_json::from_slice(&text).map_err(|e| {
             Error::new(ErrorKind::Corrupt)
-                .with_detail(format!("{} is no block list", file.display()))
+                .with_detail(format!("{} is no list of networks", file.display()))
                 .with_hint("repair it, or move it away to begin with an empty one")
                 .with_source(e)
         })?;
@@ -124,7 +155,7 @@ impl BlockList {
         use std::io::Write as _;
         use std::os::unix::fs::OpenOptionsExt as _;
         let failed = |e: std::io::Error| {
-            Error::from(e).with_detail(format!("the block list {} cannot be written", file.display()))
+            Error::from(e).with_detail(format!("the list {} cannot be written", file.display()))
         };
         let bans = self.all();
         let text =

@@ -7,8 +7,10 @@
 //! time its address comes back. Addresses on the safe list are never struck and never blocked. What is
 //! counted is bounded; who is logged in elsewhere from a blocked address stays.
 //!
-//! Several nodes may share the list (`shared`). Asked before anything is read from a connection. Deliberately absent: blocking of accounts (a stranger
-//! could lock a user out), settings of single sites, strikes across a restart (blocks survive it).
+//! Beside the block list there are two more, of those who are safe and of those who may connect, where only they
+//! may (`only_allowed`); who is safe always may. Several nodes may share the lists (`shared`). Asked before anything
+//! is read from a connection. Deliberately absent: blocking of accounts (a stranger could lock a user out), settings
+//! of single sites, strikes across a restart (lists survive it).
 
 mod guard;
 mod list;
@@ -31,7 +33,7 @@ use session_core::session::Clock;
 use tokio::sync::Notify;
 
 pub use self::guard::Guard;
-pub use self::list::Ban;
+pub use self::list::{Ban, List};
 use self::list::{BlockList, PROTECTOR, seconds};
 use self::shared::Mark;
 pub(crate) use self::shared::Shared;
@@ -111,6 +113,17 @@ pub enum Notice {
         /// The ban that it is under.
         ban: Ban,
     },
+    /// A network came onto another list, or was taken from it, by whom.
+    Listed {
+        /// Which list.
+        list: List,
+        /// The network.
+        entry: Ban,
+        /// Whether it is on the list now.
+        there: bool,
+        /// Who did it.
+        by: String,
+    },
     /// A ban was taken away, by whom.
     Removed(Ban, String),
     /// A client was given a strike.
@@ -134,6 +147,7 @@ impl Notice {
         match self {
             Notice::Added(_) => "ban-added",
             Notice::Hit { .. } => "ban-hit",
+            Notice::Listed { .. } => "list-changed",
             Notice::Removed(..) => "ban-removed",
             Notice::Struck { .. } => "strike",
         }
@@ -144,6 +158,9 @@ impl Notice {
         match self {
             Notice::Added(ban) => json!({ "ban": ban.to_json() }),
             Notice::Hit { address, ban } => json!({ "address": address.to_string(), "ban": ban.to_json() }),
+            Notice::Listed { list, entry, there, by } => json!({
+                "list": list.name(), "there": there, "entry": entry.to_json(), "actor": by,
+            }),
             Notice::Removed(ban, by) => json!({ "ban": ban.to_json(), "actor": by }),
             Notice::Struck { address, strike, weight, sum, of } => json!({
                 "address": address.to_string(), "offence": strike.name(), "weight": weight, "sum": sum, "of": of,
@@ -159,7 +176,7 @@ impl Notice {
         let (address, facts) = match self {
             Notice::Added(ban) => (ban.network.network(), of(ban)),
             Notice::Hit { address, ban } => (*address, of(ban)),
-            Notice::Removed(..) => return None,
+            Notice::Listed { .. } | Notice::Removed(..) => return None,
             Notice::Struck { address, .. } => (*address, self.to_json()),
         };
         Some(lifecycle::Notice { address, facts })
@@ -182,13 +199,36 @@ struct Count {
 struct State {
     settings: Settings,
     list: BlockList,
+    safe: BlockList,
+    allow: BlockList,
     counts: HashMap<IpAddr, Count>,
 }
 
-/// The list, the counting and the file.
+impl State {
+    fn of(&mut self, list: List) -> &mut BlockList {
+        match list {
+            List::Allow => &mut self.allow,
+            List::Deny => &mut self.list,
+            List::Safe => &mut self.safe,
+        }
+    }
+
+    fn is_safe(&mut self, address: IpAddr, now: SystemTime) -> bool {
+        self.settings.is_safe(address) || self.safe.find(address, seconds(now)).is_some()
+    }
+
+    /// Whether somebody there is among those who may connect; who is safe is not asked.
+    fn is_allowed(&mut self, address: IpAddr, now: SystemTime) -> bool {
+        !self.settings.only_allowed
+            || self.settings.is_allowed(address)
+            || self.allow.find(address, seconds(now)).is_some()
+    }
+}
+
+/// The lists, the counting and the files.
 pub struct Protector {
     state: Mutex<State>,
-    file: Option<PathBuf>,
+    folder: Option<PathBuf>,
     clock: Clock,
     changed: Notify,
     watcher: OnceLock<Watcher>,
@@ -211,13 +251,17 @@ fn blocked(address: IpAddr) -> IpNet {
 }
 
 impl Protector {
-    /// With the list in `file`, if one is named. Blocks. Errors: those of the file.
-    pub fn new(settings: Settings, file: Option<PathBuf>, clock: Clock) -> Result<Arc<Self>> {
-        let list = file.as_deref().map(BlockList::load).transpose()?.unwrap_or_default();
-        let state = State { settings, list, counts: HashMap::new() };
+    /// With the lists in `folder`, if one is named. Blocks. Errors: those of the files.
+    pub fn new(settings: Settings, folder: Option<PathBuf>, clock: Clock) -> Result<Arc<Self>> {
+        let mut state = State { settings, ..State::default() };
+        if let Some(folder) = &folder {
+            for list in List::ALL {
+                *state.of(list) = BlockList::load(&list.file(folder))?;
+            }
+        }
         Ok(Arc::new(Protector {
             state: Mutex::new(state),
-            file,
+            folder,
             clock,
             changed: Notify::new(),
             watcher: OnceLock::new(),
@@ -249,10 +293,11 @@ impl Protector {
     pub fn admit(&self, address: IpAddr) -> Result<()> {
         let now = (self.clock)();
         let mut state = self.lock();
-        let State { settings, list, counts } = &mut *state;
-        if settings.is_safe(address) {
+        if state.is_safe(address, now) {
             return Ok(());
         }
+        let allowed = state.is_allowed(address, now);
+        let State { settings, list, counts, .. } = &mut *state;
         if let Some(ban) = list.find(address, seconds(now)) {
             ban.hits += 1;
             if ban.by == PROTECTOR
@@ -269,6 +314,12 @@ impl Protector {
             tracing::debug!(%address, %network, "a blocked address came back");
             self.tell(Notice::Hit { address, ban });
             return Err(Error::refused("connections from this address are not taken").because(Reason::Banned));
+        }
+        if !allowed {
+            tracing::debug!(%address, "an address that is not on the list of those who may connect");
+            return Err(
+                Error::refused("connections from this address are not taken").because(Reason::AddressDenied)
+            );
         }
         let rate = u64::from(settings.rate);
         if rate != 0 {
@@ -298,11 +349,11 @@ impl Protector {
     pub fn strike(&self, address: IpAddr, strike: Strike) -> Option<Ban> {
         let now = (self.clock)();
         let mut state = self.lock();
-        let State { settings, list, counts } = &mut *state;
-        let weight = strike.weight(settings);
-        if !settings.enabled || weight == 0 || settings.is_safe(address) {
+        let weight = strike.weight(&state.settings);
+        if !state.settings.enabled || weight == 0 || state.is_safe(address, now) {
             return None;
         }
+        let State { settings, list, counts, .. } = &mut *state;
         make_room(counts);
         let count = counts.entry(counted(address)).or_default();
         count.last = Some(now);
@@ -341,48 +392,90 @@ impl Protector {
     /// Blocks a network, until it is removed or for a time, and writes the list. Blocks the thread. Errors:
     /// those of the disk.
     pub fn add(&self, network: IpNet, time: Option<Duration>, reason: String, by: String) -> Result<Ban> {
+        self.add_to(List::Deny, network, time, reason, by)
+    }
+
+    /// The same for any list.
+    pub fn add_to(
+        &self,
+        list: List,
+        network: IpNet,
+        time: Option<Duration>,
+        reason: String,
+        by: String,
+    ) -> Result<Ban> {
         let since = seconds((self.clock)());
         let until = time.map(|t| since.saturating_add(t.as_secs().max(1)));
         let ban = Ban { network: network.trunc(), since, until, reason, by, hits: 0 };
-        self.lock().list.put(ban.clone());
+        self.lock().of(list).put(ban.clone());
         self.changed.notify_one();
-        self.tell(Notice::Added(ban.clone()));
-        self.save()?;
+        self.tell(match list {
+            List::Deny => Notice::Added(ban.clone()),
+            _ => Notice::Listed { list, entry: ban.clone(), there: true, by: ban.by.clone() },
+        });
+        self.save_one(list)?;
         Ok(ban)
     }
 
     /// Takes a ban away, and what was counted for its addresses, and writes the list. Blocks the thread.
     /// Errors: `NotFound`, those of the disk.
     pub fn remove(&self, network: &IpNet, by: &str) -> Result<Ban> {
+        self.remove_from(List::Deny, network, by)
+    }
+
+    /// The same for any list.
+    pub fn remove_from(&self, list: List, network: &IpNet, by: &str) -> Result<Ban> {
         let mut state = self.lock();
-        let ban = state.list.remove(network).ok_or_else(|| {
+        let ban = state.of(list).remove(network).ok_or_else(|| {
+            let command = if list == List::Deny { "ban" } else { list.name() };
             Error::new(ErrorKind::NotFound)
-                .with_detail(format!("{network} is not on the block list"))
-                .with_hint("'ferryd ban list' shows the networks as they were entered")
+                .with_detail(format!("{network} is not on the list"))
+                .with_hint(format!("'ferryd {command} list' shows the networks as they were entered"))
         })?;
-        state.counts.retain(|a, _| !ban.network.contains(a));
+        if list == List::Deny {
+            state.counts.retain(|a, _| !ban.network.contains(a));
+        }
         drop(state);
         self.changed.notify_one();
-        self.tell(Notice::Removed(ban.clone(), by.to_string()));
-        self.save()?;
+        self.tell(match list {
+            List::Deny => Notice::Removed(ban.clone(), by.to_string()),
+            _ => Notice::Listed { list, entry: ban.clone(), there: false, by: by.to_string() },
+        });
+        self.save_one(list)?;
         Ok(ban)
     }
 
     /// The bans in force, by network.
     pub fn bans(&self) -> Vec<Ban> {
+        self.entries(List::Deny)
+    }
+
+    /// What is on a list now, by network.
+    pub fn entries(&self, list: List) -> Vec<Ban> {
         let now = seconds((self.clock)());
         let mut state = self.lock();
-        if state.list.tidy(now) {
+        if state.of(list).tidy(now) {
             self.changed.notify_one();
         }
-        state.list.all()
+        state.of(list).all()
+    }
+
+    /// What the settings put on a list besides, and whether the list is in force.
+    pub fn declared(&self, list: List) -> (Vec<IpNet>, bool) {
+        let state = self.lock();
+        let settings = &state.settings;
+        match list {
+            List::Allow => (settings.allow.clone(), settings.only_allowed),
+            List::Deny => (Vec::new(), true),
+            List::Safe => (settings.safe.clone(), true),
+        }
     }
 
     /// Whether this address is blocked; does not count as a hit.
     pub fn is_banned(&self, address: IpAddr) -> bool {
-        let now = seconds((self.clock)());
+        let now = (self.clock)();
         let mut state = self.lock();
-        !state.settings.is_safe(address) && state.list.find(address, now).is_some()
+        !state.is_safe(address, now) && state.list.find(address, seconds(now)).is_some()
     }
 
     /// Seconds since 1970.
@@ -390,16 +483,20 @@ impl Protector {
         seconds((self.clock)())
     }
 
-    /// Waits until the list changed.
+    /// Waits until a list changed.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Writes the list to its file. Blocks. Errors: those of the disk.
+    /// Writes the block list, which changes by itself, to its file. Blocks. Errors: those of the disk.
     pub fn save(&self) -> Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
+        self.save_one(List::Deny)
+    }
+
+    fn save_one(&self, list: List) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
         // Written under the lock: of two writers the later one has the later list.
-        self.lock().list.save(file)
+        self.lock().of(list).save(&list.file(folder))
     }
 }
 

@@ -1,6 +1,6 @@
-//! The block list of several nodes: what one blocks or lets in again the others do too.
+//! The lists of several nodes: what one blocks or lets in again, calls safe or allows, the others do too.
 //!
-//! Each node asks its own list, never the database: what it changes goes there soon, in bunches, and what others
+//! Each node asks its own lists, never the database: what it changes goes there soon, in bunches, and what others
 //! change comes from there. Of one ban that two nodes lengthen, the longer counts; who was let in again is not
 //! blocked by a hit that was counted meanwhile. While the database cannot be reached each node goes on with what
 //! it has. Strikes are counted by each node for itself.
@@ -21,11 +21,10 @@ use session_core::session::{Actor, Ending};
 use tokio::sync::Mutex;
 
 use super::list::{BlockList, PROTECTOR};
-use super::{Ban, Protector};
+use super::{Ban, List, Protector};
 use crate::shared::{Fresh, Hub, Record, Stream};
 
-/// The stream in the database, and what a row is about.
-const STREAM: &str = "bans";
+/// What a row of each list's stream is called.
 const KIND: &str = "ban";
 
 /// The rows of one writing, at most.
@@ -144,67 +143,84 @@ impl BlockList {
     }
 }
 
-/// The exchange of one node with the others.
-pub(crate) struct Shared {
+/// One list in the database, by its name.
+struct Part {
+    list: List,
     stream: Stream,
-    protector: Arc<Protector>,
-    registry: Weak<SessionRegistry>,
     /// The revision that was read.
     seen: Mutex<u64>,
 }
 
+/// The exchange of one node with the others.
+pub(crate) struct Shared {
+    parts: [Part; 3],
+    hub: Arc<Hub>,
+    protector: Arc<Protector>,
+    registry: Weak<SessionRegistry>,
+}
+
 impl Shared {
-    /// Reads what the others have; from now on what this node changes is for them too. A list in `file` is from
-    /// before it was shared: it is taken over and put aside. Errors: those of the database and of the file.
+    /// Reads what the others have; from now on what this node changes is for them too. A list in `folder` is from
+    /// before it was shared: it is taken over and put aside. Errors: those of the database and of the files.
     pub(crate) async fn open(
         hub: Arc<Hub>,
         protector: &Arc<Protector>,
         registry: &Arc<SessionRegistry>,
-        file: &Path,
+        folder: &Path,
     ) -> Result<Arc<Self>> {
-        let before = BlockList::load(file)?;
-        let shared = Shared {
-            stream: Stream::new(hub, STREAM),
-            protector: Arc::clone(protector),
-            registry: Arc::downgrade(registry),
+        let part = |list: List| Part {
+            list,
+            stream: Stream::new(Arc::clone(&hub), list.name()),
             seen: Mutex::new(0),
         };
-        protector.lock().list.marks = Some(Marks::default());
-        let (all, revision) = shared.stream.all().await?;
-        *shared.seen.lock().await = revision;
-        shared.learn(all, true);
-        let bans = before.all();
-        if !bans.is_empty() {
-            bans.into_iter().for_each(|ban| protector.lock().list.put(ban));
-            while shared.write().await? {}
-        }
-        if file.exists() {
-            let aside = file.with_extension("json.taken");
-            std::fs::rename(file, &aside)?;
-            tracing::info!(file = %aside.display(), "the block list is the one that nodes share; this was taken over");
+        let parts = List::ALL.map(part);
+        let (protector, registry) = (Arc::clone(protector), Arc::downgrade(registry));
+        let shared = Shared { parts, hub, protector, registry };
+        for part in &shared.parts {
+            shared.begin(part, &part.list.file(folder)).await?;
         }
         Ok(Arc::new(shared))
     }
 
+    async fn begin(&self, part: &Part, file: &Path) -> Result<()> {
+        let before = BlockList::load(file)?;
+        self.protector.lock().of(part.list).marks = Some(Marks::default());
+        let (all, revision) = part.stream.all().await?;
+        *part.seen.lock().await = revision;
+        self.learn(part.list, all, true);
+        let bans = before.all();
+        if !bans.is_empty() {
+            bans.into_iter().for_each(|ban| self.protector.lock().of(part.list).put(ban));
+            while self.write(part).await? {}
+        }
+        if file.exists() {
+            let aside = file.with_extension("json.taken");
+            std::fs::rename(file, &aside)?;
+            tracing::info!(file = %aside.display(), "this list is one that nodes share; what was here was taken over");
+        }
+        Ok(())
+    }
+
     /// Writes what is marked, or a bunch of it; whether there is more. Errors: those of the database; then it
     /// is marked still.
-    async fn write(&self) -> Result<bool> {
+    async fn write(&self, part: &Part) -> Result<bool> {
         let (marks, records, more) = {
             let mut state = self.protector.lock();
-            let Some(mut marks) = state.list.marks.take() else { return Ok(false) };
+            let list = state.of(part.list);
+            let Some(mut marks) = list.marks.take() else { return Ok(false) };
             let taken = marks.take(BUNCH);
-            let ban = |network: &IpNet| state.list.get(network);
+            let ban = |network: &IpNet| list.get(network);
             let records: Vec<_> = taken.iter().filter_map(|(n, m)| record(*n, *m, ban(n))).collect();
             let more = !marks.0.is_empty();
-            state.list.marks = Some(marks);
+            list.marks = Some(marks);
             (taken, records, more)
         };
         if records.is_empty() {
             return Ok(more);
         }
-        let put = self.stream.put(records, None, "the block list").await;
+        let put = part.stream.put(records, None, "a list of networks").await;
         if put.is_err()
-            && let Some(left) = &mut self.protector.lock().list.marks
+            && let Some(left) = &mut self.protector.lock().of(part.list).marks
         {
             left.put_back(marks);
         }
@@ -212,23 +228,29 @@ impl Shared {
     }
 
     /// Takes up rows; whether they are all there are.
-    fn learn(&self, records: Vec<Record>, all: bool) {
+    fn learn(&self, of: List, records: Vec<Record>, all: bool) {
         let rows: Vec<_> = records.into_iter().filter_map(read).collect();
         let now = self.protector.now();
         let mut fresh = Vec::new();
         {
             let mut state = self.protector.lock();
+            let list = state.of(of);
             if all {
                 let there: std::collections::HashSet<IpNet> = rows.iter().map(|(n, _)| *n).collect();
-                for ban in state.list.all().into_iter().filter(|b| !there.contains(&b.network)) {
-                    state.list.learn(ban.network, None, now);
+                for ban in list.all().into_iter().filter(|b| !there.contains(&b.network)) {
+                    list.learn(ban.network, None, now);
                 }
             }
             for (network, ban) in rows {
-                fresh.extend(state.list.learn(network, ban, now));
+                fresh.extend(list.learn(network, ban, now));
             }
         }
         for ban in fresh {
+            if of != List::Deny {
+                let (list, network) = (of.name(), ban.network);
+                tracing::info!(list, %network, by = ban.by, "put on a list by another node");
+                continue;
+            }
             tracing::info!(network = %ban.network, by = ban.by, reason = ban.reason, "blocked by another node");
             self.end_sessions(&ban);
         }
@@ -248,16 +270,16 @@ impl Shared {
         }
     }
 
-    async fn read(&self) -> Result<()> {
-        let mut seen = self.seen.lock().await;
-        match self.stream.since(*seen).await? {
+    async fn read(&self, part: &Part) -> Result<()> {
+        let mut seen = part.seen.lock().await;
+        match part.stream.since(*seen).await? {
             Fresh::Nothing => {}
             Fresh::All(records, revision) => {
-                self.learn(records, true);
+                self.learn(part.list, records, true);
                 *seen = revision;
             }
             Fresh::Some(records, revision, _) => {
-                self.learn(records, false);
+                self.learn(part.list, records, false);
                 *seen = revision;
             }
         }
@@ -266,11 +288,14 @@ impl Shared {
 
     /// Exchanges until it is dropped.
     pub(crate) async fn exchange(&self) {
-        let mut others = self.stream.hub().follow();
+        let mut others = self.hub.follow();
         loop {
             let done = async {
-                while self.write().await? {}
-                self.read().await
+                for part in &self.parts {
+                    while self.write(part).await? {}
+                    self.read(part).await?;
+                }
+                Ok(())
             };
             let done = done.await;
             others.looked(&done);

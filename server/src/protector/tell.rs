@@ -49,7 +49,7 @@ async fn show(notice: &Notice, sites: &[Arc<FerrySite>]) {
         site.notice(match notice {
             Notice::Hit { .. } => Lifecycle::BlockHit(&told),
             Notice::Struck { .. } => Lifecycle::Strike(&told),
-            Notice::Added(_) | Notice::Removed(..) => Lifecycle::BlockAdded(&told),
+            Notice::Added(_) | Notice::Listed { .. } | Notice::Removed(..) => Lifecycle::BlockAdded(&told),
         })
         .await;
     }

@@ -137,19 +137,97 @@ fn only_so_many_connections_in_a_minute() {
 #[test]
 fn a_ban_of_an_administrator_stays_until_it_is_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("bans.json");
     let clock = session_core::session::system_clock();
-    let p = Protector::new(strict(), Some(file.clone()), Arc::clone(&clock)).unwrap();
+    let folder = dir.path().to_path_buf();
+    let p = Protector::new(strict(), Some(folder.clone()), Arc::clone(&clock)).unwrap();
     let net = "192.0.2.77/24".parse().unwrap();
     p.add(net, None, "spam".into(), "admin uid 0".into()).unwrap();
     p.add("198.51.100.1/32".parse().unwrap(), Some(Duration::from_secs(3600)), String::new(), "a".into())
         .unwrap();
-    let again = Protector::new(strict(), Some(file), clock).unwrap();
+    let again = Protector::new(strict(), Some(folder), clock).unwrap();
     assert_eq!(again.bans(), p.bans());
     assert!(again.admit(ip("192.0.2.200")).is_err() && again.admit(ip("198.51.100.1")).is_err());
     again.remove(&net, "t").unwrap();
     assert!(again.admit(ip("192.0.2.200")).is_ok());
     assert_eq!(again.remove(&net, "t").err().unwrap().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn who_is_put_on_the_safe_list_is_safe_for_as_long_as_that() {
+    let (p, now) = world(strict());
+    let net: IpNet = "192.0.2.0/24".parse().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    p.watch(Box::new(move |notice| heard.lock().unwrap().push((notice.name(), notice.to_json()))));
+    p.add(net, None, String::new(), "admin".into()).unwrap();
+    p.add_to(List::Safe, net, Some(Duration::from_secs(60)), "partner".into(), "admin uid 0".into()).unwrap();
+    assert!(p.admit(ip("192.0.2.9")).is_ok() && !p.is_banned(ip("::ffff:192.0.2.9")));
+    assert!((0..9).all(|_| p.strike(ip("192.0.2.9"), Strike::Login).is_none()));
+    assert_eq!(p.entries(List::Safe)[0].reason, "partner");
+    now.fetch_add(61, Ordering::SeqCst);
+    assert_eq!(reason(p.admit(ip("192.0.2.9"))), Some(Reason::Banned));
+    assert!(p.entries(List::Safe).is_empty() && p.bans().len() == 1);
+    assert_eq!(p.remove_from(List::Safe, &net, "x").err().unwrap().kind(), ErrorKind::NotFound);
+    let told = told.lock().unwrap();
+    let (name, facts) = &told[1];
+    assert_eq!((*name, &facts["list"], &facts["there"]), ("list-changed", &"safe".into(), &true.into()));
+    assert_eq!(facts["actor"], "admin uid 0");
+}
+
+#[test]
+fn where_only_some_may_connect_the_list_is_asked_and_an_empty_one_lets_nobody_in() {
+    let (p, now) = world(strict());
+    let net: IpNet = "2001:db8:1::/48".parse().unwrap();
+    p.add_to(List::Allow, net, None, String::new(), "a".into()).unwrap();
+    assert!(p.admit(ip("192.0.2.1")).is_ok(), "the list counts only where the settings say so");
+    assert!(!p.declared(List::Allow).1);
+    let allow = vec!["198.51.100.0/24".parse().unwrap()];
+    p.set(Settings { only_allowed: true, allow, ..strict() });
+    for (address, may) in [
+        ("192.0.2.1", false),
+        ("198.51.100.7", true),
+        ("::ffff:198.51.100.7", true),
+        ("2001:db8:1:2::3", true),
+        ("2001:db8:2::3", false),
+        ("10.1.2.3", true),
+    ] {
+        let refused = reason(p.admit(ip(address)));
+        assert_eq!(refused, (!may).then_some(Reason::AddressDenied), "{address}");
+    }
+    // A time that is over, or the last one taken away, opens nothing.
+    p.add_to(
+        List::Allow,
+        "192.0.2.1/32".parse().unwrap(),
+        Some(Duration::from_secs(5)),
+        String::new(),
+        "a".into(),
+    )
+    .unwrap();
+    assert!(p.admit(ip("192.0.2.1")).is_ok());
+    now.fetch_add(6, Ordering::SeqCst);
+    p.remove_from(List::Allow, &net, "a").unwrap();
+    for address in ["192.0.2.1", "2001:db8:1:2::3"] {
+        assert_eq!(reason(p.admit(ip(address))), Some(Reason::AddressDenied));
+    }
+    // Who is banned is told so first.
+    p.add("192.0.2.1/32".parse().unwrap(), None, String::new(), "a".into()).unwrap();
+    assert_eq!(reason(p.admit(ip("192.0.2.1"))), Some(Reason::Banned));
+}
+
+#[test]
+fn each_list_has_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = session_core::session::system_clock();
+    let p = Protector::new(strict(), Some(dir.path().into()), Arc::clone(&clock)).unwrap();
+    for (n, list) in List::ALL.into_iter().enumerate() {
+        let net = IpNet::from(IpAddr::from([192, 0, 2, u8::try_from(n).unwrap()]));
+        p.add_to(list, net, None, String::new(), "a".into()).unwrap();
+    }
+    let again = Protector::new(strict(), Some(dir.path().into()), clock).unwrap();
+    for list in List::ALL {
+        assert_eq!((again.entries(list).len(), again.entries(list)), (1, p.entries(list)));
+        assert!(dir.path().join(format!("{}.json", list.name())).exists());
+    }
 }
 
 #[test]

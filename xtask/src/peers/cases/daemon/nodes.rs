@@ -133,6 +133,15 @@ pub(super) fn accounts_are_shared(stage: &Stage) -> Result<()> {
         asks(stage, &a, &["ban", "remove", network], "")?.succeeded()?;
     }
     soon("nobody banned at b", &nodes, || Ok(bans(&b)?.contains("0 bans")))?;
+    // The other lists go the same way.
+    for list in ["safe", "allow"] {
+        asks(stage, &a, &[list, "add", far, "--reason", "far"], "")?.succeeded()?;
+        let on_it = || Ok(asks(stage, &b, &[list, "list"], "")?.succeeded()?.stdout.contains(far));
+        soon("the list at b", &nodes, on_it)?;
+        asks(stage, &b, &[list, "remove", far], "")?.succeeded()?;
+        let gone = || Ok(!asks(stage, &a, &[list, "list"], "")?.succeeded()?.stdout.contains(far));
+        soon("the end of it at a", &nodes, gone)?;
+    }
 
     postgres.stop();
     soon("the loss in the log", &nodes, || Ok(b.log().contains("cannot be used")))?;
