@@ -22,12 +22,15 @@ const MOST: usize = 1000;
 
 /// Removes an object. Errors: those of the gate, but for what means that nothing is there.
 async fn remove(fs: &SessionFs, spot: &Spot) -> Result<()> {
-    match fs.remove_file(&spot.path).await {
-        Ok(()) => return Ok(()),
-        Err(e) => match e.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {}
-            _ => return Err(e),
-        },
+    // A file of a name that ends in a slash is rare: nobody is asked for its removal where there is none.
+    if spot.dir.is_none() || look(fs, &spot.path).await?.is_some() {
+        match fs.remove_file(&spot.path).await {
+            Ok(()) => return Ok(()),
+            Err(e) => match e.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {}
+                _ => return Err(e),
+            },
+        }
     }
     let Some(dir) = &spot.dir else { return Ok(()) };
     let Some(there) = look(fs, dir).await?.filter(|m| m.is_dir() && !is_implied(m)) else { return Ok(()) };

@@ -103,6 +103,20 @@ async fn a_session_of_s3_is_one_among_the_live_ones_and_is_ended_like_them() {
 }
 
 #[tokio::test]
+async fn who_may_put_and_not_look_puts_and_replaces_nothing() {
+    let carol = keyed("carol") + "[users.permissions]\n\"/\" = [\"put\"]\n";
+    let s = Server::configured(&format!("{LISTENERS}{carol}"), &[]);
+    std::fs::create_dir_all(s.home("carol").join("docs")).unwrap();
+    let mut s3 = S3::connect(s.port_of("ferry", "s3"), "KEY-carol");
+    assert_eq!(s3.ask("PUT /docs/f", &[], "hello"), (200, String::new()));
+    assert_eq!(s3.status("PUT /docs/f", "other"), 403);
+    assert_eq!(std::fs::read(s.home("carol").join("docs/f")).unwrap(), b"hello");
+    assert_eq!(s3.status("GET /docs/f", ""), 403);
+    // A condition asks what is there, which is not told.
+    assert_eq!(s3.ask("PUT /docs/g", &["if-none-match: *"], "x").0, 403);
+}
+
+#[tokio::test]
 async fn over_tls_with_keys_of_the_secrets_and_of_the_database() {
     let named = "access_keys = [{ id = \"NAMED\", key_secret = \"carol\" }]\n";
     let config = format!("[scripts]\nsecrets = \"secrets.toml\"\n{LISTENERS}{}{named}", user("carol"));
