@@ -4,7 +4,7 @@
 //! for ever: the configuration holds the hashes of all of them, and those that were used stand in a file
 //! that is on disk before the code is accepted. Both are judged only after another factor was good, so that
 //! nothing tells strangers who has codes. Where there are other nodes, what is taken here must not have been
-//! taken there ([`Once`]).
+//! taken there (`Once`).
 //!
 //! Deliberately absent: other digests, lengths and periods, codes by counter.
 
