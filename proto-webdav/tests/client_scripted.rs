@@ -23,6 +23,28 @@ use crate::scripted::{
     Answer, DIRECTORY, Request, Scripted, answer, content, decider, file, multistatus, p, ranged, usual,
 };
 
+// ---- coming in
+
+#[tokio::test]
+async fn who_may_put_and_not_look_is_let_in_where_webdav_is_spoken() {
+    let server = Scripted::new(|r| match r.method.as_str() {
+        "PROPFIND" => answer(403, &[], ""),
+        "PUT" => answer(201, &[], ""),
+        _ => usual(r, &[]),
+    })
+    .await;
+    let remote = server.remote().await;
+    let options = OpenOptions { size_hint: Some(1), ..OpenOptions::create() };
+    let file = remote.open(&p("/f"), &options).await.unwrap();
+    file.write_at(0, Bytes::from_static(b"x")).await.unwrap();
+    file.commit(&CommitOptions::default()).await.unwrap();
+    assert_eq!(server.lines().first().map(String::as_str), Some("PUT /f"));
+    // Whoever forbids everything and speaks something else is no server of WebDAV.
+    let other = Scripted::new(|_| answer(403, &[], "")).await;
+    let e = connect(other.options(), decider()).await.map(drop).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied);
+}
+
 // ---- looking
 
 #[tokio::test]

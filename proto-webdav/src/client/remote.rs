@@ -133,12 +133,13 @@ pub async fn connect(options: WebdavConnectOptions, decider: Arc<dyn Decider>) -
 /// Finds WebDAV at its home or above, and learns what the server is.
 async fn learn(wire: &Wire, options: &WebdavConnectOptions) -> Result<(Facts, Times)> {
     let mut at = options.home.clone();
-    let mut first = None;
+    let (mut first, mut forbids) = (None, false);
     for _ in 0..UP {
         match probe(wire, &at).await {
             Ok(answer) => return facts(wire, options, &at, &answer).await,
             // Only some paths are WebDAV's, and what is to be made is not there yet.
             Err(e) if is_elsewhere(&e) => {
+                forbids |= status_of(&e) == Some(403);
                 first.get_or_insert(e);
             }
             Err(e) => return Err(e),
@@ -148,7 +149,15 @@ async fn learn(wire: &Wire, options: &WebdavConnectOptions) -> Result<(Facts, Ti
             None => break,
         }
     }
-    Err(first.unwrap_or_else(|| Error::new(ErrorKind::NotFound)))
+    let first = first.unwrap_or_else(|| Error::new(ErrorKind::NotFound));
+    if forbids {
+        // Who may put and not look is let in where the server says that it speaks WebDAV.
+        let (facts, times) = facts(wire, options, &options.home, &Answer::default()).await?;
+        if !facts.classes.is_empty() {
+            return Ok((facts, times));
+        }
+    }
+    Err(first)
 }
 
 /// Whether WebDAV may be found further up.
