@@ -4,13 +4,15 @@
 //! instruments them when LLVM's pass is asked for by name. New inputs go to the target folder; only what a
 //! person copies into `fuzz/corpus/TARGET` is kept. Not here: minimising, sanitizers, coverage reports.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use toml::{Table, Value};
 
 use crate::Verdict;
-use crate::fault::{Result, While, bail, ensure};
+use crate::fault::{Fault, Result, While, bail, ensure};
 use crate::flags::Flags;
 use crate::install::ensure_debian;
 use crate::process::{Run, find_program};
@@ -107,18 +109,30 @@ fn run_all(crates: &[Crate], seconds: u64, report: &mut Report) -> Result<()> {
         }
     }
     let built = repo::target_dir()?.join("fuzz");
+    let at_a_time = thread::available_parallelism().map_or(1, NonZero::get);
     for found in crates {
         if let Err(fault) = build(found, &built) {
             report.fail(fault);
             continue;
         }
-        for target in &found.targets {
-            match execute(found, target, &built, seconds) {
-                Ok(said) => {
-                    println!("  {target}: {said}");
-                    report.pass();
+        // Each has one thread.
+        for targets in found.targets.chunks(at_a_time) {
+            let done: Vec<Result<String>> = thread::scope(|scope| {
+                let mut runs = Vec::with_capacity(targets.len());
+                for target in targets {
+                    runs.push(scope.spawn(|| execute(found, target, &built, seconds)));
                 }
-                Err(fault) => report.fail(fault),
+                let panicked = |_| Err(Fault::new("the run of a target panicked"));
+                runs.into_iter().map(|run| run.join().unwrap_or_else(panicked)).collect()
+            });
+            for (target, done) in targets.iter().zip(done) {
+                match done {
+                    Ok(said) => {
+                        println!("  {target}: {said}");
+                        report.pass();
+                    }
+                    Err(fault) => report.fail(fault),
+                }
             }
         }
     }
