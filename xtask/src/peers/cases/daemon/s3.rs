@@ -184,6 +184,8 @@ pub(super) fn s5cmd_works(stage: &Stage) -> Result<()> {
     with(stage, |place, scene| {
         let s5cmd = |verb: &str| drive::s5cmd(place.stage.kit, place.at, verb);
         plain_tree(&scene.here("tree"))?;
+        // It knows no directories but those that hold something.
+        std::fs::remove_dir(scene.here("tree/empty")).doing(|| "removing the empty directory".to_owned())?;
         write(&scene.here("tree/large"), large())?;
         let root = &scene.endpoint.root;
         s5cmd("mb")?.arg("s3://bucket").finish()?.succeeded()?;
