@@ -6,7 +6,7 @@
 //! file and tells its speed.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-#[path = "../tests/support/folder.rs"]
+#[path = "../tests/it/support/folder.rs"]
 mod folder;
 
 use std::path::PathBuf;

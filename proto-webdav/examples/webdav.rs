@@ -9,7 +9,7 @@ use session_core::auth::Site;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
 mod support;
 
 #[tokio::main]

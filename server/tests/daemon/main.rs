@@ -7,7 +7,7 @@
     reason = "a test"
 )]
 
-#[path = "../../../proto-ftp/tests/support/authority.rs"]
+#[path = "../../../proto-ftp/tests/it/support/authority.rs"]
 mod authority;
 #[allow(unreachable_pub, reason = "shared by the modules of one test")]
 mod ftp;

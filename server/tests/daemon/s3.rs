@@ -14,7 +14,7 @@ use crate::support::*;
 /// The secret of every key.
 const SECRET: &str = "a secret that is long enough";
 
-#[path = "../../../proto-s3/tests/support/sign.rs"]
+#[path = "../../../proto-s3/tests/it/support/sign.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared, and used in part")]
 mod sign;
 

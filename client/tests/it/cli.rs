@@ -1,0 +1,144 @@
+//! Whole commands: exit code and both streams.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn ferry(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ferry"))
+        .args(args)
+        .current_dir(dir)
+        .env_remove("FERRY_PASSWORD")
+        .env("XDG_STATE_HOME", dir.join(".state"))
+        .output()
+        .unwrap()
+}
+
+/// Exit code, standard output, error output.
+fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let out = ferry(dir, args);
+    (
+        out.status.code().unwrap(),
+        String::from_utf8(out.stdout).unwrap(),
+        String::from_utf8(out.stderr).unwrap().replace(dir.to_str().unwrap(), "DIR"),
+    )
+}
+
+fn dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("d/e")).unwrap();
+    std::fs::write(dir.path().join("d/f"), "content\n").unwrap();
+    std::fs::write(dir.path().join("d/.hidden"), "").unwrap();
+    std::fs::write(dir.path().join("d/e/g"), "").unwrap();
+    dir
+}
+
+#[test]
+fn lists() {
+    let d = dir();
+    assert_eq!(run(d.path(), &["ls", "d"]), (0, "e\nf\n".into(), String::new()));
+    assert_eq!(run(d.path(), &["ls", "-a", "d"]).1, ".hidden\ne\nf\n");
+    assert_eq!(run(d.path(), &["ls", "d/f"]).1, "f\n");
+    let (code, out, _) = run(d.path(), &["ls", "-l", "d/f"]);
+    assert_eq!(code, 0);
+    assert!(out.starts_with("-rw") && out.trim_end().ends_with(" f"), "{out}");
+    assert_eq!(run(d.path(), &["tree", "d"]).1, "d\n├── e\n│   └── g\n└── f\n\n1 directories, 2 files\n");
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let d = dir();
+    let (code, out, _) = run(d.path(), &["--json", "ls", "d"]);
+    assert_eq!(code, 0);
+    let names: Vec<_> = out
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["name"].as_str().unwrap().to_string())
+        .collect();
+    assert_eq!(names, ["e", "f"]);
+    let (code, out, _) = run(d.path(), &["--json", "cp", "-r", "d", "copy"]);
+    assert_eq!(code, 0);
+    let last: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (last["event"].as_str(), last["done"].as_u64(), last["failed"].as_u64()),
+        (Some("summary"), Some(3), Some(0))
+    );
+}
+
+#[test]
+fn errors_say_what_failed_on_what_and_hint_at_the_cure() {
+    let d = dir();
+    let (code, out, err) = run(d.path(), &["cat", "missing"]);
+    assert_eq!((code, out.as_str()), (5, ""));
+    assert!(err.starts_with("error: cannot open 'DIR/missing': no such file or directory"), "{err}");
+    let (code, _, err) = run(d.path(), &["cp", "d", "x"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("hint: give -r to copy directories"), "{err}");
+    let (code, _, err) = run(d.path(), &["ls", "gopher://h/"]);
+    assert_eq!(code, 7);
+    assert!(err.contains("the scheme 'gopher' is not known"), "{err}");
+    assert_eq!(run(d.path(), &["ls", "sftp://h:x/"]).0, 2);
+    assert_eq!(run(d.path(), &["chmod", "999", "d"]).0, 2);
+    assert_eq!(run(d.path(), &["nonsense"]).0, 2);
+    let (code, _, err) = run(d.path(), &["rm", "d"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("hint: give -r"), "{err}");
+    let (code, _, err) = run(d.path(), &["--batch", "ls", "sftp://u@127.0.0.1:1/"]);
+    assert_eq!(code, 3, "{err}");
+}
+
+#[test]
+fn part_of_a_batch_is_not_success() {
+    let d = dir();
+    std::fs::create_dir(d.path().join("t")).unwrap();
+    let (code, out, err) = run(d.path(), &["cp", "d/f", "missing", "t/"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(out.contains("1 file,") && out.contains("1 failed"), "{out}");
+    assert!(d.path().join("t/f").exists());
+}
+
+#[test]
+fn copies_moves_removes() {
+    let d = dir();
+    let at = |s: &str| d.path().join(s);
+    assert_eq!(run(d.path(), &["mkdir", "-p", "x/y/z"]).0, 0);
+    assert_eq!(run(d.path(), &["cp", "-r", "d", "x/y"]).0, 0);
+    assert_eq!(std::fs::read(at("x/y/d/f")).unwrap(), b"content\n");
+    assert_eq!(run(d.path(), &["mv", "x/y/d/f", "x/moved"]).0, 0);
+    assert!(at("x/moved").exists() && !at("x/y/d/f").exists());
+    assert_eq!(run(d.path(), &["ln", "-s", "moved", "x/link"]).0, 0);
+    assert_eq!(run(d.path(), &["cat", "x/link"]).1, "content\n");
+    assert_eq!(run(d.path(), &["chmod", "600", "x/moved"]).0, 0);
+    assert_eq!(run(d.path(), &["rm", "-r", "x"]).0, 0);
+    assert!(!at("x").exists());
+    assert_eq!(run(d.path(), &["rm", "-f", "x"]).0, 0);
+    assert_eq!(run(d.path(), &["rm", "x"]).0, 5);
+    assert_ne!(run(d.path(), &["cp", "-r", "d", "d/e"]).0, 0, "a directory into itself");
+}
+
+#[test]
+fn digests_are_the_ones_that_other_tools_print() {
+    let d = dir();
+    let expected = Command::new("sha256sum").arg("d/f").current_dir(d.path()).output().unwrap();
+    assert_eq!(run(d.path(), &["hash", "d/f"]).1.as_bytes(), expected.stdout);
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let d = dir();
+    for n in 0..2000 {
+        std::fs::write(d.path().join(format!("d/{n:0200}")), "").unwrap();
+    }
+    let script = format!("'{}' ls d | head -1; test ${{PIPESTATUS[0]}} -eq 0", env!("CARGO_BIN_EXE_ferry"));
+    let status = Command::new("bash").arg("-c").arg(script).current_dir(d.path()).output().unwrap().status;
+    assert!(status.success());
+}
+
+#[test]
+fn help_man_and_completions_come_from_one_definition() {
+    let d = dir();
+    let (code, out, _) = run(d.path(), &["--help"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("Exit codes:") && !out.contains("docs"));
+    assert!(run(d.path(), &["docs", "man"]).1.contains(".TH ferry"));
+    assert!(run(d.path(), &["docs", "completions", "bash"]).1.contains("_ferry"));
+    assert!(run(d.path(), &["docs", "reference"]).1.contains("### `ferry hash`"));
+}

@@ -1,0 +1,38 @@
+//! The client as a library and as a program, against our own servers and servers that are scripted.
+//!
+//! One program for all of them: a program apiece takes longer to link than its tests take to run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod batch;
+mod batch_faults;
+mod batch_options;
+mod batch_text;
+mod blocking;
+mod cli;
+mod cli_trees;
+mod examples;
+mod exec;
+#[path = "../../../proto-sftp/tests/it/support/folder.rs"]
+mod folder;
+mod hooks;
+mod jobs;
+mod keys;
+#[path = "../../../session-core/tests/support/proxy.rs"]
+mod proxy;
+mod reconnect;
+mod relocate;
+mod s3;
+mod scp;
+mod script;
+#[allow(dead_code, unreachable_pub, reason = "shared with proto-s3")]
+#[path = "../../../proto-s3/tests/it/scripted/mod.rs"]
+mod scripted;
+mod segments;
+mod session;
+mod shell;
+mod sites;
+mod support;
+mod sync;
+mod unfinished;
+mod watch;
+mod ways;
