@@ -4,7 +4,7 @@
 //! `authorized_keys`; a second user, `twice`, must give both, the password as an answer. Host keys are
 //! made in DIR's neighbour `DIR.keys`. `get HOST PORT USER PATH` (the second form) is our client: it reads a
 //! file and tells its speed.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(unreachable_pub, clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "../tests/it/support/folder.rs"]
 mod folder;

@@ -1,7 +1,14 @@
 //! The client as a library and as a program, against our own servers and servers that are scripted.
 //!
 //! One program for all of them: a program apiece takes longer to link than its tests take to run.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod batch;
 mod batch_faults;
@@ -24,7 +31,7 @@ mod relocate;
 mod s3;
 mod scp;
 mod script;
-#[allow(dead_code, unreachable_pub, reason = "shared with proto-s3")]
+#[allow(dead_code, reason = "shared with proto-s3")]
 #[path = "../../../proto-s3/tests/it/scripted/mod.rs"]
 mod scripted;
 mod segments;

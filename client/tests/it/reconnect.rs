@@ -8,29 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::local;
 use crate::support::world::*;
 use client::batch::{Batch, Job};
 use client::connect::{Connected, Options, open_url};
 use client::url::Location;
-use session_core::auth::Account;
 use session_core::batch::*;
 use session_core::fs::Filesystem;
 use session_core::gate::SessionFs;
-use session_core::intercept::{Chain, Interceptor};
+use session_core::intercept::Interceptor;
 use session_core::layers::staged::{Owner, Staged, StagingArea, StagingPolicy};
 use session_core::path::VPath;
-use session_core::session::{Protocol, Session, Setup};
 use session_core::store::local::{LocalOptions, LocalStore};
 
 fn p(s: &str) -> VPath {
     VPath::absolute(s).unwrap()
-}
-
-fn local(dir: &Path) -> SessionFs {
-    let store = LocalStore::open(dir, LocalOptions::default()).unwrap();
-    let session = Session::new(Setup::new(Protocol::Local, "local"));
-    let identity = session.log_in(Account::named("a"), vec![]).unwrap();
-    session.guard(&identity, Arc::new(store), Chain::new(vec![])).unwrap()
 }
 
 /// What a server serves: the directory itself, or under a staging layer, as `ferryd` does it.

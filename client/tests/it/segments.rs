@@ -8,24 +8,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::world::World;
+use crate::support::local_with as local;
+use crate::support::world::{Cutter, World};
 use async_trait::async_trait;
 use client::batch::{Batch, Job};
 use client::connect::{Connected, Options, open_url};
 use client::jobs::{Jobs, Side, Spec};
 use client::journal::Journal;
 use client::url::Location;
-use session_core::auth::Account;
 use session_core::batch::*;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Algorithm, Filesystem};
 use session_core::fs_ext::FilesystemExt;
 use session_core::gate::SessionFs;
-use session_core::intercept::{Chain, Cx, Interceptor};
+use session_core::intercept::{Cx, Interceptor};
 use session_core::operation::{Operation, OperationKind, OperationSet};
 use session_core::path::VPath;
-use session_core::session::{Protocol, Session, Setup};
-use session_core::store::local::{LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
 use tokio::sync::Notify;
 
@@ -39,13 +37,6 @@ fn content(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i / 251 + i % 241) as u8).collect()
 }
 
-fn local(dir: &Path, links: Vec<Arc<dyn Interceptor>>) -> SessionFs {
-    let store = LocalStore::open(dir, LocalOptions::default()).unwrap();
-    let session = Session::new(Setup::new(Protocol::Local, "local"));
-    let identity = session.log_in(Account::named("a"), vec![]).unwrap();
-    session.guard(&identity, Arc::new(store), Chain::new(links)).unwrap()
-}
-
 async fn open(scheme: &str, world: &World, lines: usize) -> Connected {
     let text = format!("{scheme}://ann@127.0.0.1:{}/", world.port);
     let Ok(Location::Remote(url)) = Location::parse(&text) else { panic!("a URL") };
@@ -55,7 +46,8 @@ async fn open(scheme: &str, world: &World, lines: usize) -> Connected {
         .unwrap()
         .identities(vec!["/nonexistent".into()])
         .password(Some("secret".into()))
-        .lines(lines);
+        .lines(lines)
+        .reconnect(Duration::from_secs(30));
     open_url(options, Arc::new(Unattended)).await.unwrap()
 }
 
@@ -256,6 +248,47 @@ async fn a_part_whose_segments_were_changed_is_sent_anew() {
     report.check().unwrap();
     journal.end("done").await;
     assert!(std::fs::read(b.path().join("large")).unwrap() == content(LARGE));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segments_go_on_over_lines_that_are_cut() {
+    const SIZE: usize = 40 << 20;
+    for (scheme, up) in [("sftp", false), ("sftp", true), ("ftp", false)] {
+        let what = format!("{scheme}, up: {up}");
+        let store = Arc::new(MemoryStore::new());
+        let cutter = Cutter::every(7 << 20);
+        let links = vec![Arc::clone(&cutter) as Arc<dyn Interceptor>];
+        let served = Arc::clone(&store) as Arc<dyn Filesystem>;
+        let world = match scheme {
+            "ftp" => World::ftp(served, links).await,
+            _ => World::sftp(served, links).await,
+        };
+        let remote = open(scheme, &world, 3).await;
+        let (dir, large) = (tempfile::tempdir().unwrap(), content(SIZE));
+        let here = local(dir.path(), vec![]);
+        let report = if up {
+            std::fs::write(dir.path().join("large"), &large).unwrap();
+            run(&here, remote.fs(), options()).await
+        } else {
+            store.write_all(&p("/large"), large.clone().into()).await.unwrap();
+            run(remote.fs(), &here, options()).await
+        };
+        report.check().unwrap_or_else(|e| panic!("{what}: {e:#}"));
+        let arrived = match up {
+            true => store.read_to_vec(&p("/large"), SIZE).await.unwrap(),
+            false => std::fs::read(dir.path().join("large")).unwrap(),
+        };
+        assert!(arrived == large, "{what}");
+        let cuts = cutter.cuts.load(Ordering::SeqCst);
+        assert!(cuts >= 2, "{what}: {cuts} cuts");
+        // What was under way at a cut goes again, and not the rest; what comes has arrived when it is counted.
+        let sent = report.receipts[0].sent;
+        assert!(up || sent == SIZE as u64, "{what}: {sent} sent");
+        assert!(sent <= SIZE as u64 + cuts * (16 << 20), "{what}: {cuts} cuts, {sent} sent");
+        assert_eq!(names(dir.path()), ["large"], "{what}");
+        assert!(!store.exists(&p("/large.segments.filepart")).await.unwrap(), "{what}");
+        remote.close().await;
+    }
 }
 
 /// Says yes to trying again.

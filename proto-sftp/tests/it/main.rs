@@ -1,7 +1,14 @@
 //! SFTP, SCP and SSH: machines, sessions, both halves against each other and against OpenSSH.
 //!
 //! One program for all of them: a program apiece takes longer to link than its tests take to run.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod client_flights;
 mod client_machine;

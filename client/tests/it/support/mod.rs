@@ -1,5 +1,5 @@
 //! A server on loopback over a memory store, and sessions with it.
-#![allow(dead_code, unreachable_pub, reason = "with fewer features some of it has no test")]
+#![allow(dead_code, reason = "with fewer features some of it has no test")]
 
 #[cfg(feature = "sftp")]
 pub mod jump;
@@ -9,6 +9,7 @@ pub mod shell;
 pub mod world;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,11 +29,25 @@ use session_core::net::server_tls::{ServerTls, ServerTlsOptions, self_signed};
 use session_core::path::VPath;
 use session_core::registry::{Caps, SessionRegistry};
 use session_core::session::{Identity, Protocol, Session as Served, Setup};
+use session_core::store::local::{LocalOptions, LocalStore};
 use session_core::store::memory::MemoryStore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The account that may log in, and its password.
 pub const USER: (&str, &str) = ("u", "secret");
+
+/// This folder behind a gate with these links.
+pub fn local_with(dir: &Path, links: Vec<Arc<dyn Interceptor>>) -> SessionFs {
+    let store = LocalStore::open(dir, LocalOptions::default()).unwrap();
+    let session = Served::new(Setup::new(Protocol::Local, "local"));
+    let identity = session.log_in(Account::named("a"), vec![]).unwrap();
+    session.guard(&identity, Arc::new(store), Chain::new(links)).unwrap()
+}
+
+/// This folder, with nothing around it.
+pub fn local(dir: &Path) -> SessionFs {
+    local_with(dir, vec![])
+}
 
 /// Also with the keys that were allowed.
 #[derive(Default)]

@@ -20,7 +20,7 @@ use session_core::auth::*;
 use session_core::session::Session;
 use session_core::testing;
 pub use session_core::testing::http::{Line, Reply};
-pub use session_core::testing::{PATIENCE, p, tls};
+pub use session_core::testing::p;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 

@@ -1,5 +1,4 @@
 //! A site over a directory, all of it to everybody who comes in. Of tests of several crates, and an example.
-#![allow(unreachable_pub, reason = "shared by tests")]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //!
 //! The store keeps a tree in memory; what is created or truncated is staged and appears at commit, as
 //! the real stores do it. With a seed every call takes a random while, before and after its effect.
-#![allow(dead_code, unreachable_pub, reason = "with fewer features some of it has no test")]
+#![allow(dead_code, reason = "with fewer features some of it has no test")]
 
 #[cfg(all(feature = "client", feature = "server"))]
 pub mod expired;

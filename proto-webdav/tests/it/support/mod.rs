@@ -1,6 +1,7 @@
 //! A site over a store in memory, a server of WebDAV for it on loopback, and a client that speaks text.
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
