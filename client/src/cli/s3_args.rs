@@ -21,7 +21,7 @@ pub(super) enum StyleArg {
 /// Whether uploads carry checksums of S3's kind.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ChecksumsArg {
-    /// At AWS, and nowhere else
+    /// At AWS, and elsewhere where the store shows that it takes them
     Auto,
     /// Always
     Always,

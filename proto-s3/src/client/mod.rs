@@ -23,6 +23,7 @@ pub mod remote;
 mod remove;
 mod scan;
 mod store;
+mod sums;
 mod upload;
 pub mod uploads;
 pub mod versions;

@@ -58,11 +58,11 @@ pub enum UrlStyle {
     Virtual,
 }
 
-/// Whether uploads carry a checksum of S3's kind (CRC-32), and downloads are checked against theirs. A
-/// signature covers the content besides, in the clear.
+/// Whether uploads carry a checksum of S3's kind (CRC-32). A signature covers the content besides, in the clear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksums {
-    /// At AWS, and nowhere else: other stores have refused what they did not know.
+    /// At AWS, where downloads are checked against theirs, too; elsewhere with the first upload, and with those
+    /// after it if the store has not refused it and has repeated it.
     #[default]
     Auto,
     /// Always.

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{
-    ChecksumAlgorithm, CompletedPart, ObjectCannedAcl, ServerSideEncryption, StorageClass,
-};
+use aws_sdk_s3::types::{CompletedPart, ObjectCannedAcl, ServerSideEncryption, StorageClass};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -22,6 +20,7 @@ use session_core::media_type;
 use super::copy::no_id;
 use super::options::Putting;
 use super::store::Store;
+use super::sums::{algorithm, how};
 
 /// How often a part is sent.
 const TRIES: u32 = 5;
@@ -148,40 +147,43 @@ impl Store {
         self.options.secure
     }
 
-    /// The checksum that uploads carry, where they carry one.
-    pub(super) fn algorithm(&self) -> Option<ChecksumAlgorithm> {
-        self.checksums.then_some(ChecksumAlgorithm::Crc32)
-    }
-
-    /// Sends one part, as often as it takes.
+    /// Sends one part, as often as it takes, of an upload that was begun with checksums or without.
     pub(super) async fn upload_part(
         &self,
         (bucket, key): (&str, &str),
         id: &str,
         number: i32,
         data: Bytes,
+        summed: bool,
     ) -> Result<CompletedPart> {
-        let told = again(|| {
-            self.call(Some(bucket), |c| {
-                let asked = c
-                    .upload_part()
-                    .bucket(bucket)
-                    .key(key)
-                    .upload_id(id)
-                    .part_number(number)
-                    .set_checksum_algorithm(self.algorithm())
-                    .set_request_payer(self.payer())
-                    .body(ByteStream::from(data.clone()))
-                    .customize();
-                let unsigned = self.unsigned_bodies();
-                async move { if unsigned { asked.disable_payload_signing() } else { asked }.send().await }
+        let send = |summed| {
+            let data = &data;
+            again(move || {
+                self.call(Some(bucket), move |c| {
+                    let asked = c
+                        .upload_part()
+                        .bucket(bucket)
+                        .key(key)
+                        .upload_id(id)
+                        .part_number(number)
+                        .set_checksum_algorithm(algorithm(summed))
+                        .set_request_payer(self.payer())
+                        .body(ByteStream::from(data.clone()))
+                        .customize()
+                        .config_override(how(summed));
+                    let unsigned = self.unsigned_bodies();
+                    async move { if unsigned { asked.disable_payload_signing() } else { asked }.send().await }
+                })
             })
-        })
-        .await?;
+        };
+        let (told, summed) = if summed { self.sums.sent(send).await? } else { (send(false).await?, false) };
+        if summed {
+            self.sums.learn(told.checksum_crc32());
+        }
         let part = CompletedPart::builder()
             .part_number(number)
             .e_tag(told.e_tag().ok_or_else(no_id)?)
-            .set_checksum_crc32(told.checksum_crc32().filter(|_| self.checksums).map(str::to_owned));
+            .set_checksum_crc32(told.checksum_crc32().filter(|_| summed).map(str::to_owned));
         Ok(part.build())
     }
 

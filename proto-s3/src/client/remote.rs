@@ -13,9 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    BehaviorVersion, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
-};
+use aws_sdk_s3::config::{BehaviorVersion, ResponseChecksumValidation, StalledStreamProtectionConfig};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use session_core::batch::Decider;
@@ -31,11 +29,12 @@ use super::copy;
 use super::http::{Lines, Way};
 use super::list;
 use super::login;
-use super::options::{Checksums, S3ConnectOptions, UrlStyle};
+use super::options::{S3ConnectOptions, UrlStyle};
 use super::read::ReadFile;
 use super::refine::as_kind;
 use super::remove::remove;
 use super::store::Store;
+use super::sums::{Sums, calculation};
 use super::write::WriteFile;
 use crate::keyspace::{MAX_KEY, Place};
 
@@ -112,11 +111,7 @@ async fn enter(options: S3ConnectOptions, lines: Lines) -> Result<S3Remote> {
     }
     region = region.or(signed.region);
     let real_aws = aws && endpoint.is_none();
-    let checksums = match options.checksums {
-        Checksums::Always => true,
-        Checksums::Required => false,
-        Checksums::Auto => real_aws,
-    };
+    let sums = Sums::of(options.checksums, real_aws);
     let path_style = match options.style {
         UrlStyle::Auto => !real_aws,
         UrlStyle::Path => true,
@@ -128,11 +123,8 @@ async fn enter(options: S3ConnectOptions, lines: Lines) -> Result<S3Remote> {
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .request_checksum_calculation(match checksums {
-            true => RequestChecksumCalculation::WhenSupported,
-            false => RequestChecksumCalculation::WhenRequired,
-        })
-        .response_checksum_validation(match checksums {
+        .request_checksum_calculation(calculation(sums.are_taken()))
+        .response_checksum_validation(match sums.are_taken() {
             true => ResponseChecksumValidation::WhenSupported,
             false => ResponseChecksumValidation::WhenRequired,
         })
@@ -145,7 +137,7 @@ async fn enter(options: S3ConnectOptions, lines: Lines) -> Result<S3Remote> {
         base = base.endpoint_url(endpoint);
     }
     let region = region.unwrap_or_else(|| REGION.to_owned());
-    let store = Arc::new(Store::new(lines, options, base, region, checksums));
+    let store = Arc::new(Store::new(lines, options, base, region, sums));
     probe(&store, &home, signed.method == "none").await?;
     Ok(S3Remote { store, method: signed.method })
 }

@@ -23,6 +23,7 @@ use super::http::Lines;
 use super::options::S3ConnectOptions;
 use super::refine::{self, Failed};
 use super::remove::Removals;
+use super::sums::Sums;
 use crate::keyspace::Place;
 
 /// Directories without a marker that are remembered.
@@ -33,8 +34,8 @@ const LISTED: (usize, Duration) = (250_000, Duration::from_secs(30));
 pub(super) struct Store {
     pub(super) lines: Lines,
     pub(super) options: S3ConnectOptions,
-    /// Uploads carry checksums of S3's kind.
-    pub(super) checksums: bool,
+    /// Whether uploads carry checksums of S3's kind.
+    pub(super) sums: Sums,
     /// How clients are made, but for the region.
     base: aws_sdk_s3::config::Builder,
     /// The region of buckets of which nothing is known.
@@ -59,12 +60,12 @@ impl Store {
         options: S3ConnectOptions,
         base: aws_sdk_s3::config::Builder,
         region: String,
-        checksums: bool,
+        sums: Sums,
     ) -> Store {
         Store {
             lines,
             options,
-            checksums,
+            sums,
             base,
             region: Mutex::new(region),
             regions: Mutex::default(),

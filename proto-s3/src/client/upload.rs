@@ -115,6 +115,8 @@ pub(super) struct Upload {
     bucket: String,
     key: String,
     pub(super) id: String,
+    /// It was begun with checksums of S3's kind, so that each part has one.
+    pub(super) summed: bool,
     /// Parts on their way. Dropped, they are given up.
     pub(super) jobs: JoinSet<Result<CompletedPart>>,
     done: Vec<CompletedPart>,
@@ -156,6 +158,7 @@ impl Upload {
         store: &Arc<Store>,
         (bucket, key): (&str, &str),
         id: String,
+        summed: bool,
         spared: &Arc<AtomicU64>,
     ) -> Self {
         Upload {
@@ -163,6 +166,7 @@ impl Upload {
             bucket: bucket.to_owned(),
             key: key.to_owned(),
             id,
+            summed,
             jobs: JoinSet::new(),
             done: Vec::new(),
             next: 1,
@@ -182,14 +186,14 @@ impl Upload {
         size: Option<u64>,
         spared: &Arc<AtomicU64>,
     ) -> Result<Option<Self>> {
-        let fits = size.is_none_or(|s| s == words.size) && words.checksums == store.checksums;
+        let fits = size.is_none_or(|s| s == words.size);
         let there = match fits {
             true => store.parts((bucket, key), &words.id).await,
             false => Err(ErrorKind::InvalidArgument.into()),
         };
         match there {
             Ok(there) => {
-                let mut upload = Upload::new(store, (bucket, key), words.id.clone(), spared);
+                let mut upload = Upload::new(store, (bucket, key), words.id.clone(), words.checksums, spared);
                 (upload.there, upload.keeps) = (there, true);
                 Ok(Some(upload))
             }
@@ -230,17 +234,17 @@ impl Upload {
         self.next += 1;
         let (store, bucket, key, id) =
             (Arc::clone(&self.store), self.bucket.clone(), self.key.clone(), self.id.clone());
-        let spared = Arc::clone(&self.spared);
+        let (spared, summed) = (Arc::clone(&self.spared), self.summed);
         self.jobs.spawn(async move {
             if let Some(there) = there {
                 let ours = data.clone();
                 let compared = tokio::task::spawn_blocking(move || there.is(&ours).then_some(there));
                 if let Ok(Some(there)) = compared.await {
                     spared.fetch_add(data.len() as u64, Ordering::Relaxed);
-                    return Ok(there.completed(number, store.checksums));
+                    return Ok(there.completed(number, summed));
                 }
             }
-            store.upload_part((&bucket, &key), &id, number, data).await
+            store.upload_part((&bucket, &key), &id, number, data, summed).await
         });
         Ok(())
     }

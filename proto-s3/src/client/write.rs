@@ -28,6 +28,7 @@ use super::put::{Put, again, at_a_time, part_size};
 use super::refine::as_kind;
 use super::remote::{object_at, settable};
 use super::store::{Store, bare_etag, quoted};
+use super::sums::{algorithm, how};
 use super::upload::{Upload, Words};
 use crate::keyspace::Place;
 
@@ -164,30 +165,33 @@ impl WriteFile {
     async fn begin(&self) -> Result<Box<Upload>> {
         let put = &self.store.options.putting;
         let tags = (!put.tags.is_empty()).then(|| put.tagging());
-        let begun = again(|| {
-            self.store.call(Some(&self.bucket), |c| {
-                let mut asked = c
-                    .create_multipart_upload()
-                    .bucket(&self.bucket)
-                    .key(&self.key)
-                    .content_type(put.media_type(&self.key))
-                    .set_cache_control(put.cache_control.clone())
-                    .set_storage_class(put.class())
-                    .set_acl(put.canned())
-                    .set_server_side_encryption(put.sse())
-                    .set_ssekms_key_id(put.kms_key.clone())
-                    .set_tagging(tags.clone())
-                    .set_checksum_algorithm(self.store.algorithm())
-                    .set_request_payer(self.store.payer());
-                for (name, value) in &put.metadata {
-                    asked = asked.metadata(name, value);
-                }
-                asked.send()
+        let begin = |summed| {
+            let tags = &tags;
+            again(move || {
+                self.store.call(Some(&self.bucket), move |c| {
+                    let mut asked = c
+                        .create_multipart_upload()
+                        .bucket(&self.bucket)
+                        .key(&self.key)
+                        .content_type(put.media_type(&self.key))
+                        .set_cache_control(put.cache_control.clone())
+                        .set_storage_class(put.class())
+                        .set_acl(put.canned())
+                        .set_server_side_encryption(put.sse())
+                        .set_ssekms_key_id(put.kms_key.clone())
+                        .set_tagging(tags.clone())
+                        .set_checksum_algorithm(algorithm(summed))
+                        .set_request_payer(self.store.payer());
+                    for (name, value) in &put.metadata {
+                        asked = asked.metadata(name, value);
+                    }
+                    asked.send()
+                })
             })
-        })
-        .await?;
+        };
+        let (begun, summed) = self.store.sums.sent(begin).await?;
         let id = begun.upload_id().ok_or_else(no_id)?.to_owned();
-        Ok(Box::new(Upload::new(&self.store, (&self.bucket, &self.key), id, &self.spared)))
+        Ok(Box::new(Upload::new(&self.store, (&self.bucket, &self.key), id, summed, &self.spared)))
     }
 
     /// Takes bytes in, and sends what is full. A full part waits for the byte after it: the last part is the
@@ -254,8 +258,9 @@ impl WriteFile {
         let tags = (!put.tags.is_empty()).then(|| put.tagging());
         let (matches, none) = self.conditions();
         let conditional = matches.is_some() || none.is_some();
-        let once = || {
-            self.store.call(Some(&self.bucket), |c| {
+        let once = |summed| {
+            let (tags, matches, none, data) = (&tags, &matches, &none, &data);
+            self.store.call(Some(&self.bucket), move |c| {
                 let mut asked = c
                     .put_object()
                     .bucket(&self.bucket)
@@ -267,7 +272,7 @@ impl WriteFile {
                     .set_server_side_encryption(put.sse())
                     .set_ssekms_key_id(put.kms_key.clone())
                     .set_tagging(tags.clone())
-                    .set_checksum_algorithm(self.store.algorithm())
+                    .set_checksum_algorithm(algorithm(summed))
                     .set_request_payer(self.store.payer())
                     .set_if_match(matches.clone())
                     .set_if_none_match(none.clone())
@@ -275,13 +280,19 @@ impl WriteFile {
                 for (name, value) in &put.metadata {
                     asked = asked.metadata(name, value);
                 }
-                let asked = asked.customize();
+                let asked = asked.customize().config_override(how(summed));
                 let unsigned = self.store.unsigned_bodies();
                 async move { if unsigned { asked.disable_payload_signing() } else { asked }.send().await }
             })
         };
         // Done twice, a condition would fail by our own doing.
-        let told = if conditional { once().await } else { again(once).await }?;
+        let send = |summed| async move {
+            if conditional { once(summed).await } else { again(|| once(summed)).await }
+        };
+        let (told, summed) = self.store.sums.sent(send).await?;
+        if summed {
+            self.store.sums.learn(told.checksum_crc32());
+        }
         Ok(told.e_tag().map(str::to_owned))
     }
 
@@ -395,7 +406,7 @@ impl File for WriteFile {
                     return Err(Error::new(ErrorKind::Closed));
                 }
             };
-            let (checksums, id) = (self.store.checksums, upload.id.clone());
+            let (checksums, id) = (upload.summed, upload.id.clone());
             inner.kept = Words { part, size, checksums, id }.usable();
             upload.keeps = inner.kept.is_some();
             inner.state = State::Parts(upload, rest);
