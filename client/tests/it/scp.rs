@@ -7,14 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::support::local;
 use crate::support::shell::{Kind, Shell};
 #[cfg(feature = "ftp")]
 use crate::support::world::World;
 use bytes::{Bytes, BytesMut};
+use client::batch::{Batch, Job};
 use client::connect::{Connected, Options, open_url};
 use client::url::{Location, Url};
 use futures_util::StreamExt as _;
-use session_core::batch::Unattended;
+use session_core::batch::{TransferOptions, Unattended};
 use session_core::conformance::{Report, Subject, cases, run_case};
 use session_core::error::ErrorKind;
 use session_core::fs::{Algorithm, CommitOptions, Filesystem, Follow, OpenOptions, Replace};
@@ -216,12 +218,7 @@ async fn what_goes_wrong_is_told_and_nothing_half_stays() {
         let _ = file.abort().await;
         assert!(!dir.join("f").exists());
     }
-    // What SCP cannot do says why.
     fs.write_all(&path, Bytes::from_static(b"content")).await.unwrap();
-    let update = OpenOptions { write: true, ..OpenOptions::default() };
-    let e = fs.open(&path, &update).await.map(drop).unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::Unsupported);
-    assert!(e.to_string().contains("begins every file anew"), "{e}");
     assert_eq!(fs.stat(&at(&dir, "f/x"), Follow::Yes).await.unwrap_err().kind(), ErrorKind::NotADirectory);
     assert_eq!(fs.list_all(&path).await.unwrap_err().kind(), ErrorKind::NotADirectory);
     // A file that changes while it is read is never a mixture.
@@ -230,6 +227,68 @@ async fn what_goes_wrong_is_told_and_nothing_half_stays() {
     std::fs::write(dir.join("g"), noise(1_000_000)).unwrap();
     let e = file.read_into(1_500_000, 10, BytesMut::new()).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
+    connected.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_added_to_where_it_ended_and_not_elsewhere() {
+    let shell = shell!(Kind::Plain);
+    let connected = opened(&shell).await;
+    let fs = connected.fs();
+    let dir = shell.dir.path().canonicalize().unwrap();
+    let (name, whole) = ("it's \"$1\" `f`", noise(900_000));
+    let path = at(&dir, name);
+    for begun in [1, 300_000, 899_999] {
+        std::fs::write(dir.join(name), &whole[..begun]).unwrap();
+        let file = fs.open(&path, &OpenOptions::update()).await.unwrap();
+        // What is there can be compared before anything is added.
+        let there = file.read_into(0, 10, BytesMut::new()).await.unwrap();
+        assert!(whole.starts_with(&there) && !there.is_empty());
+        let e = file.write_at(begun as u64 - 1, Bytes::from_static(b"x")).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+        file.write_at(begun as u64, Bytes::copy_from_slice(&whole[begun..])).await.unwrap();
+        let commit = CommitOptions { expected_size: Some(900_000), ..CommitOptions::default() };
+        assert_eq!(file.commit(&commit).await.unwrap().size, 900_000);
+        assert!(std::fs::read(dir.join(name)).unwrap() == whole, "{begun}");
+    }
+    // Somebody else was there meanwhile: nothing is added to what is not known.
+    for added in [10, 500_000] {
+        std::fs::write(dir.join(name), b"beginning").unwrap();
+        let file = fs.open(&path, &OpenOptions::update()).await.unwrap();
+        std::fs::write(dir.join(name), b"another beginning").unwrap();
+        let e = match file.write_at(9, Bytes::from(noise(added))).await {
+            Ok(()) => file.commit(&CommitOptions::default()).await.unwrap_err(),
+            Err(e) => e,
+        };
+        let _ = file.abort().await;
+        assert!(e.to_string().contains("has changed"), "{e}");
+        assert_eq!(std::fs::read(dir.join(name)).unwrap(), b"another beginning");
+    }
+    // Opened for appending, the end is wherever it is.
+    let append = OpenOptions { append: true, create: true, ..OpenOptions::update() };
+    let file = fs.open(&path, &append).await.unwrap();
+    std::fs::write(dir.join(name), b"one more beginning").unwrap();
+    file.write_at(0, Bytes::from_static(b", and an end")).await.unwrap();
+    file.commit(&CommitOptions::default()).await.unwrap();
+    assert_eq!(std::fs::read(dir.join(name)).unwrap(), b"one more beginning, and an end");
+    connected.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_upload_goes_on_where_it_was() {
+    let shell = shell!(Kind::Plain);
+    let connected = opened(&shell).await;
+    let dir = shell.dir.path().canonicalize().unwrap();
+    let (here, large) = (tempfile::tempdir().unwrap(), noise(6 << 20));
+    std::fs::write(here.path().join("large"), &large).unwrap();
+    std::fs::write(dir.join("large.filepart"), &large[..4 << 20]).unwrap();
+    let (source, target, unattended) = (local(here.path()), connected.fs().clone(), Arc::new(Unattended));
+    let batch = Batch::new(source, target, TransferOptions::default(), unattended);
+    let from = VPath::absolute("/large").unwrap();
+    let report = batch.run(vec![Job { from, to: at(&dir, "large") }]).await;
+    report.check().unwrap();
+    assert_eq!(report.receipts[0].sent, 2 << 20, "the rest and no more");
+    assert!(std::fs::read(dir.join("large")).unwrap() == large);
     connected.close().await;
 }
 
@@ -265,6 +324,10 @@ async fn without_a_shell_files_still_move_and_are_listed() {
     let removed = fs.remove_file(&at(&dir, "large")).await.unwrap_err();
     assert_eq!(removed.kind(), ErrorKind::Unsupported);
     assert!(dir.join("large").exists());
+    // What SCP cannot do says why.
+    let e = fs.open(&at(&dir, "large"), &OpenOptions::update()).await.map(drop).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    assert!(e.to_string().contains("begins every file anew"), "{e}");
     connected.close().await;
 }
 

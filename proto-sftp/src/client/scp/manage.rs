@@ -46,7 +46,7 @@ pub(super) const PROBE: &[u8] = b"if ls -lad -b --full-time / >/dev/null 2>&1; t
 elif ls -lad --full-time / >/dev/null 2>&1; then echo ls-full
 elif ls -lad -b -T / >/dev/null 2>&1; then echo ls-bsd
 elif ls -lad / >/dev/null 2>&1; then echo ls-plain; fi
-for ferry in b3sum cat cp df md5sum scp sha1sum sha256sum sha384sum sha512sum tail
+for ferry in b3sum cat cp df md5sum scp sha1sum sha256sum sha384sum sha512sum tail wc
 do command -v $ferry >/dev/null 2>&1 && echo $ferry
 done
 [ \"`echo ab | head -c 1 2>/dev/null`\" = a ] && echo head

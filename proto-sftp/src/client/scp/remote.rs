@@ -4,8 +4,8 @@
 //! there is one, everything but the bytes is its work; where there is none, files are read and written, looked at
 //! and listed, directories are made, and nothing else. Where there is a shell and no `scp`, `cat` moves the bytes.
 //!
-//! Deliberately absent: text modes, changes in place, continued uploads (`scp` begins every file anew: the
-//! capabilities say so, and the refusals why).
+//! Deliberately absent: text modes, changes in place; without a shell also continued uploads (the capabilities say so,
+//! and the refusals why).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,11 @@ impl Remote {
     /// Whether `scp` is there. Without a shell it is all there is.
     pub(super) fn has_scp(&self) -> bool {
         self.host.as_ref().is_none_or(|host| host.has("scp"))
+    }
+
+    /// Whether a file can be added to.
+    pub(super) fn adds(&self) -> bool {
+        self.host.as_ref().is_some_and(|host| host.has("cat") && host.has("wc"))
     }
 
     /// Whether a file can be read from its middle.
@@ -201,6 +206,8 @@ impl Filesystem for ScpRemote {
             server_copy: host.has("cp"),
             space: host.has("df"),
             checksums: host.sums(),
+            append: self.0.adds(),
+            continue_write: self.0.adds(),
             canonicalize: host.has("readlink"),
             ..bare
         }

@@ -1,10 +1,12 @@
-//! A file that is being written: an `scp -t`.
+//! A file that is being written: an `scp -t`, or a `cat` where a file is continued.
 //!
 //! SCP wants the size before the content. A small file is kept until it is committed and goes in one piece. A larger one
 //! whose size was told flows while it is written, and its last piece waits for the commit; one whose size nobody knows
 //! goes through `cat` where there is a shell, and is refused where there is none. Bytes go in order: a call ahead of its
-//! turn waits a moment for those before it; a gap or a step back is `Unsupported`, as is changing a file in place or
-//! continuing one: `scp` begins every file anew.
+//! turn waits a moment for those before it; a gap or a step back is `Unsupported`, as is changing a file in place.
+//!
+//! `scp` begins every file anew. Where there is a shell, `cat` adds to one: at the end that the file had when it was
+//! opened, and if it has another one by then nothing is added (`Corrupt`); or, opened for appending, wherever its end is.
 //!
 //! Content is sent only when the other side has taken the line before it, because an `scp` that has refused a file
 //! would take its content for lines. `commit` is the other side's last word, then modes and times, and a look at the
@@ -21,9 +23,9 @@ use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use session_core::shell::quoted;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
-use super::read::malformed;
+use super::read::{ReadFile, malformed};
 use super::remote::Remote;
 use super::shell::Transfer;
 use super::words::{error_of, scp_said};
@@ -34,6 +36,8 @@ use crate::wire::scp::{Arrived, Control, Malformed};
 const HOLD: u64 = 256 << 10;
 /// The same where a size must be known and nobody can be told to wait.
 const HOLD_BARE: u64 = 16 << 20;
+/// What is told where a file is not as it was when it was opened to be continued.
+const CHANGED: &str = "it has changed since it was looked at";
 /// What is sent at once.
 const PIECE: usize = 256 << 10;
 
@@ -114,6 +118,10 @@ pub(super) struct WriteFile {
     path: VPath,
     options: OpenOptions,
     existed: bool,
+    /// Its size when it was opened, where what is there stays and is added to.
+    base: Option<u64>,
+    /// Reads what is there, while nothing is added yet.
+    reader: OnceCell<Arc<ReadFile>>,
     inner: Mutex<Inner>,
     turns: InOrder,
 }
@@ -124,8 +132,9 @@ impl WriteFile {
         let refused = |detail: &'static str| {
             Err(Error::unsupported(OperationKind::Open).with_detail(detail).with_hint("write it anew"))
         };
-        if options.append {
-            return refused("SCP has no way to add to a file");
+        let adds = remote.adds();
+        if options.append && !adds {
+            return refused("without a shell SCP has no way to add to a file");
         }
         if options.if_match.is_some() {
             return refused("SCP knows no conditions");
@@ -133,13 +142,20 @@ impl WriteFile {
         let existed = match remote.look(path, Follow::Yes).await {
             Ok(_) if options.exclusive => return Err(Error::new(ErrorKind::AlreadyExists)),
             Ok(m) if m.is_dir() => return Err(Error::new(ErrorKind::IsADirectory)),
-            Ok(_) if !options.truncate => {
-                return refused("SCP begins every file anew: none is changed or continued");
+            Ok(_) if !options.truncate && !adds => {
+                return refused(
+                    "scp begins every file anew, and there is no shell: none is changed or continued",
+                );
             }
-            Ok(_) => true,
-            Err(e) if e.kind() == ErrorKind::NotFound && options.create => false,
+            Ok(m) => Some(m.size),
+            Err(e) if e.kind() == ErrorKind::NotFound && options.create => None,
             Err(e) => return Err(e),
         };
+        let base = match existed {
+            Some(size) => (!options.truncate).then_some(size),
+            None => options.append.then_some(0),
+        };
+        let existed = existed.is_some();
         let mut touched = false;
         if options.exclusive && remote.shell().is_some() {
             // In one step: whoever comes second is told so by the shell.
@@ -151,9 +167,11 @@ impl WriteFile {
             path: path.clone(),
             options: options.clone(),
             existed,
+            base,
+            reader: OnceCell::new(),
             inner: Mutex::new(Inner {
                 state: State::Held(BytesMut::new()),
-                at: 0,
+                at: base.unwrap_or(0),
                 owed: if existed { Attributes::none() } else { options.attributes.clone() },
                 failed: false,
                 touched,
@@ -161,7 +179,7 @@ impl WriteFile {
             turns: InOrder::new("SCP"),
             remote,
         };
-        if let Some(size) = options.size_hint.filter(|size| *size > HOLD) {
+        if let Some(size) = options.size_hint.filter(|size| *size > HOLD && base.is_none()) {
             let mut inner = file.inner.lock().await;
             let owed = inner.owed.clone();
             let flow = file.begin(&mut inner, Some(size), &owed).await?;
@@ -174,10 +192,17 @@ impl WriteFile {
     async fn begin(&self, inner: &mut Inner, size: Option<u64>, owed: &Attributes) -> Result<Box<Flow>> {
         let path = quoted(self.path.as_bytes());
         let errors = Vec::new();
-        let Some(size) = size.filter(|_| self.remote.has_scp()) else {
+        let Some(size) = size.filter(|_| self.remote.has_scp() && self.base.is_none()) else {
             // Who asked for a mode wants nobody else to look meanwhile.
             let mask = if owed.mode.is_some() { "umask 077; " } else { "" };
-            let program = format!("/bin/sh -c '{mask}cat > \"$1\"' sh ");
+            let adds = match self.base {
+                None => "cat > \"$1\"".to_owned(),
+                Some(_) if self.options.append => "cat >> \"$1\"".to_owned(),
+                Some(size) => format!(
+                    "[ \"$(($(wc -c < \"$1\")))\" -eq {size} ] || {{ echo {CHANGED} >&2; exit 1; }}; cat >> \"$1\""
+                ),
+            };
+            let program = format!("/bin/sh -c '{mask}{adds}' sh ");
             let transfer = self.remote.transfer(&[program.as_bytes(), &path].concat()).await?;
             inner.touched = true;
             return Ok(Box::new(Flow { transfer, errors, told: None }));
@@ -214,7 +239,7 @@ impl WriteFile {
         let at = |inner: &mut Inner| match inner.state {
             State::Ended => Err(Error::new(ErrorKind::Closed)),
             State::Broken => Err(broken()),
-            _ => Ok((!data.is_empty()).then_some(inner.at)),
+            _ => Ok((!data.is_empty() && !self.options.append).then_some(inner.at)),
         };
         let mut inner = self.turns.turn(&self.inner, offset, at).await?;
         if data.is_empty() {
@@ -233,7 +258,9 @@ impl WriteFile {
     async fn step(&self, inner: &mut Inner, state: State, data: Bytes, end: u64) -> Result<State> {
         let bare = self.remote.shell().is_none();
         match state {
-            State::Held(mut held) if end <= if bare { HOLD_BARE } else { HOLD } => {
+            State::Held(mut held)
+                if (held.len() + data.len()) as u64 <= if bare { HOLD_BARE } else { HOLD } =>
+            {
                 held.extend_from_slice(&data);
                 Ok(State::Held(held))
             }
@@ -281,6 +308,11 @@ impl WriteFile {
             return Err(unlike(size, expected));
         }
         let (mut flow, held) = match state {
+            State::Held(held) if held.is_empty() && self.existed && self.base.is_some() => {
+                let metadata = self.remote.finish(&self.path, &attributes, size).await?;
+                inner.failed = false;
+                return Ok(metadata);
+            }
             State::Held(held) => (self.begin(inner, Some(size), &attributes).await?, held.freeze()),
             State::Open(flow) => (flow, Bytes::new()),
             State::Broken | State::Ended => return Err(Error::new(ErrorKind::Closed)),
@@ -305,7 +337,9 @@ impl WriteFile {
         }
         drop(flow);
         let metadata = self.remote.finish(&self.path, &attributes, size).await?;
-        if !metadata.is_file() || metadata.size != size {
+        // Others may append, too.
+        let is_whole = metadata.size == size || self.options.append && metadata.size > size;
+        if !metadata.is_file() || !is_whole {
             return Err(unlike(metadata.size, size));
         }
         inner.failed = false;
@@ -331,9 +365,15 @@ fn unlike(size: u64, expected: u64) -> Error {
 
 #[async_trait]
 impl File for WriteFile {
-    async fn read_into(&self, _: u64, _: usize, _: BytesMut) -> Result<BytesMut> {
+    async fn read_into(&self, offset: u64, len: usize, buf: BytesMut) -> Result<BytesMut> {
         if !self.options.read {
             return Err(Error::new(ErrorKind::PermissionDenied).with_detail("not opened for reading"));
+        }
+        let inner = self.inner.lock().await;
+        if self.existed && self.base == Some(inner.at) {
+            drop(inner);
+            let open = || ReadFile::open(Arc::clone(&self.remote), &self.path);
+            return self.reader.get_or_try_init(open).await?.read_into(offset, len, buf).await;
         }
         Err(Error::unsupported(OperationKind::Read).with_detail("SCP cannot read a file while it is written"))
     }
