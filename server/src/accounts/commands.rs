@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Map, Value, json};
@@ -25,6 +24,7 @@ use crate::config::{Config, SECRET_KEYS};
 use crate::control::ask_desk;
 use crate::control::client::Control;
 use crate::control::commands::{encode, pairs, put, session_failure, shown};
+use crate::control::table::{counted, headed};
 use crate::hooks::declared_secrets;
 use crate::shared::Hub;
 
@@ -424,15 +424,12 @@ fn told(answer: &Value, json: bool, words: &str) -> Result<()> {
 }
 
 fn print(rows: Vec<Vec<String>>, header: &[&str], what: &str) -> Result<()> {
-    let mut t = Table::new();
-    t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    t.set_header(header.to_vec());
+    let mut t = headed(header.to_vec());
     let count = rows.len();
     rows.into_iter().for_each(|row| {
         t.add_row(row);
     });
-    let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
-    put(&format!("{}\n\n{count} {what}\n", lines.join("\n"))).map(|_| ())
+    put(&format!("{}\n", counted(&t, count, what))).map(|_| ())
 }
 
 /// A list of words within an answer.

@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::display_bytes;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::client::Control;
+use super::table::{counted, headed};
 
 /// `ferryd sessions`.
 #[derive(Args)]
@@ -353,13 +353,11 @@ fn warn(answer: &Value) -> bool {
 
 fn past_table(sessions: &[Value]) -> String {
     let digits = short(sessions);
-    let mut t = Table::new();
-    t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     let several = several(sessions);
     let head = [
         "ID", "USER", "PROTOCOL", "ADDRESS", "SITE", "ENDED", "LASTED", "UP", "DOWN", "CODE", "BY", "REASON",
     ];
-    t.set_header(head.into_iter().chain(several.then_some("NODE")));
+    let mut t = headed(head.into_iter().chain(several.then_some("NODE")));
     for s in sessions {
         let number = |key: &str| s.get(key).and_then(Value::as_u64).unwrap_or(0);
         let row = [
@@ -378,8 +376,7 @@ fn past_table(sessions: &[Value]) -> String {
         ];
         t.add_row(row.into_iter().chain(several.then(|| shown(s, "node"))));
     }
-    let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
-    format!("{}\n\n{} sessions", lines.join("\n"), sessions.len())
+    counted(&t, sessions.len(), "sessions")
 }
 
 async fn list(control: &Control, args: &Sessions) -> Result<()> {
@@ -452,11 +449,9 @@ pub(crate) fn shown(s: &Value, key: &str) -> String {
 
 fn table(sessions: &[Value]) -> String {
     let digits = short(sessions);
-    let mut t = Table::new();
-    t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     let several = several(sessions);
     let head = ["ID", "USER", "PROTOCOL", "ADDRESS", "STATE", "COMMAND", "UP", "DOWN", "AGE", "IDLE"];
-    t.set_header(head.into_iter().chain(several.then_some("NODE")));
+    let mut t = headed(head.into_iter().chain(several.then_some("NODE")));
     for s in sessions {
         let command = match (shown(s, "currentCommand"), shown(s, "previousCommand")) {
             (current, _) if !current.is_empty() => current,
@@ -479,8 +474,7 @@ fn table(sessions: &[Value]) -> String {
         ];
         t.add_row(row.into_iter().chain(several.then(|| shown(s, "node"))));
     }
-    let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
-    format!("{}\n\n{} sessions", lines.join("\n"), sessions.len())
+    counted(&t, sessions.len(), "sessions")
 }
 
 fn size(bytes: u64) -> String {

@@ -9,14 +9,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 
-use super::bans::{bad, text};
 use super::client::Control;
 use super::commands::{failure, put, shown};
-use crate::config::{parse_duration, parse_network};
+use super::entry::{self, Entry, Network, until};
+use super::table::{counted, headed};
 use crate::protector::{List, Protector};
 
 /// `ferryd safe` and `ferryd allow`.
@@ -34,21 +33,9 @@ enum NetworksCommand {
     /// Who is on the list, why, and until when; of the configuration too
     List,
     /// Put an address or a network on the list
-    Add {
-        /// An address, or a network as 192.0.2.0/24
-        network: String,
-        /// For how long: 30m, 12h, 3d; without it until it is removed
-        #[arg(long, value_name = "TIME")]
-        time: Option<String>,
-        /// Why; it stands in the list
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        reason: String,
-    },
+    Add(Entry),
     /// Take it from the list; sessions that are there go on
-    Remove {
-        /// As it stands in the list
-        network: String,
-    },
+    Remove(Network),
 }
 
 /// Runs `ferryd safe …` and `ferryd allow …`.
@@ -56,12 +43,9 @@ pub async fn networks(control: PathBuf, list: List, args: Networks) -> ExitCode 
     let control = Control::new(control);
     let result = match &args.command {
         NetworksCommand::List => show_list(&control, list, args.json).await,
-        NetworksCommand::Add { network, time, reason } => {
-            let body = json!({ "network": network, "time": time, "reason": reason });
-            change(&control, list, "add", &body, args.json).await
-        }
-        NetworksCommand::Remove { network } => {
-            change(&control, list, "remove", &json!({ "network": network }), args.json).await
+        NetworksCommand::Add(entry) => change(&control, list, "add", &entry.body(), args.json).await,
+        NetworksCommand::Remove(network) => {
+            change(&control, list, "remove", &network.body(), args.json).await
         }
     };
     result.map_or_else(|e| failure(&e), |()| ExitCode::SUCCESS)
@@ -76,21 +60,16 @@ async fn show_list(control: &Control, list: List, json: bool) -> Result<()> {
         let lines: String = networks.iter().cloned().chain(declared).map(|n| format!("{n}\n")).collect();
         return put(&lines).map(|_| ());
     }
-    let mut t = Table::new();
-    t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    t.set_header(["NETWORK", "SINCE", "UNTIL", "BY", "REASON"]);
+    let mut t = headed(["NETWORK", "SINCE", "UNTIL", "BY", "REASON"]);
     for n in &networks {
-        let until =
-            if n.get("until").is_some_and(Value::is_string) { shown(n, "until") } else { "removed".into() };
-        t.add_row([shown(n, "network"), shown(n, "since"), until, shown(n, "by"), shown(n, "reason")]);
+        t.add_row([shown(n, "network"), shown(n, "since"), until(n), shown(n, "by"), shown(n, "reason")]);
     }
     for n in declared.iter().filter_map(Value::as_str) {
         t.add_row([n, "", "", "configuration", ""]);
     }
-    let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
     let count = networks.len() + declared.len();
     let force = if answer.get("inForce") == Some(&Value::Bool(false)) { NOT_IN_FORCE } else { "" };
-    put(&format!("{}\n\n{count} networks{force}\n", lines.join("\n"))).map(|_| ())
+    put(&format!("{}{force}\n", counted(&t, count, "networks"))).map(|_| ())
 }
 
 const NOT_IN_FORCE: &str = "; everybody may connect: 'only_allowed' of [protector] is false";
@@ -122,10 +101,8 @@ pub(super) async fn apply(
     body: &Value,
     actor: &str,
 ) -> Result<Value> {
-    let network = text(body, "network")?.ok_or_else(|| bad("name an address or a network"))?;
-    let network = parse_network(network).map_err(bad)?;
-    let time = text(body, "time")?.map(parse_duration).transpose().map_err(bad)?;
-    let reason = text(body, "reason")?.unwrap_or_default().to_string();
+    let network = entry::network(body)?;
+    let (time, reason) = entry::terms(body)?;
     let (by, works, adds) = (format!("admin {actor}"), Arc::clone(protector), what == "add");
     let work = tokio::task::spawn_blocking(move || match adds {
         true => works.add_to(list, network, time, reason, by),

@@ -8,6 +8,7 @@ mod api;
 mod bans;
 pub mod client;
 pub mod commands;
+mod entry;
 mod lists;
 mod network;
 mod nodes;
@@ -16,6 +17,7 @@ mod paths;
 mod quotas;
 mod select;
 mod serve;
+pub mod table;
 mod watch;
 
 pub use api::ControlState;

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::client::Control;
 use super::commands::{encode, put, session_failure, shown};
+use super::table::{counted, headed};
 use crate::config::Config;
 use crate::outbox::{Filter, Outbox};
 
@@ -144,9 +144,7 @@ pub(crate) async fn outbox(
 }
 
 async fn list(way: &Way, which: &Which, limit: usize, json: bool) -> Result<()> {
-    let mut t = Table::new();
-    t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    t.set_header(["EVENT", "ID", "FOR", "STATE", "TRIED", "DUE", "PATH", "LAST FAILURE"]);
+    let mut t = headed(["EVENT", "ID", "FOR", "STATE", "TRIED", "DUE", "PATH", "LAST FAILURE"]);
     let (mut after, mut left, mut count) = (String::new(), limit, 0);
     while left > 0 {
         let mut query = vec![("limit", left.min(LARGEST).to_string()), ("after", after.clone())];
@@ -182,8 +180,7 @@ async fn list(way: &Way, which: &Which, limit: usize, json: bool) -> Result<()> 
     if json {
         return Ok(());
     }
-    let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
-    put(&format!("{}\n\n{count} deliveries\n", lines.join("\n"))).map(|_| ())
+    put(&format!("{}\n", counted(&t, count, "deliveries"))).map(|_| ())
 }
 
 async fn change(way: &Way, what: &str, chosen: &Chosen, json: bool) -> Result<()> {

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::client::Control;
 use super::commands::{failure, put, shown};
+use super::table::{counted, headed};
 use crate::stores::Stores;
 
 /// `ferryd quota`.
@@ -70,9 +70,7 @@ async fn list(control: &Control, json: bool) -> Result<()> {
         let lines: String = places.iter().map(|p| format!("{p}\n")).collect();
         return put(&lines).map(|_| ());
     }
-    let mut t = Table::new();
-    t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    t.set_header(["PLACE", "BYTES", "OF", "FILES", "OF", "UNDER WAY"]);
+    let mut t = headed(["PLACE", "BYTES", "OF", "FILES", "OF", "UNDER WAY"]);
     for p in &places {
         t.add_row([
             shown(p, "place"),
@@ -83,8 +81,7 @@ async fn list(control: &Control, json: bool) -> Result<()> {
             number(p, "/promised/bytes").to_string(),
         ]);
     }
-    let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
-    put(&format!("{}\n\n{} places\n", lines.join("\n"), places.len())).map(|_| ())
+    put(&format!("{}\n", counted(&t, places.len(), "places"))).map(|_| ())
 }
 
 async fn transfers(control: &Control, json: bool) -> Result<()> {
@@ -96,9 +93,7 @@ async fn transfers(control: &Control, json: bool) -> Result<()> {
         0 => "-".to_string(),
         n => n.to_string(),
     };
-    let mut t = Table::new();
-    t.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    t.set_header(["WHO", "PERIOD", "UP", "OF", "DOWN", "OF", "BOTH OF"]);
+    let mut t = headed(["WHO", "PERIOD", "UP", "OF", "DOWN", "OF", "BOTH OF"]);
     for one in &all {
         t.add_row([
             shown(one, "who"),
@@ -110,8 +105,7 @@ async fn transfers(control: &Control, json: bool) -> Result<()> {
             limit(one, "/limits/both"),
         ]);
     }
-    let lines: Vec<String> = t.to_string().lines().map(|l| l.trim_end().to_string()).collect();
-    put(&format!("{}\n\n{} bounds\n", lines.join("\n"), all.len())).map(|_| ())
+    put(&format!("{}\n", counted(&t, all.len(), "bounds"))).map(|_| ())
 }
 
 async fn rescan(control: &Control, place: Option<&str>, json: bool) -> Result<()> {
