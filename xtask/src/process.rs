@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::fault::{Result, While, bail, ensure};
 
 /// Captured bytes kept per stream.
-const KEEP_BYTES: usize = 16 << 20;
+const KEEP_BYTES: usize = 64 << 20;
 /// Lines kept of a server's output.
 const KEEP_LINES: usize = 2_000;
 /// How often a waiting loop looks.

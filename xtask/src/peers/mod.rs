@@ -25,7 +25,7 @@ use crate::report::Report;
 use cases::Scene;
 use cases::daemon::DAEMON;
 use cases::ftp::FTP;
-use cases::ours::OURS;
+use cases::ours::{LONG, OURS, OurCase};
 use cases::python::PYTHON;
 use cases::s3_client::{Moto, S3};
 use cases::theirs::{MOUNTED, THEIRS};
@@ -40,7 +40,8 @@ pub(crate) const USAGE: &str =
 Without a flag: installs every peer, probes its version and runs every case.
   --install       only installs and probes
   --try-servers   starts every peer's server and lets every peer's client move a file through it
-  --only NAME     only cases whose name contains NAME
+  --only NAME     only cases whose name contains NAME; what takes minutes is run only so: scp-,
+                  ferry_moves_beyond_4_gib
   --on SERVER     runs the cases of their clients on a server of theirs: tries the cases themselves
   --list          prints peers and cases
 
@@ -283,8 +284,8 @@ fn names() -> impl Iterator<Item = String> {
     let theirs = THEIRS.iter().chain(MOUNTED).chain(PYTHON).map(|case| case.name.to_owned());
     let daemon = DAEMON.iter().map(|case| case.name.to_owned());
     let ftp = FTP.iter().map(|case| case.name.to_owned());
-    let ours =
-        servers_of_ours().flat_map(|server| OURS.iter().map(move |case| format!("{server}::{}", case.name)));
+    let on = |server| OURS.iter().chain(LONG).map(move |case| format!("{server}::{}", case.name));
+    let ours = servers_of_ours().flat_map(on);
     let ways = WAYS.iter().map(|case| case.name.to_owned());
     let s3 = S3.iter().map(|case| case.name.to_owned());
     theirs.chain(ftp).chain(daemon).chain(ways).chain(s3).chain(ours)
@@ -436,7 +437,7 @@ impl Trial<'_> {
         for server in
             all.into_iter().flat_map(|some| self.servers(some).collect::<Vec<_>>()).collect::<Vec<_>>()
         {
-            if !OURS.iter().any(|case| self.is_chosen(&format!("{}::{}", server.name, case.name))) {
+            if !self.ours_chosen().any(|case| self.is_chosen(&format!("{}::{}", server.name, case.name))) {
                 continue;
             }
             match (server.start)(&kit) {
@@ -503,6 +504,13 @@ impl Trial<'_> {
         }
     }
 
+    /// Our cases, the long ones if they are asked for by name.
+    fn ours_chosen(&self) -> impl Iterator<Item = &'static OurCase> + use<> {
+        let is_named = |case: &OurCase| self.only.iter().any(|part| part.ends_with(case.name));
+        let long: Vec<_> = LONG.iter().filter(|case| is_named(case)).collect();
+        OURS.iter().chain(long)
+    }
+
     fn ours(
         &mut self,
         kit: &Kit,
@@ -512,7 +520,7 @@ impl Trial<'_> {
         ferry: &Path,
         lacks: &[cases::ours::Trait],
     ) {
-        for case in OURS.iter().filter(|case| !case.needs.iter().any(|need| lacks.contains(need))) {
+        for case in self.ours_chosen().filter(|case| !case.needs.iter().any(|need| lacks.contains(need))) {
             let name = format!("{server}::{}", case.name);
             if self.is_chosen(&name) {
                 let run = || (case.run)(&Scene::at(kit, endpoint, at, ferry)?);

@@ -76,6 +76,9 @@ pub(in crate::peers) const OURS: &[OurCase] = &[
     case("ferry_trusts_nobody_else", &[Trait::HostKey], trusts_nobody_else),
 ];
 
+/// What takes minutes on each server; only where it is asked for by name.
+pub(in crate::peers) const LONG: &[OurCase] = &[case("ferry_moves_beyond_4_gib", &[], moves_beyond_4_gib)];
+
 fn ferry(scene: &Scene) -> Run {
     if let Err(fault) = scene.endpoint.hand_over(&scene.root) {
         // The command that follows fails, and this says why.
@@ -165,6 +168,25 @@ fn moves_a_file(scene: &Scene) -> Result<()> {
         holds(&scene.here("back"), &content)?;
     }
     holds_names(&scene.root, &["a name"])
+}
+
+/// A file that a counter of 32 bits cannot count, with nothing in most of it.
+fn moves_beyond_4_gib(scene: &Scene) -> Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let file = scene.here("large");
+    let made = std::fs::File::create(&file).and_then(|large| {
+        large.set_len((4 << 30) + 70_000)?;
+        for at in [0, (2 << 30) - 3, (4 << 30) - 3, (4 << 30) + 69_990] {
+            large.write_all_at(b"a mark", at)?;
+        }
+        Ok(())
+    });
+    made.doing(|| "making a large file".to_owned())?;
+    let same = |other: &std::path::Path| good(Run::new("cmp").arg(&file).arg(other)).map(drop);
+    good(ferry(scene).arg("put").arg(&file).arg(url(scene, "large")))?;
+    same(&scene.there("large"))?;
+    good(ferry(scene).arg("get").arg(url(scene, "large")).arg(scene.here("back")))?;
+    same(&scene.here("back"))
 }
 
 fn keeps_times(scene: &Scene) -> Result<()> {
