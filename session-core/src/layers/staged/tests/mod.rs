@@ -115,16 +115,18 @@ impl Bench {
 
     /// How many staged files the store holds once the chores are done.
     async fn staged(&self) -> usize {
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-        for _ in 0..200 {
+        // What a drop leaves to do is done in the background: the number has to stay the same for a while.
+        let (mut last, mut same) = (usize::MAX, 0);
+        for _ in 0..500 {
             Arc::clone(&self.area).chores().await;
             let known = self.area.table().iter().count();
-            if self.store.staged().await.unwrap().len() == known {
+            let is_settled = self.store.staged().await.unwrap().len() == known;
+            same = if is_settled && known == last { same + 1 } else { 0 };
+            if same == 5 {
                 return known;
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            last = known;
+            tokio::time::sleep(Duration::from_millis(4)).await;
         }
         self.store.staged().await.unwrap().len()
     }
