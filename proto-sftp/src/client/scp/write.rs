@@ -36,8 +36,8 @@ use crate::wire::scp::{Arrived, Control, Malformed};
 const HOLD: u64 = 256 << 10;
 /// The same where a size must be known and nobody can be told to wait.
 const HOLD_BARE: u64 = 16 << 20;
-/// What is told where a file is not as it was when it was opened to be continued.
-const CHANGED: &str = "it has changed since it was looked at";
+/// What a command ends with where a file is not as it was when it was opened to be continued.
+const CHANGED: u32 = 75;
 /// What is sent at once.
 const PIECE: usize = 256 << 10;
 
@@ -68,6 +68,7 @@ impl Flow {
 
     fn broke_off(&self) -> Error {
         match self.transfer.exit() {
+            Some(Exit::Code(CHANGED)) if self.told.is_none() => changed(),
             Some(Exit::Code(code)) if !self.errors.trim_ascii().is_empty() => error_of(code, &self.errors),
             Some(Exit::Code(127)) => error_of(127, &self.errors),
             _ => Error::new(ErrorKind::Disconnected).with_detail("the server ended the upload"),
@@ -198,9 +199,9 @@ impl WriteFile {
             let adds = match self.base {
                 None => "cat > \"$1\"".to_owned(),
                 Some(_) if self.options.append => "cat >> \"$1\"".to_owned(),
-                Some(size) => format!(
-                    "[ \"$(($(wc -c < \"$1\")))\" -eq {size} ] || {{ echo {CHANGED} >&2; exit 1; }}; cat >> \"$1\""
-                ),
+                Some(size) => {
+                    format!("[ \"$(($(wc -c < \"$1\")))\" -eq {size} ] || exit {CHANGED}; cat >> \"$1\"")
+                }
             };
             let program = format!("/bin/sh -c '{mask}{adds}' sh ");
             let transfer = self.remote.transfer(&[program.as_bytes(), &path].concat()).await?;
@@ -330,6 +331,7 @@ impl WriteFile {
                 match flow.transfer.exit() {
                     // Where nobody tells how it ended, the size does.
                     Some(Exit::Code(0)) | None => {}
+                    Some(Exit::Code(CHANGED)) => return Err(changed()),
                     Some(Exit::Code(code)) => return Err(error_of(code, &flow.errors)),
                     Some(Exit::Signal(_)) => return Err(flow.broke_off()),
                 }
@@ -357,6 +359,11 @@ impl WriteFile {
             let _ = self.remote.script(&[b"rm -f ", &quoted(self.path.as_bytes())[..]].concat()).await;
         }
     }
+}
+
+fn changed() -> Error {
+    Error::new(ErrorKind::Corrupt)
+        .with_detail("the file has changed since it was looked at; nothing was added")
 }
 
 fn unlike(size: u64, expected: u64) -> Error {
