@@ -1,6 +1,5 @@
 //! The conformance suite over the stores of this crate, called directly. Staging, the gate and protocols over
 //! them are cells of the server's `matrix`.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::Arc;
 

@@ -1,12 +1,5 @@
 //! The gate from outside: links, refusals, rewrites, events, the cut.
 #![cfg(feature = "local")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test"
-)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

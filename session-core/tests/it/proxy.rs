@@ -1,7 +1,6 @@
 //! Whole connections through a proxy that really connects.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "support/proxy.rs"]
+#[path = "../support/proxy.rs"]
 mod support;
 
 use session_core::error::ErrorKind;

@@ -1,13 +1,6 @@
 //! Events from outside. `BeforeCommit`: what a handler reads, where it sends an upload, what becomes of a
 //! refusal; those of the protector.
 #![cfg(feature = "script")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test"
-)]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

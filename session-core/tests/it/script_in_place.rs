@@ -1,7 +1,6 @@
 //! Handlers that have been quick run where their event fires. What they do there delays nobody else, ends
 //! when its session ends, and leaves the interpreter as good as before.
 #![cfg(feature = "script")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! Places that handlers open besides their user's files, and clients of other servers, over a made-up host.
 
 #![cfg(feature = "script")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

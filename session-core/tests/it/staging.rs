@@ -1,12 +1,5 @@
 //! Uploads through the gate: a session over a root over staging over a directory.
 #![cfg(feature = "local")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test"
-)]
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

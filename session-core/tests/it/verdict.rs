@@ -1,12 +1,5 @@
 //! Uploads that are judged before they are published: what a judge sees, and what others see meanwhile.
 #![cfg(feature = "local")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test"
-)]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

@@ -1,12 +1,5 @@
 //! Hooks from outside: what a handler sees, what it can stop, and what it cannot do to the server.
 #![cfg(feature = "script")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test"
-)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
