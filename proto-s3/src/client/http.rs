@@ -204,6 +204,15 @@ impl Lines {
         Error::new(if self.0.session.is_cut() { ErrorKind::Canceled } else { ErrorKind::Closed })
     }
 
+    /// Waits that long, unless the session ends before. Errors: `Canceled`, `Closed`.
+    pub(super) async fn pause(&self, time: Duration) -> Result<()> {
+        tokio::select! {
+            biased;
+            () = self.0.cut.cancelled() => Err(self.ended()),
+            () = tokio::time::sleep(time) => Ok(()),
+        }
+    }
+
     fn take_idle(&self, host: &Host, once: bool) -> Option<Sender> {
         let mut idle = lock(&self.0.idle);
         let kept = idle.get_mut(host)?;

@@ -124,24 +124,25 @@ fn pause(e: &Error, tries: u32) -> Option<Duration> {
     (tries < TRIES).then(|| told.max(PAUSE * 2u32.pow(tries - 1)).min(LONGEST))
 }
 
-/// Does it again where that can help.
-pub(super) async fn again<T, F>(work: impl Fn() -> F + Send) -> Result<T>
-where
-    F: Future<Output = Result<T>> + Send,
-{
-    let mut tries = 1;
-    loop {
-        let e = match work().await {
-            Ok(done) => return Ok(done),
-            Err(e) => e,
-        };
-        let Some(pause) = pause(&e, tries) else { return Err(e) };
-        tokio::time::sleep(pause).await;
-        tries += 1;
-    }
-}
-
 impl Store {
+    /// Does it again where that can help. A pause ends with the session. Errors: those of the last try; of the pause,
+    /// `Canceled` and `Closed`.
+    pub(super) async fn again<T, F>(&self, work: impl Fn() -> F + Send) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        let mut tries = 1;
+        loop {
+            let e = match work().await {
+                Ok(done) => return Ok(done),
+                Err(e) => e,
+            };
+            let Some(pause) = pause(&e, tries) else { return Err(e) };
+            self.lines.pause(pause).await?;
+            tries += 1;
+        }
+    }
+
     /// Whether bodies go unsigned: under TLS nobody can change them, and a checksum of S3's kind costs less.
     pub(super) fn unsigned_bodies(&self) -> bool {
         self.options.secure
@@ -158,7 +159,7 @@ impl Store {
     ) -> Result<CompletedPart> {
         let send = |summed| {
             let data = &data;
-            again(move || {
+            self.again(move || {
                 self.call(Some(bucket), move |c| {
                     let asked = c
                         .upload_part()

@@ -14,7 +14,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
 use super::about::code_of;
-use super::put::{add_md5, again};
+use super::put::add_md5;
 use super::refine::answered;
 use super::store::Store;
 
@@ -111,18 +111,19 @@ impl Store {
         let invalid = |e| Error::new(ErrorKind::InvalidArgument).with_source(e);
         let delete = Delete::builder().set_objects(Some(named.map_err(invalid)?)).quiet(true).build();
         let delete = delete.map_err(invalid)?;
-        let told = again(|| {
-            self.call(Some(bucket), |c| {
-                c.delete_objects()
-                    .bucket(bucket)
-                    .delete(delete.clone())
-                    .set_request_payer(self.payer())
-                    .customize()
-                    .mutate_request(add_md5)
-                    .send()
+        let told = self
+            .again(|| {
+                self.call(Some(bucket), |c| {
+                    c.delete_objects()
+                        .bucket(bucket)
+                        .delete(delete.clone())
+                        .set_request_payer(self.payer())
+                        .customize()
+                        .mutate_request(add_md5)
+                        .send()
+                })
             })
-        })
-        .await?;
+            .await?;
         let mut failed = HashMap::new();
         for e in told.errors() {
             let error = answered(200, e.code().unwrap_or_default(), e.message().unwrap_or_default(), None);

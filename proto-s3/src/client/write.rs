@@ -24,7 +24,7 @@ use session_core::path::VPath;
 use tokio::sync::Mutex;
 
 use super::copy::no_id;
-use super::put::{Put, again, at_a_time, part_size};
+use super::put::{Put, at_a_time, part_size};
 use super::refine::as_kind;
 use super::remote::{object_at, settable};
 use super::store::{Store, bare_etag, quoted};
@@ -167,7 +167,7 @@ impl WriteFile {
         let tags = (!put.tags.is_empty()).then(|| put.tagging());
         let begin = |summed| {
             let tags = &tags;
-            again(move || {
+            self.store.again(move || {
                 self.store.call(Some(&self.bucket), move |c| {
                     let mut asked = c
                         .create_multipart_upload()
@@ -287,7 +287,7 @@ impl WriteFile {
         };
         // Done twice, a condition would fail by our own doing.
         let send = |summed| async move {
-            if conditional { once(summed).await } else { again(|| once(summed)).await }
+            if conditional { once(summed).await } else { self.store.again(|| once(summed)).await }
         };
         let (told, summed) = self.store.sums.sent(send).await?;
         if summed {

@@ -587,3 +587,34 @@ async fn a_cut_session_ends_what_is_under_way() {
     let e = remote.stat(&p("/bucket/f"), Follow::Yes).await.unwrap_err();
     assert!(matches!(e.kind(), ErrorKind::Canceled | ErrorKind::Closed));
 }
+
+/// Whoever waits to send a part again does not wait out what the store asks for, however the session ends.
+#[tokio::test]
+async fn a_session_that_ends_ends_the_pauses_before_another_try() {
+    for cut in [false, true] {
+        let server = Scripted::new(|r| match r.method.as_str() {
+            "PUT" => error(503, "SlowDown", &["Retry-After: 20"]),
+            _ => usual(r, &[]),
+        })
+        .await;
+        let remote = server.remote().await;
+        let options = OpenOptions { size_hint: Some(3), ..OpenOptions::create() };
+        let file = remote.open(&p("/bucket/f"), &options).await.unwrap();
+        file.write_at(0, Bytes::from_static(b"abc")).await.unwrap();
+        let commit = tokio::spawn(async move { file.commit(&CommitOptions::default()).await });
+        while !server.lines().iter().any(|l| l.starts_with("PUT ")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The answer is on its way: what ends is the pause, and not the request.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!commit.is_finished());
+        if cut {
+            remote.session().cut(Ending::new("over", Actor::Client));
+        } else {
+            remote.close().await;
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(5), commit).await;
+        let e = ended.expect("the pause outlives the session").unwrap().unwrap_err();
+        assert!(matches!(e.kind(), ErrorKind::Canceled | ErrorKind::Closed), "{e:#}");
+    }
+}
