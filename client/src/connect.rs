@@ -541,6 +541,15 @@ impl Connected {
         }
     }
 
+    /// The server, where it is one of WebDAV: for its locks.
+    #[cfg(feature = "webdav")]
+    pub fn webdav(&self) -> Option<&Arc<proto_webdav::client::WebdavRemote>> {
+        match &self.line {
+            Line::Webdav(remote) => Some(remote),
+            _ => None,
+        }
+    }
+
     /// Ends it in good order.
     pub async fn close(self) {
         match self.line {

@@ -60,6 +60,9 @@ pub(super) struct Open {
     /// The store, where it is one of S3.
     #[cfg(feature = "s3")]
     pub(super) s3: Option<Arc<proto_s3::client::S3Remote>>,
+    /// The server, where it is one of WebDAV.
+    #[cfg(feature = "webdav")]
+    pub(super) webdav: Option<Arc<proto_webdav::client::WebdavRemote>>,
     /// Whether a shell and SFTP see the same tree; found out when it matters.
     pub(super) same_tree: OnceCell<bool>,
     /// Taken by who closes it.
@@ -165,6 +168,8 @@ impl Session {
             executor: line.executor(),
             #[cfg(feature = "s3")]
             s3: line.s3().cloned(),
+            #[cfg(feature = "webdav")]
+            webdav: line.webdav().cloned(),
             same_tree: OnceCell::new(),
             line: Mutex::new(Some(line)),
         });

@@ -17,6 +17,8 @@ mod entries;
 mod event;
 mod fingerprint;
 mod list;
+#[cfg(feature = "webdav")]
+mod locking;
 pub mod members;
 mod names;
 #[cfg(feature = "s3")]
@@ -47,3 +49,5 @@ pub use self::stream::RemoteReader;
 pub use self::synchronize::{Comparison, SynchronizationMode, SynchronizationOptions};
 #[cfg(feature = "s3")]
 pub use proto_s3::client::{About, Version};
+#[cfg(feature = "webdav")]
+pub use session_core::locks::{Lock, LockRequest};

@@ -133,6 +133,11 @@ impl Answered {
     /// All answers of a multistatus that is about one thing, or about what failed. Errors: `Unsupported` for
     /// a success without one: whoever answers speaks no WebDAV.
     pub(super) async fn multistatus(self) -> Result<Vec<Answer>> {
+        Ok(self.multistatus_and_body().await?.0)
+    }
+
+    /// The same, with the document.
+    pub(super) async fn multistatus_and_body(self) -> Result<(Vec<Answer>, Bytes)> {
         if self.status != StatusCode::MULTI_STATUS {
             return Err(refine::no_webdav(self.status));
         }
@@ -140,7 +145,7 @@ impl Answered {
         let mut reader = MultistatusReader::new();
         let answers = reader.feed(&body)?;
         reader.end()?;
-        Ok(answers)
+        Ok((answers, body))
     }
 }
 

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Listing, Pages};
-use session_core::metadata::DirEntry;
+use session_core::metadata::{DirEntry, Metadata};
 use session_core::path::VPath;
 
 use super::body::In;
 use super::call::{Ask, Wire};
+use super::kept;
 use super::place::{Place, encode};
 use super::props;
 use super::refine;
@@ -24,9 +25,11 @@ use crate::wire::multistatus_reader::{Answer, MultistatusReader};
 /// Entries of a page.
 const PAGE: usize = 1000;
 
-/// Opens a listing. Errors: `NotFound`, `NotADirectory`; those of the wire.
-pub(super) async fn open(wire: &Wire, dir: &VPath) -> Result<Listing> {
-    let ask = Ask::dav("PROPFIND", encode(dir, true))?.depth("1").xml(props::ENTRY);
+/// Opens a listing; `kept`: with the properties that are kept. Errors: `NotFound`, `NotADirectory`; those of the
+/// wire.
+pub(super) async fn open(wire: &Wire, dir: &VPath, kept: bool) -> Result<Listing> {
+    let body = if kept { kept::ALL } else { props::ENTRY };
+    let ask = Ask::dav("PROPFIND", encode(dir, true))?.depth("1").xml(body);
     let answered = wire.call(ask).await?.success().await?;
     if answered.status != StatusCode::MULTI_STATUS {
         return Err(refine::no_webdav(answered.status));
@@ -36,6 +39,7 @@ pub(super) async fn open(wire: &Wire, dir: &VPath) -> Result<Listing> {
         reader: Some(MultistatusReader::new()),
         place: wire.lines.place().clone(),
         dir: dir.clone(),
+        kept,
         ready: VecDeque::new(),
         is_dir: false,
         failed: false,
@@ -53,6 +57,7 @@ struct DavPages {
     reader: Option<MultistatusReader>,
     place: Place,
     dir: VPath,
+    kept: bool,
     ready: VecDeque<DirEntry>,
     /// The directory has told of itself.
     is_dir: bool,
@@ -100,7 +105,8 @@ impl DavPages {
             _ => refine::failure(answer)?,
         }
         let name = Bytes::copy_from_slice(path.name());
-        self.ready.push_back(DirEntry { name, metadata: props::metadata(answer) });
+        let properties = self.kept.then(|| kept::of_entry(answer));
+        self.ready.push_back(DirEntry { name, metadata: Metadata { properties, ..props::metadata(answer) } });
         Ok(())
     }
 }

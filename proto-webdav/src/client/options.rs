@@ -66,6 +66,9 @@ pub struct WebdavConnectOptions {
     /// Files up to so many bytes are sent in one piece when they are committed: a server sees them whole or
     /// not at all. Larger ones flow from the moment on that this is known. 0: every upload begins at once.
     pub hold: usize,
+    /// Files above so many bytes go to Nextcloud in chunks of that size, at least 5 MiB, and can be gone on with; three
+    /// chunks wait in memory. 0: in one piece, as elsewhere.
+    pub chunk: u64,
     /// How times are set; where it is `None` that is found out, by how the server names itself or with the first
     /// one that is set.
     pub times: Option<SetTimes>,
@@ -106,6 +109,7 @@ impl WebdavConnectOptions {
             connections: 8,
             timeout: Duration::from_secs(20),
             hold: 256 << 10,
+            chunk: 10 << 20,
             times: None,
             session: None,
         }

@@ -13,7 +13,7 @@ use crate::wire::multistatus_reader::{Answer, DAV};
 /// The namespace of ownCloud and its kin.
 pub(super) const OWNCLOUD: &str = "http://owncloud.org/ns";
 /// The namespace of Windows.
-const MICROSOFT: &str = "urn:schemas-microsoft-com:";
+pub(super) const MICROSOFT: &str = "urn:schemas-microsoft-com:";
 
 /// What an entry is.
 pub(super) const ENTRY: &str = concat!(

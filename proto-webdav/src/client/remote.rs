@@ -6,7 +6,7 @@
 //! step. A code that says little is made a kind by looking, too. How times are set is known by the kind of
 //! server, or found out with the first one that is to be set: what a server says that it did is looked at.
 //!
-//! Deliberately absent: writes other than of whole files, modes and owners, links, dead properties, locks.
+//! Deliberately absent: writes other than of whole files, modes and owners, links.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use hyper::header::{ALLOW, HeaderName, SERVER};
 use hyper::{Method, StatusCode};
 use session_core::batch::Decider;
@@ -26,8 +27,11 @@ use session_core::path::{VPath, display_bytes};
 use session_core::session::{Actor, Ending, Protocol, Session, Setup};
 
 use super::call::{Ask, Wire};
+use super::chunks::Chunks;
+use super::kept;
 use super::lines::Lines;
 use super::list;
+use super::locks::HeldLocks;
 use super::login::Login;
 use super::options::{SetTimes, WebdavConnectOptions};
 use super::place::encode;
@@ -55,6 +59,8 @@ pub struct Facts {
     pub times: Option<SetTimes>,
     /// It tells how much room there is.
     pub space: bool,
+    /// It keeps properties that are set.
+    pub properties: bool,
 }
 
 /// What a remote is made of.
@@ -65,6 +71,9 @@ pub(super) struct Remote {
     times: Mutex<Times>,
     /// The server wants a path as the target of a MOVE, and no URL.
     by_path: AtomicBool,
+    pub(super) locks: HeldLocks,
+    /// Where large uploads go in chunks, if they do.
+    pub(super) chunks: Option<Chunks>,
 }
 
 /// What is known of how times are set.
@@ -88,7 +97,7 @@ impl Times {
 
 /// A server's files. Cheap to clone; clones share the connections. Dropping the last one closes them.
 #[derive(Clone)]
-pub struct WebdavRemote(Arc<Remote>);
+pub struct WebdavRemote(pub(super) Arc<Remote>);
 
 impl std::fmt::Debug for WebdavRemote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -121,7 +130,8 @@ pub async fn connect(options: WebdavConnectOptions, decider: Arc<dyn Decider>) -
         lines.ask(None);
         let (facts, times) = facts?;
         let (times, by_path) = (Mutex::new(times), AtomicBool::new(false));
-        Ok(WebdavRemote(Arc::new(Remote { wire, facts, options, times, by_path })))
+        let (locks, chunks) = (HeldLocks::default(), Chunks::of(&options.home));
+        Ok(WebdavRemote(Arc::new(Remote { wire, facts, options, times, by_path, locks, chunks })))
     };
     tokio::select! {
         biased;
@@ -195,6 +205,7 @@ async fn facts(
     let facts = Facts {
         times: times.way(),
         space: props::space(answer).is_some(),
+        properties: kept::keeps(&server, &classes, is_owncloud),
         methods: methods.into_iter().filter(|m| !m.is_empty()).collect(),
         server,
         classes,
@@ -249,8 +260,9 @@ impl WebdavRemote {
         &self.0.facts
     }
 
-    /// Ends every connection and the session. Transfers under way are cut.
+    /// Gives its locks back, ends every connection and the session. Transfers under way are cut.
     pub async fn close(&self) {
+        self.give_back_all().await;
         self.0.wire.lines.close();
         self.session().close(Ending::new("closed", Actor::Client)).await;
     }
@@ -262,13 +274,14 @@ pub(super) fn settable(remote: &Remote, a: &Attributes) -> Result<()> {
         || a.mode.is_some()
         || a.uid.is_some()
         || a.gid.is_some()
-        || !a.properties.is_empty()
+        || (!a.properties.is_empty() && !remote.facts.properties)
         || (a.modified.is_some() && remote.times() == Times::Never)
         // The time of access only comes along.
         || (a.accessed.is_some() && a.modified.is_none());
     if cannot {
         return Err(Error::unsupported(OperationKind::SetAttributes));
     }
+    kept::request(&a.properties)?;
     a.modified.map_or(Ok(()), |time| props::seconds(time).map(drop))
 }
 
@@ -293,32 +306,71 @@ impl Remote {
         }
     }
 
+    /// The same, with the properties that are kept.
+    async fn look_closely(&self, path: &VPath) -> Result<Metadata> {
+        match self.answer_and_body(path, kept::ALL).await {
+            Ok((answer, body)) => {
+                let properties = kept::read(&body).map_err(|e| {
+                    Error::new(ErrorKind::PeerMisbehaved)
+                        .with_detail("what the server tells of properties cannot be understood")
+                        .with_source(e)
+                })?;
+                Ok(Metadata { properties: Some(properties), ..props::metadata(&answer) })
+            }
+            Err(e) if path.is_root() && is_elsewhere(&e) => Ok(Metadata::new(FileType::Directory, 0)),
+            Err(e) => Err(e),
+        }
+    }
+
     /// What the server tells of `path`, and of nothing else.
     async fn answer(&self, path: &VPath, body: &'static str) -> Result<Answer> {
+        Ok(self.answer_and_body(path, body).await?.0)
+    }
+
+    async fn answer_and_body(&self, path: &VPath, body: &'static str) -> Result<(Answer, Bytes)> {
         let ask = Ask::dav("PROPFIND", encode(path, false))?.depth("0").xml(body);
-        let answers = self.wire.call(ask).await?.success().await?.multistatus().await?;
+        let (answers, body) = self.wire.call(ask).await?.success().await?.multistatus_and_body().await?;
         for answer in answers {
             let href = answer.hrefs.first().map(String::as_bytes).unwrap_or_default();
             if self.wire.lines.place().path_of(href, &path.parent().unwrap_or_else(VPath::root))? == *path {
                 refine::failure(&answer)?;
-                return Ok(answer);
+                return Ok((answer, body));
             }
         }
         Err(Error::new(ErrorKind::PeerMisbehaved)
             .with_detail("the server tells of something else than it was asked about"))
     }
 
-    /// Sets times.
+    /// Sets properties and times.
     pub(super) async fn set(&self, path: &VPath, a: &Attributes) -> Result<()> {
         settable(self, a)?;
+        self.set_properties(path, a).await?;
         let Some(time) = a.modified else {
-            return self.look(path).await.map(drop);
+            return if a.properties.is_empty() { self.look(path).await.map(drop) } else { Ok(()) };
         };
         if self.try_time(path, time).await? {
             return Ok(());
         }
         self.know(Times::Never);
         Err(Error::unsupported(OperationKind::SetAttributes))
+    }
+
+    /// Sets properties, all of them or none.
+    pub(super) async fn set_properties(&self, path: &VPath, a: &Attributes) -> Result<()> {
+        if a.properties.is_empty() {
+            return Ok(());
+        }
+        let ask = Ask::dav("PROPPATCH", encode(path, false))?.xml(kept::request(&a.properties)?);
+        let answered = self.wire.call(self.under_locks(ask, &[path])?).await?.success().await?;
+        for answer in answered.multistatus().await? {
+            refine::failure(&answer)?;
+            // Of those that fail together, one is the cause.
+            let cause = answer.properties.iter().filter(|p| p.status != 424);
+            for property in cause.chain(&answer.properties) {
+                refine::refusal(&answer, property)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets a time by the way that is known, or by one that the server may have; whether it did.
@@ -351,7 +403,7 @@ impl Remote {
     /// Sets a time, and makes sure that the server says so.
     async fn set_time(&self, path: &VPath, way: SetTimes, time: SystemTime) -> Result<()> {
         let ((space, name), body) = props::setting(way, time)?;
-        let ask = Ask::dav("PROPPATCH", encode(path, false))?.xml(body);
+        let ask = self.under_locks(Ask::dav("PROPPATCH", encode(path, false))?.xml(body), &[path])?;
         let answered = match self.wire.call(ask).await?.success().await {
             // rclone opens for writing what it sets a time of, and fails where that is a directory.
             Err(e) if status_of(&e) == Some(500) && self.look(path).await.is_ok_and(|m| m.is_dir()) => {
@@ -375,7 +427,17 @@ impl Remote {
     /// DELETE, with the right failure where only a part went.
     pub(super) async fn delete(&self, path: &VPath, is_dir: bool) -> Result<()> {
         let ask = Ask::dav("DELETE", encode(path, is_dir))?.patience(self.options.patience()).once();
-        self.wire.call(ask).await?.done().await
+        let done = self.wire.call(self.under_locks(ask, &[path])?).await?.done().await;
+        done.map_err(|e| self.lost_lock(path, &e).unwrap_or(e))
+    }
+
+    /// A path as the target of MOVE, COPY and their kin.
+    pub(super) fn destination(&self, to: &VPath, is_dir: bool) -> String {
+        let target = encode(to, is_dir);
+        if self.by_path.load(Ordering::Relaxed) {
+            return target;
+        }
+        format!("{}{target}", self.wire.lines.place().origin())
     }
 
     /// MOVE or COPY.
@@ -389,15 +451,13 @@ impl Remote {
         let overwrite = if replace == Replace::Yes { "T" } else { "F" };
         loop {
             let by_path = self.by_path.load(Ordering::Relaxed);
-            let target = encode(to, is_dir);
-            let target =
-                if by_path { target } else { format!("{}{target}", self.wire.lines.place().origin()) };
             let ask = Ask::dav(method, encode(from, is_dir))?
-                .with(HeaderName::from_static("destination"), &target)?
+                .with(HeaderName::from_static("destination"), &self.destination(to, is_dir))?
                 .with(HeaderName::from_static("overwrite"), overwrite)?
                 .patience(self.options.patience())
                 .once();
-            let done = self.wire.call(ask).await?.done().await;
+            // A copy changes nothing where it comes from; naming that lock, too, does no harm.
+            let done = self.wire.call(self.under_locks(ask, &[from, to])?).await?.done().await;
             let e = match done {
                 Ok(()) => return Ok(()),
                 Err(e) => e,
@@ -463,6 +523,9 @@ impl Remote {
             empty_dirs: true,
             conditional_write: true,
             server_copy: true,
+            // Nextcloud puts a file together apart from its name.
+            whole_files: self.chunks.is_some(),
+            properties: self.facts.properties,
             space: self.facts.space,
             precise_errors: true,
             follows_links: true,
@@ -479,11 +542,12 @@ impl Filesystem for WebdavRemote {
     }
 
     async fn stat(&self, path: &VPath, _: Follow) -> Result<Metadata> {
-        self.0.look(path).await
+        if self.0.facts.properties { self.0.look_closely(path).await } else { self.0.look(path).await }
     }
 
-    async fn list(&self, dir: &VPath, _: &ListOptions) -> Result<Listing> {
-        match list::open(&self.0.wire, dir).await {
+    async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
+        let kept = options.properties && self.0.facts.properties;
+        match list::open(&self.0.wire, dir, kept).await {
             // A file's URL with a slash behind it leads nowhere.
             Err(e) if matches!(status_of(&e), Some(400 | 404 | 405 | 409)) => match self.0.look(dir).await {
                 Ok(m) if !m.is_dir() => Err(as_kind(&e, ErrorKind::NotADirectory)),
@@ -519,7 +583,7 @@ impl Filesystem for WebdavRemote {
         if path.is_root() {
             return Err(Error::new(ErrorKind::AlreadyExists));
         }
-        let ask = Ask::dav("MKCOL", encode(path, true))?.once();
+        let ask = self.0.under_locks(Ask::dav("MKCOL", encode(path, true))?.once(), &[path])?;
         if let Err(e) = self.0.wire.call(ask).await?.done().await {
             return Err(match status_of(&e) {
                 Some(400) => as_kind(&e, ErrorKind::InvalidPath),
@@ -532,6 +596,7 @@ impl Filesystem for WebdavRemote {
                 _ => e,
             });
         }
+        self.0.set_properties(path, attributes).await?;
         match attributes.modified {
             // The directory is made, and not every server has times for one.
             Some(time) => match self.0.try_time(path, time).await {

@@ -6,18 +6,21 @@
 //! part. A larger one flows while it is written; where its length was told, the last piece waits for the
 //! commit, because a server that has all bytes has the file.
 //!
+//! A large file goes to Nextcloud in chunks (`chunks`), and can be kept.
+//!
 //! `commit` is the end of the body, the server's final word, the time, and a look at the size: all of it, or
 //! an error. `park`, a drop and `abort` break the request off: what becomes of its beginning is the server's
 //! business, most throw it away. `abort` removes a new file that is there all the same.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use hyper::Method;
-use hyper::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use hyper::header::{IF_MATCH, IF_NONE_MATCH};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{CommitOptions, File, OpenOptions};
+use session_core::fs::{CommitOptions, File, OpenOptions, Unfinished};
 use session_core::in_order::{InOrder, broken};
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::operation::OperationKind;
@@ -27,14 +30,12 @@ use tokio::task::JoinHandle;
 
 use super::body::{Out, Piece};
 use super::call::{Answered, Ask};
+use super::chunks::{Chunked, Kept, OC_MTIME};
 use super::options::SetTimes;
 use super::place::encode;
 use super::props;
 use super::refine::{as_kind, status_of};
 use super::remote::{Remote, Times, settable};
-
-/// Where ownCloud and its kin are told the time of what is sent, and say that they have taken it.
-const OC_MTIME: HeaderName = HeaderName::from_static("x-oc-mtime");
 
 /// A body under way.
 struct Flow {
@@ -55,6 +56,8 @@ impl Drop for Flow {
 enum State {
     /// Nothing was sent.
     Held(BytesMut),
+    /// Chunks go.
+    Chunks(Box<Chunked>),
     /// Data flows.
     Open(Box<Flow>),
     /// It failed, or a write was given up half way: what arrived is not known. `true` where the server has
@@ -73,6 +76,10 @@ struct Inner {
     failed: bool,
     /// The server has taken the file, or may have.
     stored: bool,
+    /// The upload outlives this file.
+    kept: Option<Kept>,
+    /// It was committed or parked: no upload is this file's any more.
+    over: bool,
 }
 
 pub(super) struct WriteFile {
@@ -83,6 +90,8 @@ pub(super) struct WriteFile {
     existed: Option<bool>,
     inner: Mutex<Inner>,
     turns: InOrder,
+    /// Bytes that did not have to be sent.
+    spared: Arc<AtomicU64>,
 }
 
 impl WriteFile {
@@ -99,21 +108,31 @@ impl WriteFile {
         let small = options.size_hint.is_some_and(|n| n <= hold);
         let any = options.create && options.truncate && !options.exclusive && options.if_match.is_none();
         let existed = if any && small { None } else { Some(Self::there(&remote, path, options).await?) };
+        let spared = Arc::default();
+        let mut chunked = Chunked::open(&remote, path, options, &spared).await?;
+        let kept = chunked.as_mut().filter(|c| c.goes_on()).map(Chunked::keep);
+        let flows = chunked.is_none() && (hold == 0 || options.size_hint.is_some_and(|n| n > hold));
         let file = WriteFile {
             path: path.clone(),
             options: options.clone(),
             existed,
             inner: Mutex::new(Inner {
-                state: State::Held(BytesMut::new()),
+                state: match chunked {
+                    Some(chunked) => State::Chunks(Box::new(chunked)),
+                    None => State::Held(BytesMut::new()),
+                },
                 at: 0,
                 owed: if existed == Some(true) { Attributes::none() } else { options.attributes.clone() },
                 failed: false,
                 stored: false,
+                kept,
+                over: false,
             }),
             turns: InOrder::new("WebDAV"),
+            spared,
             remote,
         };
-        if hold == 0 || options.size_hint.is_some_and(|n| n > hold) {
+        if flows {
             let flow = file.begin().await?;
             file.inner.lock().await.state = State::Open(flow);
         }
@@ -161,7 +180,7 @@ impl WriteFile {
         {
             ask = ask.with(OC_MTIME, &props::seconds(time)?.to_string())?;
         }
-        Ok(ask)
+        self.remote.under_locks(ask, &[&self.path])
     }
 
     /// Begins a body that flows.
@@ -234,6 +253,9 @@ impl WriteFile {
     async fn why(&self, e: Error) -> Error {
         match status_of(&e) {
             Some(412) if self.options.exclusive => as_kind(&e, ErrorKind::AlreadyExists),
+            Some(412) if self.options.if_match.is_none() && self.options.create => {
+                self.remote.lost_lock(&self.path, &e).unwrap_or(e)
+            }
             Some(412) if self.options.if_match.is_none() => as_kind(&e, ErrorKind::NotFound),
             _ => self.remote.why_not_stored(&self.path, e).await,
         }
@@ -251,8 +273,11 @@ impl WriteFile {
             return Ok(());
         }
         let end = inner.at + data.len() as u64;
+        // Of chunks, nothing stands under the name.
+        let apart = matches!(inner.state, State::Chunks(_));
         // Taken out while it moves: a call that is dropped half way leaves a file that is broken.
-        let moved = match std::mem::replace(&mut inner.state, State::Broken(false)) {
+        let moved = match std::mem::replace(&mut inner.state, State::Broken(apart)) {
+            State::Chunks(mut chunked) => chunked.take(data).await.map(|()| State::Chunks(chunked)),
             State::Held(mut held) if end <= self.remote.options.hold as u64 => {
                 held.extend_from_slice(&data);
                 Ok(State::Held(held))
@@ -271,7 +296,7 @@ impl WriteFile {
         inner.state = match moved {
             Ok(state) => state,
             Err(e) => {
-                inner.state = State::Broken(is_refusal(&e));
+                inner.state = State::Broken(apart || is_refusal(&e));
                 return Err(e);
             }
         };
@@ -298,7 +323,8 @@ impl WriteFile {
     async fn finish(&self, inner: &mut Inner, options: &CommitOptions) -> Result<Metadata> {
         let attributes = options.attributes.clone().over(std::mem::take(&mut inner.owed));
         let size = inner.at;
-        let announced = self.options.size_hint.filter(|_| matches!(inner.state, State::Open(_)));
+        let announced =
+            self.options.size_hint.filter(|_| matches!(inner.state, State::Chunks(_) | State::Open(_)));
         if let State::Broken(_) = inner.state {
             return Err(broken());
         }
@@ -310,8 +336,20 @@ impl WriteFile {
             return Err(unlike(size, expected));
         }
         inner.failed = true;
-        let in_one = matches!(state, State::Held(_));
-        let answered = match state {
+        let in_one = matches!(state, State::Chunks(_) | State::Held(_));
+        // Whether the server has taken the time with the file.
+        let timed = match state {
+            State::Chunks(mut chunked) => {
+                if let Some(wanted) = &self.options.if_match
+                    && self.remote.look(&self.path).await?.etag.as_ref() != Some(wanted)
+                {
+                    return Err(ErrorKind::PreconditionFailed.into());
+                }
+                match chunked.finish(self.options.exclusive, attributes.modified).await {
+                    Ok(timed) => timed,
+                    Err(e) => return Err(self.why(e).await),
+                }
+            }
             State::Held(held) => {
                 let ask = self.ask(&attributes)?.body(held.freeze());
                 let sent = match self.remote.wire.call(ask).await {
@@ -319,14 +357,14 @@ impl WriteFile {
                     Err(e) => Err(e),
                 };
                 match sent {
-                    Ok(answered) => answered,
+                    Ok(answered) => took_time(answered).await,
                     Err(e) => return Err(self.why(e).await),
                 }
             }
             State::Open(mut flow) => {
                 let last = flow.told.take().map(|(_, last)| last).unwrap_or_default();
                 match self.end(&mut flow, last).await {
-                    Ok(answered) => answered,
+                    Ok(answered) => took_time(answered).await,
                     Err(e) => {
                         inner.stored = !is_refusal(&e);
                         return Err(e);
@@ -335,9 +373,8 @@ impl WriteFile {
             }
             State::Broken(_) | State::Ended => return Err(Error::new(ErrorKind::Closed)),
         };
-        inner.stored = true;
-        let timed = answered.header(OC_MTIME).is_some_and(|v| v.eq_ignore_ascii_case("accepted"));
-        let _ = answered.body.beginning().await;
+        (inner.stored, inner.over) = (true, true);
+        self.remote.set_properties(&self.path, &attributes).await?;
         match attributes.modified {
             Some(_) if timed && self.remote.times() == Times::Unsure => {
                 self.remote.know(Times::By(SetTimes::OwnCloud));
@@ -385,7 +422,7 @@ impl WriteFile {
     /// Breaks an upload of `sent` bytes off and sees to it that no half file stays where there was none.
     async fn give_up(&self, state: State, sent: u64) {
         let ours = match state {
-            State::Held(_) | State::Broken(true) => false,
+            State::Chunks(_) | State::Held(_) | State::Broken(true) => false,
             State::Open(_) | State::Broken(false) | State::Ended => true,
         };
         drop(state);
@@ -397,6 +434,13 @@ impl WriteFile {
             let _ = self.remote.delete(&self.path, false).await;
         }
     }
+}
+
+/// Whether the answer to a PUT says that the time that came with it was taken.
+async fn took_time(answered: Answered) -> bool {
+    let timed = answered.header(OC_MTIME).is_some_and(|v| v.eq_ignore_ascii_case("accepted"));
+    let _ = answered.body.beginning().await;
+    timed
 }
 
 /// Whether the server said no: then nothing of ours is there.
@@ -459,14 +503,43 @@ impl File for WriteFile {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
         self.turns.moves();
-        if matches!(state, State::Ended) { Err(Error::new(ErrorKind::Closed)) } else { Ok(()) }
+        if matches!(state, State::Ended) {
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        inner.over = true;
+        Ok(())
+    }
+
+    async fn keep(&self) -> Result<Option<Unfinished>> {
+        let mut inner = self.inner.lock().await;
+        if inner.kept.is_none()
+            && let State::Chunks(chunked) = &mut inner.state
+        {
+            inner.kept = Some(chunked.keep());
+        }
+        Ok(inner.kept.as_ref().map(|kept| kept.unfinished(&self.spared)))
     }
 
     async fn abort(&self) -> Result<()> {
         let mut inner = self.inner.lock().await;
         let state = std::mem::replace(&mut inner.state, State::Ended);
         self.turns.moves();
+        if !inner.over
+            && let Some(kept) = inner.kept.take()
+        {
+            inner.failed = false;
+            let thrown = match state {
+                State::Chunks(chunked) => chunked.abort().await,
+                // It broke off half way, and the server has it still.
+                _ => self.remote.throw_away(&kept.dir).await,
+            };
+            if thrown.is_err() {
+                inner.kept = Some(kept);
+            }
+            return thrown;
+        }
         match state {
+            State::Chunks(chunked) => chunked.abort().await.or(Ok(())),
             State::Ended => {
                 if !std::mem::take(&mut inner.failed) {
                     return Err(Error::new(ErrorKind::Closed));

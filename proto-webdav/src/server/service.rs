@@ -11,6 +11,7 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method as HttpMethod, Request, Response};
 use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind};
+use session_core::fs::Filesystem as _;
 use session_core::gate::SessionFs;
 use session_core::net::http::{
     Client, Connection, Handler, HttpOptions, InFlight, Intake, Sessions, Working,
@@ -23,6 +24,7 @@ use super::options::WebdavServerOptions;
 use super::respond::{Answer, Body, Failure, empty, set};
 use super::table::{ALLOW, Method, Row};
 use super::{guard, locks, propfind, proppatch, read, tree, write};
+use crate::wire::KEEPS_PROPERTIES;
 use crate::wire::href::{self, Target};
 
 /// What all connections share.
@@ -174,8 +176,13 @@ impl Service {
 /// What OPTIONS says.
 fn offer(call: &Call) -> Response<Body> {
     let mut response = empty(200);
-    let classes = if call.locks() { "1, 2, 3, extended-mkcol" } else { "1, 3, extended-mkcol" };
-    set(&mut response, HeaderName::from_static("dav"), classes);
+    let mut classes =
+        if call.locks() { "1, 2, 3, extended-mkcol" } else { "1, 3, extended-mkcol" }.to_owned();
+    if call.fs.capabilities_at(&call.target.path).properties {
+        // Our own client asks nobody else what a place keeps.
+        classes.push_str(&format!(", <{KEEPS_PROPERTIES}>"));
+    }
+    set(&mut response, HeaderName::from_static("dav"), &classes);
     set(&mut response, header::ALLOW, ALLOW);
     // Explorer takes WebDAV only from who says so.
     set(&mut response, HeaderName::from_static("ms-author-via"), "DAV");
@@ -186,7 +193,6 @@ fn offer(call: &Call) -> Response<Body> {
 impl Call {
     /// Whether locks are kept here.
     pub(super) fn locks(&self) -> bool {
-        use session_core::fs::Filesystem as _;
         self.fs.capabilities().locks
     }
 }

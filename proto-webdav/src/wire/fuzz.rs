@@ -24,6 +24,9 @@ pub fn bodies(data: &[u8]) {
     let _ = Propfind::parse(data);
     let _ = proppatch::parse(data);
     let _ = proppatch::parse_mkcol(data);
+    if let Ok((lock, _)) = lock::read(data, None) {
+        assert!(!lock.token.contains(['<', '>', ' ', '\r', '\n']));
+    }
     if let Ok(Some(request)) = lock::parse(data, true, None) {
         // The owner's words stand in answers to others: they are well formed there.
         let shown = format!("<D:owner xmlns:D=\"DAV:\">{}</D:owner>", request.words);

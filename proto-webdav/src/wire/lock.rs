@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::locks::{Lock, LockRequest};
+use session_core::path::VPath;
 
-use super::xml::{self, Node};
+use super::xml::{self, Element, Node};
 
 /// The longest owner, bytes.
 pub const MAX_OWNER: usize = 4096;
@@ -43,6 +44,57 @@ pub fn parse(body: &[u8], deep: bool, time: Option<Duration>) -> Result<Option<L
         return Err(Error::new(ErrorKind::TooLarge).with_detail("the owner of the lock is too long"));
     }
     Ok(Some(LockRequest { exclusive, deep, words: words.into(), time }))
+}
+
+/// The body of a LOCK that asks for a new lock; the words are text.
+pub fn request(request: &LockRequest) -> String {
+    let scope = if request.exclusive { "exclusive" } else { "shared" };
+    let mut owner = String::new();
+    if !request.words.is_empty() {
+        owner = format!("<D:owner>{}</D:owner>", xml::escape(&request.words));
+    }
+    format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><D:lockinfo xmlns:D=\"DAV:\"><D:lockscope><D:{scope}/>\
+         </D:lockscope><D:locktype><D:write/></D:locktype>{owner}</D:lockinfo>"
+    )
+}
+
+/// What an answer to LOCK tells of the lock with this token, or of the only one where the answer has no field that
+/// names it; and what it calls the root, which is not looked at here. Owner and account are the words of its maker;
+/// `left` is [`Duration::MAX`] where there is no end. Errors: `InvalidArgument` for an answer that tells of no such
+/// lock.
+pub fn read(body: &[u8], token: Option<&str>) -> Result<(Lock, String)> {
+    let bad = |words: &'static str| Error::new(ErrorKind::InvalidArgument).with_detail(words);
+    let root = xml::parse(body)?;
+    let found = root.dav("lockdiscovery").ok_or_else(|| bad("the answer tells of no lock"))?;
+    let href = |active: &Element, name| {
+        active.dav(name).and_then(|e| e.dav("href")).map(|e| e.text().trim().to_owned()).unwrap_or_default()
+    };
+    let mut all = found.elements().filter(|e| e.name.is_dav("activelock"));
+    let active = match token {
+        Some(token) => all.find(|a| href(a, "locktoken") == token),
+        None => all.next(),
+    };
+    let active = active.ok_or_else(|| bad("the answer does not tell of the lock"))?;
+    let token: Arc<str> = href(active, "locktoken").into();
+    // It goes into fields of later requests.
+    if token.is_empty() || !token.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b'<' && b != b'>') {
+        return Err(bad("the token of the lock is no URI"));
+    }
+    let text = |name| active.dav(name).map(Element::text).unwrap_or_default();
+    let words: Arc<str> = text("owner").trim().into();
+    Ok((
+        Lock {
+            token,
+            root: VPath::root(),
+            exclusive: active.dav("lockscope").is_some_and(|s| s.dav("exclusive").is_some()),
+            deep: text("depth").trim().eq_ignore_ascii_case("infinity"),
+            account: Arc::clone(&words),
+            words,
+            left: parse_timeout(&text("timeout")).unwrap_or(Duration::MAX),
+        },
+        href(active, "lockroot"),
+    ))
 }
 
 /// The `Timeout` field: the first wish that is understood; `None` for as long as may be.
@@ -109,7 +161,6 @@ pub fn answer(lock: &Lock, href: impl Fn(&Lock) -> String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use session_core::path::VPath;
 
     fn info(inner: &str) -> Result<Option<LockRequest>> {
         parse(format!("<lockinfo xmlns='DAV:'>{inner}</lockinfo>").as_bytes(), true, None)
@@ -136,6 +187,12 @@ mod tests {
         assert_eq!(active.dav("owner").unwrap().dav("href").unwrap().text(), "me");
         assert_eq!(active.dav("owner").unwrap().text(), "me <x>");
         assert_eq!(active.dav("lockroot").unwrap().text(), "/a&b/");
+        let (read_back, at) = read(shown.as_bytes(), Some("urn:uuid:1")).unwrap();
+        assert_eq!((&*read_back.token, &*read_back.words, &*at), ("urn:uuid:1", "me <x>", "/a&b/"));
+        assert_eq!((read_back.exclusive, read_back.deep), (true, true));
+        assert_eq!(read_back.left, Duration::from_secs(2));
+        assert!(read(shown.as_bytes(), Some("urn:uuid:2")).is_err());
+        assert!(read(shown.replace("urn:uuid:1", "a&gt;b").as_bytes(), None).is_err());
         assert!(xml::parse(format!("<s xmlns:D='DAV:'>{SUPPORTED}</s>").as_bytes()).is_ok());
         assert_eq!(parse(b"", false, None).unwrap(), None);
         let long = format!("{scope}<owner>{}</owner>", "x".repeat(MAX_OWNER + 1));
@@ -148,6 +205,15 @@ mod tests {
             "<lockscope><shared/></lockscope><locktype><read/></locktype>",
         ] {
             assert!(info(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_asks_for_is_understood() {
+        for (exclusive, words) in [(true, ""), (false, "me & <you>")] {
+            let asked = LockRequest { exclusive, deep: false, words: words.into(), time: None };
+            let read = parse(request(&asked).as_bytes(), false, None).unwrap().unwrap();
+            assert_eq!(read, LockRequest { words: xml::escape(words).into(), ..asked });
         }
     }
 

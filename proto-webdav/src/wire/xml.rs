@@ -60,7 +60,6 @@ impl Name {
     pub fn from_key(key: &str) -> Option<Self> {
         // A local name holds no brace.
         let (space, local) = key.strip_prefix('{')?.rsplit_once('}')?;
-        let is_text = |s: &str| s.chars().all(is_char);
         (is_ncname(local) && is_text(space)).then(|| Name::new(space, local))
     }
 }
@@ -68,6 +67,11 @@ impl Name {
 /// Whether XML can hold the character (XML 1.0, section 2.2).
 fn is_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// Whether XML can hold the text.
+pub fn is_text(text: &str) -> bool {
+    text.chars().all(is_char)
 }
 
 /// A name without a colon. Beyond ASCII every letter-like character passes.

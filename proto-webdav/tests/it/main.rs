@@ -10,6 +10,8 @@
     reason = "tests"
 )]
 
+mod client_chunks;
+mod client_locks;
 mod client_pair;
 mod client_refused;
 mod client_scripted;

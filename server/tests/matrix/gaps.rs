@@ -312,7 +312,6 @@ const NOT_OVER_DAV: &[Gap] = &[
     SIZES_BY_WRITING,
     NO_MODES,
     NO_LINKS,
-    NO_PROPERTIES,
     ONE_STREAM,
     NO_FILE_IDS,
     NOT_CONTINUED,
