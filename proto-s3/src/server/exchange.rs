@@ -14,7 +14,7 @@ use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::path::S3Path;
 use s3s::{S3Error, S3ErrorCode, S3Result};
-use session_core::auth::AccessKey;
+use session_core::auth::{AccessKey, Secret};
 use session_core::error::{Error, ErrorKind, Retry};
 use session_core::gate::SessionFs;
 use session_core::net::http::{Client, Connection, InFlight, Out, Shown, Working};
@@ -188,6 +188,10 @@ impl Exchange {
     /// Why the body did not arrive: what was found on its way to the library, else what the library found.
     pub(super) fn unreceived(&self) -> S3Error {
         match lock(&self.broken).take() {
+            Some(e) if e.wire().is_some() => {
+                let (code, word) = e.wire().map(|w| (w.code, w.text.clone())).unwrap_or_default();
+                self.fail_as(e, u16::try_from(code).unwrap_or(400), &word)
+            }
             Some(e) if e.kind() == ErrorKind::Corrupt => self.fail_as(e, 400, "IncompleteBody"),
             Some(e) => self.fail(e),
             None => {
@@ -238,10 +242,23 @@ impl Exchange {
         })
     }
 
+    /// The secret of an access key that a request is said to be signed with. Errors: `InvalidAccessKeyId`.
+    pub(super) async fn secret(&self, id: &str) -> S3Result<Secret> {
+        let found = self.service.site.authenticator().access_key(id).await;
+        let secret = found.as_ref().map(|key| key.secret.clone());
+        *lock(&self.key) = Some((id.chars().take(128).collect(), found));
+        secret.ok_or_else(|| refuse(S3ErrorCode::InvalidAccessKeyId, "the access key is not known here"))
+    }
+
     /// Enters the session of whoever signed. Errors: as the client is told.
     ///
     /// `verified` is the access key whose signature the library found to be good.
-    async fn enter(&self, verified: Option<&str>, operation: &str, place: &S3Path) -> S3Result<()> {
+    pub(super) async fn enter(
+        &self,
+        verified: Option<&str>,
+        operation: &str,
+        place: &S3Path,
+    ) -> S3Result<()> {
         let known = lock(&self.key).clone();
         let shown = match (verified, known) {
             (Some(verified), Some((id, Some(key)))) if id == verified => {
@@ -307,10 +324,7 @@ fn argument_words(argument: &Argument) -> String {
 #[async_trait]
 impl S3Auth for Api {
     async fn get_secret_key(&self, id: &str) -> S3Result<SecretKey> {
-        let found = self.0.service.site.authenticator().access_key(id).await;
-        let secret = found.as_ref().map(|key| SecretKey::from(key.secret.expose()));
-        *lock(&self.0.key) = Some((id.chars().take(128).collect(), found));
-        secret.ok_or_else(|| refuse(S3ErrorCode::InvalidAccessKeyId, "the access key is not known here"))
+        self.0.secret(id).await.map(|secret| SecretKey::from(secret.expose()))
     }
 }
 

@@ -6,8 +6,9 @@
 //!            → a session of the access key (`exchange`) → operation → SessionFs → answer, streamed
 //! ```
 //!
-//! Routing, signatures and XML are those of the library `s3s`; connections, sessions, bounds and everything behind
-//! the gate are ours. An operation is a function of a request and a guarded filesystem.
+//! Routing, signatures and XML are those of the library `s3s`, but for forms (`post`); connections, sessions,
+//! bounds and everything behind the gate are ours. An operation is a function of a request and a guarded
+//! filesystem.
 
 mod api;
 mod buckets;
@@ -21,6 +22,7 @@ mod listen;
 mod multipart;
 mod object;
 mod options;
+mod post;
 mod read;
 mod remove;
 mod service;

@@ -17,7 +17,7 @@ use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::host::{S3Host, VirtualHost};
 use s3s::service::S3ServiceBuilder;
 use s3s::validation::NameValidation;
-use s3s::{S3Error, S3ErrorCode, S3Result};
+use s3s::{S3Error, S3Result};
 use session_core::auth::{Method, Site};
 use session_core::error::{Error, ErrorKind};
 use session_core::net::http::{
@@ -26,10 +26,11 @@ use session_core::net::http::{
 };
 
 use super::cors;
-use super::exchange::{Api, Exchange, refuse, said};
+use super::exchange::{Api, Exchange, said};
 use super::guard;
 use super::list::Walks;
 use super::options::S3ServerOptions;
+use super::post;
 use crate::keyspace;
 use crate::wire::chunked::Chunked;
 use crate::wire::signing;
@@ -85,7 +86,8 @@ impl Service {
         };
         if is_form(&head.headers) {
             // The library would take all of it into memory before it asks who sends it.
-            return response(refuse(S3ErrorCode::NotImplemented, "forms are not taken here"));
+            let hosts = Hosts(self.options.domains.clone());
+            return post::post(exchange, head, intake, &hosts).await.unwrap_or_else(response);
         }
         head.extensions.clear();
         let body = match intake.is_empty() && frames.is_none() {
@@ -309,7 +311,7 @@ fn arriving(
 }
 
 /// Where the bucket stands in the name of the host.
-struct Hosts(Vec<String>);
+pub(super) struct Hosts(Vec<String>);
 
 impl S3Host for Hosts {
     fn parse_host_header<'a>(&'a self, host: &'a str) -> S3Result<VirtualHost<'a>> {

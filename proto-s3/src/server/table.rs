@@ -49,6 +49,7 @@ pub const TABLE: &[Row] = &[
     row("ListObjects", Some(Op::List), "the objects of a bucket in pages, by marker"),
     row("ListObjectsV2", Some(Op::List), "the same, by continuation token"),
     row("ListParts", None, "the parts of an upload that have arrived"),
+    row("PostObject", Some(Op::Commit), "writes an object out of a form of a browser"),
     row("PutObject", Some(Op::Commit), "writes an object"),
     row("UploadPart", Some(Op::Write), "writes a part of an upload"),
     row("UploadPartCopy", Some(Op::Write), "writes a part of an upload from another object"),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use session_core::error::Result;
 
 use super::chunked::Chunked;
+use super::form::{Fields, FormReader, Piece};
 use super::signing::{self, Signing};
 use crate::keyspace::{MAX_KEY, Place, path_of};
 
@@ -47,6 +48,32 @@ fn content(mut framed: &[u8]) -> Option<Vec<u8>> {
         all.extend_from_slice(framed.get(..n)?);
         framed = framed.get(n + 2..)?;
     }
+}
+
+/// A form, whole and in pieces of the length that the first byte says: the same comes of both.
+pub fn forms(data: &[u8]) {
+    let [piece, body @ ..] = data else { return };
+    if body.len() > 16 << 10 {
+        // Where it is too much, it matters when that is seen.
+        return;
+    }
+    let through = |n: usize| -> Result<(Fields, Vec<u8>, bool)> {
+        let mut reader = FormReader::new("multipart/form-data; boundary=b")?;
+        let (mut fields, mut content) = (Fields::default(), Vec::new());
+        for piece in body.chunks(n) {
+            reader.push(piece);
+            while let Some(piece) = reader.next_piece()? {
+                match piece {
+                    Piece::Fields(all) => fields = all,
+                    Piece::Content(bytes) => content.extend_from_slice(&bytes),
+                    Piece::End => {}
+                }
+            }
+        }
+        Ok((fields, content, reader.is_over()))
+    };
+    let (whole, pieces) = (through(body.len().max(1)), through(usize::from(*piece).max(1)));
+    assert_eq!(whole.ok(), pieces.ok());
 }
 
 /// A query, and `Authorization` fields, one a line.

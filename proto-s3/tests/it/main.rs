@@ -17,6 +17,7 @@ mod client_sums;
 mod scripted;
 mod server_corpus;
 mod server_cors;
+mod server_forms;
 mod server_lists;
 mod server_multipart;
 mod server_objects;

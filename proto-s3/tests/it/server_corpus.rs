@@ -7,6 +7,11 @@ fn the_corpus_is_survived() {
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     session_core::testing::survives(
         &corpus,
-        &[("s3_chunks", fuzz::chunks), ("s3_keys", fuzz::keys), ("s3_signatures", fuzz::signatures)],
+        &[
+            ("s3_chunks", fuzz::chunks),
+            ("s3_forms", fuzz::forms),
+            ("s3_keys", fuzz::keys),
+            ("s3_signatures", fuzz::signatures),
+        ],
     );
 }
