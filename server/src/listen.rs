@@ -8,12 +8,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto_ftp::server::{FtpServer, FtpServerOptions, Hosts, Messages};
-use proto_s3::server::{S3Server, S3ServerOptions};
+use proto_s3::server::{Hosted as S3Hosted, S3Server, S3ServerOptions};
 use proto_sftp::ssh::hostkey::{HostKeyKind, HostKeys};
 use proto_sftp::ssh::listen::{SshServer, SshServerOptions};
-use proto_webdav::server::{Sessions, WebdavServer, WebdavServerOptions};
+use proto_webdav::server::{Hosted, Sessions, WebdavServer, WebdavServerOptions};
 use session_core::auth::Site;
 use session_core::error::{Error, Result};
 use session_core::net::server_tls::{self, ServerTls, ServerTlsOptions};
@@ -98,7 +99,7 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(config: &Config, others: &[&Config]) -> Result<Prepared> {
     let keys = host_keys(config)?;
     let limits = &config.limits;
-    let idle = Some(limits.idle_time).filter(|t| !t.is_zero());
+    let idle = idle(config);
     let ssh = SshServerOptions {
         tries: limits.tries,
         login_time: limits.login_time,
@@ -121,21 +122,36 @@ pub(crate) fn prepare(config: &Config, others: &[&Config]) -> Result<Prepared> {
         idle,
         ..config.ftp.options()
     });
-    let s3 = speaks_s3(config, false).then(|| S3ServerOptions {
-        tls: certified.clone(),
-        tries: limits.tries,
-        login_time: limits.login_time,
-        idle,
-        ..config.s3.options()
-    });
-    let webdav = speaks_webdav(config, false).then(|| WebdavServerOptions {
-        tls: certified,
-        tries: limits.tries,
-        login_time: limits.login_time,
-        idle,
-        ..config.webdav.options()
-    });
+    let s3 =
+        speaks_s3(config, false).then(|| S3ServerOptions { tls: certified.clone(), ..s3_options(config) });
+    let webdav = speaks_webdav(config, false)
+        .then(|| WebdavServerOptions { tls: certified, ..webdav_options(config) });
     Ok(Prepared { identities, ssh, ftp, s3, webdav })
+}
+
+/// What [`Limits`](crate::config::Limits) say of idle sessions; `None` for nothing.
+fn idle(config: &Config) -> Option<Duration> {
+    Some(config.limits.idle_time).filter(|t| !t.is_zero())
+}
+
+fn s3_options(config: &Config) -> S3ServerOptions {
+    let limits = &config.limits;
+    S3ServerOptions {
+        tries: limits.tries,
+        login_time: limits.login_time,
+        idle: idle(config),
+        ..config.s3.options()
+    }
+}
+
+fn webdav_options(config: &Config) -> WebdavServerOptions {
+    let limits = &config.limits;
+    WebdavServerOptions {
+        tries: limits.tries,
+        login_time: limits.login_time,
+        idle: idle(config),
+        ..config.webdav.options()
+    }
 }
 
 impl Prepared {
@@ -149,6 +165,7 @@ impl Prepared {
     ) -> Result<Servers> {
         let ssh = SshServer::new(self.ssh, Arc::clone(site))?;
         let (mut ftp, mut ftps) = (None, None);
+        let others = names.as_ref().map(|n| n.sites.clone()).unwrap_or_default();
         if let Some(options) = self.ftp {
             let hosts = names.map(|n| Arc::new(n) as Arc<dyn Hosts>);
             let options = FtpServerOptions { hosts, ..options };
@@ -158,18 +175,20 @@ impl Prepared {
         }
         let (mut s3, mut s3s) = (None, None);
         if let Some(options) = self.s3 {
+            let hosted = || others.iter().map(Named::s3).collect();
             let plain = S3ServerOptions { tls: None, ..options.clone() };
-            s3 = Some(S3Server::new(plain, Arc::clone(site), Arc::clone(sessions))?);
+            s3 = Some(S3Server::with_hosts(plain, Arc::clone(site), sessions, hosted())?);
             if options.tls.is_some() {
-                s3s = Some(S3Server::new(options, Arc::clone(site), Arc::clone(sessions))?);
+                s3s = Some(S3Server::with_hosts(options, Arc::clone(site), sessions, hosted())?);
             }
         }
         let (mut webdav, mut webdavs) = (None, None);
         if let Some(options) = self.webdav {
+            let hosted = || others.iter().map(Named::webdav).collect();
             let plain = WebdavServerOptions { tls: None, ..options.clone() };
-            webdav = Some(WebdavServer::new(plain, Arc::clone(site), Arc::clone(sessions))?);
+            webdav = Some(WebdavServer::with_hosts(plain, Arc::clone(site), sessions, hosted())?);
             if options.tls.is_some() {
-                webdavs = Some(WebdavServer::new(options, Arc::clone(site), Arc::clone(sessions))?);
+                webdavs = Some(WebdavServer::with_hosts(options, Arc::clone(site), sessions, hosted())?);
             }
         }
         Ok(Servers { ssh, ftp, ftps, s3, s3s, webdav, webdavs })
@@ -178,25 +197,50 @@ impl Prepared {
 
 /// The sites that clients of a listener find by name.
 #[derive(Default)]
-pub(crate) struct Names(HashMap<String, (Arc<dyn Site>, Arc<Messages>)>);
+pub(crate) struct Names {
+    messages: HashMap<String, (Arc<dyn Site>, Arc<Messages>)>,
+    sites: Vec<Named>,
+}
+
+/// One of them, with what protocols over HTTP must know of it.
+#[derive(Clone)]
+struct Named {
+    hosts: Vec<String>,
+    s3: S3ServerOptions,
+    webdav: WebdavServerOptions,
+    site: Arc<dyn Site>,
+}
+
+impl Named {
+    fn s3(&self) -> S3Hosted {
+        S3Hosted { names: self.hosts.clone(), options: self.s3.clone(), site: Arc::clone(&self.site) }
+    }
+
+    fn webdav(&self) -> Hosted {
+        Hosted { names: self.hosts.clone(), options: self.webdav.clone(), site: Arc::clone(&self.site) }
+    }
+}
 
 impl Names {
     /// Adds a site under all of its names.
     pub(crate) fn add(&mut self, config: &Config, site: &Arc<dyn Site>) {
         let messages = Arc::new(config.ftp.options().messages);
-        for name in config.hosts.iter().chain([&config.site]) {
-            self.0.insert(name.to_ascii_lowercase(), (Arc::clone(site), Arc::clone(&messages)));
+        let hosts: Vec<String> = config.hosts.iter().chain([&config.site]).cloned().collect();
+        for name in &hosts {
+            self.messages.insert(name.to_ascii_lowercase(), (Arc::clone(site), Arc::clone(&messages)));
         }
+        let (s3, webdav) = (s3_options(config), webdav_options(config));
+        self.sites.push(Named { hosts, s3, webdav, site: Arc::clone(site) });
     }
 }
 
 impl Hosts for Names {
     fn site(&self, name: &str) -> Option<Arc<dyn Site>> {
-        self.0.get(name).map(|(site, _)| Arc::clone(site))
+        self.messages.get(name).map(|(site, _)| Arc::clone(site))
     }
 
     fn messages(&self, name: &str) -> Option<Arc<Messages>> {
-        self.0.get(name).map(|(_, messages)| Arc::clone(messages))
+        self.messages.get(name).map(|(_, messages)| Arc::clone(messages))
     }
 }
 

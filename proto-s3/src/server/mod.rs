@@ -34,5 +34,5 @@ mod write;
 pub use session_core::net::http::Sessions;
 
 pub use self::cors::is_origin;
-pub use self::listen::S3Server;
+pub use self::listen::{Hosted, S3Server};
 pub use self::options::{S3ServerOptions, is_domain, is_region};

@@ -26,6 +26,6 @@ pub mod table;
 mod tree;
 mod write;
 
-pub use self::listen::WebdavServer;
+pub use self::listen::{Hosted, WebdavServer};
 pub use self::options::{Clear, WebdavServerOptions, is_prefix, is_realm};
 pub use session_core::net::http::Sessions;

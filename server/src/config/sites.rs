@@ -252,10 +252,12 @@ impl Config {
                 told.extend(site.check_hooks(&here));
             }
             told.extend(site.check_certificates(&all, &here));
-            if site.listeners.is_empty() && !all.iter().any(|door| speaks_ftp(door) && reaches(door, site)) {
+            let is_door = |c: &Config| speaks_ftp(c) || speaks_s3(c, false) || speaks_webdav(c, false);
+            if site.listeners.is_empty() && !all.iter().any(|door| is_door(door) && reaches(door, site)) {
                 let mut fault = here.fault_at(&[Step::Key("name".into())], "nobody can reach this site");
                 fault.hint = Some(
-                    "give it listeners, or another site listeners of ftp with the same protection".into(),
+                    "give it listeners, or another site listeners of ftp, webdav or s3 with the same protection"
+                        .into(),
                 );
                 told.push(fault);
             }

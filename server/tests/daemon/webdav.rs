@@ -5,9 +5,11 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::session::{LockRequest, Protocol, Session, SessionOptions};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
+use session_core::batch::Unattended;
 
 use crate::ftp::Stream;
 use crate::support::*;
@@ -16,6 +18,8 @@ use crate::support::*;
 struct Dav {
     stream: BufReader<Box<dyn Stream>>,
     login: String,
+    /// The host that is asked.
+    host: &'static str,
 }
 
 /// The base64 of a few bytes (RFC 4648).
@@ -39,12 +43,17 @@ impl Dav {
 
     fn over(stream: Box<dyn Stream>, user: &str, password: &str) -> Dav {
         let login = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
-        Dav { stream: BufReader::new(stream), login }
+        Dav { stream: BufReader::new(stream), login, host: "x" }
+    }
+
+    fn at(mut self, host: &'static str) -> Dav {
+        self.host = host;
+        self
     }
 
     /// Status, fields and body; status 0 where the connection is over.
     fn ask(&mut self, line: &str, fields: &[&str], body: &str) -> (u16, Vec<String>, String) {
-        let mut head = format!("{line} HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n", self.login);
+        let mut head = format!("{line} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\n", self.host, self.login);
         fields.iter().for_each(|f| head += &format!("{f}\r\n"));
         if !body.is_empty() {
             head += &format!("Content-Length: {}\r\n", body.len());
@@ -118,6 +127,43 @@ async fn a_session_of_webdav_is_one_among_the_live_ones_and_is_ended_like_them()
 }
 
 #[tokio::test]
+async fn the_host_that_is_asked_leads_to_its_site() {
+    let of_site = |name: &str| user(name).replace("[[users]]", "[[sites.users]]");
+    let config = format!(
+        "[[sites]]\nname = \"main\"\n\
+         listeners = [{{ protocol = \"sftp\", port = 0 }}, {{ protocol = \"webdav\", port = 0 }}]\n{}\
+         [[sites]]\nname = \"shop\"\nhosts = [\"shop.example\"]\n[sites.webdav]\nrealm = \"Shop\"\n{}{}",
+        of_site("alice"),
+        of_site("alice"),
+        of_site("bob"),
+    );
+    let s = Server::configured(&config, &[]);
+    let port = s.port_of("main", "webdav");
+    let dav = |host, user| Dav::connect(port, user, PASSWORD).at(host);
+    assert_eq!(dav("x", "alice").status("PUT /f", &[], "of main"), 201);
+    assert_eq!(dav("Shop.Example:2080", "alice").status("PUT /f", &[], "of shop"), 201);
+    for (host, due) in [("127.0.0.1", "of main"), ("shop.example", "of shop"), ("shop", "of shop")] {
+        assert_eq!(dav(host, "alice").ask("GET /f", &[], "").2, due, "{host}");
+    }
+    let sites = |sessions: Vec<Value>| {
+        let mut sites: Vec<_> = sessions.iter().map(|s| s["site"].as_str().unwrap().to_owned()).collect();
+        sites.sort();
+        sites
+    };
+    assert_eq!(sites(s.sessions()), ["main", "shop"], "two sessions, whatever the connections");
+    // Each site has its own accounts, and says its own name.
+    assert_eq!(dav("shop.example", "bob").status("OPTIONS /", &[], ""), 200);
+    assert_eq!(dav("x", "bob").status("OPTIONS /", &[], ""), 401);
+    let (status, fields, _) = dav("shop.example", "nobody").ask("OPTIONS /", &[], "");
+    assert!(status == 401 && fields.iter().any(|f| f.contains("realm=\"shop\"")), "{fields:?}");
+    // One connection may ask for both.
+    let mut both = dav("x", "alice");
+    assert_eq!(both.ask("GET /f", &[], "").2, "of main");
+    both.host = "shop.example";
+    assert_eq!(both.ask("GET /f", &[], "").2, "of shop");
+}
+
+#[tokio::test]
 async fn what_webdav_has_locked_waits_on_every_protocol() {
     let s = start("");
     let sftp = s.login("alice").await;
@@ -134,6 +180,30 @@ async fn what_webdav_has_locked_waits_on_every_protocol() {
     assert_eq!(dav.status("UNLOCK /f", &[&format!("Lock-Token: {token}")], ""), 204);
     put(&sftp, "/f", "new").await.unwrap();
     assert_eq!(dav.ask("GET /f", &[], "").2, "new");
+}
+
+#[tokio::test]
+async fn what_a_session_of_the_client_holds_is_given_back_when_it_closes() {
+    let s = start("");
+    let sftp = s.login("alice").await;
+    put(&sftp, "/f", "old").await.unwrap();
+    let dav = Session::new();
+    let options = SessionOptions::new()
+        .protocol(Protocol::Webdav)
+        .secure(false)
+        .host_name("127.0.0.1")
+        .port_number(s.port_of("ferry", "webdav"))
+        .user_name("alice")
+        .password(PASSWORD);
+    dav.open(options, Arc::new(Unattended)).await.unwrap();
+    let request = LockRequest { exclusive: true, deep: false, words: "me".into(), time: None };
+    let lock = dav.lock("/f", &request).await.unwrap();
+    assert!(lock.exclusive && &*lock.words == "me", "{lock:?}");
+    let waits = format!("{:#}", put(&sftp, "/f", "new").await.unwrap_err());
+    assert!(waits.contains("locked"), "{waits}");
+    dav.refresh_lock("/f", &lock.token, None).await.unwrap();
+    dav.close().await.unwrap();
+    put(&sftp, "/f", "new").await.unwrap();
 }
 
 #[tokio::test]

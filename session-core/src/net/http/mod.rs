@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: methods, paths, what a credential looks like in a request (the protocols').
 
+mod by_host;
 mod connection;
 mod intake;
 mod listen;
@@ -16,6 +17,7 @@ mod respond;
 mod send;
 mod sessions;
 
+pub use self::by_host::ByHost;
 pub use self::connection::{Connection, Working};
 pub use self::intake::Intake;
 pub use self::listen::{Handler, HttpServer};
