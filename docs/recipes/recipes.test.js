@@ -120,6 +120,20 @@ test('what lies below /out is mirrored in a bucket', () => {
   assert(run('mirror-s3.js', { event: 'AfterFileDelete', path: '/out/f', secrets }).error !== null);
 });
 
+test('messages are opened and made on arrival, and what is not good is refused', () => {
+  const put = (path, pgp) => run('pgp-on-arrival.js', { event: 'BeforeCommit', path, files: { [path]: 'content' }, pgp });
+  const opened = put('/in/a.csv.pgp', [{ content: 'plain' }]);
+  equal([opened.error, opened.blocked], [null, null]);
+  equal([opened.files['/in/a.csv'], '/in/a.csv.pgp' in opened.files], ['plain', false]);
+  equal([opened.asked[0].what, opened.asked[0].signers.length, opened.asked[0].input], ['decrypt', 1, 'content']);
+  const refused = put('/in/a.csv.pgp', [{ error: 'it was changed' }]);
+  equal([refused.blocked, '/in/a.csv' in refused.files], ['it is not taken: it was changed', false]);
+  const closed = put('/vault/f', [{ content: 'message' }]);
+  equal([closed.files['/vault/f.pgp'], '/vault/f' in closed.files], ['message', false]);
+  equal(put('/vault/f.pgp', []).asked, []);
+  equal(put('/other', []).asked, []);
+});
+
 test('a session that has uploaded ends with a mail', () => {
   const noted = run('mail-uploads.js', { event: 'AfterFileUpload', path: '/in/a' });
   equal([noted.customData, noted.asked], [['/in/a'], []]);

@@ -638,6 +638,8 @@ impl Daemon {
         if let Err(e) = self.common.transfers.save(&self.served().config.data.join(TRANSFERS)) {
             tracing::error!("{e:#}");
         }
+        let agents = Arc::clone(&self.common.agents);
+        let _ = tokio::task::spawn_blocking(move || agents.end()).await;
         // Closing events and their hooks, and the end of the control socket.
         tokio::time::sleep(Duration::from_millis(100)).await;
         // What is still under way may change the counts: then they are made anew.

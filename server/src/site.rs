@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
+use client::hooks::pgp::Agents;
 use session_core::auth::{Account, Authenticator, Site};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::gate::SessionFs;
@@ -76,6 +77,8 @@ pub struct Common {
     pub accounts: Arc<Accounts>,
     /// Who follows sessions.
     pub(crate) traces: Arc<hooks::Traces>,
+    /// What PGP of handlers leaves running.
+    pub(crate) agents: Arc<Agents>,
     /// What others are to be told.
     pub(crate) outbox: Arc<Outbox>,
     /// How much was moved.
@@ -117,6 +120,7 @@ impl Common {
             stores,
             accounts,
             traces,
+            agents: Arc::default(),
             outbox,
             transfers: Arc::default(),
             speeds: Speeds::default(),
@@ -388,6 +392,7 @@ impl Live {
             quarantine,
             nodes: Arc::clone(&common.nodes),
             traces: Arc::clone(&common.traces),
+            agents: Arc::clone(&common.agents),
         };
         let hooks = hooks::load(&config, &common.engine, reach)?;
         let subscribers = match config.webhooks.is_empty() && config.commands.is_empty() {

@@ -8,13 +8,15 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use serde_json::json;
+use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::display_bytes;
+use session_core::script::Fingerprint;
 use session_core::session::SessionId;
 
 use crate::hooks::{
     EngineLimits, Grant, Grants, Handlers, OnError, Reach, SECRET_VARIABLES, Secrets, Traced, Tracer, bind,
-    secrets,
+    pgp, secrets,
 };
 
 /// Handlers and their bounds.
@@ -24,7 +26,7 @@ pub(super) struct HookFlags {
     /// commas). What it refuses, or fails at, is not done (may be given several times)
     #[arg(long, global = true, value_name = "[EVENTS=]FILE")]
     hooks: Vec<String>,
-    /// What handlers may do besides deciding: exec, files, http, secrets, speed, store
+    /// What handlers may do besides deciding: exec, files, http, pgp, secrets, speed, store
     #[arg(long, global = true, value_name = "GRANTS", value_delimiter = ',', value_parser = grant)]
     hooks_grant: Vec<Grant>,
     /// A program that handlers with the grant 'exec' may run (may be given several times)
@@ -36,6 +38,10 @@ pub(super) struct HookFlags {
     /// The secrets for the grant 'secrets': a TOML file that nobody else may read; besides it FERRY_SECRET_NAME
     #[arg(long, global = true, value_name = "FILE")]
     hooks_secrets: Option<PathBuf>,
+    /// The home of GnuPG for the grant 'pgp', which nobody else may look into; the passphrase of a key is the secret
+    /// 'pgp_' with its fingerprint in small letters
+    #[arg(long, global = true, value_name = "DIR")]
+    hooks_pgp: Option<PathBuf>,
     /// Seconds that a handler may take, whatever its event allows
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     hooks_time: Option<u64>,
@@ -119,16 +125,25 @@ impl HookFlags {
             binding.time = self.hooks_time.map(Duration::from_secs);
             binding.on_error = if self.hooks_pass { OnError::Pass } else { OnError::Block };
         }
+        let secrets = secrets(self.hooks_secrets.as_deref(), SECRET_VARIABLES)?;
         let reach = Reach {
+            pgp: self.hooks_pgp.map(|home| pgp_at(home, &secrets)).transpose()?,
             programs: self.hooks_program.into_iter().collect::<BTreeMap<_, _>>(),
             networks: self.hooks_network,
-            secrets: Secrets::new(secrets(self.hooks_secrets.as_deref(), SECRET_VARIABLES)?),
+            secrets: Secrets::new(secrets),
             limits: EngineLimits::default(),
             tracer: Some(Arc::new(Speaker { json, quiet })),
             ..Reach::default()
         };
         Handlers::new(bindings, reach)
     }
+}
+
+/// GnuPG at a home, with its passphrases among the secrets.
+fn pgp_at(home: PathBuf, secrets: &BTreeMap<String, Secret>) -> Result<pgp::Settings> {
+    let named = secrets.iter().filter_map(|(name, secret)| Some((name.strip_prefix("pgp_")?, secret)));
+    let passphrases = named.filter_map(|(key, secret)| Some((Fingerprint::parse(key).ok()?, secret.clone())));
+    Ok(pgp::Settings { passphrases: passphrases.collect(), ..pgp::Settings::at(std::path::absolute(home)?) })
 }
 
 /// Tells on the error output what handlers log, and why one failed.

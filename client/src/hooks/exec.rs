@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::field;
 
@@ -35,7 +35,15 @@ pub struct Programs {
 }
 
 /// Kills a process group when dropped.
-struct Group(rustix::process::Pid);
+pub(super) struct Group(rustix::process::Pid);
+
+impl Group {
+    /// That of a child which leads one of its own.
+    pub(super) fn of(child: &Child) -> Result<Self> {
+        let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
+        Ok(Group(pid.ok_or(ErrorKind::Internal)?))
+    }
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
@@ -107,9 +115,8 @@ impl Programs {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| Error::from(e).with_detail(format!("'{name}' cannot be started")))?;
-        let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
         // Dropped with this future too: when the handler's time is over, or its session is cut.
-        let group = Group(pid.ok_or(ErrorKind::Internal)?);
+        let group = Group::of(&child)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (mut out, mut err) = ((Vec::new(), false), (Vec::new(), false));
         let status = {

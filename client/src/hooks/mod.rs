@@ -7,10 +7,11 @@
 //!
 //! The disk of this machine has no handlers: of a copy, the remote's side is seen. Absent: quarantine, the sessions
 //! of others, events of a connection that is had again. The engine is `session_core::script`; a server shares
-//! [`exec`], [`http`], [`read`] and [`secrets`].
+//! [`exec`], [`http`], [`pgp`], [`read`] and [`secrets`].
 
 pub mod exec;
 pub mod http;
+pub mod pgp;
 mod secrets;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,9 @@ use session_core::intercept::{Chain, Interceptor};
 pub use session_core::script::{
     Binding, EVENTS, EngineLimits, EventSpec, Grant, Grants, OnError, Secrets, Traced, Tracer, types,
 };
-use session_core::script::{Engine, Host, HostFunction, ScriptFolder, Services, known_event};
+use session_core::script::{
+    Engine, Fingerprint, Host, HostFunction, Inflow, Outflow, PgpTask, ScriptFolder, Services, known_event,
+};
 
 pub use secrets::secrets;
 
@@ -76,6 +79,8 @@ pub struct Reach {
     pub secrets: Secrets,
     /// Bounds of every handler.
     pub limits: EngineLimits,
+    /// The GnuPG that `PGP` uses; `None` for none.
+    pub pgp: Option<pgp::Settings>,
     /// Who is told of each run, with what it logged.
     pub tracer: Option<Arc<dyn Tracer>>,
 }
@@ -89,6 +94,7 @@ impl Default for Reach {
             networks: Vec::new(),
             secrets: Secrets::default(),
             limits: EngineLimits::default(),
+            pgp: None,
             tracer: None,
         }
     }
@@ -100,12 +106,13 @@ pub struct Handlers(Arc<Chain>);
 
 impl Handlers {
     /// Compiles and binds. Blocks. Errors: `InvalidArgument` for an event that there is not, or that a client never
-    /// has, and for a script that does not compile, with file and line.
+    /// has, for a script that does not compile, with file and line, and for a home of PGP that cannot be used.
     pub fn new(bindings: Vec<Binding>, reach: Reach) -> Result<Self> {
         bindings.iter().try_for_each(|b| not_absent(&b.event))?;
         let host = ClientHost {
             programs: exec::Programs::new(reach.programs, reach.program_time, reach.program_output),
             http: http::Client::new(reach.networks),
+            pgp: reach.pgp.map(|settings| pgp::Pgp::new(settings, Arc::default())).transpose()?,
         };
         let services = Services {
             secrets: reach.secrets,
@@ -212,6 +219,7 @@ fn invalid(words: impl Into<String>) -> Error {
 struct ClientHost {
     programs: exec::Programs,
     http: http::Client,
+    pgp: Option<pgp::Pgp>,
 }
 
 #[async_trait]
@@ -231,6 +239,13 @@ impl Host for ClientHost {
                 .with_detail("a client has no list of sessions: see `ferry jobs`")),
             HostFunction::Report | HostFunction::Run => Err(Error::new(ErrorKind::Unsupported)
                 .with_detail("that is for test files: see `ferryd hooks test`")),
+        }
+    }
+
+    async fn pgp(&self, task: &PgpTask, from: Inflow, to: &mut Outflow) -> Result<Vec<Fingerprint>> {
+        match &self.pgp {
+            Some(pgp) => pgp.run(task, from, to).await,
+            None => Err(invalid("there is no PGP here: `--hooks-pgp` names its home")),
         }
     }
 }

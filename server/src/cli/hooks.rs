@@ -22,8 +22,8 @@ use session_core::fs_ext::FilesystemExt as _;
 use session_core::intercept::Chain;
 use session_core::path::VPath;
 use session_core::script::{
-    Binding, EVENTS, Engine, EngineLimits, Grant, Grants, Host, HostFunction, Opened, Secrets, Services,
-    Told, Trial, Try, Values, event, faults as faults_of, types,
+    Binding, EVENTS, Engine, EngineLimits, Fingerprint, Grant, Grants, Host, HostFunction, Inflow, Opened,
+    Outflow, PgpTask, Secrets, Services, Told, Trial, Try, Values, event, faults as faults_of, types,
 };
 use session_core::session::{Protocol, Session, Setup};
 use session_core::store::memory::MemoryStore;
@@ -181,6 +181,8 @@ struct Input {
     exec: Vec<Value>,
     fetch: Vec<Value>,
     sql: Vec<Value>,
+    /// What PGP answers, in turn: `content` and `signers`, or an `error`.
+    pgp: Vec<Value>,
     /// What is in folders of this machine, by their paths, and on other servers, by their URLs; no others are there.
     places: BTreeMap<String, BTreeMap<String, String>>,
     grant: Vec<String>,
@@ -209,6 +211,7 @@ impl Default for Input {
             exec: Vec::new(),
             fetch: Vec::new(),
             sql: Vec::new(),
+            pgp: Vec::new(),
             places: BTreeMap::new(),
             grant: Grant::ALL.iter().map(|g| g.name().to_string()).collect(),
             time: None,
@@ -230,6 +233,7 @@ struct Pretended {
     exec: Mutex<Vec<Value>>,
     fetch: Mutex<Vec<Value>>,
     sql: Mutex<Vec<Value>>,
+    pgp: Mutex<Vec<Value>>,
     none: Mutex<Vec<Value>>,
     places: Mutex<BTreeMap<String, MemoryStore>>,
     /// What was asked for.
@@ -311,6 +315,39 @@ impl Host for Pretended {
         })
     }
 
+    async fn pgp(&self, task: &PgpTask, mut from: Inflow, to: &mut Outflow) -> Result<Vec<Fingerprint>> {
+        let mut asked = serde_json::to_value(task).unwrap_or_default();
+        let mut input = Vec::new();
+        loop {
+            let piece = from.next().await?;
+            if piece.is_empty() {
+                break;
+            }
+            input.extend_from_slice(&piece);
+        }
+        set(&mut asked, "input", String::from_utf8_lossy(&input));
+        if let PgpTask::Verify { signature, .. } = task {
+            set(&mut asked, "signature", String::from_utf8_lossy(signature));
+        }
+        set(&mut asked, "function", "pgp");
+        lock(&self.asked).push(asked);
+        let answer = {
+            let mut answers = lock(&self.pgp);
+            match answers.is_empty() {
+                true => return Err(invalid("the trial's input has no answer for pgp")),
+                false => answers.remove(0),
+            }
+        };
+        if let Some(words) = field(&answer, "error").as_str() {
+            return Err(Error::refused(words.to_owned()));
+        }
+        if let Some(content) = field(&answer, "content").as_str() {
+            to.take(Bytes::from(content.to_owned())).await?;
+        }
+        let signers = field(&answer, "signers").as_array().into_iter().flatten().filter_map(Value::as_str);
+        signers.map(Fingerprint::parse).collect()
+    }
+
     async fn open(&self, request: &Value) -> Result<Opened> {
         self.place(request).await
     }
@@ -377,6 +414,7 @@ async fn trial(engine: &Arc<Engine>, values: &Arc<Values>, file: &Path, input: I
         exec: Mutex::new(input.exec),
         fetch: Mutex::new(input.fetch),
         sql: Mutex::new(input.sql),
+        pgp: Mutex::new(input.pgp),
         none: Mutex::default(),
         places: Mutex::default(),
         asked: Mutex::default(),

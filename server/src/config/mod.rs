@@ -29,6 +29,7 @@ mod hooks;
 mod known;
 mod notify;
 mod outbound;
+mod pgp;
 mod protector;
 mod quota;
 mod records;
@@ -68,6 +69,7 @@ pub use self::hooks::{Hook, Scripts};
 use self::known::KEYS;
 pub use self::notify::{Command, Outbox, Target, Webhook};
 pub use self::outbound::{Database, Mail, MailTls};
+pub use self::pgp::Pgp;
 pub use self::protector::{Level, ProtectorSettings};
 pub use self::quota::Quota;
 pub use self::records::{Record, SECRET_KEYS, group};
@@ -152,6 +154,8 @@ pub struct Config {
     pub outbox: Outbox,
     /// How handlers send mail.
     pub mail: Mail,
+    /// How handlers encrypt and sign.
+    pub pgp: Pgp,
     /// What several nodes have in common.
     pub database: Shared,
     /// The databases that handlers ask, by name.
@@ -200,6 +204,7 @@ impl Default for Config {
             commands: Vec::new(),
             outbox: Outbox::default(),
             mail: Mail::default(),
+            pgp: Pgp::default(),
             database: Shared::default(),
             sql: BTreeMap::new(),
             log: Log::default(),
@@ -609,6 +614,7 @@ impl Config {
         faults.extend(self.scripts.check(source));
         faults.extend(directories::check(&self.directories, source));
         faults.extend(outbound::check(&self.mail, &self.sql, source));
+        faults.extend(self.pgp.check(source));
         faults.extend(audit::check(self.log.audit.as_ref(), source));
         faults
     }
@@ -680,6 +686,7 @@ impl Config {
         self.scripts.complete(|path| base.join(path));
         directories::complete(&mut self.directories, |path| base.join(path));
         outbound::complete(&mut self.mail, &mut self.sql, |path| base.join(path));
+        self.pgp.complete(|path| base.join(path));
         self.database.complete(|path| base.join(path));
         self.scan.complete(&data, |path| base.join(path));
         self.log.audit = self.log.audit.take().map(|a| Audit { file: base.join(&a.file), ..a });

@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use client::hooks::{exec, http};
+use client::hooks::{exec, http, pgp};
 pub(crate) use client::hooks::{field, read};
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -25,7 +25,8 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::File;
 use session_core::net;
 use session_core::script::{
-    Binding, Engine, Grants, Hooks, Host, HostFunction, OnError, Opened, Secrets, Services, Values,
+    Binding, Engine, Fingerprint, Grants, Hooks, Host, HostFunction, Inflow, OnError, Opened, Outflow,
+    PgpTask, Secrets, Services, Values,
 };
 use session_core::verdict::Quarantine;
 
@@ -41,6 +42,7 @@ pub(crate) struct ServerHost {
     programs: exec::Programs,
     http: http::Client,
     mail: mail::Post,
+    pgp: Option<pgp::Pgp>,
     places: places::Places,
     sql: sql::Databases,
     /// They hold sessions, and those the chain with the handlers.
@@ -48,8 +50,13 @@ pub(crate) struct ServerHost {
 }
 
 impl ServerHost {
-    /// Reads files: blocks. Errors: those of the tables of mail and databases.
-    pub(crate) fn new(config: &Config, secrets: &Secrets, nodes: &Arc<Nodes>) -> Result<Self> {
+    /// Reads files: blocks. Errors: those of the tables of mail, databases and PGP.
+    pub(crate) fn new(
+        config: &Config,
+        secrets: &Secrets,
+        nodes: &Arc<Nodes>,
+        agents: Arc<pgp::Agents>,
+    ) -> Result<Self> {
         let scripts = &config.scripts;
         Ok(ServerHost {
             programs: exec::Programs::new(
@@ -59,6 +66,7 @@ impl ServerHost {
             ),
             http: http::Client::new(scripts.networks.clone()),
             mail: mail::Post::new(&config.mail, secrets)?,
+            pgp: pgp_of(&config.pgp, secrets, agents)?,
             places: places::Places::new(scripts, reach(&scripts.networks)),
             sql: sql::Databases::new(&config.sql, secrets)?,
             nodes: Arc::downgrade(nodes),
@@ -88,9 +96,38 @@ impl Host for ServerHost {
         }
     }
 
+    async fn pgp(&self, task: &PgpTask, from: Inflow, to: &mut Outflow) -> Result<Vec<Fingerprint>> {
+        match &self.pgp {
+            Some(pgp) => pgp.run(task, from, to).await,
+            None => Err(invalid("there is no PGP here: [pgp] names no home")),
+        }
+    }
+
     async fn open(&self, request: &Value) -> Result<Opened> {
         self.places.open(request).await
     }
+}
+
+/// GnuPG as the configuration has it. Blocks. Errors: `InvalidArgument` for a home that cannot be used, and for a
+/// secret that is missing or is no line.
+fn pgp_of(asked: &config::Pgp, secrets: &Secrets, agents: Arc<pgp::Agents>) -> Result<Option<pgp::Pgp>> {
+    let Some(home) = asked.home.clone() else { return Ok(None) };
+    let passphrase = |(key, name): (&Fingerprint, &String)| {
+        let secret = secret_named(secrets, name, "[pgp]")?;
+        match secret.expose().contains(['\n', '\r', '\0']) {
+            true => Err(invalid(format!("the secret '{name}' is no passphrase: it is more than one line"))),
+            false => Ok((key.clone(), secret)),
+        }
+    };
+    let settings = pgp::Settings {
+        program: asked.program.clone(),
+        home,
+        passphrases: asked.passphrases.iter().map(passphrase).collect::<Result<_>>()?,
+        time: asked.time,
+        size: asked.size,
+        processes: asked.processes,
+    };
+    pgp::Pgp::new(settings, agents).map(Some)
 }
 
 pub(crate) fn invalid(words: impl Into<String>) -> Error {
@@ -134,6 +171,8 @@ pub(crate) struct Reach {
     pub(crate) nodes: Arc<Nodes>,
     /// Who follows them.
     pub(crate) traces: Arc<Traces>,
+    /// What PGP leaves running.
+    pub(crate) agents: Arc<pgp::Agents>,
 }
 
 /// The handlers of a configuration, compiled; `None` where there are none. Blocks. Errors: those of
@@ -148,7 +187,7 @@ pub(crate) fn load(config: &Config, engine: &Arc<Engine>, reach: Reach) -> Resul
     }
     let scripts = &config.scripts;
     let secrets = secrets_of(scripts, reach.stored)?;
-    let host = ServerHost::new(config, &secrets, &reach.nodes)?;
+    let host = ServerHost::new(config, &secrets, &reach.nodes, reach.agents)?;
     let services = Services {
         secrets,
         values: reach.values,

@@ -66,7 +66,7 @@ async fn a_handler_speaks_to_another_server_that_it_knows() {
     assert!(!words.is_empty() && !words.contains("rule of this server failed"), "{words}");
     let s = near(dir.path(), &good, "\"files\"", networks);
     assert!(run(&s).await.contains("a rule of this server failed"));
-    assert!(s.log().contains(r#"grant = [\"remotes\"]"#), "{}", s.log());
+    s.logged(&[r#"grant = [\"remotes\"]"#]).await;
     assert!(far.sessions().is_empty());
 }
 

@@ -13,6 +13,8 @@ pub enum Grant {
     Local,
     /// Send mail.
     Mail,
+    /// Encrypt, decrypt, sign and verify with the server's keys.
+    Pgp,
     /// Connect to other servers.
     Remotes,
     /// Read named secrets.
@@ -35,6 +37,7 @@ impl Grant {
         Grant::Http,
         Grant::Local,
         Grant::Mail,
+        Grant::Pgp,
         Grant::Remotes,
         Grant::Secrets,
         Grant::Sessions,
@@ -51,6 +54,7 @@ impl Grant {
             Grant::Http => "http",
             Grant::Local => "local",
             Grant::Mail => "mail",
+            Grant::Pgp => "pgp",
             Grant::Remotes => "remotes",
             Grant::Secrets => "secrets",
             Grant::Sessions => "sessions",
@@ -68,6 +72,7 @@ impl Grant {
             Grant::Http => "make HTTP requests",
             Grant::Local => "work in folders of this machine",
             Grant::Mail => "send mail",
+            Grant::Pgp => "use the keys of PGP",
             Grant::Remotes => "connect to other servers",
             Grant::Secrets => "read named secrets",
             Grant::Sessions => "see and end sessions of everybody",

@@ -24,6 +24,9 @@ use crate::verdict::Finding;
 /// How often a call that waits looks whether its invocation is over.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long it may take to put in order what a call left behind.
+const TIDY: Duration = Duration::from_secs(1);
+
 /// How long a handler computes on a runtime's thread before the thread's other work is handed on, and how
 /// long another thread then has to take it.
 const COMPUTES: Duration = Duration::from_millis(1);
@@ -202,6 +205,14 @@ impl Invocation {
             }
         };
         self.blocking(|| runtime.block_on(either))
+    }
+
+    /// Puts in order what a call left behind; the handler's end does not end it, and it is short.
+    pub(super) fn tidy(&self, work: impl Future<Output = ()>) {
+        if let Some(runtime) = &self.runtime {
+            // Late is given up.
+            self.blocking(|| runtime.block_on(async { drop(tokio::time::timeout(TIDY, work).await) }));
+        }
     }
 
     /// The files of the session's user behind a gate of their own; `None` before there are any.

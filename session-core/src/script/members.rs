@@ -18,6 +18,10 @@ pub enum Kind {
     Global,
     /// An entry of a directory.
     Item,
+    /// `PGP`.
+    Pgp,
+    /// What its calls answer.
+    PgpResponse,
     /// A client of another server.
     Remote,
     /// What its transfers are told.
@@ -54,6 +58,8 @@ impl Kind {
         Kind::Remote,
         Kind::RemoteOptions,
         Kind::Sql,
+        Kind::Pgp,
+        Kind::PgpResponse,
         Kind::Sessions,
         Kind::Store,
         Kind::Run,
@@ -69,6 +75,8 @@ impl Kind {
             Kind::Console => "console",
             Kind::Global => "Functions",
             Kind::Item => "DirListItem",
+            Kind::Pgp => "PGP",
+            Kind::PgpResponse => "PgpResponse",
             Kind::Remote => "RemoteClient",
             Kind::RemoteOptions => "RemoteOptions",
             Kind::Response => "VfsResponse",
@@ -519,6 +527,7 @@ impl Member {
 fn object(name: &str) -> Option<Kind> {
     match name {
         "Session" => Some(Kind::Session),
+        "PGP" => Some(Kind::Pgp),
         "Sessions" => Some(Kind::Sessions),
         "Store" => Some(Kind::Store),
         "console" => Some(Kind::Console),
@@ -537,7 +546,7 @@ pub struct Unknown {
     pub nearest: &'static str,
 }
 
-/// The unknown members of `Session`, `Session.GetUser()`, `Store` and `console` in a script. What stands in
+/// The unknown members of `Session`, `Session.GetUser()`, `PGP`, `Store` and `console` in a script. What stands in
 /// strings, templates and comments is passed over.
 pub fn unknown_members(source: &str) -> Vec<Unknown> {
     let code = code_of(source);
@@ -667,6 +676,7 @@ pub fn types() -> String {
                 continue;
             }
             Kind::Session => "FerrySession",
+            Kind::Pgp => "FerryPgp",
             Kind::Sessions => "FerrySessions",
             Kind::Store => "FerryStore",
             Kind::Console => "FerryConsole",
@@ -679,8 +689,9 @@ pub fn types() -> String {
         }
         out.push_str("}\n\n");
     }
+    out.push_str("/** A path of the user's files, or one of another VFS. */\ntype PgpFile = string | { vfs: VirtualFileSystem, path: string };\n\n");
     out.push_str("/** Null in the earliest events. */\ndeclare const Session: FerrySession;\n");
-    out.push_str("declare const Sessions: FerrySessions;\ndeclare const Store: FerryStore;\ndeclare const console: FerryConsole;\n\n");
+    out.push_str("declare const Sessions: FerrySessions;\ndeclare const Store: FerryStore;\ndeclare const PGP: FerryPgp;\ndeclare const console: FerryConsole;\n\n");
     out.push_str("type FerryEvent =\n");
     for e in EVENTS {
         let _ = writeln!(out, "  | '{}'", e.name);

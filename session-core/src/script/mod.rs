@@ -8,7 +8,7 @@
 //! script, not the server, and in an awaited event refuses what was asked (fail closed) unless its binding
 //! says otherwise. What reaches beyond the session needs a grant.
 //!
-//! Deliberately absent: PGP; what mail, databases and other servers are, which is the host's to know.
+//! Deliberately absent: what mail, databases, PGP and other servers are, which is the host's to know.
 
 mod aliases;
 mod builtins;
@@ -21,6 +21,7 @@ mod members;
 mod modules;
 mod offline;
 mod outbound;
+mod pgp;
 mod places;
 mod services;
 mod values;
@@ -35,6 +36,7 @@ pub use hooks::{
 pub use members::{Kind, MEMBERS, Member, Unknown, members, members_table, types, unknown_members};
 pub use modules::ScriptFolder;
 pub use offline::{Told, Trial, Try, faults};
+pub use pgp::{Fingerprint, Inflow, Outflow, PgpTask};
 pub use places::Opened;
 pub use services::{Host, HostFunction, Secrets, Services, Traced, Tracer};
 pub use values::{ValueLimits, Values};

@@ -12,7 +12,12 @@ const fn o(name: &'static str, signature: &'static str, does: &'static str) -> M
     m(Kind::RemoteOptions, name, signature, does)
 }
 
-use Kind::{Global, Sql, Vfs};
+/// Of `PGP`.
+const fn pgp(name: &'static str, signature: &'static str, does: &'static str) -> Member {
+    g(Grant::Pgp, Kind::Pgp, name, signature, does)
+}
+
+use Kind::{Global, PgpResponse, Sql, Vfs};
 
 /// Every one, beside those of [`super::members::MEMBERS`].
 pub(super) static OUTBOUND: &[Member] = &[
@@ -127,6 +132,56 @@ pub(super) static OUTBOUND: &[Member] = &[
         "Affected",
         ": number",
         "rows that were changed; of PostgreSQL with `write`, also rows that were read",
+    ),
+    pgp(
+        "EncryptFile",
+        "(from: PgpFile, to: PgpFile, options: { recipients: string[], sign?: string, armor?: boolean }): PgpResponse",
+        "makes a message that these can read, signed where `sign` names a key; keys are named by whole fingerprints",
+    ),
+    pgp(
+        "DecryptFile",
+        "(from: PgpFile, to: PgpFile, options?: { signers?: string[], key?: string }): PgpResponse",
+        "what is in a message that nobody has changed; with `signers` one of them has signed it, without them \
+         signatures are not looked at. `key` is the one that opens it, where several have passphrases",
+    ),
+    pgp(
+        "SignFile",
+        "(file: PgpFile, signature: PgpFile, options: { key: string, armor?: boolean }): PgpResponse",
+        "makes a signature that stands apart",
+    ),
+    pgp(
+        "VerifyFile",
+        "(file: PgpFile, signature: PgpFile, options: { signers: string[] }): PgpResponse",
+        "`Ok()` where it is the signature of one of these, and of this very content",
+    ),
+    pgp(
+        "EncryptText",
+        "(text: string | Uint8Array, options: { recipients: string[], sign?: string }): PgpResponse",
+        "`Data()` is the message, as text; at most 4 MiB",
+    ),
+    pgp(
+        "DecryptText",
+        "(message: string | Uint8Array, options?: { signers?: string[], key?: string }): PgpResponse",
+        "`Data()` is what is in a message, as `DecryptFile`; at most 4 MiB",
+    ),
+    pgp(
+        "SignText",
+        "(text: string | Uint8Array, options: { key: string }): PgpResponse",
+        "`Data()` is a signature of the text's UTF-8, as text",
+    ),
+    pgp(
+        "VerifyText",
+        "(text: string | Uint8Array, signature: string | Uint8Array, options: { signers: string[] }): PgpResponse",
+        "as `VerifyFile`",
+    ),
+    m(PgpResponse, "Ok", "(): boolean", "whether it was done; if not, the target is as it was"),
+    m(PgpResponse, "ErrorMsg", "(): string", "why not; empty otherwise"),
+    m(PgpResponse, "Data", "(): string", "of those that make or open a text"),
+    m(
+        PgpResponse,
+        "Signers",
+        "(): readonly string[]",
+        "which of `signers` have signed, by the fingerprints they were named by",
     ),
     c("Host", ": string", "`host:port`; without a port the protocol's own; of S3 where it is not AWS"),
     c("URL", ": string", "instead of `Host`, as `Configure` sets it"),

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::grants::Grant;
+use super::pgp::{Fingerprint, Inflow, Outflow, PgpTask};
 use super::places::Opened;
 use super::values::Values;
 use crate::auth::Secret;
@@ -67,6 +68,13 @@ pub trait Host: Send + Sync {
         arguments: Value,
         input: Option<Arc<dyn File>>,
     ) -> Result<Value>;
+
+    /// Does what is asked of PGP, from one end to the other, and tells who has signed. An error says that what went
+    /// into `to` is nothing to publish, with words for the script. Dropped, it leaves nothing running.
+    async fn pgp(&self, task: &PgpTask, from: Inflow, to: &mut Outflow) -> Result<Vec<Fingerprint>> {
+        let _ = (task, from, to);
+        Err(Error::new(ErrorKind::Unsupported).with_detail("there is no PGP here"))
+    }
 
     /// Opens a place: a folder of this machine (`{ kind: "disk", folder }`), memory (`{ kind: "memory" }`) or
     /// another server (`{ kind: "remote", url, … }`). Errors are told to the script with their words. Dropped,

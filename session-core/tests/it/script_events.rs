@@ -117,6 +117,18 @@ async fn an_upload_is_renamed_on_arrival_and_one_that_is_removed_is_not_publishe
 }
 
 #[tokio::test]
+async fn an_upload_is_replaced_on_arrival_by_what_a_handler_made_of_it() {
+    let source = "const v = GetCurrentVFS(), good = r => { if (!r.Ok()) throw new Error(r.ErrorMsg()) };\n\
+        good(v.WriteFileAsText('/.new', v.ReadFileAsText(CtxRelPath()).Data().toUpperCase()));\n\
+        good(v.Remove(CtxRelPath())); good(v.Rename('/.new', CtxRelPath()));";
+    let w = world(&[("BeforeCommit", source)]);
+    for content in ["abc", "def"] {
+        commit(&begin(&w, "/f", content).await).await.unwrap();
+        assert_eq!(read(&w, "/f").await.unwrap(), content.to_uppercase());
+    }
+}
+
+#[tokio::test]
 async fn what_goes_into_quarantine_is_refused_with_the_reason() {
     let w = world(&[("BeforeCommit", "if (CtxSize() > 3) QuarantineUpload('too good')")]);
     let e = commit(&begin(&w, "/f", "treasure").await).await.unwrap_err();

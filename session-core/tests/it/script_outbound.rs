@@ -52,6 +52,32 @@ impl Host for World {
         Ok(json!({ "Columns": ["n", "b"], "Rows": [[1, { "bytes": "AP8=" }]], "Affected": 0 }))
     }
 
+    /// What is asked stands before the content; what is bad fails in the middle.
+    async fn pgp(&self, task: &PgpTask, mut from: Inflow, to: &mut Outflow) -> Result<Vec<Fingerprint>> {
+        let mut asked = serde_json::to_value(task).unwrap();
+        if let PgpTask::Verify { signature, .. } = task {
+            asked["signature"] = String::from_utf8_lossy(signature).into();
+            from.next().await?;
+        } else {
+            to.take(Bytes::from(format!("[{}] ", asked["what"].as_str().unwrap()))).await?;
+        }
+        loop {
+            let piece = from.next().await?;
+            if piece.is_empty() {
+                break;
+            }
+            let is_bad = piece.windows(3).any(|w| w == b"bad");
+            to.take(piece).await?;
+            if is_bad {
+                return Err(Error::refused("it is bad"));
+            }
+        }
+        let signers = asked["signers"].as_array().into_iter().flatten();
+        let signers = signers.map(|s| Fingerprint::parse(s.as_str().unwrap())).collect();
+        self.asked.lock().unwrap().push(asked);
+        signers
+    }
+
     async fn open(&self, request: &Value) -> Result<Opened> {
         let fs: Arc<dyn Filesystem> = match request["kind"].as_str().unwrap() {
             "disk" => {
@@ -345,5 +371,57 @@ async fn mail_and_databases_are_asked_of_the_host() {
     assert_eq!(asked[2][0], json!({ "connection": "main", "text": "select ?", "parameters": parameters }));
     // The file of a mail is the user's: it needs leave of its own.
     let (told, _) = run_with(&world, "SendMail('', 'b@y', '', '', '/in/a.csv')", &[Grant::Mail]).await;
+    assert!(told.error.unwrap().contains("grant = [\"files\"]"));
+}
+
+const ADA: &str = "85ACE7DDC7DC43AD213E57299472AE6F0FE8AD12";
+
+#[tokio::test]
+async fn pgp_goes_from_place_to_place_and_what_fails_leaves_the_target_as_it_was() {
+    let world = Arc::new(World::default());
+    put(&world.disk, "/srv/bad", "old").await;
+    let source = "
+      const user = GetCurrentVFS(), disk = new VirtualFS(VfsTypeDisk, '/srv'), ada = 'ADA';
+      const tell = r => Log(r.Ok() + ':' + r.ErrorMsg() + ':' + r.Data() + ':' + r.Signers().join());
+      tell(PGP.EncryptFile('/in/a.csv', { vfs: disk, path: '/a.pgp' }, { recipients: [ada], sign: ada, armor: true }));
+      tell(PGP.DecryptFile({ vfs: disk, path: '/a.pgp' }, '/in/b.txt', { signers: [ada.toLowerCase()] }));
+      tell(PGP.SignFile('in/a.csv', '/in/a.sig', { key: ada }));
+      tell(PGP.VerifyFile('/in/a.csv', '/in/a.sig', { signers: [ada] }));
+      user.WriteFileAsText('/bad', 'bad');
+      tell(PGP.EncryptFile('/bad', { vfs: disk, path: '/bad' }, { recipients: [ada] }));
+      tell(PGP.EncryptFile('/bad', '/in/a.csv', { recipients: [ada] }));
+      tell(PGP.EncryptFile('/none', '/in/a.csv', { recipients: [ada] }));
+      tell(PGP.EncryptFile('/in', '/in/a.csv', { recipients: [ada] }));
+      tell(PGP.DecryptText('text'));
+      tell(PGP.VerifyText('text', 'signature', { signers: [ada] }));
+      Log(user.ReadDir('/').Infos().concat(user.ReadDir('/in').Infos(), disk.ReadDir('/').Infos()).map(e => e.Name).join());
+      for (const wrong of [
+        () => PGP.EncryptFile('/in/a.csv', '/x', {}), () => PGP.EncryptFile('/in/a.csv', '/x', { recipients: ['ada@example.com'] }),
+        () => PGP.VerifyText('a', 'b', { signers: [] }), () => PGP.SignText('a'), () => PGP.EncryptFile({ vfs: {}, path: '/x' }, '/y', {}),
+      ]) try { wrong(); Log('taken') } catch (e) { Log(e.message) }
+    "
+    .replace("ADA", ADA);
+    let (told, store) = run(&world, &source).await;
+    let lines = good(&told);
+    assert_eq!(lines[..4], ["true:::", &format!("true:::{ADA}"), "true:::", &format!("true:::{ADA}")]);
+    assert_eq!(lines[4..6], ["false:it is bad::", "false:it is bad::"]);
+    assert!(lines[6].starts_with("false:") && lines[7].starts_with("false:"), "{lines:?}");
+    assert_eq!(lines[8..10], ["true::[decrypt] text:", &format!("true:::{ADA}")]);
+    assert_eq!(lines[10], "bad,in,a.csv,a.sig,b.txt,a.pgp,bad");
+    assert!(lines[11].contains("name recipients") && lines[12].contains("whole fingerprint"), "{lines:?}");
+    assert!(lines[13].contains("name the signers") && lines[14].contains("key must be"), "{lines:?}");
+    assert!(lines[15].contains("must be a VFS") && lines.len() == 16, "{lines:?}");
+    assert_eq!(get(&world.disk, "/srv/a.pgp").await.unwrap(), "[encrypt] one");
+    assert_eq!(get(&world.disk, "/srv/bad").await.unwrap(), "old");
+    assert_eq!(get(&store, "/in/b.txt").await.unwrap(), "[decrypt] [encrypt] one");
+    assert_eq!(get(&store, "/in/a.csv").await.unwrap(), "one");
+    let asked = world.asked.lock().unwrap().clone();
+    assert_eq!(asked[0], json!({ "what": "encrypt", "recipients": [ADA], "sign": ADA, "armor": true }));
+    assert_eq!(asked[3]["signature"], "[sign] one");
+    // The user's files are the user's: they need leave of their own.
+    let (told, _) = run_with(&world, "PGP.SignFile('/in/a.csv', '/x', { key: 'x' })", &[Grant::Pgp]).await;
+    assert!(told.error.is_some());
+    let source = format!("PGP.SignFile('/in/a.csv', '/x', {{ key: '{ADA}' }})");
+    let (told, _) = run_with(&world, &source, &[Grant::Pgp]).await;
     assert!(told.error.unwrap().contains("grant = [\"files\"]"));
 }

@@ -155,6 +155,7 @@ const PEERS: &[Peer] = &[
         "0.",
     ),
     Peer::python("aiosmtpd", Kind::Judge, &["aiosmtpd"], &["python", "-c", AIOSMTPD], "aiosmtpd"),
+    Peer::debian("gnupg", Kind::Judge, &["gnupg"], &["gpg", "--version"], "GnuPG"),
     Peer::debian("postgresql", Kind::Judge, &["postgresql"], &["psql", "--version"], "PostgreSQL"),
     Peer::debian("slapd", Kind::Judge, &["slapd"], &["slapd", "-VV"], "OpenLDAP"),
     Peer::python("ssh-audit", Kind::Judge, &["ssh-audit"], &["python", "-c", SSH_AUDIT], "ssh-audit"),

@@ -34,6 +34,7 @@ use bytes::Bytes;
 
 use self::area::View;
 pub use self::area::{Clock, ParkedUpload, StagingArea, Swept};
+use crate::capability::Capabilities;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::*;
 use crate::layer::Layer;
@@ -178,6 +179,14 @@ fn unfinished() -> Error {
 impl Layer for Staged {
     fn inner(&self) -> &dyn Filesystem {
         self.store()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { whole_files: true, ..self.store().capabilities() }
+    }
+
+    fn capabilities_at(&self, path: &VPath) -> Capabilities {
+        Capabilities { whole_files: true, ..self.store().capabilities_at(path) }
     }
 
     async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {

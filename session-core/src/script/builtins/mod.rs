@@ -5,6 +5,7 @@
 //! grant asks for it before it looks at anything else.
 
 mod files;
+mod pgp;
 mod places;
 mod session;
 mod tools;
@@ -73,6 +74,9 @@ const PRELUDE: &str = include_str!("prelude.js");
 /// Shapes those that reach beyond the session's own files; the prelude calls it.
 const OUTBOUND: &str = include_str!("outbound.js");
 
+/// Shapes `PGP`; the prelude calls it.
+const PGP: &str = include_str!("pgp.js");
+
 /// Puts the built-ins into a fresh context and freezes it.
 pub(super) fn install(ctx: &Ctx<'_>, slot: &Slot) -> Result<()> {
     let native = Object::new(ctx.clone())?;
@@ -81,8 +85,11 @@ pub(super) fn install(ctx: &Ctx<'_>, slot: &Slot) -> Result<()> {
     tools::install(ctx, &native, slot)?;
     files::install(ctx, &native, slot)?;
     places::install(ctx, &native, slot)?;
+    pgp::install(ctx, &native, slot)?;
     let outbound: Function = ctx.eval(OUTBOUND)?;
     native.set("outbound", outbound)?;
+    let pgp: Function = ctx.eval(PGP)?;
+    native.set("shapePgp", pgp)?;
     let prelude: Function = ctx.eval(PRELUDE)?;
     prelude.call((native,))
 }

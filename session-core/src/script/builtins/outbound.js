@@ -263,5 +263,6 @@
       VirtualFS, WebDavClient,
     },
     learn,
+    opener,
   };
 })

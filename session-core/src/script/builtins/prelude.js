@@ -142,6 +142,7 @@
   const own = Object.freeze({ ok: true, place: 0 });
   const vfs = filesAt(() => own, outbound.between);
   outbound.learn(vfs, () => own);
+  const PGP = native.shapePgp(native, { base, data, opener: outbound.opener, path, string });
   const texts = (v, what) => { if (!isArray(v)) throw new TypeErrorOf(what + ' must be a list of strings'); return v.map(s => string(s, what)); };
   const fetch = async (url, options = {}) => {
     const body = options.body === undefined ? null : native.base64Encode(data(options.body));
@@ -206,6 +207,7 @@
       Set: (key, value, time) => { native.keep('set', string(key, 'the key'), string(value, 'the value'), 0, seconds(time)); },
     },
     ...outbound.globals,
+    PGP,
     TextToBytes: t => native.textToBytes(data(string(t, 'the text'))),
     console: { debug: log('debug'), error: log('error'), info: log('info'), log: log('info'), warn: log('warn') },
     fetch,

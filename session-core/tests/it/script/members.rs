@@ -83,6 +83,8 @@ async fn every_member_of_the_table_is_there_and_no_other() {
         Kind::Vfs,
         Kind::Remote,
         Kind::RemoteOptions,
+        Kind::Pgp,
+        Kind::PgpResponse,
         Kind::Store,
         Kind::Console,
     ];
@@ -97,6 +99,11 @@ async fn every_member_of_the_table_is_there_and_no_other() {
                 "Object.assign(new SftpClient(), new FtpsClient(), new S3Client(), new WebDavClient())"
             }
             Kind::RemoteOptions => "new SftpClient().Options",
+            Kind::Pgp => "PGP",
+            // An answer, whatever it says: there is no such VFS any more.
+            Kind::PgpResponse => {
+                "(() => { const c = new SftpClient(); return PGP.EncryptFile({ vfs: c.GetVFS(), path: '/' }, '/x', {}); })()"
+            }
             Kind::Store => "Store",
             _ => "console",
         };
@@ -157,6 +164,7 @@ async fn what_needs_a_grant_names_it() {
         ("const c = new S3Client(); c.Bucket = 'b'; c.Connect()", Grant::Remotes),
         ("SendMail('', 'a@b', '', '')", Grant::Mail),
         ("SqlQuery('a', 'b')", Grant::Sql),
+        ("PGP.SignText('a', { key: 'b' })", Grant::Pgp),
     ] {
         let others: Vec<_> = Grant::ALL.iter().copied().filter(|g| *g != grant).collect();
         let source = format!("try {{ {call} }} catch (e) {{ Session.BlockOperation(e.message) }}");

@@ -5,6 +5,7 @@
 
 mod dav;
 mod nodes;
+mod pgp;
 mod postgres;
 mod s3;
 mod scanners;
@@ -56,6 +57,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::scans_with_clamd", "clamd", scanners::scans_with_clamd),
     case("ferryd::scans_with_icap", "c-icap", scanners::scans_with_icap),
     case("ferryd::sends_mail", "aiosmtpd", services::mail_arrives),
+    case("ferryd::opens_and_makes_pgp", "gnupg", pgp::opened_and_made_on_arrival),
     case("ferryd::asks_postgresql", "postgresql", services::database_is_asked),
     case("ferryd::shares_accounts_by_postgresql", "postgresql", nodes::accounts_are_shared),
     case("ferryd::shows_sessions_by_postgresql", "postgresql", together::sessions_are_seen_and_ended),
