@@ -64,10 +64,9 @@ impl Home {
     }
 
     fn has_agent(&self) -> Result<bool> {
-        let asked =
-            program("gpg-connect-agent")?.arg("--homedir").arg(&self.0).args(["--no-autostart", "/bye"]);
-        let told = asked.finish()?;
-        Ok(told.is_success() && !told.stderr.contains("no running"))
+        let asked = program("gpg-connect-agent")?.args(["--no-autostart", "--homedir"]).arg(&self.0);
+        let told = asked.args(["GETINFO pid", "/bye"]).finish()?.stdout;
+        Ok(told.lines().any(|line| line.starts_with("D ")))
     }
 }
 
