@@ -10,7 +10,7 @@ use session_core::path::display_bytes;
 /// How much of a message is kept.
 const MOST: usize = 512;
 
-const ENDS: [(&str, ErrorKind); 32] = [
+const ENDS: [(&str, ErrorKind); 34] = [
     ("cannot overwrite existing file", ErrorKind::AlreadyExists),
     ("file exists", ErrorKind::AlreadyExists),
     ("command not found", ErrorKind::Unsupported),
@@ -27,12 +27,16 @@ const ENDS: [(&str, ErrorKind); 32] = [
     ("text file busy", ErrorKind::Locked),
     ("device or resource busy", ErrorKind::Locked),
     ("resource busy", ErrorKind::Locked),
+    // Our own server's, of what somebody has begun to send.
+    ("the upload of this file is not finished", ErrorKind::Locked),
     ("disk full", ErrorKind::NoSpace),
     ("no space left on device", ErrorKind::NoSpace),
     ("no such file", ErrorKind::NotFound),
     ("operation not permitted", ErrorKind::PermissionDenied),
     ("read-only file system", ErrorKind::PermissionDenied),
     ("permission denied", ErrorKind::PermissionDenied),
+    // Our own server's, which says what it is that may not be done.
+    ("is not allowed here", ErrorKind::PermissionDenied),
     ("disk quota exceeded", ErrorKind::QuotaExceeded),
     ("quota exceeded", ErrorKind::QuotaExceeded),
     ("file too large", ErrorKind::TooLarge),
@@ -108,6 +112,8 @@ mod tests {
             ("sh: scp: not found", K::Unsupported),
             ("bash: line 1: scp: command not found", K::Unsupported),
             ("scp: /x: refused", K::Refused),
+            ("scp: /x: permission denied: listing is not allowed here", K::PermissionDenied),
+            ("scp: /x: the upload of this file is not finished", K::Locked),
             ("touch: setting times of '/x': Operation not permitted", K::PermissionDenied),
         ] {
             assert_eq!(error_of(1, message.as_bytes()).kind(), kind, "{message}");

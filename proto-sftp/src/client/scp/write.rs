@@ -118,6 +118,7 @@ pub(super) struct WriteFile {
     remote: Arc<Remote>,
     path: VPath,
     options: OpenOptions,
+    /// It was there before, or may have been.
     existed: bool,
     /// Its size when it was opened, where what is there stays and is added to.
     base: Option<u64>,
@@ -150,6 +151,15 @@ impl WriteFile {
             }
             Ok(m) => Some(m.size),
             Err(e) if e.kind() == ErrorKind::NotFound && options.create => None,
+            // Who may write and not look, and whose own upload was interrupted, finds out when it is sent; it may be there.
+            Err(e)
+                if matches!(e.kind(), ErrorKind::Locked | ErrorKind::PermissionDenied)
+                    && options.create
+                    && options.truncate
+                    && !options.exclusive =>
+            {
+                Some(0)
+            }
             Err(e) => return Err(e),
         };
         let base = match existed {
