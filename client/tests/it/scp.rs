@@ -230,6 +230,40 @@ async fn what_goes_wrong_is_told_and_nothing_half_stays() {
     connected.close().await;
 }
 
+/// What nobody takes for now fills the line that all channels share: who needs another one has it all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_open_and_not_read_keeps_nobody_from_the_line() {
+    let shell = shell!(Kind::Plain);
+    let connected = opened(&shell).await;
+    let fs = connected.fs();
+    let dir = shell.dir.path().canonicalize().unwrap();
+    let content = noise(24 << 20);
+    std::fs::write(dir.join("large"), &content).unwrap();
+    std::fs::write(dir.join("small"), "content").unwrap();
+    let large = fs.open(&at(&dir, "large"), &OpenOptions::read()).await.unwrap();
+    let mut read = large.read_into(0, 1000, BytesMut::new()).await.unwrap();
+    // Until the line is full.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let small = at(&dir, "small");
+    let others = async {
+        // More shells than there are, and a file.
+        let (a, b, c) = tokio::join!(
+            fs.stat(&small, Follow::Yes),
+            fs.stat(&small, Follow::No),
+            fs.read_to_vec(&small, 100)
+        );
+        (a.unwrap().size, b.unwrap().size, c.unwrap())
+    };
+    let others = tokio::time::timeout(Duration::from_secs(10), others).await;
+    assert_eq!(others.expect("the line is held up"), (7, 7, b"content".to_vec()));
+    while read.len() < content.len() {
+        let from = read.len() as u64;
+        read = large.read_into(from, 1 << 20, read).await.unwrap();
+    }
+    assert!(read[..] == content[..]);
+    connected.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_is_added_to_where_it_ended_and_not_elsewhere() {
     let shell = shell!(Kind::Plain);

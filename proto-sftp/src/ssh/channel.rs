@@ -7,14 +7,21 @@
 //! free it may stand behind. A peer that sends on and on while it takes nothing reaches the hard bound
 //! and loses its connection.
 //!
+//! Whoever waits for an answer waits behind all that other channels carry: its patience runs only while nothing
+//! arrives for any of them (`Flow::answered`), and after a while it counts as one who waits to write.
+//!
 //! Deliberately absent: windows of our own. russh grants anew as data arrives, not as it is taken.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
+#[cfg(feature = "client")]
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+#[cfg(feature = "client")]
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::poll_immediate;
@@ -34,11 +41,18 @@ const STDERR: u32 = 1;
 /// How much of what a server says on standard error is kept.
 const WORDS: usize = 1024;
 
-/// Who waits to write, on one connection: the drains of all its channels look at it.
+/// How long one who waits for an answer leaves those alone who take slowly what is theirs.
+#[cfg(feature = "client")]
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Who waits to write, on one connection: the drains of all its channels look at it. And what they hear.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     waiting: AtomicUsize,
     began: Notify,
+    /// Messages that have arrived for its channels.
+    #[cfg(feature = "client")]
+    heard: AtomicU64,
 }
 
 struct Waits<'a>(&'a Flow);
@@ -48,6 +62,42 @@ impl Flow {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         self.began.notify_waiters();
         Waits(self)
+    }
+
+    fn hears(&self) {
+        #[cfg(feature = "client")]
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits for an answer; `None` when nothing has arrived for any channel for `time`. What only shows that the peer
+    /// lives (its answers to our questions whether it does) does not count.
+    #[cfg(feature = "client")]
+    pub(crate) async fn answered<T>(&self, time: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            let heard = self.heard.load(Ordering::Relaxed);
+            if let Ok(done) = tokio::time::timeout(time, &mut work).await {
+                return Some(done);
+            }
+            if self.heard.load(Ordering::Relaxed) == heard {
+                return None;
+            }
+        }
+    }
+
+    /// The same for the opening of a channel, which may stand behind what nobody takes: as one who waits to write,
+    /// after a while.
+    #[cfg(feature = "client")]
+    pub(crate) async fn opened<T>(&self, time: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let counting = async {
+            let mut work = pin!(work);
+            if let Ok(done) = tokio::time::timeout(GRACE, &mut work).await {
+                return done;
+            }
+            let _waits = self.wait();
+            work.await
+        };
+        self.answered(time, counting).await
     }
 }
 
@@ -183,7 +233,9 @@ async fn drain(
                 () = cut.cancelled() => break 'all,
             }
         }
-        match half.wait().await {
+        let message = half.wait().await;
+        flow.hears();
+        match message {
             Some(ChannelMsg::Data { data }) => {
                 if !queue.push(data) {
                     flooded();
@@ -584,6 +636,30 @@ mod tests {
         let rest: Vec<_> = reader.by_ref().collect().await;
         assert_eq!(rest.len(), HARD / SOFT + 2);
         assert_eq!(rest.last().unwrap().as_ref().unwrap_err().kind(), ErrorKind::PeerMisbehaved);
+    }
+
+    #[cfg(feature = "client")]
+    #[tokio::test(start_paused = true)]
+    async fn patience_runs_while_nothing_arrives_and_who_waits_long_counts() {
+        let flow = Arc::new(Flow::default());
+        let time = Duration::from_secs(3);
+        let began = tokio::time::Instant::now();
+        assert!(flow.opened(time, std::future::pending::<()>()).await.is_none());
+        assert_eq!(began.elapsed().as_secs(), 3);
+        assert_eq!(flow.waiting.load(Ordering::SeqCst), 0, "who has given up waits no more");
+        // Ten times as long, and all the while something comes for somebody.
+        let others = tokio::spawn({
+            let flow = Arc::clone(&flow);
+            async move {
+                for n in 0..33 {
+                    tokio::time::sleep(Duration::from_millis(900)).await;
+                    assert_eq!(flow.waiting.load(Ordering::SeqCst), usize::from(n > 0), "{n}");
+                    flow.hears();
+                }
+            }
+        });
+        assert!(flow.opened(time, tokio::time::sleep(Duration::from_secs(30))).await.is_some());
+        others.await.unwrap();
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use russh::client::{self, DisconnectReason, Handle, Handler};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{ChannelOpenFailure, Disconnect};
+use russh::{ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Disconnect};
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::display_bytes;
@@ -442,20 +442,33 @@ impl SshConnection {
     pub async fn open_sftp(&self) -> Result<(ChannelReader, ChannelWriter<client::Msg>)> {
         let inner = &*self.0;
         let opening = async {
-            let channel = inner.handle.channel_open_session().await.map_err(|e| match e {
-                russh::Error::ChannelOpenFailure(why) => {
-                    Error::refused(format!("the server opens no channel: {why:?}"))
-                }
-                other => inner.shared.error_of(other),
-            })?;
-            let (read, write) = channel.split();
+            let (read, write) = self.open_session().await?;
             // What is sent next is in order behind the request: a refusal ends the reader, and nothing waits.
             write.request_subsystem(true, "sftp").await.map_err(|e| inner.shared.error_of(e))?;
             Ok::<_, Error>((read, write))
         };
-        let (read, write) = inner.shared.bounded(inner.timeout, opening).await??;
+        let (read, write) = self.opened(opening).await?;
         let (reader, writer, _) = channel::begin(read, write, &inner.flow, inner.transport.clone());
         Ok((reader, writer))
+    }
+
+    /// A channel that carries nothing yet.
+    async fn open_session(&self) -> Result<(ChannelReadHalf, ChannelWriteHalf<client::Msg>)> {
+        let opened = self.0.handle.channel_open_session().await;
+        let channel = opened.map_err(|e| match e {
+            russh::Error::ChannelOpenFailure(why) => {
+                Error::refused(format!("the server opens no channel: {why:?}"))
+            }
+            other => self.0.shared.error_of(other),
+        })?;
+        Ok(channel.split())
+    }
+
+    /// Waits for a channel to be open. Errors: its own; `TimedOut`.
+    async fn opened<T>(&self, opening: impl Future<Output = Result<T>>) -> Result<T> {
+        let opened = self.0.flow.opened(self.0.timeout, opening).await;
+        opened
+            .unwrap_or_else(|| Err(Error::new(ErrorKind::TimedOut).with_detail("the server does not answer")))
     }
 
     /// Opens a channel and asks for a command on it, with or without input.
@@ -463,26 +476,20 @@ impl SshConnection {
         &self,
         command: &[u8],
         input: bool,
-    ) -> Result<(russh::ChannelReadHalf, russh::ChannelWriteHalf<client::Msg>)> {
+    ) -> Result<(ChannelReadHalf, ChannelWriteHalf<client::Msg>)> {
         let inner = &*self.0;
         let opening = async {
-            let channel = inner.handle.channel_open_session().await.map_err(|e| match e {
-                russh::Error::ChannelOpenFailure(why) => {
-                    Error::refused(format!("the server opens no channel: {why:?}"))
-                }
-                other => inner.shared.error_of(other),
-            })?;
-            let (read, write) = channel.split();
+            let (read, write) = self.open_session().await?;
             write.exec(true, command).await.map_err(|e| inner.shared.error_of(e))?;
             if !input {
                 write.eof().await.map_err(|e| inner.shared.error_of(e))?;
             }
             Ok::<_, Error>((read, write))
         };
-        inner.shared.bounded(inner.timeout, opening).await?
+        self.opened(opening).await
     }
 
-    pub(super) fn flow(&self) -> &Arc<Flow> {
+    pub(crate) fn flow(&self) -> &Arc<Flow> {
         &self.0.flow
     }
 
@@ -507,7 +514,7 @@ impl SshConnection {
             })?;
             Ok::<_, Error>(channel.split())
         };
-        let (read, write) = inner.shared.bounded(inner.timeout, opening).await??;
+        let (read, write) = self.opened(opening).await?;
         let (reader, writer, _) = channel::begin(read, write, &inner.flow, inner.transport.clone());
         Ok(ChannelStream::new(reader, writer))
     }

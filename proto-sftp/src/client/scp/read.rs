@@ -227,23 +227,23 @@ impl ReadFile {
             }
             // Taken out while it moves: a call that is dropped takes the channel with it.
             let goes_on = |a: &Active| offset >= a.at && (offset - a.at <= SKIP || !self.remote.can_tail());
-            let mut active = match stream.take() {
+            let (mut active, is_new) = match stream.take() {
                 // Whoever reads at the end has read all, or wants nothing.
                 Some(active) if offset >= self.head.size && active.at < self.head.size => {
                     *stream = Some(active);
                     return Ok(());
                 }
-                Some(active) if goes_on(&active) => active,
+                Some(active) if goes_on(&active) => (active, false),
                 other => {
                     drop(other);
-                    self.start(offset).await?
+                    (self.start(offset).await?, true)
                 }
             };
             let from = active.at;
             let due = (len as u64).min(self.head.size.saturating_sub(offset));
             match self.fill(&mut active, offset, due, buf).await {
-                // It was held back for long, while others waited: from here again.
-                Err(e) if e.kind() == ErrorKind::Throttled && active.at > from => {
+                // It was held back for long, while others waited: from here again. A new one that says so has not moved.
+                Err(e) if e.kind() == ErrorKind::Throttled && (active.at > from || !is_new) => {
                     if buf.len() > had {
                         return Ok(());
                     }

@@ -6,7 +6,8 @@
 //! the environment says of the format of listings are unset, the locale is C, and the time zone UTC.
 //!
 //! All channels of a connection share its stream, and one whose output nobody takes holds up the others. So who waits for
-//! long asks readers that stand still to give way; they go on later where they were.
+//! long asks readers that stand still to give way; they go on later where they were. A shell or a channel does not answer
+//! when nothing arrives for any channel any more, and not while others fill the line.
 //!
 //! Promises: a call that is dropped half way takes its shell with it; output and the number of channels are bounded.
 //! A server that grants too few channels (`MaxSessions`) is given back those that are idle.
@@ -83,9 +84,9 @@ impl Shell {
     /// A new one, with what it said until it was ready thrown away. Errors: those of opening a channel; `Unsupported`
     /// where there is no shell, with the server's words; `TimedOut`.
     async fn begin(running: Running, lines: &Arc<Lines>) -> Result<Shell> {
-        let (mark, time) = (lines.mark.clone(), lines.time);
-        let lines = Arc::downgrade(lines);
-        let mut shell = Shell { running, lines, mark, out: BytesMut::new(), errors: BytesMut::new() };
+        let mark = lines.mark.clone();
+        let weak = Arc::downgrade(lines);
+        let mut shell = Shell { running, lines: weak, mark, out: BytesMut::new(), errors: BytesMut::new() };
         let beginning = async {
             let sent = shell.run(BEGIN.as_bytes()).await;
             sent.map_err(|e| match e.kind() {
@@ -97,8 +98,8 @@ impl Shell {
                 _ => e,
             })
         };
-        let begun = tokio::time::timeout(time, beginning).await;
-        begun.map_err(|_| {
+        let begun = lines.connection.flow().answered(lines.time, beginning).await;
+        begun.ok_or_else(|| {
             Error::new(ErrorKind::TimedOut).with_detail("the server's shell does not answer")
         })??;
         Ok(shell)
@@ -282,7 +283,7 @@ impl Lines {
     async fn open(&self, command: &[u8]) -> Result<Running> {
         let by = Instant::now() + REFUSED;
         loop {
-            match self.connection.converse(command).await {
+            match self.patiently(self.connection.converse(command)).await {
                 // Who grants few has to see first that one is free again.
                 Err(e) if e.kind() == ErrorKind::Refused && self.granted.load(Ordering::Relaxed) => {
                     let idle = lock(&self.idle).pop();
