@@ -1,11 +1,14 @@
 //! The protocols by which clients reach a `ferryd`, for what must hold on each of them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use client::connect::{Connected, Options, open_url};
 use client::url::Url;
 use session_core::batch::Unattended;
 use session_core::error::Result;
+use session_core::fs::{File, Filesystem as _, OpenOptions};
 use session_core::path::VPath;
 
 use super::{PASSWORD, Server, user};
@@ -71,7 +74,33 @@ impl Way {
 
     /// A path below the base.
     pub fn at(self, path: &str) -> VPath {
-        VPath::absolute(format!("{}{path}", self.base())).unwrap()
+        VPath::absolute(self.text(path)).unwrap()
+    }
+
+    /// The same as text.
+    pub fn text(self, path: &str) -> String {
+        format!("{}{path}", self.base())
+    }
+
+    /// Where on the disk that is, in the home of `user`, which is made.
+    pub fn on_disk(self, server: &Server, user: &str, path: &str) -> PathBuf {
+        let base = server.home(user).join(self.base().trim_start_matches('/'));
+        std::fs::create_dir_all(&base).unwrap();
+        base.join(path.trim_start_matches('/'))
+    }
+
+    /// An upload under way, and its content, of which half is written: so much that no client keeps all of it back.
+    pub async fn half_uploaded(self, c: &Connected, at: &str) -> Result<(Arc<dyn File>, Bytes)> {
+        // S3 sends what fills a part.
+        let half = if self.is_s3() { 9 << 20 } else { 1 << 20 };
+        let content = Bytes::from(vec![b'x'; 2 * half]);
+        let options = OpenOptions { size_hint: Some(2 * half as u64), ..OpenOptions::create() };
+        let file = c.fs().open(&self.at(at), &options).await?;
+        for piece in 0..4 {
+            let from = piece * half / 4;
+            file.write_at(from as u64, content.slice(from..from + half / 4)).await?;
+        }
+        Ok((file, content))
     }
 
     /// What a client needs to reach `server` as `user`; what is good over all others is for S3 a secret.
