@@ -23,6 +23,7 @@ mod certificates;
 mod codes;
 mod config;
 mod directories;
+mod everywhere;
 mod folders;
 mod gateways;
 mod hook_tools;

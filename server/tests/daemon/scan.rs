@@ -100,47 +100,51 @@ async fn what_the_scanner_finds_is_refused_and_goes_into_quarantine() {
     assert_eq!(std::fs::read_to_string(s.home("alice").join("f")).unwrap(), "abc");
 }
 
-#[tokio::test]
+/// Sent over each protocol in turn, looked at over all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_sees_an_upload_while_it_is_scanned_over_any_protocol_and_a_kill_keeps_it_unseen() {
-    let clamd = Clamd::start();
-    let shared = "home = \"shared\"\n";
-    let config = clamd.lines("")
-        + "[[listeners]]\nprotocol = \"sftp\"\nport = 0\n[[listeners]]\nprotocol = \"ftp\"\nport = 0\n[ftp]\n\
-           control = \"allow\"\ndata = \"allow\"\n"
-        + &user("alice")
-        + shared
-        + &user("bob")
-        + shared;
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("ferryd.toml"), format!("data = \".\"\n{config}")).unwrap();
-    std::fs::create_dir(dir.path().join("shared")).unwrap();
-    std::fs::write(dir.path().join("shared/f"), "old").unwrap();
-    let mut s = Server::at_own(dir.path());
-    let ftp = |s: &Server, name: &str| {
-        let options = s.options_at("ftp", s.port_of("ferry", "ftp"), name, PASSWORD);
-        client::connect::open_url(options, Arc::new(session_core::batch::Unattended))
-    };
-    let a = ftp(&s, "alice").await.unwrap();
-    let (over_ftp, over_sftp) = (ftp(&s, "bob").await.unwrap(), s.login("bob").await);
-    // So large that a crash loses nothing of it.
-    let content = format!("WAIT{}", "x".repeat(2 << 20));
-    let file = begin(&a, "/f", &content).await.unwrap();
-    let waiting = tokio::spawn(async move { file.commit(&CommitOptions::default()).await });
-    until("the scanner is asked", || clamd.waiting.load(Ordering::SeqCst) == 1).await;
-    for c in [&over_ftp, &over_sftp] {
-        assert_eq!(get(c, "/f").await.unwrap(), "old");
-        assert_eq!(names(c, "/").await.unwrap(), ["f"]);
+    let ways = ["sftp", "scp", "ftp", "dav", "s3plain"].map(Way::of);
+    for sender in ways {
+        let scheme = sender.scheme;
+        let clamd = Clamd::start();
+        let shared = "home = \"shared\"\n";
+        let users = [user_everywhere("alice"), shared.into(), user_everywhere("bob"), shared.into()].concat();
+        let config = format!("data = \".\"\n{EVERYWHERE}{}{users}", clamd.lines(""));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ferryd.toml"), config).unwrap();
+        // What the others call a folder is a bucket of S3.
+        let there = dir.path().join("shared/bucket");
+        std::fs::create_dir_all(&there).unwrap();
+        std::fs::write(there.join("f"), "old").unwrap();
+        let at = |way: Way| if way.is_s3() { "/f" } else { "/bucket/f" };
+        let mut s = Server::at_own(dir.path());
+        let a = sender.login(&s, "alice").await;
+        // So large that a crash loses nothing of it.
+        let content = format!("WAIT{}", "x".repeat(2 << 20));
+        let file = begin(&a, &sender.text(at(sender)), &content).await.unwrap();
+        let waiting = tokio::spawn(async move { file.commit(&CommitOptions::default()).await });
+        until("the scanner is asked", || clamd.waiting.load(Ordering::SeqCst) == 1).await;
+        for way in ways {
+            let bob = way.login(&s, "bob").await;
+            assert_eq!(get(&bob, &way.text(at(way))).await.unwrap(), "old", "{scheme}, by {}", way.scheme);
+            assert_eq!(names(&bob, "/bucket").await.unwrap(), ["f"], "{scheme}, by {}", way.scheme);
+        }
+        assert!(!waiting.is_finished());
+        s.signal("KILL");
+        s.ended().await;
+        // Who asks once more finds nobody.
+        a.session().cut(session_core::session::Ending::new("over", session_core::session::Actor::Client));
+        assert!(waiting.await.unwrap().is_err());
+        assert_eq!(std::fs::read_to_string(there.join("f")).unwrap(), "old", "{scheme}");
+        let s = Server::at_own(dir.path());
+        // What arrived is its owner's to continue, and nobody else's to see.
+        let f = path("/bucket/f");
+        let left = s.login("alice").await.fs().stat(&f, session_core::fs::Follow::Yes).await.unwrap();
+        // Of S3 nothing is kept: an object is sent anew.
+        let kept = if sender.is_s3() { 3 } else { content.len() as u64 };
+        assert_eq!(left.size, kept, "{scheme}");
+        assert_eq!(get(&s.login("bob").await, "/bucket/f").await.unwrap(), "old", "{scheme}");
     }
-    assert!(!waiting.is_finished());
-    s.signal("KILL");
-    s.ended().await;
-    assert!(waiting.await.unwrap().is_err());
-    assert_eq!(std::fs::read_to_string(dir.path().join("shared/f")).unwrap(), "old");
-    let s = Server::at_own(dir.path());
-    // What arrived is its owner's to continue, and nobody else's to see.
-    let left = s.login("alice").await.fs().stat(&path("/f"), session_core::fs::Follow::Yes).await.unwrap();
-    assert_eq!(left.size, content.len() as u64);
-    assert_eq!(get(&s.login("bob").await, "/f").await.unwrap(), "old");
 }
 
 #[tokio::test]
