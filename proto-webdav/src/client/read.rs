@@ -134,7 +134,7 @@ impl ReadFile {
         if lock(&file.identity).as_ref().and_then(|i| i.size) != Some(size) {
             // A directory may be answered with a page about it.
             drop(active);
-            let known = file.remote.look(&file.path).await?;
+            let known = file.remote.stat(&file.path).await?;
             if known.is_dir() {
                 return Err(Error::new(ErrorKind::IsADirectory));
             }
@@ -341,7 +341,7 @@ impl File for ReadFile {
     async fn metadata(&self) -> Result<Metadata> {
         match &self.known {
             Some(known) => Ok(known.clone()),
-            None => self.remote.look(&self.path).await,
+            None => self.remote.stat(&self.path).await,
         }
     }
 

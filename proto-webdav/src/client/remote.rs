@@ -306,7 +306,11 @@ impl Remote {
         }
     }
 
-    /// The same, with the properties that are kept.
+    /// The same, with the properties where the server keeps them: all that is known of an entry.
+    pub(super) async fn stat(&self, path: &VPath) -> Result<Metadata> {
+        if self.facts.properties { self.look_closely(path).await } else { self.look(path).await }
+    }
+
     async fn look_closely(&self, path: &VPath) -> Result<Metadata> {
         match self.answer_and_body(path, kept::ALL).await {
             Ok((answer, body)) => {
@@ -542,7 +546,7 @@ impl Filesystem for WebdavRemote {
     }
 
     async fn stat(&self, path: &VPath, _: Follow) -> Result<Metadata> {
-        if self.0.facts.properties { self.0.look_closely(path).await } else { self.0.look(path).await }
+        self.0.stat(path).await
     }
 
     async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
@@ -568,7 +572,7 @@ impl Filesystem for WebdavRemote {
             // Whoever knows the size has just seen that it is a file.
             return Ok(ReadFile::begun(Arc::clone(&self.0), path.clone(), size).await?);
         }
-        let known = self.0.look(path).await?;
+        let known = self.0.stat(path).await?;
         if known.is_dir() {
             return Err(Error::new(ErrorKind::IsADirectory));
         }
