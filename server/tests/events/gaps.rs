@@ -274,6 +274,6 @@ fn gaps_name_events_and_ways_that_are_there() {
         };
         assert!(names.iter().all(|name| event(name).is_some()), "{gap:?}");
         let is_way = |way: &&str| *way == "client" || crate::support::WAYS.iter().any(|w| w.scheme == *way);
-        assert!(gap.ways.iter().all(|way| is_way(way)), "{gap:?}");
+        assert!(gap.ways.iter().all(is_way), "{gap:?}");
     }
 }
