@@ -2,7 +2,7 @@
 //!
 //! The child has a cleared environment, a process group of its own, and three pipes: content comes and goes through
 //! them in pieces, what it says of keys and signatures on the third. What it made is good only if it ended well and
-//! its status lines say so ([`Status`]); the log, in which a message may write what it likes, is not read. A
+//! its status lines say so (`status`); the log, in which a message may write what it likes, is not read. A
 //! passphrase is the first line of its input. No key is looked for outside the home, no option is read from a file.
 //! Time, content both ways, status lines and children at once are bounded; whatever ends a call kills the group.
 //!
