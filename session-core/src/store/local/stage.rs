@@ -275,8 +275,7 @@ impl Area {
 
     /// Gives a staged file that has none its name and its note, so that a restart finds it.
     pub(super) fn keep(&self, store: &Store, id: &StageId) -> Result<()> {
-        let Some(file) = self.nameless.take(id) else { return Ok(()) };
-        self.name(store, id, &file).inspect_err(|_| self.nameless.put(id, file))
+        self.nameless.named(id, |file| self.name(store, id, file))
     }
 
     fn name(&self, store: &Store, id: &StageId, file: &Unnamed) -> Result<()> {
@@ -293,8 +292,8 @@ impl Area {
     }
 
     fn reopen(&self, store: &Store, id: &StageId) -> Result<Arc<OwnedFd>> {
-        if let Some(fd) = self.nameless.open(id) {
-            return Ok(fd);
+        if let Some(file) = self.nameless.get(id) {
+            return Ok(file.fd);
         }
         let spot = self.spot(store, id)?;
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -327,16 +326,14 @@ impl Area {
         replace: Replace,
         keep: bool,
     ) -> Result<Metadata> {
-        if let Some(file) = self.nameless.take(id) {
+        if let Some(file) = self.nameless.get(id) {
             let linked = self.link(store, lease, &file, to);
             if let Ok(Some(metadata)) = linked {
+                self.nameless.take(id);
                 return Ok(metadata);
             }
             // It is not published, or something must make room: as every other from here on.
-            if let Err(e) = self.name(store, id, &file) {
-                self.nameless.put(id, file);
-                return Err(e);
-            }
+            self.keep(store, id)?;
             linked?;
         }
         let spot = self.spot(store, id)?;

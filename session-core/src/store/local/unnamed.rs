@@ -28,9 +28,10 @@ const YES: u8 = 1;
 const NO: u8 = 2;
 
 /// A file without a name, and the note that it gets with one.
+#[derive(Clone)]
 pub(super) struct Unnamed {
     pub(super) fd: Arc<OwnedFd>,
-    pub(super) note: Box<[u8]>,
+    pub(super) note: Arc<[u8]>,
 }
 
 /// Those of a store.
@@ -100,8 +101,19 @@ impl Nameless {
         self.files().remove(&id.0)
     }
 
-    pub(super) fn open(&self, id: &StageId) -> Option<Arc<OwnedFd>> {
-        self.files().get(&id.0).map(|file| Arc::clone(&file.fd))
+    pub(super) fn get(&self, id: &StageId) -> Option<Unnamed> {
+        self.files().get(&id.0).cloned()
+    }
+
+    /// Lets `name` give a file a name, if it has none. In one step for all others: whoever throws the file away finds
+    /// it here or under its name, and never on the way between them.
+    pub(super) fn named(&self, id: &StageId, name: impl FnOnce(&Unnamed) -> Result<()>) -> Result<()> {
+        let mut files = self.files();
+        if let Some(file) = files.get(&id.0) {
+            name(file)?;
+            files.remove(&id.0);
+        }
+        Ok(())
     }
 
     /// All of them, as far as they can be looked at.
