@@ -31,7 +31,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// The smallest and the largest part (all but the last), bytes.
 const SMALLEST: u64 = 5 << 20;
-const LARGEST: u64 = 5 << 30;
+pub(super) const LARGEST: u64 = 5 << 30;
 /// The most parts of an object.
 const MOST: u64 = 10_000;
 /// What the parts of one file may hold of memory, bytes, where they are not larger by themselves.

@@ -19,7 +19,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Algorithm;
 use tokio::task::JoinSet;
 
-use super::put::is_part;
+use super::put::{LARGEST, is_part};
 use super::store::{Store, bare_etag};
 
 /// Pages of parts that are read; an upload has 10,000 parts at most.
@@ -61,7 +61,8 @@ impl Words {
         };
         let fits = version == "1" && !id.is_empty() && !id.contains(char::is_control);
         let (part, size) = (part.parse().ok()?, size.parse().ok()?);
-        (fits && part > 0).then(|| Words { part, size, checksums, id: id.to_owned() })
+        // A part is held in memory.
+        (fits && (1..=LARGEST).contains(&part)).then(|| Words { part, size, checksums, id: id.to_owned() })
     }
 }
 

@@ -38,6 +38,8 @@ const OVERWRITE: HeaderName = HeaderName::from_static("overwrite");
 
 /// The least that a chunk may have, the last one apart.
 const LEAST: u64 = 5 << 20;
+/// The most that one may have, in words that come from elsewhere: it is held in memory.
+const LARGEST: u64 = 1 << 30;
 /// Chunks of a file, at most.
 const MOST: u64 = 10_000;
 /// Chunks on their way at a time, and what they may hold together where one is not more than that.
@@ -94,7 +96,9 @@ impl Words {
         let mut fields = rest.splitn(3, ' ');
         let (chunk, size) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
         let id = fields.next()?;
-        let fits = chunk > 0 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !id.is_empty();
+        let fits = (1..=LARGEST).contains(&chunk)
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !id.is_empty();
         fits.then(|| Words { chunk, size, id: id.to_owned() })
     }
 }
@@ -418,7 +422,9 @@ mod tests {
     fn words_come_back_as_they_were() {
         let words = Words { chunk: 10 << 20, size: 1 << 40, id: new_id().unwrap() };
         assert_eq!(Words::parse(&words.text()), Some(words));
-        for bad in ["", "nextcloud 1 5 6 ", "nextcloud 1 0 6 a", "nextcloud 2 5 6 a", "nextcloud 1 5 6 ../a"]
+        let huge = format!("nextcloud 1 {} {} a", u64::MAX, u64::MAX);
+        for bad in
+            ["", "nextcloud 1 5 6 ", "nextcloud 1 0 6 a", "nextcloud 2 5 6 a", "nextcloud 1 5 6 ../a", &huge]
         {
             assert_eq!(Words::parse(bad), None, "{bad:?}");
         }
