@@ -17,6 +17,7 @@ use session_core::error::{Error, ErrorKind, Result, Retry};
 use session_core::fs::Algorithm;
 use session_core::media_type;
 
+use super::about::Said;
 use super::copy::no_id;
 use super::options::Putting;
 use super::store::Store;
@@ -44,6 +45,8 @@ pub(super) trait Put {
     fn sse(&self) -> Option<ServerSideEncryption>;
     fn tagging(&self) -> String;
     fn media_type(&self, key: &str) -> String;
+    /// All of it but the tags, of a new object.
+    fn said(&self, key: &str) -> Said;
 }
 
 impl Put for Putting {
@@ -68,6 +71,19 @@ impl Put for Putting {
     fn media_type(&self, key: &str) -> String {
         let name = key.rsplit('/').next().unwrap_or(key);
         self.content_type.clone().unwrap_or_else(|| media_type::of(name.as_bytes()).to_owned())
+    }
+
+    fn said(&self, key: &str) -> Said {
+        Said {
+            content_type: Some(self.media_type(key)),
+            cache_control: self.cache_control.clone(),
+            metadata: self.metadata.iter().cloned().collect(),
+            class: self.class(),
+            encryption: self.sse(),
+            kms_key: self.kms_key.clone(),
+            acl: self.canned(),
+            ..Said::default()
+        }
     }
 }
 

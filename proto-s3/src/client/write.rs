@@ -23,6 +23,7 @@ use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use tokio::sync::Mutex;
 
+use super::about::says;
 use super::copy::no_id;
 use super::put::{Put, at_a_time, part_size};
 use super::refine::as_kind;
@@ -165,27 +166,18 @@ impl WriteFile {
     async fn begin(&self) -> Result<Box<Upload>> {
         let put = &self.store.options.putting;
         let tags = (!put.tags.is_empty()).then(|| put.tagging());
+        let said = put.said(&self.key);
         let begin = |summed| {
-            let tags = &tags;
+            let (tags, said) = (&tags, &said);
             self.store.again(move || {
                 self.store.call(Some(&self.bucket), move |c| {
-                    let mut asked = c
-                        .create_multipart_upload()
+                    says!(c.create_multipart_upload(), said)
                         .bucket(&self.bucket)
                         .key(&self.key)
-                        .content_type(put.media_type(&self.key))
-                        .set_cache_control(put.cache_control.clone())
-                        .set_storage_class(put.class())
-                        .set_acl(put.canned())
-                        .set_server_side_encryption(put.sse())
-                        .set_ssekms_key_id(put.kms_key.clone())
                         .set_tagging(tags.clone())
                         .set_checksum_algorithm(algorithm(summed))
-                        .set_request_payer(self.store.payer());
-                    for (name, value) in &put.metadata {
-                        asked = asked.metadata(name, value);
-                    }
-                    asked.send()
+                        .set_request_payer(self.store.payer())
+                        .send()
                 })
             })
         };
@@ -258,28 +250,19 @@ impl WriteFile {
         let tags = (!put.tags.is_empty()).then(|| put.tagging());
         let (matches, none) = self.conditions();
         let conditional = matches.is_some() || none.is_some();
+        let said = put.said(&self.key);
         let once = |summed| {
-            let (tags, matches, none, data) = (&tags, &matches, &none, &data);
+            let (tags, said, matches, none, data) = (&tags, &said, &matches, &none, &data);
             self.store.call(Some(&self.bucket), move |c| {
-                let mut asked = c
-                    .put_object()
+                let asked = says!(c.put_object(), said)
                     .bucket(&self.bucket)
                     .key(&self.key)
-                    .content_type(put.media_type(&self.key))
-                    .set_cache_control(put.cache_control.clone())
-                    .set_storage_class(put.class())
-                    .set_acl(put.canned())
-                    .set_server_side_encryption(put.sse())
-                    .set_ssekms_key_id(put.kms_key.clone())
                     .set_tagging(tags.clone())
                     .set_checksum_algorithm(algorithm(summed))
                     .set_request_payer(self.store.payer())
                     .set_if_match(matches.clone())
                     .set_if_none_match(none.clone())
                     .body(ByteStream::from(data.clone()));
-                for (name, value) in &put.metadata {
-                    asked = asked.metadata(name, value);
-                }
                 let asked = asked.customize().config_override(how(summed));
                 let unsigned = self.store.unsigned_bodies();
                 async move { if unsigned { asked.disable_payload_signing() } else { asked }.send().await }
