@@ -282,6 +282,28 @@ impl Session {
         self.0.hub.on(Arc::new(handler))
     }
 
+    /// Does what one protocol has beside files: with its own remote, where there is that. Errors: `Closed`,
+    /// `InvalidPath`; `Unsupported`, in these words, elsewhere; those of the work.
+    #[cfg(any(feature = "s3", feature = "webdav"))]
+    pub(super) async fn beside<R, T, F>(
+        &self,
+        path: &[u8],
+        own: impl FnOnce(&Open) -> Option<R>,
+        elsewhere: &'static str,
+        work: impl FnOnce(R, VPath) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let result = async {
+            let open = self.opened_now()?;
+            let path = Session::remote(&open, path)?;
+            let unsupported = || Error::new(ErrorKind::Unsupported).with_detail(elsewhere);
+            work(own(&open).ok_or_else(unsupported)?, path).await
+        };
+        self.told(result.await)
+    }
+
     /// A remote path as an argument gives it, relative to the login folder.
     pub(super) fn remote(open: &Open, path: &[u8]) -> Result<VPath> {
         VPath::parse(&open.home, path)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto_webdav::client::WebdavRemote;
-use session_core::error::{Error, ErrorKind, Result};
+use session_core::error::Result;
 use session_core::locks::{Lock, LockRequest};
 use session_core::path::VPath;
 
@@ -46,15 +46,6 @@ impl Session {
     where
         F: Future<Output = Result<T>>,
     {
-        let result = async {
-            let open = self.opened_now()?;
-            let path = Session::remote(&open, path.as_ref())?;
-            let remote = open
-                .webdav
-                .clone()
-                .ok_or_else(|| Error::new(ErrorKind::Unsupported).with_detail("locks are WebDAV's"))?;
-            work(remote, path).await
-        };
-        self.told(result.await)
+        self.beside(path.as_ref(), |open| open.webdav.clone(), "locks are WebDAV's", work).await
     }
 }

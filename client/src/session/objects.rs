@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto_s3::client::{About, S3Remote, Version};
-use session_core::error::{Error, ErrorKind, Result};
+use session_core::error::Result;
 use session_core::path::VPath;
 
 use super::core::Session;
@@ -52,15 +52,6 @@ impl Session {
     where
         F: Future<Output = Result<T>>,
     {
-        let result = async {
-            let open = self.opened_now()?;
-            let path = Session::remote(&open, path.as_ref())?;
-            let remote = open
-                .s3
-                .clone()
-                .ok_or_else(|| Error::new(ErrorKind::Unsupported).with_detail("that is for objects of S3"))?;
-            work(remote, path).await
-        };
-        self.told(result.await)
+        self.beside(path.as_ref(), |open| open.s3.clone(), "that is for objects of S3", work).await
     }
 }
