@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::support::Refuse;
 use async_trait::async_trait;
 use client::batch::{Batch, Job};
 use session_core::auth::Account;
@@ -42,20 +43,6 @@ fn job(from: &str, to: &str) -> Vec<Job> {
 /// Content that tells its own offset.
 fn content(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i / 251 + i % 241) as u8).collect()
-}
-
-/// Refuses what a test wants refused.
-struct Refuse(fn(&Record) -> bool);
-
-#[async_trait]
-impl Interceptor for Refuse {
-    fn interests(&self) -> OperationSet {
-        OperationSet::ALL
-    }
-
-    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
-        if (self.0)(&operation.to_record()) { Err(Error::refused("no")) } else { Ok(()) }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{World, path};
+use crate::support::{Refuse, World, path};
 use async_trait::async_trait;
 use client::session::*;
 use futures_util::StreamExt;
@@ -12,20 +12,6 @@ use session_core::error::{Error, ErrorKind};
 use session_core::intercept::{Cx, Interceptor};
 use session_core::operation::{Operation, OperationSet, Record};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
-
-/// Refuses what a predicate says.
-struct Refuse(fn(&Record) -> bool);
-
-#[async_trait]
-impl Interceptor for Refuse {
-    fn interests(&self) -> OperationSet {
-        OperationSet::ALL
-    }
-
-    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
-        if (self.0)(&operation.to_record()) { Err(Error::refused("no")) } else { Ok(()) }
-    }
-}
 
 /// Every event, kept.
 fn kept(session: &Session) -> (Arc<Mutex<Vec<Event>>>, Subscription) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
+use crate::support::Refuse;
 use client::mask::FileMask;
 use client::sync::{
     Action, CaseRule, Check, Criteria, Differences, Direction, MaxDelete, Outcome, Renames, Runner, Side,
@@ -13,10 +13,10 @@ use client::sync::{
 };
 use session_core::auth::Account;
 use session_core::batch::Unattended;
-use session_core::error::{Error, ErrorKind};
+use session_core::error::ErrorKind;
 use session_core::gate::SessionFs;
-use session_core::intercept::{Chain, Cx, Interceptor};
-use session_core::operation::{Operation, OperationSet, Record};
+use session_core::intercept::{Chain, Interceptor};
+use session_core::operation::Record;
 use session_core::path::VPath;
 use session_core::session::{Protocol, Session, Setup};
 use session_core::store::local::{LocalOptions, LocalStore};
@@ -97,20 +97,6 @@ fn shown(found: &Differences) -> Vec<String> {
         format!("{}{} {path}", sign(d.action), d.action.side().name())
     };
     found.items.iter().map(line).collect()
-}
-
-/// Refuses what a test wants refused.
-struct Refuse(fn(&Record) -> bool);
-
-#[async_trait]
-impl Interceptor for Refuse {
-    fn interests(&self) -> OperationSet {
-        OperationSet::ALL
-    }
-
-    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
-        if (self.0)(&operation.to_record()) { Err(Error::refused("no")) } else { Ok(()) }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -156,6 +156,11 @@ impl<U: Authenticator + 'static> Running<U> {
         Running { site, address, shutdown, serving }
     }
 
+    /// Waits for that.
+    pub async fn until(&self, what: &str, done: impl Fn() -> bool) {
+        super::until(what, done).await;
+    }
+
     /// The only session there is.
     pub fn session(&self) -> Arc<Session> {
         let mut all = self.site.registry.list();

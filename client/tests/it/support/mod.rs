@@ -20,12 +20,13 @@ use proto_sftp::ssh::hostkey::HostKeyKind;
 use proto_sftp::ssh::{HostKeys, SshServer, SshServerOptions};
 use session_core::auth::*;
 use session_core::batch::Unattended;
-use session_core::error::Result;
+use session_core::error::{Error, Result};
 use session_core::fs::Filesystem;
 use session_core::fs_ext::FilesystemExt;
 use session_core::gate::SessionFs;
-use session_core::intercept::{Chain, Interceptor};
+use session_core::intercept::{Chain, Cx, Interceptor};
 use session_core::net::server_tls::{ServerTls, ServerTlsOptions, self_signed};
+use session_core::operation::{Operation, OperationSet, Record};
 use session_core::path::VPath;
 use session_core::registry::{Caps, SessionRegistry};
 use session_core::session::{Identity, Protocol, Session as Served, Setup};
@@ -47,6 +48,20 @@ pub fn local_with(dir: &Path, links: Vec<Arc<dyn Interceptor>>) -> SessionFs {
 /// This folder, with nothing around it.
 pub fn local(dir: &Path) -> SessionFs {
     local_with(dir, vec![])
+}
+
+/// Refuses what a test wants refused.
+pub struct Refuse(pub fn(&Record) -> bool);
+
+#[async_trait]
+impl Interceptor for Refuse {
+    fn interests(&self) -> OperationSet {
+        OperationSet::ALL
+    }
+
+    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<()> {
+        if (self.0)(&operation.to_record()) { Err(Error::refused("no")) } else { Ok(()) }
+    }
 }
 
 /// Also with the keys that were allowed.

@@ -16,7 +16,6 @@ pub mod authority;
 #[cfg(feature = "client")]
 pub mod pair;
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,15 +123,7 @@ pub fn options() -> FtpServerOptions {
 }
 
 /// A server on loopback.
-pub struct Running(testing::Running<Users>);
-
-impl Deref for Running {
-    type Target = testing::Running<Users>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
+pub type Running = testing::Running<Users>;
 
 pub async fn start(options: FtpServerOptions) -> Running {
     start_site(options, in_memory()).await
@@ -142,21 +133,28 @@ pub async fn start_site(options: FtpServerOptions, site: Arc<TestSite>) -> Runni
     let serve = |site, listener, token| async move {
         FtpServer::new(options, site).unwrap().serve(listener, token).await;
     };
-    Running(testing::Running::start(site, serve).await)
+    Running::start(site, serve).await
 }
 
-impl Running {
+/// How clients reach it.
+#[async_trait]
+pub trait Connects {
     /// A client that has read the greeting.
-    pub async fn connect(&self) -> Client<TcpStream> {
-        let mut client = Client::new(TcpStream::connect(self.address).await.unwrap());
-        client.expect(220).await;
-        client
-    }
+    async fn connect(&self) -> Client<TcpStream>;
 
     /// A client that is logged in, in image mode.
-    pub async fn log_in(&self) -> Client<TcpStream> {
+    async fn log_in(&self) -> Client<TcpStream> {
         let mut client = self.connect().await;
         client.log_in().await;
+        client
+    }
+}
+
+#[async_trait]
+impl Connects for Running {
+    async fn connect(&self) -> Client<TcpStream> {
+        let mut client = Client::new(TcpStream::connect(self.address).await.unwrap());
+        client.expect(220).await;
         client
     }
 }

@@ -93,21 +93,7 @@ pub fn options() -> S3ServerOptions {
 }
 
 /// A server on loopback.
-pub struct Running(testing::Running<Users>);
-
-impl Deref for Running {
-    type Target = testing::Running<Users>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl DerefMut for Running {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
-    }
-}
+pub type Running = testing::Running<Users>;
 
 pub async fn start(options: S3ServerOptions) -> Running {
     start_site(options, TestSite::in_memory()).await
@@ -118,16 +104,19 @@ pub async fn start_site(options: S3ServerOptions, site: Arc<TestSite>) -> Runnin
     let serve = |site, listener, token| async move {
         S3Server::new(options, site, sessions).unwrap().serve(listener, token).await;
     };
-    Running(testing::Running::start(site, serve).await)
+    Running::start(site, serve).await
 }
 
-impl Running {
-    pub async fn connect(&self) -> Client<TcpStream> {
-        Client::new(TcpStream::connect(self.address).await.unwrap())
-    }
+/// How clients reach it.
+#[async_trait]
+pub trait Connects {
+    async fn connect(&self) -> Client<TcpStream>;
+}
 
-    pub async fn until(&self, what: &str, done: impl Fn() -> bool) {
-        testing::until(what, done).await;
+#[async_trait]
+impl Connects for Running {
+    async fn connect(&self) -> Client<TcpStream> {
+        Client::new(TcpStream::connect(self.address).await.unwrap())
     }
 }
 

@@ -103,21 +103,7 @@ pub fn options() -> WebdavServerOptions {
 }
 
 /// A server on loopback.
-pub struct Running(testing::Running<Users>);
-
-impl Deref for Running {
-    type Target = testing::Running<Users>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl DerefMut for Running {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
-    }
-}
+pub type Running = testing::Running<Users>;
 
 pub async fn start(options: WebdavServerOptions) -> Running {
     start_site(options, TestSite::in_memory()).await
@@ -128,7 +114,7 @@ pub async fn start_site(options: WebdavServerOptions, site: Arc<TestSite>) -> Ru
     let serve = |site, listener, token| async move {
         WebdavServer::new(options, site, sessions).unwrap().serve(listener, token).await;
     };
-    Running(testing::Running::start(site, serve).await)
+    Running::start(site, serve).await
 }
 
 pub fn basic(user: &str, password: &str) -> String {
@@ -136,13 +122,16 @@ pub fn basic(user: &str, password: &str) -> String {
     format!("Basic {pair}")
 }
 
-impl Running {
-    pub async fn connect(&self) -> Client<TcpStream> {
-        Client::new(TcpStream::connect(self.address).await.unwrap())
-    }
+/// How clients reach it.
+#[async_trait]
+pub trait Connects {
+    async fn connect(&self) -> Client<TcpStream>;
+}
 
-    pub async fn until(&self, what: &str, done: impl Fn() -> bool) {
-        testing::until(what, done).await;
+#[async_trait]
+impl Connects for Running {
+    async fn connect(&self) -> Client<TcpStream> {
+        Client::new(TcpStream::connect(self.address).await.unwrap())
     }
 }
 
