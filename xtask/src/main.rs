@@ -84,6 +84,12 @@ const COMMANDS: &[Command] = &[
         run: bench::run,
     },
     Command {
+        name: bench::floor::NAME,
+        about: "the server of the bench that keeps nothing",
+        usage: "cargo xtask bench-floor PORT",
+        run: bench::floor::run,
+    },
+    Command {
         name: "soak",
         about: "churn and kill -9, for as long as it takes",
         usage: soak::USAGE,
@@ -124,7 +130,7 @@ fn help(topic: Option<&str>) -> ExitCode {
     let Some(topic) = topic else {
         println!("cargo xtask COMMAND [FLAGS]\n");
         for command in COMMANDS {
-            println!("  {:<8} {}", command.name, command.about);
+            println!("  {:<11} {}", command.name, command.about);
         }
         println!("\n`cargo xtask help COMMAND` tells its flags.");
         println!("Exit status: 0 all holds, 1 faults were found, 2 the command itself could not run.");

@@ -8,6 +8,7 @@
 
 mod commands;
 mod data;
+pub(crate) mod floor;
 mod gateways;
 mod job;
 mod live;

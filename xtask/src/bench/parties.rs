@@ -18,6 +18,8 @@ pub(super) enum Server {
     PureFtpdTls,
     Vsftpd,
     VsftpdTls,
+    /// One that keeps nothing: what the client alone costs.
+    Floor,
     /// Ours again, by WebDAV in the clear.
     FerrydDav,
     Apache,
@@ -67,6 +69,7 @@ impl Server {
             Self::PureFtpdTls => "pure-ftpd (tls)",
             Self::Vsftpd => "vsftpd",
             Self::VsftpdTls => "vsftpd (tls)",
+            Self::Floor => "one that keeps nothing",
             Self::FerrydDav => "ferryd (webdav)",
             Self::Apache => "apache",
             Self::Nginx => "nginx",
@@ -92,7 +95,7 @@ impl Server {
     pub(super) fn scheme(self) -> Scheme {
         match self {
             Self::Ferryd | Self::FerrydTold | Self::Sshd => Scheme::Sftp,
-            Self::FerrydFtp | Self::Proftpd | Self::PureFtpd | Self::Vsftpd => Scheme::Ftp,
+            Self::FerrydFtp | Self::Proftpd | Self::PureFtpd | Self::Vsftpd | Self::Floor => Scheme::Ftp,
             Self::FerrydTls | Self::ProftpdTls | Self::PureFtpdTls | Self::VsftpdTls => Scheme::Ftpes,
             Self::FerrydDav | Self::Apache | Self::Nginx => Scheme::Dav,
             Self::FerrydS3 | Self::S3sFs => Scheme::S3,

@@ -67,7 +67,7 @@ const fn best(link: Link, task: Task) -> (Job, Job) {
 }
 
 use Server::{
-    Apache, Ferryd, FerrydDav, FerrydFtp, FerrydS3, FerrydTls, Nginx, Proftpd, ProftpdTls, PureFtpd,
+    Apache, Ferryd, FerrydDav, FerrydFtp, FerrydS3, FerrydTls, Floor, Nginx, Proftpd, ProftpdTls, PureFtpd,
     PureFtpdTls, S3sFs, Sshd, Vsftpd, VsftpdTls,
 };
 use Task::{Big, Huge, List, Mixed, Same, Small};
@@ -187,6 +187,17 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         1.2, (near(FerrydFtp, Client::Curl, Small(Up)), near(PureFtpd, Client::Curl, Small(Up))), 4_280.0),
     pair("ftp-server-small-up-vsftpd", "the same to vsftpd",
         1.2, (near(FerrydFtp, Client::Curl, Small(Up)), near(Vsftpd, Client::Curl, Small(Up))), 2_670.0),
+    // What bounds the rows above: no server can be quicker than one that does nothing with what comes.
+    Scenario {
+        name: "ftp-server-small-up-floor",
+        about: "10,000 x 4 KiB to a server that keeps nothing and to Pure-FTPd, curl with 8 connections",
+        bar: Bar::None,
+        measure: Measure::Pair {
+            ours: near(Floor, Client::Curl, Small(Up)),
+            theirs: near(PureFtpd, Client::Curl, Small(Up)),
+            known: 0.0,
+        },
+    },
     pair("ftp-client-down", "1 GiB from Pure-FTPd, ferry and lftp",
         1.0, (near(PureFtpd, Client::Ferry, Big(Down)), near(PureFtpd, Client::Lftp, Big(Down))), 1_100.0),
     pair("ftp-client-up", "1 GiB to Pure-FTPd, ferry and lftp",

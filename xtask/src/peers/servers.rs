@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(super) use self::dav::DAV_SERVERS;
 pub(crate) use self::dav::{apache, nginx};
 pub(super) use self::ftp::{FTP_SERVERS, make_certificate};
-pub(crate) use self::ftp::{Over, proftpd as ftp_proftpd, pure_ftpd, vsftpd};
+pub(crate) use self::ftp::{Over, floor, proftpd as ftp_proftpd, pure_ftpd, vsftpd};
 pub(crate) use self::s3::s3s_fs;
 pub(super) use self::scp::SCP_SERVERS;
 use super::cases::ours::Trait;

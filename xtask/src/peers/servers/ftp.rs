@@ -167,6 +167,14 @@ pub(super) fn password_hash() -> Result<String> {
     Ok(program("openssl")?.args(["passwd", "-5", PASSWORD]).text()?.trim().to_owned())
 }
 
+/// This very program as a server that keeps nothing, by the command of that name.
+pub(crate) fn floor(kit: &Kit, command: &str) -> Result<Endpoint> {
+    let place = Place::new(kit, command)?;
+    let program = std::env::current_exe().doing(|| "finding this program".to_owned())?;
+    let run = Run::new(program).args([command, &place.port.to_string()]);
+    place.serve_with_password(run, Scheme::Ftp, USER, "/")
+}
+
 /// vsftpd serves its anonymous user, because others would need accounts of the machine.
 pub(crate) fn vsftpd(kit: &Kit, scheme: Scheme, over: Over<'_>) -> Result<Endpoint> {
     ensure!(is_root(), "vsftpd is not started without the rights of root");
