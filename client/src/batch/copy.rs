@@ -1,8 +1,8 @@
 //! One file from a source to a target: which way it goes, and what is set and checked at its end.
 //!
-//! A file of some size goes to a temporary name first ([`super::part`]) and is checked there, so that what
-//! fails a check never stands under the final name. A small one, one whose target is a link or whose
-//! directory takes no new names is written in place. A copy that failed may be run again with what it
+//! A file of some size, and any that replaces another, goes to a temporary name first ([`super::part`]) and is
+//! checked there, so that what fails a check never stands under the final name and nothing old is lost to it. A
+//! small new one, one whose target is a link or whose directory takes no new names is written in place. A copy that failed may be run again with what it
 //! kept: it goes on where the target is known to have everything.
 //!
 //! A text has other line ends on the other side: it is moved from its beginning to its end, and what proves
@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use session_core::batch::{Digest, Guarantee, Overwrite, Proof, Resume, TransferOptions, Verify};
@@ -177,7 +177,9 @@ impl Copy<'_> {
         if self.is_within() {
             return self.within().await;
         }
-        let Some(part) = self.part() else { return self.in_place(kept).await };
+        let part = self.part();
+        let is_for_part = part.is_some() && self.is_for_part().await?;
+        let Some(part) = part.filter(|_| is_for_part) else { return self.in_place(kept).await };
         if let Some(segments) = self.segments(&part, kept).await?
             && let Some(copied) = self.segmented(segments, kept).await?
         {
@@ -186,13 +188,27 @@ impl Copy<'_> {
         self.through(&part, kept).await
     }
 
+    /// Whether it goes to a temporary name: it is large, or something is there that shall not be lost to a failure.
+    /// Errors: a lost connection.
+    async fn is_for_part(&self) -> Result<bool> {
+        Ok(match self.existing {
+            _ if self.metadata.size >= self.options.temporary_from => true,
+            Existing::There(_) => true,
+            Existing::Missing | Existing::Hidden => false,
+            Existing::Unknown => match self.target.stat(self.to, Follow::No).await {
+                Err(e) if is_lost(&e) => return Err(e),
+                seen => seen.is_ok(),
+            },
+        })
+    }
+
+    /// The temporary name, where there can be one.
     fn part(&self) -> Option<VPath> {
         let capabilities = self.target.capabilities_at(self.to);
         let wanted = self.options.temporary_names
             && capabilities.rename
             && !capabilities.whole_files
-            && self.existing != Existing::Hidden
-            && self.metadata.size >= self.options.temporary_from;
+            && self.existing != Existing::Hidden;
         if wanted { temporary(self.to, capabilities.max_name) } else { None }
     }
 
@@ -402,7 +418,8 @@ impl Copy<'_> {
         // Of a text nothing is kept: nobody could say where it goes on.
         let kept_here = if self.text { None } else { Some(&mut *kept) };
         let moved = self.pump(&*source, &*target, begin, 0, digest, kept_here).await?;
-        self.commit(&*target, moved.size, old.as_ref()).await?;
+        let new = self.commit(&*target, moved.size, old.as_ref()).await?;
+        self.keep_owner(part, old.as_ref(), &new).await;
         self.check_and_publish(part, moved, target.operation(), kept).await
     }
 
@@ -425,7 +442,7 @@ impl Copy<'_> {
             }
             checked => checked?,
         };
-        let missing = self.existing == Existing::Missing;
+        let missing = self.existing == Existing::Missing && self.options.overwrite != Overwrite::Always;
         let guarantee = publish(self.target, part, self.to, missing, kept).await?;
         self.set_leniently(self.to).await?;
         match (self.verifier.looks(), self.text) {
@@ -472,6 +489,7 @@ impl Copy<'_> {
             item: self.item,
             limiter: self.limiter,
             settles: self.target.capabilities().random_write,
+            in_order: !is_local(self.target),
             lead: LEAD,
             account: &account,
         };
@@ -485,18 +503,53 @@ impl Copy<'_> {
         if let Some(kept) = kept {
             kept.known = Some(account.known());
         }
-        moved?;
-        if begin == size || size == 0 || (is_local(self.source) && size >= self.options.temporary_from) {
-            // A source that grew must be noticed where that costs little, and where nothing else was read.
+        if let Err(e) = moved {
+            if pump.settles && !is_lost(&e) {
+                // What came behind a gap shall not make the rest look like a beginning of the file.
+                let whole = Attributes { size: Some(account.known() + shift), ..Attributes::none() };
+                let _ = target.set_attributes(&whole).await;
+            }
+            return Err(e);
+        }
+        // A source that changed must be noticed where that costs little, and where nothing else was read.
+        if size >= self.options.temporary_from && self.is_told_by_time() {
+            self.unchanged(source).await?;
+        } else if begin == size || size == 0 {
             self.not_grown(source).await?;
         }
         Moved::new(size, digest).await
     }
 
+    /// Whether an open source tells the same time as its listing did: of files that are written in any order, those of
+    /// a disk and of SFTP.
+    pub(super) fn is_told_by_time(&self) -> bool {
+        is_local(self.source) || self.source.capabilities().random_write
+    }
+
+    /// Errors: `Corrupt` where the source is not what it was when it was found.
+    pub(super) async fn unchanged(&self, source: &dyn File) -> Result<()> {
+        let now = source.metadata().await?;
+        let is_other = |(a, b): (SystemTime, SystemTime)| a != b;
+        if now.size != self.metadata.size || now.modified.zip(self.metadata.modified).is_some_and(is_other) {
+            return Err(changed());
+        }
+        Ok(())
+    }
+
     /// Errors: `Corrupt` where there is more than there was.
-    pub(super) async fn not_grown(&self, source: &dyn File) -> Result<()> {
+    async fn not_grown(&self, source: &dyn File) -> Result<()> {
         let extra: BytesMut = source.read_into(self.metadata.size, 1, BytesMut::with_capacity(1)).await?;
         if extra.is_empty() { Ok(()) } else { Err(changed()) }
+    }
+
+    /// Gives a part the owner and the group of the file that it will replace. Who may not do so owns the file then.
+    pub(super) async fn keep_owner(&self, part: &VPath, old: Option<&Metadata>, new: &Metadata) {
+        let Some(old) = old.filter(|old| (old.uid, old.gid) != (new.uid, new.gid)) else { return };
+        let is_known = old.uid.is_some() && old.gid.is_some() && new.uid.is_some();
+        if is_known && self.target.capabilities().set_owner {
+            let owner = Attributes { uid: old.uid, gid: old.gid, ..Attributes::none() };
+            let _ = self.target.set_attributes(part, &owner, Follow::No).await;
+        }
     }
 
     async fn check(&self, at: &VPath, digest: Option<Digest>) -> Result<(Proof, Option<Digest>)> {
@@ -555,12 +608,18 @@ impl Copy<'_> {
         attributes
     }
 
-    pub(super) async fn commit(&self, target: &dyn File, size: u64, old: Option<&Metadata>) -> Result<()> {
+    pub(super) async fn commit(
+        &self,
+        target: &dyn File,
+        size: u64,
+        old: Option<&Metadata>,
+    ) -> Result<Metadata> {
         let lenient = self.options.ignore_attribute_errors;
         let attributes = if lenient { Attributes::none() } else { self.attributes(old) };
         let options = CommitOptions { expected_size: Some(size), attributes };
         let published = target.commit(&options).await?;
-        right_size(published.size, size)
+        right_size(published.size, size)?;
+        Ok(published)
     }
 
     /// Times and permission bits where their failure is none.

@@ -1,7 +1,8 @@
 //! Moves the bytes of one file.
 //!
 //! Chunks are read and written side by side within a window that grows while the answers take long, so
-//! the transfer is bound by the line and not by its delay. Nothing is begun further than [`LEAD`] bytes
+//! the transfer is bound by the line and not by its delay. To a server they are handed over in order, so that what a
+//! killed transfer leaves there is a beginning of the file. Nothing is begun further than [`LEAD`] bytes
 //! beyond what the target is known to have: whatever breaks, everything before that point is there, and
 //! memory is bounded. What the target has taken is asked for once in a while without stopping
 //! ([`File::settle`]) and told to whoever keeps account. A digest is computed on another thread, in order.
@@ -14,7 +15,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use session_core::digest::Hasher;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Algorithm, File};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::limit::Limiter;
@@ -117,6 +118,8 @@ pub(super) struct Pump<'a, A> {
     pub(super) limiter: &'a Limiter,
     /// Whether the target is written in any order, and has to be asked what it has.
     pub(super) settles: bool,
+    /// Whether each chunk waits until the one before it was handed to the target.
+    pub(super) in_order: bool,
     /// Nothing is begun further than so many bytes beyond what the target is known to have.
     pub(super) lead: u64,
     pub(super) account: &'a A,
@@ -142,13 +145,17 @@ impl<A: Account> Pump<'_, A> {
         let mut early: BTreeMap<u64, (u64, Option<Bytes>)> = BTreeMap::new();
         let (mut known, mut asked) = (begin, begin);
         let turn = tokio::sync::Mutex::new(());
+        // Told when the chunk that was begun last has been handed over.
+        let mut before: Option<oneshot::Receiver<()>> = None;
         let mut in_flight = FuturesUnordered::new();
         let mut settling = FuturesUnordered::new();
         loop {
             while next < self.size && in_flight.len() < window && next - known < self.lead {
                 let most = self.limiter.chunk(CHUNK);
                 let len = most.min(usize::try_from(self.size - next).unwrap_or(most));
-                in_flight.push(self.chunk(next, len, digest.is_some(), &turn));
+                let (over, next_waits) = oneshot::channel();
+                let order = self.in_order.then(|| (before.replace(next_waits), over));
+                in_flight.push(self.chunk(next, len, digest.is_some(), &turn, order));
                 next += len as u64;
             }
             if in_flight.is_empty() && settling.is_empty() {
@@ -219,6 +226,7 @@ impl<A: Account> Pump<'_, A> {
         len: usize,
         kept: bool,
         turn: &tokio::sync::Mutex<()>,
+        order: Option<(Option<oneshot::Receiver<()>>, oneshot::Sender<()>)>,
     ) -> Result<Done> {
         if !self.limiter.is_open() {
             // One chunk of a file asks at a time: files take turns.
@@ -228,7 +236,20 @@ impl<A: Account> Pump<'_, A> {
         let begin = Instant::now();
         let bytes = read_exactly(self.source, offset, offset + len as u64).await?.freeze();
         let keep = kept.then(|| bytes.clone());
+        let over = match order {
+            None => None,
+            Some((before, over)) => {
+                if let Some(before) = before {
+                    // Gone where the one before has failed: that is the error to tell.
+                    before.await.map_err(|_| Error::new(ErrorKind::Canceled))?;
+                }
+                Some(over)
+            }
+        };
         self.target.write_at(offset + self.shift, bytes).await?;
+        if let Some(over) = over {
+            let _ = over.send(());
+        }
         self.item.moved(len as u64);
         Ok(Done { offset, len: len as u64, took: begin.elapsed(), bytes: keep })
     }

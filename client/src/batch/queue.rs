@@ -32,6 +32,8 @@ pub(super) struct Look {
 pub(super) struct Pair {
     pub(super) from: VPath,
     pub(super) to: VPath,
+    /// The one that it goes to was made by this batch: nothing was in it.
+    pub(super) fresh: bool,
 }
 
 /// A file as a listing showed it, in little: a million of them may wait.
@@ -65,6 +67,11 @@ impl Waiting {
     /// Its size, where it is a file.
     pub(super) fn size(&self) -> Option<u64> {
         (self.file_type == FileType::File).then_some(self.size)
+    }
+
+    /// Whether nobody else has anything where it goes, as far as is known.
+    pub(super) fn is_new(&self) -> bool {
+        self.within.fresh
     }
 
     /// Where it is, where it goes, and what moving it needs to know of it. Errors: `InvalidPath`.
@@ -167,7 +174,7 @@ mod tests {
     #[test]
     fn no_directory_is_begun_while_very_many_files_wait() {
         let mut queue = Queue::of(vec![Job { from: p("/a"), to: p("/x") }]);
-        let within = Arc::new(Pair { from: p("/d"), to: p("/e") });
+        let within = Arc::new(Pair { from: p("/d"), to: p("/e"), fresh: false });
         let file = || Waiting::new(&within, b"f", b"f", &Metadata::new(FileType::File, 1));
         queue.add(Finds { looks: Vec::new(), files: (0..AHEAD).map(|_| file()).collect() });
         assert!(queue.has_looks() && !queue.may_look());
@@ -177,7 +184,7 @@ mod tests {
     #[test]
     fn a_file_that_waits_is_little_and_whole_again_when_its_turn_comes() {
         assert!(std::mem::size_of::<Waiting>() <= 120);
-        let within = Arc::new(Pair { from: p("/d"), to: p("/e") });
+        let within = Arc::new(Pair { from: p("/d"), to: p("/e"), fresh: false });
         let mut metadata = Metadata::new(FileType::File, LARGE);
         (metadata.mode, metadata.modified) = (Some(0o640), Some(SystemTime::UNIX_EPOCH));
         let mut queue = Queue::of(Vec::new());

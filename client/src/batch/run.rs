@@ -259,11 +259,11 @@ impl Batch {
             Err(e) => return self.fail(None, e),
         };
         match metadata.file_type {
-            FileType::File => self.file(from, to, metadata).await,
+            FileType::File => self.file(from, to, metadata, entry.is_new()).await,
             FileType::Symlink => match self.source.stat(&from, Follow::Yes).await {
                 Ok(m) if m.is_file() => {
                     self.tracker.found(m.size);
-                    self.file(from, to, m).await;
+                    self.file(from, to, m, entry.is_new()).await;
                 }
                 Ok(_) => self.skip(item(&from, &to, 0), "a symbolic link to a directory"),
                 Err(e) => self.fail(Some(item(&from, &to, 0)), e),
@@ -291,7 +291,7 @@ impl Batch {
             found.looks.push(Look { from, to, root, metadata: Some(metadata) });
         } else {
             let parent = |path: &VPath| path.parent().unwrap_or_else(VPath::root);
-            let within = Arc::new(Pair { from: parent(&from), to: parent(&to) });
+            let within = Arc::new(Pair { from: parent(&from), to: parent(&to), fresh: false });
             found.files.push(Waiting::new(&within, from.name(), to.name(), &metadata));
         }
         // Whoever listens is there until this task is over.
@@ -323,7 +323,9 @@ impl Batch {
             // The owner must be able to fill it.
             attributes.mode = self.directory_mode(metadata).map(|m| (m & 0o777) | 0o700);
         }
-        match self.target.create_dir(to, &attributes).await {
+        let made = self.target.create_dir(to, &attributes).await;
+        let fresh = made.is_ok();
+        match made {
             Ok(()) => {
                 let mut done = item(from, to, 0);
                 done.directory = true;
@@ -340,7 +342,7 @@ impl Batch {
             },
         }
         self.state().directories.insert(to.clone(), metadata.clone());
-        let within = Arc::new(Pair { from: from.clone(), to: to.clone() });
+        let within = Arc::new(Pair { from: from.clone(), to: to.clone(), fresh });
         let mut pages = self.source.list(from, &ListOptions::default()).await?;
         while let Some(page) = pages.next_page().await? {
             let mut found = Finds::default();
@@ -375,7 +377,8 @@ impl Batch {
         }
     }
 
-    async fn file(&self, from: VPath, to: VPath, metadata: Metadata) {
+    /// Moves one file; `new`: where it goes nothing was when the batch began.
+    async fn file(&self, from: VPath, to: VPath, metadata: Metadata, new: bool) {
         let record = item(&from, &to, metadata.size);
         let entry = self.entry_of(&from, &to, &metadata);
         if let Some(entry) = &entry
@@ -390,6 +393,8 @@ impl Batch {
         let begun = entry.is_some_and(|e| e.was_begun()) && self.options.overwrite != Overwrite::Continue;
         let may = if begun { Ok(Some(Existing::Unknown)) } else { self.may_write(&to, &metadata).await };
         let existing = match may {
+            // Any may be replaced, and there is none.
+            Ok(Some(Existing::Unknown)) if new && !begun => Existing::Missing,
             Ok(Some(existing)) => existing,
             Ok(None) => {
                 self.tracker.was_there(metadata.size);

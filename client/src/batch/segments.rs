@@ -143,12 +143,13 @@ impl Copy<'_> {
             }
         }
         self.pump_segments(&sources, &*target, &segments, kept).await?;
-        if is_local(self.source) {
+        if self.is_told_by_time() {
             for source in sources.iter().take(1) {
-                self.not_grown(&**source).await?;
+                self.unchanged(&**source).await?;
             }
         }
-        self.commit(&*target, size, old.as_ref()).await?;
+        let new = self.commit(&*target, size, old.as_ref()).await?;
+        self.keep_owner(&part, old.as_ref(), &new).await;
         let digest = match self.streams() {
             Some(algorithm) if is_local(self.source) => {
                 let value = crate::hash::read(self.source, self.from, algorithm).await?;
@@ -215,6 +216,8 @@ impl Copy<'_> {
                         item: self.item,
                         limiter: self.limiter,
                         settles: self.target.capabilities().random_write,
+                        // Its part has gaps by nature, and a name that says so.
+                        in_order: false,
                         lead,
                         account: *account,
                     };

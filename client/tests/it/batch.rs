@@ -10,12 +10,16 @@ use client::batch::{Batch, Job};
 use session_core::auth::Account;
 use session_core::batch::{Answer, Decider, ItemOutcome, Overwrite, Query, TransferOptions, Unattended};
 use session_core::error::{Error, ErrorKind};
+use session_core::fs::{Filesystem, Follow};
+use session_core::fs_ext::FilesystemExt;
 use session_core::gate::SessionFs;
 use session_core::intercept::{Chain, Cx, Interceptor};
+use session_core::metadata::Attributes;
 use session_core::operation::{Operation, OperationSet, Record};
 use session_core::path::VPath;
 use session_core::session::{Protocol, Session, Setup};
 use session_core::store::local::{LocalOptions, LocalStore};
+use session_core::store::memory::MemoryStore;
 
 fn p(s: &str) -> VPath {
     VPath::absolute(s).unwrap()
@@ -125,6 +129,131 @@ async fn what_fails_stands_once_in_the_report_and_the_rest_goes_on() {
         .filter_map(|(_, o)| if let ItemOutcome::Failed(n) = o { Some(*n) } else { None })
         .collect();
     assert_eq!(numbers.into_iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+/// Has reads of the first chunk wait, and knows where writes went, in their order.
+#[derive(Default)]
+struct Late(std::sync::Mutex<Vec<u64>>);
+
+#[async_trait]
+impl Interceptor for Late {
+    fn interests(&self) -> OperationSet {
+        OperationSet::ALL
+    }
+
+    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
+        match operation.to_record() {
+            Record::Read(r) if r.offset % (1 << 20) == 0 => {
+                tokio::time::sleep(Duration::from_millis(20)).await
+            }
+            Record::Write(w) => self.0.lock().unwrap().push(w.offset),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_reach_a_server_in_order_however_late_they_were_read() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(a.path().join("f"), content(8 << 20)).unwrap();
+    let late = Arc::new(Late::default());
+    let session = Session::new(Setup::new(Protocol::Sftp, "test"));
+    let identity = session.log_in(Account::named("a"), vec![]).unwrap();
+    let store = Arc::new(LocalStore::open(b.path(), LocalOptions::default()).unwrap());
+    let target = session.guard(&identity, store, Chain::new(vec![late.clone()])).unwrap();
+    let source = open_with(a.path(), vec![Arc::new(Late::default())]);
+    let report = Batch::new(source, target, options(), Arc::new(Unattended)).run(job("/f", "/f")).await;
+    report.check().unwrap();
+    let offsets = late.0.lock().unwrap().clone();
+    assert!(offsets.len() > 8 && offsets.is_sorted(), "{offsets:?}");
+    assert!(std::fs::read(b.path().join("f")).unwrap() == content(8 << 20));
+}
+
+#[tokio::test]
+async fn a_part_that_fails_is_a_beginning_of_the_file() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let all = content(8 << 20);
+    std::fs::write(a.path().join("f"), &all).unwrap();
+    // One chunk in the middle finds no room, those behind it do.
+    let refuse: fn(&Record) -> bool =
+        |r| matches!(r, Record::Write(w) if (5 << 20..(5 << 20) + (224 << 10)).contains(&w.offset));
+    let target = open_with(b.path(), vec![Arc::new(Refuse(refuse))]);
+    let report =
+        Batch::new(open(a.path()), target, options(), Arc::new(Unattended)).run(job("/f", "/f")).await;
+    assert_eq!(report.check().unwrap_err().kind(), ErrorKind::Refused);
+    let part = std::fs::read(b.path().join("f.filepart")).unwrap();
+    assert!(part.len() < 6 << 20 && all.starts_with(&part), "{}", part.len());
+}
+
+#[tokio::test]
+async fn a_small_file_that_fails_leaves_the_old_content() {
+    for overwrite in [Overwrite::Always, Overwrite::Newer] {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(b.path().join("f"), "old").unwrap();
+        let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        std::fs::File::open(b.path().join("f")).unwrap().set_modified(past).unwrap();
+        std::fs::write(a.path().join("f"), content(300)).unwrap();
+        let refuse: fn(&Record) -> bool = |r| matches!(r, Record::Write(_));
+        let target = open_with(b.path(), vec![Arc::new(Refuse(refuse))]);
+        let options = TransferOptions { overwrite, ..options() };
+        let batch = Batch::new(open(a.path()), target, options.clone(), Arc::new(Unattended));
+        assert_eq!(batch.run(job("/f", "/f")).await.check().unwrap_err().kind(), ErrorKind::Refused);
+        assert_eq!(std::fs::read(b.path().join("f")).unwrap(), b"old", "{overwrite:?}");
+        let batch = Batch::new(open(a.path()), open(b.path()), options, Arc::new(Unattended));
+        batch.run(job("/f", "/f")).await.check().unwrap();
+        assert_eq!(std::fs::read(b.path().join("f")).unwrap(), content(300));
+    }
+}
+
+/// Writes into a file of the same size when something is written elsewhere.
+struct Meddler(std::path::PathBuf);
+
+#[async_trait]
+impl Interceptor for Meddler {
+    fn interests(&self) -> OperationSet {
+        OperationSet::ALL
+    }
+
+    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
+        if matches!(operation.to_record(), Record::Write(_)) {
+            use std::os::unix::fs::FileExt as _;
+            std::fs::File::options().write(true).open(&self.0).unwrap().write_at(b"other", 1000).unwrap();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_changes_while_it_is_read_is_not_moved() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let from = a.path().join("f");
+    std::fs::write(&from, content(2 << 20)).unwrap();
+    let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::open(&from).unwrap().set_modified(past).unwrap();
+    std::fs::write(b.path().join("f"), "old").unwrap();
+    let target = open_with(b.path(), vec![Arc::new(Meddler(from))]);
+    let batch = Batch::new(open(a.path()), target, options(), Arc::new(Unattended));
+    assert_eq!(batch.run(job("/f", "/f")).await.check().unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(std::fs::read(b.path().join("f")).unwrap(), b"old");
+}
+
+#[tokio::test]
+async fn what_replaces_a_file_has_its_owner() {
+    let a = tempfile::tempdir().unwrap();
+    let session = Session::new(Setup::new(Protocol::Sftp, "test"));
+    let identity = session.log_in(Account::named("a"), vec![]).unwrap();
+    let target = session.guard(&identity, Arc::new(MemoryStore::default()), Chain::new(vec![])).unwrap();
+    for len in [300, 1 << 20] {
+        std::fs::write(a.path().join("f"), content(len)).unwrap();
+        target.write_all(&p("/f"), bytes::Bytes::from_static(b"old")).await.unwrap();
+        let owner = Attributes { uid: Some(7), gid: Some(8), ..Attributes::none() };
+        target.set_attributes(&p("/f"), &owner, Follow::No).await.unwrap();
+        let batch = Batch::new(open(a.path()), target.clone(), options(), Arc::new(Unattended));
+        batch.run(job("/f", "/f")).await.check().unwrap();
+        let now = target.stat(&p("/f"), Follow::No).await.unwrap();
+        assert_eq!((now.size, now.uid, now.gid), (len as u64, Some(7), Some(8)));
+    }
 }
 
 #[tokio::test]

@@ -191,7 +191,10 @@ async fn times_of_directories_are_a_choice() {
 #[tokio::test]
 async fn the_threshold_decides_about_the_temporary_name() {
     let bench = Bench::new(&[("f", b"12345")]);
-    for (from, guarantee) in [(0, Guarantee::AtomicRename), (6, Guarantee::InPlace)] {
+    // A small one has it where it replaces another.
+    for (from, guarantee) in
+        [(6, Guarantee::InPlace), (6, Guarantee::AtomicRename), (0, Guarantee::AtomicRename)]
+    {
         let report = bench.run("f", TransferOptions { temporary_from: from, ..options() }).await;
         assert_eq!(report.receipts[0].guarantee, guarantee);
     }
