@@ -174,8 +174,10 @@ impl Copy<'_> {
             }
             _ => {}
         }
-        if self.is_within() {
-            return self.within().await;
+        if self.is_within()
+            && let Some(copied) = self.within(kept).await?
+        {
+            return Ok(copied);
         }
         let part = self.part();
         let is_for_part = part.is_some() && self.is_for_part().await?;
@@ -226,20 +228,57 @@ impl Copy<'_> {
         if self.text { self.options.digest } else { self.verifier.streams(self.source, self.target) }
     }
 
-    /// Whether the store itself copies: source and target are one, what it copies appears as a whole, and nobody
-    /// wants to know a digest of what then does not pass here.
+    /// Whether the store itself copies: source and target are one, which is no disk here, and nobody wants to know a
+    /// digest of what then does not pass here.
     fn is_within(&self) -> bool {
         let capabilities = self.target.capabilities_at(self.to);
         self.source.is_same(self.target)
-            && (capabilities.server_copy && capabilities.whole_files)
+            && capabilities.server_copy
+            && !is_local(self.target)
             && !self.text
             && self.existing != Existing::Hidden
             && self.options.digest.is_none()
             && self.options.verify != Verify::Strict
     }
 
-    /// Inside the store: nothing crosses.
-    async fn within(&self) -> Result<Copied> {
+    /// Inside the store: nothing crosses. `None` where it turns out that the store does not.
+    async fn within(&self, kept: &mut Kept) -> Result<Option<Copied>> {
+        if self.target.capabilities_at(self.to).whole_files {
+            return self.within_at_once().await.map(Some);
+        }
+        let old = match self.target.stat(self.to, Follow::No).await {
+            Err(e) if is_lost(&e) => return Err(e),
+            seen => seen.ok(),
+        };
+        let part = self.part().filter(|_| old.as_ref().is_none_or(Metadata::is_file));
+        let Some(part) = part else { return Ok(None) };
+        if let Some(entry) = self.entry {
+            entry.begun(0).await;
+        }
+        let operation = match self.target.copy_file(self.from, &part, Replace::Yes).await {
+            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
+                return Ok(None);
+            }
+            copied => copied?,
+        };
+        self.item.at(self.metadata.size);
+        let lenient = self.options.ignore_attribute_errors;
+        let mut attributes = if lenient { Attributes::none() } else { self.attributes(old.as_ref()) };
+        let mode = self.mode().or_else(|| old.as_ref().and_then(|m| m.mode));
+        attributes.mode =
+            attributes.mode.or(mode.filter(|_| !lenient && self.target.capabilities().set_mode));
+        if !attributes.is_empty() {
+            self.target.set_attributes(&part, &attributes, Follow::No).await?;
+        }
+        let new = self.target.stat(&part, Follow::No).await?;
+        right_size(new.size, self.metadata.size)?;
+        self.keep_owner(&part, old.as_ref(), &new).await;
+        let moved = Moved { size: new.size, digest: None };
+        self.check_and_publish(&part, moved, operation, kept).await.map(Some)
+    }
+
+    /// The same where what the store copies appears as a whole.
+    async fn within_at_once(&self) -> Result<Copied> {
         let free = self.existing == Existing::Missing && self.options.overwrite != Overwrite::Always;
         let replace = if free { Replace::No } else { Replace::Yes };
         let operation = self.target.copy_file(self.from, self.to, replace).await?;

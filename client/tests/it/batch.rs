@@ -8,14 +8,16 @@ use crate::support::Refuse;
 use async_trait::async_trait;
 use client::batch::{Batch, Job};
 use session_core::auth::Account;
-use session_core::batch::{Answer, Decider, ItemOutcome, Overwrite, Query, TransferOptions, Unattended};
+use session_core::batch::{
+    Answer, Decider, Guarantee, ItemOutcome, Overwrite, Query, TransferOptions, Unattended,
+};
 use session_core::error::{Error, ErrorKind};
 use session_core::fs::{Filesystem, Follow};
 use session_core::fs_ext::FilesystemExt;
 use session_core::gate::SessionFs;
 use session_core::intercept::{Chain, Cx, Interceptor};
 use session_core::metadata::Attributes;
-use session_core::operation::{Operation, OperationSet, Record};
+use session_core::operation::{Operation, OperationKind, OperationSet, Record};
 use session_core::path::VPath;
 use session_core::session::{Protocol, Session, Setup};
 use session_core::store::local::{LocalOptions, LocalStore};
@@ -236,6 +238,49 @@ async fn a_source_that_changes_while_it_is_read_is_not_moved() {
     let batch = Batch::new(open(a.path()), target, options(), Arc::new(Unattended));
     assert_eq!(batch.run(job("/f", "/f")).await.check().unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(std::fs::read(b.path().join("f")).unwrap(), b"old");
+}
+
+/// Knows which operations were done.
+#[derive(Default)]
+struct Seen(std::sync::Mutex<Vec<OperationKind>>);
+
+#[async_trait]
+impl Interceptor for Seen {
+    fn interests(&self) -> OperationSet {
+        OperationSet::ALL
+    }
+
+    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<(), Error> {
+        self.0.lock().unwrap().push(operation.kind());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_can_copies_by_itself_to_a_temporary_name() {
+    let seen = Arc::new(Seen::default());
+    let session = Session::new(Setup::new(Protocol::Sftp, "test"));
+    let identity = session.log_in(Account::named("a"), vec![]).unwrap();
+    let fs =
+        session.guard(&identity, Arc::new(MemoryStore::default()), Chain::new(vec![seen.clone()])).unwrap();
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for (len, there) in [(300, false), (300, true), (1 << 20, false), (1 << 20, true)] {
+        let all = bytes::Bytes::from(content(len));
+        fs.write_all(&p("/f"), all.clone()).await.unwrap();
+        fs.set_attributes(&p("/f"), &Attributes::times(None, Some(old)), Follow::No).await.unwrap();
+        if !there && fs.exists(&p("/g")).await.unwrap() {
+            fs.remove_file(&p("/g")).await.unwrap();
+        }
+        seen.0.lock().unwrap().clear();
+        let report =
+            Batch::new(fs.clone(), fs.clone(), options(), Arc::new(Unattended)).run(job("/f", "/g")).await;
+        report.check().unwrap();
+        assert_eq!(report.receipts[0].guarantee, Guarantee::AtomicRename, "{len} {there}");
+        let done = seen.0.lock().unwrap().clone();
+        assert!(done.contains(&OperationKind::Copy) && !done.contains(&OperationKind::Read), "{done:?}");
+        assert_eq!(fs.read_to_vec(&p("/g"), 1 << 30).await.unwrap(), all);
+        assert_eq!(fs.stat(&p("/g"), Follow::No).await.unwrap().modified, Some(old));
+    }
 }
 
 #[tokio::test]

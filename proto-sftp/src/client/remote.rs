@@ -31,6 +31,9 @@ use super::refine::{bad_message, is_failure, is_missing, settable};
 use crate::wire::extension::{CheckFile, Checked, STATVFS_READ_ONLY, decode_names, decode_statvfs};
 use crate::wire::{Attrs, Extended, Extension, OpenFlags, Reply, Request};
 
+/// What a server is asked to copy at a time, bytes.
+const COPIED: u64 = 64 << 20;
+
 /// The path as it goes over the wire.
 pub(super) fn raw(path: &VPath) -> Bytes {
     Bytes::copy_from_slice(path.as_bytes())
@@ -234,16 +237,7 @@ impl SftpRemote {
             Ok(handle) => Held { client: &self.client, handle: Some(handle) },
             Err(e) => return Err(self.client.open_failed(to, exclusive, e).await),
         };
-        // Length 0 means up to the end.
-        let copied = self
-            .done(Request::Extended(Extended::CopyData {
-                read_handle: source.handle()?,
-                read_offset: 0,
-                read_len: 0,
-                write_handle: target.handle()?,
-                write_offset: 0,
-            }))
-            .await;
+        let copied = self.copy_pieces(&source, &target, stat.size).await;
         let cut = match copied {
             Ok(()) => {
                 let attrs = Attrs { size: Some(stat.size), ..Attrs::default() };
@@ -256,6 +250,24 @@ impl SftpRemote {
             let _ = self.done(Request::Remove { path: raw(to) }).await;
         }
         cut.and(closed)
+    }
+
+    /// Copies `size` bytes between two handles, a piece at a time: a server may do nothing else meanwhile.
+    async fn copy_pieces(&self, source: &Held<'_>, target: &Held<'_>, size: u64) -> Result<()> {
+        let mut at = 0;
+        while at < size {
+            let read_len = (size - at).min(COPIED);
+            let piece = Extended::CopyData {
+                read_handle: source.handle()?,
+                read_offset: at,
+                read_len,
+                write_handle: target.handle()?,
+                write_offset: at,
+            };
+            self.done(Request::Extended(piece)).await?;
+            at += read_len;
+        }
+        Ok(())
     }
 }
 
