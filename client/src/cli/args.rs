@@ -1,6 +1,7 @@
 //! The flags and commands, defined once.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -180,6 +181,13 @@ pub(super) enum Command {
     /// List the versions of an object of S3, or go back to one
     #[cfg(feature = "s3")]
     Versions(s3_args::Versions),
+    /// Lock files and directories of WebDAV against changes by others. Whatever ferry changes there later shows the
+    /// lock, until its time is over or 'ferry unlock'
+    #[cfg(feature = "webdav")]
+    Lock(super::locks::LockPlaces),
+    /// Give locks back
+    #[cfg(feature = "webdav")]
+    Unlock(super::locks::Unlock),
     /// Show the host key or certificate of servers, without trusting it
     Fingerprint(Fingerprint),
     /// Check handlers in JavaScript before they are given to --hooks, or describe them to an editor
@@ -684,4 +692,24 @@ fn algorithm(text: &str) -> Result<session_core::fs::Algorithm, String> {
         let all: Vec<_> = session_core::fs::Algorithm::ALL.iter().map(|a| a.name()).collect();
         format!("known are: {}", all.join(", "))
     })
+}
+
+/// A time with its unit.
+pub(super) fn time_span(text: &str) -> Result<Duration, String> {
+    seconds(text).map(Duration::from_secs).ok_or_else(|| "it is a time: 90s, 15m, 12h, 7d".to_owned())
+}
+
+/// The same in seconds; of nothing else `None`.
+pub(super) fn seconds(text: &str) -> Option<u64> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
+        Some(number) => (number, text.get(number.len()..).unwrap_or_default()),
+        None => (text, "s"),
+    };
+    let seconds = match unit {
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => 1,
+    };
+    number.parse::<u64>().ok()?.checked_mul(seconds)
 }

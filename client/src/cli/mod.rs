@@ -11,6 +11,8 @@ mod decide;
 mod exit;
 #[cfg(feature = "hooks")]
 mod hooks;
+#[cfg(feature = "webdav")]
+mod locks;
 mod places;
 mod progress;
 mod render;

@@ -231,6 +231,11 @@ impl Places {
                     eprintln!("warning: ssh_config: {words}");
                 }
             }
+            #[cfg(feature = "webdav")]
+            if let Some(remote) = connected.webdav() {
+                let kept = super::locks::Kept::of_user().map(|kept| kept.of(&key)).unwrap_or_default();
+                kept.into_iter().for_each(|lock| remote.hold_lock(lock));
+            }
             let begins = match start {
                 // As in URLs, a tilde is the login folder.
                 Some(dir) => {
@@ -266,6 +271,12 @@ impl Places {
     #[cfg(feature = "s3")]
     pub(super) fn s3(&self, key: &str) -> Option<Arc<proto_s3::client::S3Remote>> {
         self.open.get(key)?.s3().cloned()
+    }
+
+    /// The server of an open place, if it is one of WebDAV.
+    #[cfg(feature = "webdav")]
+    pub(super) fn webdav(&self, key: &str) -> Option<Arc<proto_webdav::client::WebdavRemote>> {
+        self.open.get(key)?.webdav().cloned()
     }
 
     /// Where relative paths begin in an open place.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::args;
 use crate::connect::{Checksums, Putting, S3Options, S3Role, UrlStyle};
 
 /// How a bucket stands in a URL.
@@ -208,7 +209,7 @@ impl S3Args {
 #[derive(Args)]
 pub(super) struct Uploads {
     /// Only those that were begun so long ago: 90s, 15m, 12h, 7d
-    #[arg(long, value_name = "TIME", value_parser = age)]
+    #[arg(long, value_name = "TIME", value_parser = args::time_span)]
     pub(super) older: Option<Duration>,
     /// Throw them away, whoever began them
     #[arg(long, requires = "older")]
@@ -279,26 +280,8 @@ pub(super) struct Versions {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    let all = seconds(text).filter(|n| (1..=7 * 86_400).contains(n));
+    let all = args::seconds(text).filter(|n| (1..=7 * 86_400).contains(n));
     all.map(Duration::from_secs).ok_or_else(|| "it is a time of 1s to 7d".to_owned())
-}
-
-fn age(text: &str) -> Result<Duration, String> {
-    seconds(text).map(Duration::from_secs).ok_or_else(|| "it is a time: 90s, 15m, 12h, 7d".to_owned())
-}
-
-fn seconds(text: &str) -> Option<u64> {
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
-        Some(number) => (number, text.get(number.len()..).unwrap_or_default()),
-        None => (text, "s"),
-    };
-    let seconds = match unit {
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => 1,
-    };
-    number.parse::<u64>().ok()?.checked_mul(seconds)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! What a connection has locked it holds: every request of it that changes something there says so in `If`, and the
 //! lock is refreshed at half of its time, for as long as the connection lives. Closing the connection gives its
-//! locks back; one that is only dropped leaves them to their time.
+//! locks back, but those that shall stay ([`WebdavRemote::keep_lock`]) or came from another connection
+//! ([`WebdavRemote::hold_lock`]); one that is only dropped leaves them to their time.
 //!
 //! A lock that was lost (the server refuses to refresh it) is shown all the same until it is given back: then what
 //! was to be done under it is refused, and not done without it.
@@ -36,17 +37,34 @@ const LATEST: Duration = Duration::from_secs(600);
 /// The largest answer to LOCK.
 const ANSWER: usize = 256 << 10;
 
+/// A lock as another connection with the same login can hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLock {
+    /// What it was made for.
+    pub root: VPath,
+    /// What proves that one has it.
+    pub token: Arc<str>,
+    /// It covers all below.
+    pub deep: bool,
+    /// The server names its root as a directory.
+    pub directory: bool,
+}
+
 struct Held {
     root: VPath,
     deep: bool,
     /// Its root as it stands in `If`: an encoded path.
     tag: String,
-    keeper: AbortHandle,
+    /// Closing the connection leaves it to the server.
+    stays: bool,
+    keeper: Option<AbortHandle>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.keeper.abort();
+        if let Some(keeper) = &self.keeper {
+            keeper.abort();
+        }
     }
 }
 
@@ -203,7 +221,7 @@ impl WebdavRemote {
             keep(Arc::downgrade(&self.0), path.clone(), Arc::clone(&lock.token), request.time, lock.left);
         let keeper = tokio::spawn(keep).abort_handle();
         let tag = encode(path, root.ends_with('/'));
-        let held = Held { root: path.clone(), deep: request.deep, tag, keeper };
+        let held = Held { root: path.clone(), deep: request.deep, tag, stays: false, keeper: Some(keeper) };
         self.0.locks.with(|all| all.insert(Arc::clone(&lock.token), held));
         Ok(lock)
     }
@@ -221,15 +239,34 @@ impl WebdavRemote {
         self.0.give_back(path, token).await
     }
 
-    /// Holds a lock no longer and leaves it on the server, for who knows its token. Whether it was held.
-    pub fn leave_lock(&self, token: &str) -> bool {
-        self.0.locks.with(|all| all.remove(token)).is_some()
+    /// Closing this connection leaves the lock to the server from now on, for who shows what is given here. `None`
+    /// for one that is not held.
+    pub fn keep_lock(&self, token: &str) -> Option<KeptLock> {
+        self.0.locks.with(|all| {
+            let (token, _) = all.get_key_value(token)?;
+            let token = Arc::clone(token);
+            let held = all.get_mut(&token)?;
+            held.stays = true;
+            let directory = held.tag.ends_with('/');
+            Some(KeptLock { root: held.root.clone(), token, deep: held.deep, directory })
+        })
+    }
+
+    /// Shows a lock of another connection with whatever is changed under it from now on. It is neither refreshed nor
+    /// given back by this connection.
+    pub fn hold_lock(&self, lock: KeptLock) {
+        let KeptLock { root, token, deep, directory } = lock;
+        let tag = encode(&root, directory);
+        let held = Held { root, deep, tag, stays: true, keeper: None };
+        self.0.locks.with(|all| {
+            all.entry(token).or_insert(held);
+        });
     }
 
     /// Gives all back that is held, best effort: what cannot be given back ends with its time.
     pub(super) async fn give_back_all(&self) {
         let held = self.0.locks.with(std::mem::take);
-        for (token, held) in held {
+        for (token, held) in held.into_iter().filter(|(_, held)| !held.stays) {
             let _ = self.0.give_back(&held.root, &token).await;
         }
     }
@@ -247,8 +284,7 @@ mod tests {
     async fn a_lock_is_shown_where_it_may_be_needed() {
         let held = HeldLocks::default();
         let hold = |token: &str, root: &str, deep| {
-            let keeper = tokio::spawn(async {}).abort_handle();
-            let lock = Held { root: p(root), deep, tag: encode(&p(root), deep), keeper };
+            let lock = Held { root: p(root), deep, tag: encode(&p(root), deep), stays: false, keeper: None };
             held.with(|all| all.insert(token.into(), lock));
         };
         let shown = |path: &str| held.shown(&p(path), &[&p(path)], "http://h");

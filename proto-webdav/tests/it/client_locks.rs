@@ -156,8 +156,18 @@ async fn a_tree_that_is_locked_is_changed_by_who_holds_it_and_by_nobody_else() {
     // By another connection of the same user, only with the token.
     let again = enter(&server, "demo").await;
     assert_eq!(write(&again, "/d/f", b"x").await.unwrap_err().kind(), ErrorKind::Locked);
+    // What shall stay outlives its connection, and another one can hold it.
+    assert_eq!(ours.keep_lock("no such token"), None);
+    let kept = ours.keep_lock(&lock.token).unwrap();
+    assert!(kept.deep && kept.root == p("/d"), "{kept:?}");
+    ours.close().await;
+    assert_eq!(write(&theirs, "/d/f", b"x").await.unwrap_err().kind(), ErrorKind::Locked);
+    again.hold_lock(kept);
+    write(&again, "/d/f", b"again").await.unwrap();
+    again.close().await;
+    let (again, ours) = (enter(&server, "demo").await, enter(&server, "demo").await);
+    assert_eq!(write(&theirs, "/d/f", b"x").await.unwrap_err().kind(), ErrorKind::Locked);
     again.unlock(&p("/d"), &lock.token).await.unwrap();
-    assert!(ours.leave_lock(&lock.token) && !ours.leave_lock(&lock.token));
     write(&theirs, "/d/f", b"theirs").await.unwrap();
     let held = ours.lock(&p("/d/f"), &request(false)).await.unwrap();
     assert_eq!(write(&theirs, "/d/f", b"x").await.unwrap_err().kind(), ErrorKind::Locked);

@@ -9,6 +9,8 @@ mod jobs;
 #[cfg(feature = "sftp")]
 mod keys;
 mod list;
+#[cfg(feature = "webdav")]
+mod lock;
 mod resume;
 #[cfg(feature = "s3")]
 mod s3;
@@ -140,6 +142,10 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         Command::Uploads(a) => Box::pin(s3::uploads(cx, a)),
         #[cfg(feature = "s3")]
         Command::Versions(a) => Box::pin(s3::versions(cx, a)),
+        #[cfg(feature = "webdav")]
+        Command::Lock(a) => Box::pin(lock::lock(cx, a)),
+        #[cfg(feature = "webdav")]
+        Command::Unlock(a) => Box::pin(lock::unlock(cx, a)),
         Command::Fingerprint(a) => Box::pin(fingerprint::fingerprint(cx, a)),
         #[cfg(feature = "hooks")]
         Command::Hooks(a) => Box::pin(hooks::hooks(cx, a)),

@@ -77,6 +77,10 @@ pub(super) fn slots(command: &mut Command) -> Vec<Slot<'_>> {
             all
         }
         Command::Exec(a) => vec![Slot::One(&mut a.place, There)],
+        #[cfg(feature = "webdav")]
+        Command::Lock(a) => vec![Slot::Many(&mut a.places, There)],
+        #[cfg(feature = "webdav")]
+        Command::Unlock(a) => vec![Slot::Many(&mut a.places, There)],
         #[cfg(feature = "s3")]
         Command::Alter(a) => vec![Slot::Many(&mut a.places, There)],
         #[cfg(feature = "s3")]

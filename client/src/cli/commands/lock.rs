@@ -1,0 +1,103 @@
+//! `lock`, `unlock`: locks of WebDAV that outlive the command.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto_webdav::client::WebdavRemote;
+use serde_json::json;
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::locks::{Lock, LockRequest};
+
+use super::Context;
+use crate::cli::locks::{Kept, LockPlaces, Unlock, elsewhere};
+use crate::cli::places::Place;
+use crate::cli::render::Out;
+
+/// What others see of who has the lock.
+const WORDS: &str = "ferry";
+
+async fn open(cx: &mut Context, text: &str) -> Result<(Place, Arc<WebdavRemote>)> {
+    let place = cx.places.open(text).await?;
+    let remote = if place.remote { cx.places.webdav(&place.key) } else { None };
+    let remote = remote.ok_or_else(|| elsewhere(&place.shown))?;
+    Ok((place, remote))
+}
+
+pub(super) async fn lock(cx: &mut Context, a: &LockPlaces) -> Result<()> {
+    let mut out = Out::new();
+    let request = LockRequest { exclusive: !a.shared, deep: a.deep, words: WORDS.into(), time: a.time };
+    for text in &a.places {
+        match lock_one(cx, text, &request).await {
+            Err(e) => {
+                out.flush();
+                cx.complain(&e);
+            }
+            Ok((place, lock)) => {
+                let time = (lock.left != Duration::MAX).then(|| lock.left.as_secs());
+                if cx.global.json {
+                    out.json(&json!({
+                        "place": place.shown, "token": &*lock.token, "exclusive": lock.exclusive,
+                        "deep": lock.deep, "seconds": time,
+                    }));
+                    continue;
+                }
+                let time = time.map_or_else(|| "until it is given back".to_owned(), |n| format!("for {n} s"));
+                out.line(&format!("{} {time}: {}", lock.token, place.shown));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn lock_one(cx: &mut Context, text: &str, request: &LockRequest) -> Result<(Place, Lock)> {
+    let kept = Kept::of_user()?;
+    let (place, remote) = open(cx, text).await?;
+    let lock = remote.lock(&place.path, request).await?;
+    let stays = remote.keep_lock(&lock.token).ok_or(ErrorKind::Internal)?;
+    if let Err(e) = kept.keep(&place.key, &stays, lock.left) {
+        // Nobody could show it.
+        let _ = remote.unlock(&place.path, &lock.token).await;
+        return Err(e);
+    }
+    Ok((place, lock))
+}
+
+pub(super) async fn unlock(cx: &mut Context, a: &Unlock) -> Result<()> {
+    for text in &a.places {
+        if let Err(e) = unlock_one(cx, text, a.token.as_deref()).await {
+            cx.complain(&e);
+        }
+    }
+    Ok(())
+}
+
+async fn unlock_one(cx: &mut Context, text: &str, token: Option<&str>) -> Result<()> {
+    let kept = Kept::of_user()?;
+    let (place, remote) = open(cx, text).await?;
+    let tokens: Vec<Arc<str>> = match token {
+        Some(token) => vec![token.into()],
+        None => {
+            let here = kept.of(&place.key).into_iter().filter(|lock| lock.root == place.path);
+            here.map(|lock| lock.token).collect()
+        }
+    };
+    if tokens.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound)
+            .with_detail(format!("no lock of '{}' is kept here", place.shown))
+            .with_hint("one of another program is given back by --token"));
+    }
+    let mut failed = Ok(());
+    for token in tokens {
+        match remote.unlock(&place.path, &token).await {
+            Ok(()) => kept.forget(&token),
+            Err(e) => {
+                // The server does not know it any more.
+                if e.kind() == ErrorKind::PreconditionFailed {
+                    kept.forget(&token);
+                }
+                failed = Err(e);
+            }
+        }
+    }
+    failed
+}
