@@ -38,7 +38,8 @@ pub enum Check {
     /// source that has changed is copied as it is now.
     #[default]
     Target,
-    /// Its source, too: the differences were reviewed, perhaps long ago.
+    /// Its source, too, and that what it removes is still there: the differences were reviewed, perhaps long
+    /// ago.
     Both,
 }
 
@@ -510,13 +511,16 @@ impl Runner {
         let fs = &self.sides.get(side).fs;
         // It is removed because the other side does not have it.
         self.unchanged(d, side.other()).await?;
+        // What is gone already is as it should be; what was reviewed is no longer what it was.
+        let may_be_gone = self.check == Check::Target;
         if d.is_dir() {
             return match fs.remove_dir(&at).await {
-                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                Err(e) if e.kind() == ErrorKind::NotFound && may_be_gone => Ok(()),
+                Err(e) if e.kind() == ErrorKind::NotFound => self.same(d, side, &at, None),
                 other => other,
             };
         }
-        if look(self.sides.get(side), &at).await?.is_none() {
+        if may_be_gone && look(self.sides.get(side), &at).await?.is_none() {
             return Ok(());
         }
         self.unchanged(d, side).await?;

@@ -178,6 +178,22 @@ fn a_plan_is_applied_exactly_and_what_drifted_is_refused() {
 }
 
 #[test]
+fn what_is_gone_already_was_not_removed_by_the_plan() {
+    let d = two();
+    std::fs::create_dir(d.path().join("b/empty")).unwrap();
+    put(d.path(), "b/other", "x", 0);
+    let (code, plan, _) = run(d.path(), &["plan", "a", "b", "--delete"]);
+    assert_eq!(code, 0);
+    std::fs::write(d.path().join("plan.jsonl"), &plan).unwrap();
+    std::fs::remove_file(d.path().join("b/gone")).unwrap();
+    std::fs::remove_dir(d.path().join("b/empty")).unwrap();
+    let (code, out, err) = run(d.path(), &["apply", "plan.jsonl"]);
+    assert_eq!((code, out.as_str()), (1, "2 files copied, 5 B, 1 removed, 0 compared, 2 failed\n"));
+    assert!(err.matches("is missing now").count() == 2 && err.contains("DIR/b/gone"), "{err}");
+    assert!(!d.path().join("b/other").exists());
+}
+
+#[test]
 fn json_lists_each_operation_and_a_summary() {
     let d = two();
     std::fs::create_dir(d.path().join("b/d")).unwrap();
