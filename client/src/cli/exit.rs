@@ -1,6 +1,6 @@
 //! Exit codes, with their one table.
 
-use session_core::error::ErrorKind;
+use session_core::error::{Error, ErrorKind};
 
 /// Something failed that has no code of its own, or part of a batch.
 pub(super) const FAILED: u8 = 1;
@@ -33,7 +33,8 @@ Exit codes:
   6    permission denied, or refused by a rule of the server
   7    the peer cannot do that
   8    'diff' found differences
-  130  interrupted";
+  130  interrupted
+'exec' ends with the code of the command that it ran.";
 
 /// The code of an error that ended a command.
 pub(super) fn of(kind: ErrorKind) -> u8 {
@@ -45,6 +46,25 @@ pub(super) fn of(kind: ErrorKind) -> u8 {
         ErrorKind::Unsupported => UNSUPPORTED,
         ErrorKind::InvalidArgument => USAGE,
         ErrorKind::Canceled => INTERRUPTED,
+        _ => FAILED,
+    }
+}
+
+/// The code of a run over many entries with these failures, if there are any: that of the interruption where it
+/// was given up; where nothing at all was done and all failed alike, theirs; else 1.
+pub(super) fn of_run(failures: &[Error], nothing_done: bool) -> Option<u8> {
+    let first = of(failures.first()?.kind());
+    if failures.iter().any(|e| e.kind() == ErrorKind::Canceled) {
+        return Some(INTERRUPTED);
+    }
+    let alike = nothing_done && failures.iter().all(|e| of(e.kind()) == first);
+    Some(if alike { first } else { FAILED })
+}
+
+/// The code of a command of a server that ended with this one: the same, as far as a process can have it.
+pub(super) fn of_command(code: u32) -> u8 {
+    match u8::try_from(code & 0xff) {
+        Ok(low) if low > 0 || code == 0 => low,
         _ => FAILED,
     }
 }

@@ -126,6 +126,13 @@ impl SyncReport {
         self.operations.iter().filter(|o| matches!(o.outcome, Outcome::Skipped(_))).count()
     }
 
+    /// How many files have changed on both sides and were left alone for that.
+    pub fn conflicts(&self) -> usize {
+        let left = |o: &&Operation| matches!(o.outcome, Outcome::Skipped(CONFLICT));
+        self.operations.iter().filter(left).count()
+            + self.notes.iter().filter(|n| n.why == CONFLICT).count()
+    }
+
     /// Bytes that crossed.
     pub fn bytes(&self) -> u64 {
         self.done().map(|(_, bytes)| bytes).sum()

@@ -98,7 +98,7 @@ fn with_a_state_removals_and_conflicts_are_known() {
     assert_eq!(
         (code, out.as_str()),
         (
-            0,
+            1,
             "skipped 'changed': it has changed on both sides\n2 files copied, 3 B, 0 removed, 4 compared, 1 skipped\n"
         )
     );

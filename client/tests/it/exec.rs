@@ -133,10 +133,11 @@ async fn the_command_line_runs_commands() {
     };
     assert_eq!(run(&[], &["ls", "&&", "echo", "done"]).await, (0, "here\ndone\n".into(), String::new()));
     let (code, out, err) = run(&[], &["echo out; echo err >&2; exit 9"]).await;
-    assert_eq!((code, out.as_str()), (1, "out\n"));
+    assert_eq!((code, out.as_str()), (9, "out\n"));
     assert!(err.starts_with("err\n") && err.contains("code 9"), "{err}");
     let (code, out, _) = run(&["--json"], &["echo out; exit 9"]).await;
     let last: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
-    assert_eq!((code, &last["event"], &last["code"]), (1, &"exit".into(), &9.into()), "{out}");
+    assert_eq!((code, &last["event"], &last["code"]), (9, &"exit".into(), &9.into()), "{out}");
+    assert_eq!(run(&[], &["kill -9 $$"]).await.0, 1);
     assert_eq!(run(&[], &[]).await.0, 2);
 }

@@ -409,3 +409,33 @@ fn a_running_transfer_is_paused_slowed_ended_and_taken_up() {
     assert_eq!(again.0.wait().unwrap().code(), Some(0));
     is_whole(&dir.path().join("t"), &dir.path().join("to/t"));
 }
+
+#[test]
+fn receipts_that_are_not_written_are_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("f"), "x").unwrap();
+    let out = ferry(dir.path(), &["cp", "--receipts", "/dev/full", "f", "g"]).output().unwrap();
+    let err = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{err}");
+    assert!(err.contains("the receipts '/dev/full' cannot be written"), "{err}");
+    assert!(dir.path().join("g").exists());
+}
+
+#[test]
+fn what_is_interrupted_ends_with_the_code_for_it() {
+    for args in [&["sync", "--limit", "64K", "t", "to"][..], &["cp", "-r", "--limit", "64K", "t", "to"]] {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path(), LARGE);
+        std::fs::create_dir(dir.path().join("to")).unwrap();
+        let child = ferry(dir.path(), args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = Reaped(child);
+        let begin = Instant::now();
+        // Small files are in place, the large one is on its way.
+        while !listed(dir.path()).iter().any(|job| job["files_done"].as_u64() > Some(3)) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "it is not seen");
+        }
+        let pid = child.0.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert_eq!(child.0.wait().unwrap().code(), Some(130), "{args:?}");
+    }
+}

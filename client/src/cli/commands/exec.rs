@@ -1,4 +1,4 @@
-//! `exec`: a command of the server, what it says as it comes, and how it ended.
+//! `exec`: a command of the server, what it says as it comes, and how it ended, which is the exit code, as with ssh.
 
 use std::io::Write as _;
 
@@ -68,7 +68,10 @@ pub(super) async fn exec(cx: &mut Context, a: &Exec) -> Result<()> {
         if !json {
             complain(&e, false);
         }
-        cx.fail_with(exit::FAILED);
+        cx.fail_with(match &ended {
+            Exit::Code(code) => exit::of_command(*code),
+            Exit::Refused(_) | Exit::Signal(_) | Exit::Unknown => exit::FAILED,
+        });
     }
     Ok(())
 }

@@ -257,7 +257,7 @@ async fn watched(
     let _registered = cx.enter(None, what, live);
     tokio::pin!(run);
     let mut stopped = false;
-    let report = loop {
+    let mut report = loop {
         tokio::select! {
             report = &mut run => break report,
             () = running.interrupted(), if !stopped => {
@@ -267,6 +267,7 @@ async fn watched(
         }
     };
     drop(drawn);
+    transfer::note_stop(stopped, report.as_mut().ok().map(|r| &mut r.failures));
     report
 }
 
@@ -434,19 +435,19 @@ fn tell(cx: &mut Context, report: &SyncReport) {
     }
     out.flush();
     let nothing = !report.operations.iter().any(|o| matches!(o.outcome, Outcome::Done(_)));
+    if report.conflicts() > 0 {
+        // Not everything was done.
+        cx.failed = Some(exit::FAILED);
+    }
     failures(cx, &report.failures, nothing);
 }
 
-/// Tells failures and sets the exit code: 1, unless nothing at all was done and all failed alike.
+/// Tells failures and sets the exit code.
 fn failures(cx: &mut Context, failures: &[Error], nothing_done: bool) {
     if !cx.global.json {
         for e in failures {
             complain(e, false);
         }
     }
-    if let Some(first) = failures.first() {
-        let code = exit::of(first.kind());
-        let alike = nothing_done && failures.iter().all(|e| exit::of(e.kind()) == code);
-        cx.failed = Some(if alike { code } else { exit::FAILED });
-    }
+    cx.failed = exit::of_run(failures, nothing_done).or(cx.failed);
 }

@@ -231,26 +231,39 @@ impl Kept {
     }
 }
 
-/// Appends each receipt to a file, in one write, so that what is there is whole.
-struct Receipts(Mutex<File>);
+/// Appends each receipt to a file, in one write, so that what is there is whole. The first that cannot be written
+/// is the last that is tried: a file with gaps tells nothing.
+pub(super) struct Receipts {
+    path: PathBuf,
+    file: Mutex<std::result::Result<File, Error>>,
+}
 
 impl Receipts {
-    fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(path).map_err(|e| {
-            let words = format!("the receipts '{}' cannot be written: {e}", path.display());
-            Error::from(e).with_detail(words)
-        })?;
-        Ok(Receipts(Mutex::new(file)))
+    pub(super) fn open(path: &Path) -> Result<Arc<Self>> {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let file = file.map_err(|e| unwritten(path, e))?;
+        Ok(Arc::new(Receipts { path: path.to_owned(), file: Mutex::new(Ok(file)) }))
     }
+
+    /// Why not every receipt was written.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).as_ref().err().cloned()
+    }
+}
+
+fn unwritten(path: &Path, e: std::io::Error) -> Error {
+    let words = format!("the receipts '{}' cannot be written", path.display());
+    Error::from(e).with_detail(words)
 }
 
 impl Observer for Receipts {
     fn ended(&self, _: &TransferItem, ended: Ended<'_>) {
         if let Ended::Moved(receipt) = ended {
             let line = format!("{}\n", receipt.to_json());
-            let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(e) = file.write_all(line.as_bytes()) {
-                eprintln!("warning: a receipt was not written: {e}");
+            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            let written = file.as_mut().map(|file| file.write_all(line.as_bytes()));
+            if let Ok(Err(e)) = written {
+                *file = Err(unwritten(&self.path, e));
             }
         }
     }
@@ -296,8 +309,9 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
     let what = what(&work.spec);
     let options = TransferOptions { details: cx.global.json, ..work.spec.options };
     let batch = Batch::new(work.source, work.target, options, cx.places.decider());
-    if let Some(path) = &work.receipts {
-        batch.observe(Arc::new(Receipts::open(path)?));
+    let receipts = work.receipts.as_deref().map(Receipts::open).transpose()?;
+    if let Some(receipts) = &receipts {
+        batch.observe(Arc::<Receipts>::clone(receipts));
     }
     let ticking = journal.as_ref().map(|kept| {
         batch.keep_journal(Arc::clone(&kept.journal));
@@ -315,7 +329,7 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
     let killed = CancellationToken::new();
     let live = Arc::new(Transferring { batch: Arc::clone(&batch), killed: killed.clone() });
     let registered = cx.enter(journal.as_ref().map(|kept| kept.id.clone()), what, live);
-    let report = {
+    let mut report = {
         let jobs = work.spec.jobs;
         let run = async {
             match work.spec.command == MOVE {
@@ -338,6 +352,8 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
     if let Some(ticking) = ticking {
         ticking.abort();
     }
+    note_stop(stopped, Some(&mut report.failures));
+    report.failures.extend(receipts.and_then(|receipts| receipts.failure()));
     let mut job = None;
     if let Some(kept) = journal {
         let failed = report.failures.len() as u64;
@@ -358,6 +374,13 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
         eprintln!("go on with: ferry resume {id}");
     }
     Ok(())
+}
+
+/// What was ended before its end says so, whatever else has failed.
+pub(super) fn note_stop(stopped: bool, failures: Option<&mut Vec<Error>>) {
+    if let Some(failures) = failures.filter(|f| stopped && !f.iter().any(|e| e.kind() == ErrorKind::Canceled)) {
+        failures.push(Error::new(ErrorKind::Canceled));
+    }
 }
 
 /// Moves a directory within a store that cannot rename it, as a job.
@@ -564,10 +587,5 @@ fn tell(cx: &mut Context, report: &TransferReport) {
             crate::cli::render::complain(e, false);
         }
     }
-    if let Some(first) = report.failures.first() {
-        // Part of a batch: 1, unless nothing at all was done and all failed alike.
-        let alike = report.done() == 0
-            && report.failures.iter().all(|e| exit::of(e.kind()) == exit::of(first.kind()));
-        cx.failed = Some(if alike { exit::of(first.kind()) } else { exit::FAILED });
-    }
+    cx.failed = exit::of_run(&report.failures, report.done() == 0).or(cx.failed);
 }
