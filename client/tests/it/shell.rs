@@ -135,9 +135,9 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(dir: &Path, flags: &[String]) -> Option<Self> {
+    fn start(dir: &Path, flags: &[String], place: &str) -> Option<Self> {
         // No shell of its own in between: it would be interrupted, too, and end as if it were the one.
-        let line = format!("exec {} {} shell", env!("CARGO_BIN_EXE_ferry"), flags.join(" "));
+        let line = format!("exec {} {} shell {place}", env!("CARGO_BIN_EXE_ferry"), flags.join(" "));
         let child = command("script", dir).args(["-qec", &line, "/dev/null"]).spawn();
         child.ok().map(|child| Terminal { child, seen: String::new() })
     }
@@ -173,7 +173,7 @@ async fn on_a_terminal_paths_are_completed_and_ctrl_c_ends_one_command_only() {
     world.write("/folder/some file.txt", "found it").await;
     let dir = tempfile::tempdir().unwrap();
     let (url, flags) = reach(&world);
-    let Some(mut t) = Terminal::start(dir.path(), &flags) else {
+    let Some(mut t) = Terminal::start(dir.path(), &flags, "") else {
         eprintln!("there is no 'script' here");
         return;
     };
@@ -216,4 +216,22 @@ async fn on_a_terminal_paths_are_completed_and_ctrl_c_ends_one_command_only() {
     assert!(kept.contains("ls missing") && !kept.contains("geheim"), "{kept}");
     use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o077, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn paths_of_the_place_that_is_opened_first_are_completed_at_once() {
+    let world = World::sftp().await;
+    world.write("/there", "found it").await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("there-not"), "not it").unwrap();
+    let (url, flags) = reach(&world);
+    let Some(mut t) = Terminal::start(dir.path(), &flags, &url) else {
+        eprintln!("there is no 'script' here");
+        return;
+    };
+    t.until("u@127.0.0.1:/> ").await;
+    t.send("cat th\t\r").await;
+    t.until("found it").await;
+    t.send("exit\r").await;
+    t.child.wait().await.unwrap();
 }

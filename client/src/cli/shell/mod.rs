@@ -149,6 +149,7 @@ impl Sessions<'_> {
                     return code;
                 }
             }
+            self.look();
         }
         loop {
             let line = match input.line(&self.prompt()).await {
