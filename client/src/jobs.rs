@@ -154,7 +154,7 @@ impl Side {
     pub fn shown(&self) -> String {
         match self {
             Side::Local => String::new(),
-            Side::Remote(url) => url.to_string().trim_end_matches('/').to_owned(),
+            Side::Remote(url) => Url { path: Vec::new(), ..(**url).clone() }.to_string(),
         }
     }
 }
@@ -470,6 +470,7 @@ mod tests {
         let Side::Remote(url) = back.target else { panic!("remote") };
         assert_eq!((url.host.as_str(), url.port, url.password), ("h", Some(2222), None));
         assert_eq!(url.fingerprint.as_deref(), Some("SHA256:abc"));
+        assert_eq!(spec.target.shown(), "sftp://ann@h:2222");
     }
 
     #[tokio::test]

@@ -449,9 +449,14 @@ impl fmt::Display for Error {
                     crate::path::display_bytes(wire.text.as_bytes())
                 )?;
             }
+            let mut said = self.peer_words().to_owned();
             let mut source = std::error::Error::source(self);
             while let Some(s) = source {
-                write!(f, ": {s}")?;
+                let words = s.to_string();
+                if !says(&said, &words) {
+                    write!(f, ": {words}")?;
+                    said = words;
+                }
                 source = s.source();
             }
             if let Some(hint) = &self.0.hint {
@@ -460,6 +465,13 @@ impl fmt::Display for Error {
         }
         Ok(())
     }
+}
+
+/// Whether the words of a cause were said already: they often are made of it, and the system's own words of a kind
+/// say no more than the kind does.
+fn says(said: &str, cause: &str) -> bool {
+    let bare = cause.split_once(" (os error ").map_or(cause, |(words, _)| words);
+    said.ends_with(cause) || said.to_ascii_lowercase().ends_with(&bare.to_ascii_lowercase())
 }
 
 impl fmt::Debug for Error {
@@ -505,6 +517,16 @@ mod tests {
             .at(OperationKind::Stat, Some(&VPath::absolute("/a").unwrap()));
         assert_eq!(e.to_string(), "cannot read the attributes of '/a': no such file or directory");
         assert!(format!("{e:#}").ends_with("\nhint: check the spelling"));
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let missing = || io::Error::from_raw_os_error(2);
+        let own = Error::from(missing()).with_detail(format!("the file 'x' cannot be read: {}", missing()));
+        assert_eq!(format!("{own:#}"), "the file 'x' cannot be read: No such file or directory (os error 2)");
+        assert_eq!(format!("{:#}", Error::from(missing())), "no such file or directory");
+        let more = Error::from(io::Error::other("the disk is on fire"));
+        assert!(format!("{more:#}").ends_with(": the disk is on fire"), "{more:#}");
     }
 
     #[test]

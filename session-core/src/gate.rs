@@ -343,13 +343,25 @@ impl<R: Reified> Owed<'_, R> {
         &mut self,
         call: &(impl for<'c> Fn(&'c dyn Filesystem, &'c R) -> BoxFuture<'c, Result<T>> + Send + Sync),
     ) -> Result<T> {
+        let mut named = None;
         loop {
             self.fs.before(self.asked, self.record).await?;
             let error = match call(&*self.fs.0.fs, self.record).await {
                 Ok(value) => return Ok(value),
                 Err(e) => e,
             };
-            let Some(link) = error.as_link() else { return Err(error) };
+            let Some(link) = error.as_link() else {
+                return Err(match named {
+                    // Nobody has named what is missing: they named the link.
+                    Some(path) if error.kind() == ErrorKind::NotFound => error
+                        .at(R::KIND, Some(&path))
+                        .with_hint(format!("a link leads to '{}'", self.record.to_record().path())),
+                    _ => error,
+                });
+            };
+            if named.is_none() {
+                named = Some(self.record.to_record().path().clone());
+            }
             self.asked.hop += 1;
             if self.asked.hop > MAX_LINKS || !follow(link, &mut self.record.as_operation())? {
                 return Err(Error::new(ErrorKind::LinkLoop));

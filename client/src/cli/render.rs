@@ -1,5 +1,6 @@
 //! How results look: text for people, JSON lines for programs.
 
+use std::fmt::Display;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -54,6 +55,33 @@ fn check(result: io::Result<()>) {
             std::process::exit(i32::from(exit::FAILED));
         }
     }
+}
+
+/// What people read of a list: the first so many of a kind.
+const SHOWN: usize = 10;
+
+/// What was left alone, with why: the first few of each reason, and how many more there are.
+pub(super) fn left_alone<N: Display>(all: impl Iterator<Item = (N, &'static str)>) -> Vec<String> {
+    let mut reasons: Vec<(&str, usize)> = Vec::new();
+    let mut lines = Vec::new();
+    for (name, why) in all {
+        let count = match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                reasons.push((why, 1));
+                1
+            }
+        };
+        if count <= SHOWN {
+            lines.push(format!("skipped '{name}': {why}"));
+        }
+    }
+    let more = reasons.into_iter().filter(|(_, count)| *count > SHOWN);
+    lines.extend(more.map(|(why, count)| format!("and {} more: {why}", count - SHOWN)));
+    lines
 }
 
 /// An error as JSON.
@@ -219,6 +247,14 @@ pub(super) fn reference(command: &mut clap::Command, out: &mut dyn Write) -> io:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_list_is_cut_for_each_reason() {
+        let many = (0..25).map(|n| (n, "there")).chain([(99, "odd")]);
+        let lines = left_alone(many);
+        assert_eq!((lines.len(), lines[0].as_str()), (12, "skipped '0': there"));
+        assert_eq!(lines[10..], ["skipped '99': odd", "and 15 more: there"]);
+    }
 
     #[test]
     fn looks_as_people_know_it() {

@@ -239,24 +239,29 @@ impl Store {
 
     /// Asks for the passphrase until it fits.
     async fn unlocked(&self, mut sites: Sites, decider: &dyn Decider) -> Result<Sites> {
+        let mut tried = false;
         for _ in 0..PHRASES {
             let query = Query::Passphrase { key: self.path.display().to_string() };
             let Answer::Secret(phrase) = decider.decide(query).await else { break };
-            let tried = blocking(move || {
+            let trying = blocking(move || {
                 let opened = sites.unlock(&phrase);
                 Ok((sites, opened))
             });
-            let (back, opened) = tried.await?;
+            let (back, opened) = trying.await?;
             sites = back;
+            tried = true;
             match opened {
                 Ok(()) => return Ok(sites),
                 Err(e) if e.kind() == ErrorKind::Unauthenticated => {}
                 Err(e) => return Err(e),
             }
         }
-        Err(Error::new(ErrorKind::Unauthenticated)
-            .with_detail("the passphrase of the stored secrets is wanted")
-            .with_hint("set FERRY_SITES_PASSPHRASE, or be there to be asked"))
+        let (words, hint) = if tried {
+            ("the passphrase does not open the stored secrets", "look at FERRY_SITES_PASSPHRASE, or leave it unset to be asked")
+        } else {
+            ("the passphrase of the stored secrets is wanted", "set FERRY_SITES_PASSPHRASE, or be there to be asked")
+        };
+        Err(Error::new(ErrorKind::Unauthenticated).with_detail(words).with_hint(hint))
     }
 }
 

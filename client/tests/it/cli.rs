@@ -69,6 +69,13 @@ fn errors_say_what_failed_on_what_and_hint_at_the_cure() {
     let (code, out, err) = run(d.path(), &["cat", "missing"]);
     assert_eq!((code, out.as_str()), (5, ""));
     assert!(err.starts_with("error: cannot open 'DIR/missing': no such file or directory"), "{err}");
+    std::os::unix::fs::symlink("nowhere", d.path().join("dangling")).unwrap();
+    let (code, _, err) = run(d.path(), &["cp", "dangling", "x"]);
+    assert_eq!(code, 5);
+    assert!(err.contains("'DIR/dangling': no such file") && err.contains("a link leads to"), "{err}");
+    let (_, _, err) = run(d.path(), &["diff", "d", "d/e", "--filter-from", "missing"]);
+    let (_, _, script) = run(d.path(), &["script", "missing"]);
+    assert_eq!((err.matches("o such file").count(), script.matches("o such file").count()), (1, 1), "{err}{script}");
     let (code, _, err) = run(d.path(), &["cp", "d", "x"]);
     assert_eq!(code, 1);
     assert!(err.contains("hint: give -r to copy directories"), "{err}");

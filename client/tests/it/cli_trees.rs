@@ -194,6 +194,20 @@ fn what_is_gone_already_was_not_removed_by_the_plan() {
 }
 
 #[test]
+fn a_long_list_of_what_is_left_alone_is_cut() {
+    let d = two();
+    for n in 0..300 {
+        put(d.path(), &format!("b/old{n:03}"), "x", 0);
+    }
+    let (code, out, _) = run(d.path(), &["sync", "a", "b", "--delete"]);
+    assert_eq!(code, 1);
+    assert_eq!(out.matches("skipped '").count(), 10, "{out}");
+    assert!(out.contains("and 291 more: more would be removed than is allowed\n"), "{out}");
+    let (_, out, _) = run(d.path(), &["--json", "sync", "a", "b", "--delete"]);
+    assert_eq!(json(&out).iter().filter(|l| l["event"] == "note").count(), 301);
+}
+
+#[test]
 fn json_lists_each_operation_and_a_summary() {
     let d = two();
     std::fs::create_dir(d.path().join("b/d")).unwrap();

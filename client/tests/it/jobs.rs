@@ -361,6 +361,7 @@ fn short_jobs_leave_nothing_and_failed_ones_are_kept() {
     assert!(!out.status.success());
     let jobs = listed(dir.path());
     assert_eq!((jobs.len(), jobs[0]["standing"].as_str()), (1, Some("failed")));
+    assert_eq!((&jobs[0]["files_done"], &jobs[0]["files_total"]), (&0.into(), &1.into()));
 }
 
 #[test]

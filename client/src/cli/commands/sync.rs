@@ -12,7 +12,7 @@ use super::{Context, transfer};
 use crate::cli::exit;
 use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
-use crate::cli::render::{Out, complain, error_json, files, size};
+use crate::cli::render::{Out, complain, error_json, files, left_alone, size};
 use crate::cli::sync_args::{Alike, Apply, CaseArg, Comparison, Copying, Diff, Plan, Sync};
 use crate::live::{Live, What};
 use crate::mask::{FileMask, Filter};
@@ -78,8 +78,8 @@ pub(super) async fn plan(cx: &mut Context, a: &Plan) -> Result<()> {
     out.flush();
     if !cx.global.quiet {
         eprintln!("{}", summary_of(&found));
-        for note in &found.notes {
-            eprintln!("{}", note_line(note));
+        for line in notes_lines(&found.notes) {
+            eprintln!("{line}");
         }
     }
     failures(cx, &found.failures, false);
@@ -311,6 +311,11 @@ pub(super) fn note_line(note: &Note) -> String {
     format!("skipped '{}': {}", display_bytes(&note.path), note.why)
 }
 
+/// Notes as people read them; all of them are in the JSON and in a preview.
+fn notes_lines(notes: &[Note]) -> Vec<String> {
+    left_alone(notes.iter().map(|note| (display_bytes(&note.path), note.why)))
+}
+
 pub(super) fn note_json(note: &Note) -> Value {
     json!({ "event": "note", "path": String::from_utf8_lossy(&note.path), "why": note.why })
 }
@@ -412,9 +417,7 @@ fn tell(cx: &mut Context, report: &SyncReport) {
             "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
         }));
     } else if !cx.global.quiet {
-        for note in &report.notes {
-            out.line(&note_line(note));
-        }
+        notes_lines(&report.notes).iter().for_each(|line| out.line(line));
         let copied = report.copied_to(Side::Left) + report.copied_to(Side::Right);
         let mut line = format!(
             "{} copied, {}, {}{} removed, {} compared",

@@ -25,7 +25,7 @@ use crate::cli::args::{NameCaseArg, OverwriteArg, Transfer, VerifyArg};
 use crate::cli::exit;
 use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
-use crate::cli::render::{Out, error_json, files, size};
+use crate::cli::render::{Out, error_json, files, left_alone, size};
 use crate::jobs::{Jobs, Spec};
 use crate::journal::{Journal, Tally};
 use crate::live::{Live, What};
@@ -356,8 +356,10 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
     report.failures.extend(receipts.and_then(|receipts| receipts.failure()));
     let mut job = None;
     if let Some(kept) = journal {
-        let failed = report.failures.len() as u64;
-        kept.journal.progress(tally(&batch.tracker().progress(), failed)).await;
+        let mut told = tally(&batch.tracker().progress(), report.failures.len() as u64);
+        // The tracker counts what is over, however it ended.
+        told.files_done = (report.counts.done + report.counts.skipped).min(told.files_total);
+        kept.journal.progress(told).await;
         if kept.journal.is_broken() && !cx.global.quiet {
             eprintln!("warning: the journal could not be written to its end");
         }
@@ -554,11 +556,11 @@ fn tell(cx: &mut Context, report: &TransferReport) {
             "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
         }));
     } else if !cx.global.quiet {
-        for (item, outcome) in &report.items {
-            if let ItemOutcome::Skipped(why) = outcome {
-                out.line(&format!("skipped '{}': {why}", item.source));
-            }
-        }
+        let skipped = report.items.iter().filter_map(|(item, outcome)| match outcome {
+            ItemOutcome::Skipped(why) => Some((&item.source, *why)),
+            ItemOutcome::Done(_) | ItemOutcome::Failed(_) => None,
+        });
+        left_alone(skipped).iter().for_each(|line| out.line(line));
         for (target, words) in &report.notes {
             out.line(&format!("note: '{target}': {words}"));
         }
