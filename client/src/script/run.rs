@@ -205,15 +205,28 @@ impl<'a> Runner<'a> {
         let environment = |name: &str| std::env::var(name).ok();
         let now = Zoned::now();
         let parameters = &self.settings.parameters;
-        let filled = expand(line, &Variables { parameters, environment: &environment, now: &now })?;
-        let Some(command) = parse(&filled)? else { return Ok(()) };
+        let filled = expand(line, &Variables { parameters, environment: &environment, now: &now });
+        let read = filled.and_then(|filled| Ok((parse(&filled)?, filled)));
+        let (command, filled) = match read {
+            Ok((Some(command), filled)) => (command, filled),
+            Ok((None, _)) => return Ok(()),
+            Err(e) => {
+                if let Some(log) = &mut self.log {
+                    log.group(unread(line), SystemTime::now());
+                }
+                return Err(e);
+            }
+        };
         if self.echo {
             self.console.line(&format!("> {}", shown(&filled, &command)));
         }
-        if let Some(log) = &mut self.log
-            && command.verb != Verb::Open
-        {
-            log.group(&shown(&filled, &command), SystemTime::now());
+        if let Some(log) = &mut self.log {
+            let (shown, now) = (shown(&filled, &command), SystemTime::now());
+            match command.verb {
+                // It begins the session, and says what the group is called when it knows.
+                Verb::Open => log.coming_group(&shown, now),
+                _ => log.group(&shown, now),
+            }
         }
         self.run(&command).await
     }
@@ -400,6 +413,13 @@ impl<'a> Runner<'a> {
         }
         Ok(())
     }
+}
+
+/// A line that could not be read, for logs: one that may hold a secret by its first word only.
+fn unread(line: &str) -> &str {
+    let line = line.trim();
+    let word = line.split_whitespace().next().unwrap_or_default();
+    if "open".starts_with(&word.to_ascii_lowercase()) { word } else { line }
 }
 
 fn missing(e: std::io::Error, path: &std::path::Path) -> Error {

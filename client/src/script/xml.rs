@@ -27,6 +27,8 @@ pub struct XmlLog {
     begun: bool,
     ended: bool,
     in_group: bool,
+    /// The group of the command that runs, where nothing was written of it yet.
+    pending: Option<(String, SystemTime)>,
     depth: usize,
 }
 
@@ -52,12 +54,24 @@ impl XmlLog {
         self.depth = 1;
     }
 
-    /// Begins the group of a command.
+    /// Begins the group of a command; where the session has not begun, with the first thing to be said of it.
     pub fn group(&mut self, command: &str, start: SystemTime) {
+        self.coming_group(command, start);
+        if self.begun {
+            self.enter();
+        }
+    }
+
+    /// A command begins. Its group does with the first thing to be said of it, unless it is called something better
+    /// before.
+    pub fn coming_group(&mut self, command: &str, start: SystemTime) {
         self.end_group();
-        if self.groups && self.begun {
-            let start = timestamp(start);
-            self.line(&format!("<group name=\"{}\" start=\"{start}\">", escape(command)));
+        self.pending = self.groups.then(|| (command.to_owned(), start));
+    }
+
+    fn enter(&mut self) {
+        if let Some((command, start)) = self.pending.take() {
+            self.line(&format!("<group name=\"{}\" start=\"{}\">", escape(&command), timestamp(start)));
             self.depth += 1;
             self.in_group = true;
         }
@@ -108,6 +122,7 @@ impl XmlLog {
         files: &[Files<'_>],
         error: Option<&Error>,
     ) {
+        self.enter();
         self.line(&format!("<{name}{attributes}>"));
         self.depth += 1;
         for (name, value) in values {
@@ -139,6 +154,7 @@ impl XmlLog {
 
     /// A failure that belongs to no operation.
     pub fn failure(&mut self, error: &Error) {
+        self.enter();
         self.line("<failure>");
         self.messages(error);
         self.line("</failure>");

@@ -478,3 +478,23 @@ async fn what_changes_locally_is_sent_until_somebody_ends_it() {
     assert!(!world.has("/site/deep/new.tmp").await);
     assert!(ran.xml.contains("<upload>") && ran.xml.contains("<rm>"), "{}", ran.xml);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_failure_stands_in_the_group_of_its_command() {
+    let world = World::sftp().await;
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run(&world, "groups.txt", dir.path(), &[]).await;
+    assert_eq!(ran.code, 1);
+    let groups: Vec<(&str, usize)> = ran
+        .xml
+        .split("<group name=\"")
+        .skip(1)
+        .map(|group| (group.split('"').next().unwrap(), group.matches("<failure>").count()))
+        .collect();
+    let [before, open, made, after, wrong, unread, last] = groups[..] else { panic!("{}", ran.xml) };
+    assert_eq!((before, made, after), (("nonsense before", 1), ("mkdir /d", 0), ("nonsense after", 1)));
+    assert!(open.0.starts_with("open sftp://u") && open.1 == 0, "{open:?}");
+    assert!(wrong.0.starts_with("open sftp://u") && wrong.1 == 1, "{wrong:?}");
+    assert_eq!((unread, last), (("open", 1), ("mkdir /e", 0)));
+    assert!(!ran.xml.contains("secret") && !ran.xml.contains("wrong@"), "{}", ran.xml);
+}
