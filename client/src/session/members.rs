@@ -105,7 +105,7 @@ pub const MEMBERS: &[Member] = members! {
         "QueryReceived" => Is("Event::Query"), "the decider answers, with every answer that the question has";
     }
     "SessionOptions" {
-        "Protocol" => Is("SessionOptions::protocol"), "SCP cannot be opened yet";
+        "Protocol" => Is("SessionOptions::protocol"), "";
         "HostName" => Is("SessionOptions::host_name"), "";
         "PortNumber" => Is("SessionOptions::port_number"), "";
         "UserName" => Is("SessionOptions::user_name"), "without one: the user of this machine over SSH, anonymous over FTP";
@@ -303,6 +303,11 @@ const MORE: &[(&str, &str)] = &[
     ("Session::create_hard_link", "makes a hard link"),
     ("Session::read_link", "what a link holds"),
     ("Session::space", "room on the server"),
+    ("Session::keep_remote_directory_up_to_date", "keeps a remote directory like a local one (the script's `keepuptodate`)"),
+    ("Session::lock, refresh_lock, unlock", "WebDAV: locks an entry for oneself"),
+    ("Session::about, alter", "S3: what is said of an object beside its content, seen and changed"),
+    ("Session::tags, set_tags", "S3: the tags of an object"),
+    ("Session::versions, restore_version", "S3: the versions of an object, and back to one"),
     ("Session::events, Session::on_event", "events as a stream and as callbacks"),
     ("Session::snapshot", "counters and state of the connection"),
     ("Session::filesystem", "the guarded filesystem below, for everything else"),

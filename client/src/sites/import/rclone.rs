@@ -1,4 +1,4 @@
-//! rclone.conf: a section for each remote; `sftp` and `ftp` become sites.
+//! rclone.conf: a section for each remote; `sftp`, `ftp`, `webdav` and `s3` become sites.
 //!
 //! Passwords are obscured, not encrypted: AES-256 in counter mode under a key that stands in rclone's source, the
 //! first block is the counter. A file that is encrypted as a whole is refused.
@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use session_core::error::{Error, ErrorKind, Result};
 
-use super::Imported;
+use super::{Imported, words_of};
 use super::ini::{Section, sections};
 use crate::session::{FtpSecure, Protocol, SessionOptions};
 
@@ -31,6 +31,8 @@ pub fn rclone(text: &str) -> Result<Imported> {
         match section.get("type").unwrap_or_default() {
             "sftp" => one(&mut out, section, SessionOptions::new()),
             "ftp" => one(&mut out, section, SessionOptions::new().protocol(Protocol::Ftp)),
+            "webdav" => webdav(&mut out, section),
+            "s3" => s3(&mut out, section),
             other => {
                 out.note(section.name, format!("the remote is left out: type '{other}' is not taken over"))
             }
@@ -67,20 +69,87 @@ fn one(out: &mut Imported, section: &Section<'_>, mut o: SessionOptions) {
             ("http_proxy", _) => out.apply(name, "http_proxy", o, |o| proxy(o, "3", value, "80")),
             // It says how the password may be had, and Ferry asks where it has none.
             ("ask_password" | "key_use_agent", _) => o,
-            // Without its value, which may be a secret.
-            _ => {
-                out.note(name, format!("{key}: there is no such setting here"));
-                o
-            }
+            _ => unknown(out, name, key, o),
         };
     }
     o.raw.retain(|(name, _)| name != "PortNumber");
-    // rclone logs in as whoever runs it.
+    taken(out, name, o);
+}
+
+/// A remote of WebDAV: its `url` is where the tree begins.
+fn webdav(out: &mut Imported, section: &Section<'_>) {
+    let name = section.name;
+    // Without the URL, which may hold a secret.
+    let mut o = match SessionOptions::parse_url(section.get("url").unwrap_or_default()) {
+        Ok(o) if o.protocol == Protocol::Webdav => o,
+        Ok(_) => return out.note(name, "the remote is left out: its url is none of WebDAV"),
+        Err(e) => return out.note(name, format!("the remote is left out: url: {}", words_of(&e))),
+    };
+    for (key, value) in section.values.iter().filter(|(_, value)| !value.is_empty()) {
+        o = match *key {
+            // What a server can is found out.
+            "type" | "url" | "vendor" => o,
+            "user" => o.user_name(*value),
+            "pass" => hidden(out, name, "pass", value, o, |o, plain| o.password(plain)),
+            _ => unknown(out, name, key, o),
+        };
+    }
+    taken(out, name, o);
+}
+
+/// A remote of S3: a store that is named by its `endpoint`, or AWS's.
+fn s3(out: &mut Imported, section: &Section<'_>) {
+    let name = section.name;
+    let aws = section.get("provider").unwrap_or("AWS").eq_ignore_ascii_case("AWS");
+    let endpoint = match section.get("endpoint").filter(|e| !e.is_empty()) {
+        Some(endpoint) => endpoint,
+        None if aws => "s3.amazonaws.com",
+        None => return out.note(name, "the remote is left out: it names no endpoint"),
+    };
+    let (scheme, place) = match endpoint.split_once("://") {
+        Some((scheme, place)) if scheme.eq_ignore_ascii_case("http") => ("s3plain", place),
+        Some((_, place)) => ("s3", place),
+        None => ("s3", endpoint),
+    };
+    let mut o = match SessionOptions::parse_url(&format!("{scheme}://{place}")) {
+        Ok(o) => o,
+        Err(e) => return out.note(name, format!("the remote is left out: endpoint: {}", words_of(&e))),
+    };
+    for (key, value) in section.values.iter().filter(|(_, value)| !value.is_empty()) {
+        let mut raw = |o, setting: &str, value: &str| {
+            out.apply(name, key, o, |o: SessionOptions| o.add_raw_setting(setting, value))
+        };
+        let yes = value.eq_ignore_ascii_case("true") || *value == "1";
+        o = match *key {
+            "type" | "provider" | "endpoint" => o,
+            "access_key_id" => o.user_name(*value),
+            "secret_access_key" => o.password(*value),
+            "session_token" => raw(o, "S3SessionToken", value),
+            "region" => raw(o, "S3DefaultRegion", value),
+            "profile" => raw(o, "S3Profile", value),
+            "role_arn" => raw(o, "S3RoleArn", value),
+            "env_auth" => raw(o, "S3CredentialsEnv", if yes { "1" } else { "0" }),
+            "requester_pays" => raw(o, "S3RequesterPays", if yes { "1" } else { "0" }),
+            "force_path_style" => raw(o, "S3UrlStyle", if yes { "1" } else { "0" }),
+            _ => unknown(out, name, key, o),
+        };
+    }
+    taken(out, name, o);
+}
+
+/// Without its value, which may be a secret.
+fn unknown(out: &mut Imported, site: &str, key: &str, o: SessionOptions) -> SessionOptions {
+    out.note(site, format!("{key}: there is no such setting here"));
+    o
+}
+
+/// Takes a site in. Where no user is named, rclone logs in as whoever runs it.
+fn taken(out: &mut Imported, site: &str, mut o: SessionOptions) {
     if o.user_name.is_none() && o.password.is_some() {
-        out.note(name, "pass: no user is named, so the password is left out");
+        out.note(site, "pass: no user is named, so the password is left out");
         o.password = None;
     }
-    out.take(name, o, None);
+    out.take(site, o, None);
 }
 
 fn tilde(path: &str) -> String {

@@ -144,6 +144,20 @@ fn rclone_conf() {
     assert!(noted(&all, "ftps", "no_check_certificate") && noted(&all, "ftps", "pass"));
     assert!(!ftps.options.accept_any_certificate, "trust is not imported");
     assert!(noted(&all, "drive", "type 'drive'"));
+    let cloud = site(&all, "cloud");
+    assert_eq!(cloud.options.to_url(), "davs://ann@cloud.example.com:8443/remote.php/dav/files/ann");
+    assert_eq!(password(cloud), Some("potato"));
+    assert!(noted(&all, "cloud", "bearer_token") && !noted(&all, "cloud", "vendor"));
+    let store = site(&all, "store");
+    assert!(store.options.to_url().starts_with("s3plain://AKID"), "{}", store.options.to_url());
+    assert_eq!((password(store), store.options.port_number), (Some("s3cret"), 9000));
+    assert_eq!(store.options.raw_setting("S3DefaultRegion"), Some("eu-west-1"));
+    assert_eq!(store.options.raw_setting("S3UrlStyle"), Some("1"));
+    assert!(noted(&all, "store", "storage_class"));
+    let aws = site(&all, "aws");
+    assert_eq!(aws.options.host_name, "s3.amazonaws.com");
+    assert_eq!(aws.options.raw_setting("S3CredentialsEnv"), Some("1"));
+    assert!(noted(&all, "nowhere", "no endpoint"));
     let e = rclone("# Encrypted\nRCLONE_ENCRYPT_V0:\nabc").unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
 }
