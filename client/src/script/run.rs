@@ -31,6 +31,7 @@ use super::local::Drives;
 use super::text::{Variables, expand};
 use super::transfer::Mode;
 use super::xml::XmlLog;
+use crate::live::Table;
 use crate::session::{Session, remote_path};
 use crate::sites::Store;
 use crate::sync::MaxDelete;
@@ -104,6 +105,7 @@ pub struct Runner<'a> {
     reconnect: Option<u64>,
     mode: Mode,
     around: Arc<Chain>,
+    live: Option<Arc<Table>>,
     failed: bool,
     over: bool,
 }
@@ -148,6 +150,7 @@ impl<'a> Runner<'a> {
             reconnect: Some(120),
             mode: Mode::default(),
             around: Arc::default(),
+            live: None,
             failed: false,
             over: false,
         })
@@ -156,6 +159,11 @@ impl<'a> Runner<'a> {
     /// Asks these interceptors about everything in the sessions that are opened from now on.
     pub fn ask(&mut self, around: Arc<Chain>) {
         self.around = around;
+    }
+
+    /// Shows what moves files in this table, in the sessions that are opened from now on.
+    pub fn show_in(&mut self, table: Arc<Table>) {
+        self.live = Some(table);
     }
 
     /// What was logged since this was last called.

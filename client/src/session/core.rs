@@ -21,6 +21,7 @@ use super::decide::SessionDecider;
 use super::event::{Event, Hub, Subscription};
 use super::options::SessionOptions;
 use crate::connect::{Connected, Executor, open_local, open_url};
+use crate::live::{Live, Registered, Table, What};
 
 /// How often progress is told, if the caller does not say.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -38,6 +39,7 @@ struct Inner {
     progress: Mutex<Duration>,
     reconnect: Mutex<Duration>,
     around: Mutex<Arc<Chain>>,
+    live: Mutex<Option<Arc<Table>>>,
     abort: CancellationToken,
 }
 
@@ -91,6 +93,13 @@ impl Drop for Opening<'_> {
     }
 }
 
+impl Open {
+    /// A path on the server, for people.
+    pub(super) fn shown(&self, path: &VPath) -> String {
+        format!("{}:{path}", self.options.shown_name())
+    }
+}
+
 impl Session {
     /// A session that is not open. Listeners may be added before it is.
     pub fn new() -> Self {
@@ -100,6 +109,7 @@ impl Session {
             progress: Mutex::new(PROGRESS),
             reconnect: Mutex::new(RECONNECT),
             around: Mutex::default(),
+            live: Mutex::default(),
             abort: CancellationToken::new(),
         }))
     }
@@ -260,6 +270,22 @@ impl Session {
     #[cfg(feature = "hooks")]
     pub fn set_handlers(&self, handlers: &crate::hooks::Handlers) {
         self.set_interceptors(handlers.chain());
+    }
+
+    /// Lets others see in this table what moves files, and pause, slow or end it, as `ferry jobs` does. What is
+    /// under way is not entered later.
+    pub fn show_in(&self, table: Arc<Table>) {
+        *lock(&self.0.live) = Some(table);
+    }
+
+    /// Enters what moves files, where there is a table, as long as the result lives.
+    pub(super) fn enter(&self, what: What, live: Arc<dyn Live>) -> Option<Registered> {
+        let table = lock(&self.0.live).clone()?;
+        let (registered, error) = table.enter(None, what, live);
+        if let Some(e) = error {
+            self.hub().warn(e.to_string());
+        }
+        Some(registered)
     }
 
     /// How often [`Event::Progress`] is told while files move; at least every 10 ms, at most.

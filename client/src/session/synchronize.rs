@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::core::{Open, Session};
 use super::event::{Event, TransferProgress};
 use super::result::{Outcome, Removal, Side, SynchronizationResult, Transfer};
+use crate::live::{Live, What};
 use crate::mask::FileMask;
 use crate::sync::{
     self, Action, Check, Criteria, Difference, Differences, Direction, MaxDelete, Note, Runner, Sides,
@@ -134,6 +135,16 @@ fn sides(open: &Open, local: &Path, remote: &[u8]) -> Result<Sides> {
     Ok(Sides::new((open.local.fs().clone(), local), (open.fs.clone(), remote)))
 }
 
+/// For who looks at what runs.
+fn what(command: &str, open: &Open, sides: &Sides, mode: SynchronizationMode) -> What {
+    let (local, remote) = (sides.left.path.display(), open.shown(&sides.right.path));
+    let (source, target) = match mode {
+        SynchronizationMode::Local => (remote, local),
+        SynchronizationMode::Both | SynchronizationMode::Remote => (local, remote),
+    };
+    What { command: command.into(), source, target }
+}
+
 impl Session {
     /// Makes directories alike; see the module's header. Errors of its own: `Closed`, `InvalidArgument` for
     /// options that contradict each other, `NotFound` for a directory that is not there; everything else
@@ -150,6 +161,8 @@ impl Session {
             let decider = Arc::clone(&open.decider);
             let runner =
                 Runner::new(sides.clone(), options.to_sync(self.reconnect_time()), decider, Check::Target)?;
+            let what = what("synchronize", &open, &sides, options.mode);
+            let _entered = self.enter(what, Arc::clone(&runner) as Arc<dyn Live>);
             Ok((sides, self.run_watched(&runner).await?))
         };
         let (sides, report) = self.told(result.await)?;
@@ -183,6 +196,8 @@ impl Session {
                 ..WatchOptions::new(options.to_sync(self.reconnect_time()))
             };
             let watch = Watch::new(sides.clone(), watching, Arc::clone(&open.decider))?;
+            let what = what("keepuptodate", &open, &sides, options.mode);
+            let _entered = self.enter(what, Arc::clone(&watch) as Arc<dyn Live>);
             let mut each = |event: &watch::Event| {
                 let report = match event {
                     watch::Event::Round(report) => (**report).clone(),

@@ -28,6 +28,7 @@ use super::names::renamed;
 use super::result::{Outcome, Removal, Side, Transfer, TransferResult};
 use super::source::{Source, local_source, remote_source, target};
 use crate::batch::{Batch, Job};
+use crate::live::{Live, What};
 
 /// Sources that are removed at once.
 const AT_ONCE: usize = 16;
@@ -56,6 +57,19 @@ impl Plan<'_> {
             Side::Local => &self.open.fs,
             Side::Remote => self.open.local.fs(),
         }
+    }
+
+    /// For who looks at what runs.
+    fn what(&self, jobs: &[Job]) -> What {
+        let first = jobs.first().map(|job| &job.from);
+        let more = if jobs.len() > 1 { format!(" and {} more", jobs.len() - 1) } else { String::new() };
+        let (dir, _) = &self.target;
+        let (command, source, target) = match self.side {
+            Side::Local => ("put", first.map(VPath::display), self.open.shown(dir)),
+            Side::Remote => ("get", first.map(|from| self.open.shown(from)), dir.display()),
+        };
+        let source = format!("{}{more}", source.unwrap_or_default());
+        What { command: command.into(), source, target }
     }
 }
 
@@ -306,6 +320,7 @@ impl Session {
         let told =
             Arc::new(Told { hub: Arc::clone(self.hub()), side: plan.side, failures: AtomicUsize::new(0) });
         batch.observe(Arc::clone(&told) as Arc<dyn Observer>);
+        let _entered = self.enter(plan.what(&jobs), Arc::clone(&batch) as Arc<dyn Live>);
         let cancel = tokio_util::sync::CancellationToken::new();
         let tell = |cancel: &tokio_util::sync::CancellationToken| {
             let progress = batch.tracker().progress();

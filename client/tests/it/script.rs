@@ -498,3 +498,38 @@ async fn each_failure_stands_in_the_group_of_its_command() {
     assert_eq!((unread, last), (("open", 1), ("mkdir /e", 0)));
     assert!(!ran.xml.contains("secret") && !ran.xml.contains("wrong@"), "{}", ran.xml);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_script_moves_is_listed_and_can_be_ended() {
+    let world = World::sftp().await;
+    world.write("/in/x", "").await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("large"), vec![7; 8 << 20]).unwrap();
+    let ferry = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+        command.args(args).current_dir(dir.path()).env("XDG_RUNTIME_DIR", dir.path()).env("HOME", dir.path());
+        command
+    };
+    let script = format!(
+        "option batch continue\nopen sftp://u:secret@127.0.0.1:{}/ -hostkey=\"{}\"\nput -speed=64 large /in/\nmkdir /after\n",
+        world.port, world.fingerprint
+    );
+    std::fs::write(dir.path().join("script"), script).unwrap();
+    let mut child = ferry(&["script", "script"]).spawn().unwrap();
+    let begin = std::time::Instant::now();
+    let job = loop {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it is not seen");
+        let out = ferry(&["--json", "jobs"]).output().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        if let Some(line) = text.lines().next() {
+            break serde_json::from_str::<serde_json::Value>(line).unwrap();
+        }
+    };
+    assert_eq!((job["command"].as_str(), job["pid"].as_u64()), (Some("put"), Some(child.id().into())), "{job}");
+    assert!(job["source"].as_str().unwrap().ends_with("/large"), "{job}");
+    assert_eq!(job["target"], "u@127.0.0.1:/in");
+    let killed = ferry(&["jobs", "kill", job["job"].as_str().unwrap()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert!(world.has("/after").await && !world.has("/in/large").await);
+}

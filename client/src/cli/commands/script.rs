@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use session_core::error::{Error, Result};
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
@@ -118,6 +119,9 @@ pub(super) async fn script(cx: &mut Context, a: &Script) -> Result<()> {
     let xml = a.xmllog.as_ref().map(|_| XmlLog::new(a.xmlgroups));
     let mut runner = Runner::new(&settings, &mut console, xml)?;
     runner.ask(cx.places.around());
+    if let Some(table) = &cx.live {
+        runner.show_in(Arc::clone(table));
+    }
     for line in &lines {
         let goes_on = runner.line(line).await;
         log.write(runner.take_log()).await?;

@@ -38,6 +38,9 @@ impl Runner<'_> {
         }
         let session = Session::new();
         session.set_interceptors(Arc::clone(&self.around));
+        if let Some(table) = &self.live {
+            session.show_in(Arc::clone(table));
+        }
         session.set_reconnect_time(Duration::from_secs(self.reconnect.unwrap_or(FOREVER)));
         session.open(options, Arc::clone(&self.settings.decider)).await?;
         let home = session.home_path()?;
