@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use session_core::batch::{Timetable, parse_bytes};
+use session_core::batch::{Timetable, Verify, parse_bytes};
 
 use super::exit;
 #[cfg(feature = "s3")]
@@ -294,6 +294,31 @@ pub(super) enum VerifyArg {
     None,
 }
 
+impl From<VerifyArg> for Verify {
+    fn from(arg: VerifyArg) -> Self {
+        match arg {
+            VerifyArg::Auto => Verify::Auto,
+            VerifyArg::Strict => Verify::Strict,
+            VerifyArg::Size => Verify::Size,
+            VerifyArg::None => Verify::None,
+        }
+    }
+}
+
+/// What is proved of each file that is copied, and where that is kept.
+#[derive(Args, Clone)]
+pub(super) struct Proving {
+    /// How hard to look at what was moved
+    #[arg(long, value_enum, default_value = "size", value_name = "HOW")]
+    pub(super) verify: VerifyArg,
+    /// Compute this digest of each file, for its receipt
+    #[arg(long, value_parser = algorithm, value_name = "ALGORITHM")]
+    pub(super) digest: Option<session_core::fs::Algorithm>,
+    /// Add a receipt for each file that is in place to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub(super) receipts: Option<PathBuf>,
+}
+
 /// What becomes of names.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum NameCaseArg {
@@ -364,15 +389,8 @@ pub(super) struct Transfer {
     /// '08:00,512K 18:00,off', 'Mon-08:00,1M Fri-18:00,off'
     #[arg(long, default_value = "off", value_name = "RATE|TIMETABLE", value_parser = limit)]
     pub(super) limit: Limit,
-    /// How hard to look at what was moved
-    #[arg(long, value_enum, default_value = "size", value_name = "HOW")]
-    pub(super) verify: VerifyArg,
-    /// Compute this digest of each file, for its receipt
-    #[arg(long, value_parser = algorithm, value_name = "ALGORITHM")]
-    pub(super) digest: Option<session_core::fs::Algorithm>,
-    /// Add a receipt for each file that is in place to this file, as JSON lines
-    #[arg(long, value_name = "FILE")]
-    pub(super) receipts: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) proving: Proving,
     /// Keep no journal: a transfer that is killed cannot be continued with 'ferry resume'
     #[arg(long)]
     pub(super) no_journal: bool,

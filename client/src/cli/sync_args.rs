@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::args::{Limit, limit};
+use super::args::{Limit, Proving, limit};
 use crate::mask::{Bounds, FileMask};
 use crate::sync::{Conflict, Criteria, Direction, MaxDelete, Renames, Side};
 
@@ -169,6 +169,8 @@ pub(super) struct Copying {
     /// Write under the final name from the start
     #[arg(long)]
     pub(super) no_temporary: bool,
+    #[command(flatten)]
+    pub(super) proving: Proving,
     /// Stop at the first failure
     #[arg(long)]
     pub(super) fail_fast: bool,

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::batch::{Answer, Decider, Query, TransferOptions};
+use session_core::batch::{Answer, Decider, Observer, Query, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow, Replace};
 use session_core::fs_ext::FilesystemExt;
@@ -182,6 +182,12 @@ impl Runner {
     pub fn share_limiter(&self, limiter: &Arc<Limiter>) {
         self.to_right.share_limiter(Arc::clone(limiter));
         self.to_left.share_limiter(Arc::clone(limiter));
+    }
+
+    /// Tells `observer` of each file that is copied. Before it runs; the first one stands.
+    pub fn observe(&self, observer: &Arc<dyn Observer>) {
+        self.to_left.observe(Arc::clone(observer));
+        self.to_right.observe(Arc::clone(observer));
     }
 
     /// The speed limit of both sides together, which may be changed while it runs.

@@ -12,10 +12,10 @@ mod dirty;
 mod disk;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use session_core::batch::{Decider, Progress};
+use session_core::batch::{Decider, Observer, Progress};
 use session_core::error::{Error, ErrorKind, Result};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -135,6 +135,7 @@ pub struct Watch {
     options: WatchOptions,
     decider: Arc<dyn Decider>,
     limiter: Arc<Limiter>,
+    observer: OnceLock<Arc<dyn Observer>>,
     stop: CancellationToken,
     /// The round under way.
     runner: Mutex<Option<Arc<Runner>>>,
@@ -163,7 +164,8 @@ impl Watch {
         options.check()?;
         let limiter = Arc::new(Limiter::of(&options.sync.transfer));
         let stop = CancellationToken::new();
-        Ok(Arc::new(Watch { sides, options, decider, limiter, stop, runner: Mutex::default() }))
+        let (observer, runner) = (OnceLock::new(), Mutex::default());
+        Ok(Arc::new(Watch { sides, options, decider, limiter, observer, stop, runner }))
     }
 
     /// Ends it: files in work are given up, what was not begun is left.
@@ -172,6 +174,11 @@ impl Watch {
         if let Some(runner) = self.running().as_ref() {
             runner.cancel();
         }
+    }
+
+    /// Tells `observer` of each file that is copied. Before it runs; the first one stands.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        let _ = self.observer.set(observer);
     }
 
     /// Its speed limit, which may be changed while it runs.
@@ -283,6 +290,9 @@ impl Watch {
         };
         let runner = Runner::new(self.sides.clone(), options, Arc::clone(&self.decider), Check::Target)?;
         runner.share_limiter(&self.limiter);
+        if let Some(observer) = self.observer.get() {
+            runner.observe(observer);
+        }
         *self.running() = Some(Arc::clone(&runner));
         if self.stop.is_cancelled() {
             runner.cancel();

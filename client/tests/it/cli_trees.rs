@@ -208,6 +208,28 @@ fn a_long_list_of_what_is_left_alone_is_cut() {
 }
 
 #[test]
+fn what_is_made_alike_is_proved_and_recorded() {
+    let d = two();
+    let receipts = |name: &str| json(&std::fs::read_to_string(d.path().join(name)).unwrap());
+    let proved = ["--verify", "strict", "--digest", "sha256"];
+    let args = [&["sync", "a", "b", "--receipts", "sync"], &proved[..]].concat();
+    let (code, _, err) = run(d.path(), &args);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let told = receipts("sync");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|r| r["digest"].to_string().contains("sha256")), "{told:?}");
+    assert!(told.iter().all(|r| r["proof"] != "size"), "{told:?}");
+    put(d.path(), "a/later", "x", 0);
+    std::fs::write(d.path().join("plan"), run(d.path(), &["plan", "a", "b"]).1).unwrap();
+    assert_eq!(run(d.path(), &["apply", "plan", "--receipts", "apply"]).0, 0);
+    assert_eq!(receipts("apply").len(), 1);
+    put(d.path(), "a/last", "x", 0);
+    let (code, _, err) = run(d.path(), &["sync", "a", "b", "--receipts", "/dev/full"]);
+    assert!(code == 1 && err.contains("cannot be written"), "{err}");
+    assert!(d.path().join("b/last").exists());
+}
+
+#[test]
 fn json_lists_each_operation_and_a_summary() {
     let d = two();
     std::fs::create_dir(d.path().join("b/d")).unwrap();

@@ -25,7 +25,8 @@ fn changes_are_told_and_a_signal_ends_it_in_good_order() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("a")).unwrap();
     std::fs::write(dir.path().join("a/first"), "1").unwrap();
-    let mut child = ferry(dir.path(), &["--json", "watch", "a", "b", "--delete", "--settle", "20"])
+    let args = ["--json", "watch", "a", "b", "--delete", "--settle", "20", "--receipts", "receipts"];
+    let mut child = ferry(dir.path(), &args)
         .stdout(Stdio::piped())
         .spawn()
         .map(Reaped)
@@ -54,6 +55,8 @@ fn changes_are_told_and_a_signal_ends_it_in_good_order() {
     assert_eq!(summary["removed"], 1);
     assert_eq!(summary["failures"], Value::Array(vec![]));
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    let receipts = std::fs::read_to_string(dir.path().join("receipts")).unwrap();
+    assert_eq!(receipts.lines().count(), 2, "{receipts}");
 }
 
 #[test]

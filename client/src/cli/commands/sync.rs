@@ -46,7 +46,7 @@ pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
     let direction = options.direction;
     let runner = Runner::new(sides, options, cx.places.decider(), Check::Target)?;
     let what = what("sync", &reopened(&places.0), &reopened(&places.1), direction);
-    let mut report = watched(cx, &runner, direction, what, runner.run()).await?;
+    let mut report = watched(cx, &runner, direction, what, &a.copying, runner.run()).await?;
     if let (Some(state), Some(base)) = (state, report.base.take())
         && let Err(e) = blocking(move || state.save(&base)).await
     {
@@ -103,7 +103,7 @@ pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
     let runner = Runner::new(sides, options, cx.places.decider(), Check::Both)?;
     let what = what("apply", &header.left, &header.right, header.direction);
     let run = async { Ok(runner.apply(found).await) };
-    let report = watched(cx, &runner, header.direction, what, run).await?;
+    let report = watched(cx, &runner, header.direction, what, &a.copying, run).await?;
     tell(cx, &report);
     Ok(())
 }
@@ -228,6 +228,8 @@ pub(super) fn transfer_options(a: &Copying) -> TransferOptions {
         parallel: usize::from(a.parallel),
         limit: a.limit.rate,
         timetable: a.limit.timetable.clone(),
+        verify: a.proving.verify.into(),
+        digest: a.proving.digest,
         fail_fast: a.fail_fast,
         text: a.ascii_mask.clone().map(FileMask::selection),
         ..TransferOptions::default()
@@ -240,14 +242,19 @@ pub(super) fn what(command: &str, left: &str, right: &str, direction: Direction)
     What { command: command.into(), source: source.into(), target: target.into() }
 }
 
-/// Runs with progress drawn; the first Ctrl-C stops it in good order.
+/// Runs with progress drawn and receipts written; the first Ctrl-C stops it in good order.
 async fn watched(
     cx: &Context,
     runner: &Arc<Runner>,
     direction: Direction,
     what: What,
+    copying: &Copying,
     run: impl Future<Output = Result<SyncReport>>,
 ) -> Result<SyncReport> {
+    let receipts = copying.proving.receipts.as_deref().map(transfer::Receipts::open).transpose()?;
+    if let Some(receipts) = &receipts {
+        runner.observe(&(Arc::clone(receipts) as _));
+    }
     let wanted = !cx.global.quiet && !cx.global.json;
     // Both ways, what goes right is drawn.
     let side = if direction == Direction::To(Side::Left) { Side::Left } else { Side::Right };
@@ -267,7 +274,10 @@ async fn watched(
         }
     };
     drop(drawn);
-    transfer::note_stop(stopped, report.as_mut().ok().map(|r| &mut r.failures));
+    if let Ok(report) = &mut report {
+        transfer::note_stop(stopped, &mut report.failures);
+        report.failures.extend(receipts.and_then(|receipts| receipts.failure()));
+    }
     report
 }
 

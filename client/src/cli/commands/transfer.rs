@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::batch::{Batch, Job, Limiter};
-use crate::cli::args::{NameCaseArg, OverwriteArg, Transfer, VerifyArg};
+use crate::cli::args::{NameCaseArg, OverwriteArg, Transfer};
 use crate::cli::exit;
 use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
@@ -123,7 +123,7 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
     }
     let text = a.ascii_mask.as_deref();
     let options = TransferOptions { text: text_of(text)?, ..options(a, cx.global.reconnect) };
-    let receipts = match &a.receipts {
+    let receipts = match &a.proving.receipts {
         Some(file) => Some(std::path::absolute(file)?),
         None => None,
     };
@@ -352,7 +352,7 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
     if let Some(ticking) = ticking {
         ticking.abort();
     }
-    note_stop(stopped, Some(&mut report.failures));
+    note_stop(stopped, &mut report.failures);
     report.failures.extend(receipts.and_then(|receipts| receipts.failure()));
     let mut job = None;
     if let Some(kept) = journal {
@@ -379,9 +379,9 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
 }
 
 /// What was ended before its end says so, whatever else has failed.
-pub(super) fn note_stop(stopped: bool, failures: Option<&mut Vec<Error>>) {
-    if let Some(failures) = failures.filter(|f| stopped && !f.iter().any(|e| e.kind() == ErrorKind::Canceled)) {
-        failures.push(Error::new(ErrorKind::Canceled));
+pub(super) fn note_stop(stopped: bool, failures: &mut Vec<Error>) {
+    if stopped && !failures.iter().any(|e| e.kind() == ErrorKind::Canceled) {
+        failures.push(ErrorKind::Canceled.into());
     }
 }
 
@@ -501,13 +501,8 @@ fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
         segment_size: a.segment_size,
         limit: a.limit.rate,
         timetable: a.limit.timetable.clone(),
-        verify: match a.verify {
-            VerifyArg::Auto => Verify::Auto,
-            VerifyArg::Strict => Verify::Strict,
-            VerifyArg::Size => Verify::Size,
-            VerifyArg::None => Verify::None,
-        },
-        digest: a.digest,
+        verify: a.proving.verify.into(),
+        digest: a.proving.digest,
         fail_fast: a.fail_fast,
         reconnect: Duration::from_secs(reconnect),
         ..TransferOptions::default()

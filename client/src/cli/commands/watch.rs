@@ -42,7 +42,11 @@ pub(super) async fn watch(cx: &mut Context, a: &Args) -> Result<()> {
     };
     let what = what("watch", &reopened(&places.0), &reopened(&places.1), options.sync.direction);
     let watch = Watch::new(sides, options, cx.places.decider())?;
-    let mut teller = Teller::new(cx);
+    let receipts = a.copying.proving.receipts.as_deref().map(transfer::Receipts::open).transpose()?;
+    if let Some(receipts) = &receipts {
+        watch.observe(Arc::clone(receipts) as _);
+    }
+    let mut teller = Teller { receipts, ..Teller::new(cx) };
     teller.begin(&places);
     let mut terminated = signal(SignalKind::terminate())?;
     let summary = {
@@ -63,7 +67,7 @@ pub(super) async fn watch(cx: &mut Context, a: &Args) -> Result<()> {
         }
     };
     teller.end(&summary);
-    if !summary.outstanding.is_empty() {
+    if !summary.outstanding.is_empty() || teller.unrecorded {
         cx.fail_with(crate::cli::exit::FAILED);
     }
     Ok(())
@@ -79,11 +83,14 @@ struct Teller {
     json: bool,
     quiet: bool,
     told: BTreeSet<Box<[u8]>>,
+    receipts: Option<Arc<transfer::Receipts>>,
+    /// A receipt was not written, which is told once.
+    unrecorded: bool,
 }
 
 impl Teller {
     fn new(cx: &Context) -> Self {
-        Teller { json: cx.global.json, quiet: cx.global.quiet, told: BTreeSet::new() }
+        Teller { json: cx.global.json, quiet: cx.global.quiet, told: BTreeSet::new(), receipts: None, unrecorded: false }
     }
 
     fn begin(&self, places: &(Place, Place)) {
@@ -112,7 +119,14 @@ impl Teller {
                 out.json(&json!({ "event": "failed", "error": error_json(e) }));
             }
             Event::Failed(e) => complain(e, false),
-            Event::Round(report) => self.round(&mut out, report),
+            Event::Round(report) => {
+                self.round(&mut out, report);
+                let lost = self.receipts.as_ref().and_then(|receipts| receipts.failure());
+                if let Some(e) = lost.filter(|_| !self.unrecorded) {
+                    complain(&e, self.json);
+                    self.unrecorded = true;
+                }
+            }
             Event::Ready | Event::Lost | Event::Waiting(_) => {}
         }
     }
