@@ -379,6 +379,12 @@ pub(super) struct Transfer {
     /// Leave names that begin with a dot
     #[arg(long)]
     pub(super) exclude_hidden: bool,
+    /// What takes part, as '*.txt; docs/ | *.bak; tmp/' or '>1M<2D' (see docs/masks.md)
+    #[arg(long, value_name = "MASK", value_parser = mask)]
+    pub(super) mask: Option<String>,
+    /// A file in the manner of .gitignore; what it ignores takes no part
+    #[arg(long, value_name = "FILE")]
+    pub(super) filter_from: Option<PathBuf>,
     /// Files that match, as '*.txt; *.csv', are text: over FTP each side gets its own ends of line
     #[arg(long, value_name = "MASK", value_parser = mask)]
     pub(super) ascii_mask: Option<String>,

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use session_core::batch::{Candidate, Selection};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::{Subject, below};
@@ -41,6 +42,18 @@ impl Filter {
             Error::new(ErrorKind::InvalidArgument).with_detail(format!("the filter file is wrong: {e}"))
         })?;
         Ok(Filter(Arc::new(built)))
+    }
+
+    /// The filter as a batch takes it: its patterns begin at a directory that was named, and at that of a file.
+    pub fn selection(self) -> Selection {
+        Selection::new(move |c: &Candidate<'_>| {
+            let is_named = c.path == c.root;
+            if is_named && c.metadata.is_dir() {
+                return true;
+            }
+            let root = if is_named { c.root.parent() } else { None };
+            self.matches(&Subject::new(c.path, root.as_ref().unwrap_or(c.root), c.metadata))
+        })
     }
 
     /// Whether an entry takes part. Directories above it are not looked at: what is ignored is not

@@ -103,6 +103,26 @@ fn part_of_a_batch_is_not_success() {
 }
 
 #[test]
+fn masks_and_filters_choose_what_is_copied() {
+    let d = dir();
+    std::fs::write(d.path().join("d/e/f"), "").unwrap();
+    std::fs::write(d.path().join("filter"), "/f\n.hidden\n").unwrap();
+    std::fs::write(d.path().join("odd"), "[z-a]\n").unwrap();
+    let has = |path: &str| d.path().join(path).exists();
+    assert_eq!(run(d.path(), &["cp", "-r", "--mask", "f* | e/", "d", "one"]).0, 0);
+    assert!(has("one/f") && !has("one/e") && !has("one/.hidden"));
+    // The patterns of a filter begin at the directory that was named.
+    assert_eq!(run(d.path(), &["cp", "-r", "--filter-from", "filter", "d", "two"]).0, 0);
+    assert!(!has("two/f") && has("two/e/f") && has("two/e/g") && !has("two/.hidden"));
+    let both = ["cp", "-r", "--filter-from", "filter", "--mask", "f; .*", "d", "three"];
+    assert_eq!(run(d.path(), &both).0, 0);
+    assert!(!has("three/f") && has("three/e/f") && !has("three/e/g") && !has("three/.hidden"));
+    assert_eq!(run(d.path(), &["cp", "-r", "--filter-from", "odd", "d", "four"]).0, 2);
+    assert_eq!(run(d.path(), &["cp", "-r", "--filter-from", "missing", "d", "four"]).0, 5);
+    assert_eq!(run(d.path(), &["cp", "-r", "--mask", "[a", "d", "four"]).0, 2);
+}
+
+#[test]
 fn copies_moves_removes() {
     let d = dir();
     let at = |s: &str| d.path().join(s);

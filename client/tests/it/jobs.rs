@@ -303,7 +303,11 @@ fn a_transfer_that_is_killed_goes_on() {
     let at = |name: &str| dir.path().join(name);
     fill(dir.path(), SLOW);
     std::fs::create_dir(at("to")).unwrap();
-    let args = ["cp", "-r", "--limit", "8M", "--receipts", "receipts", "t", "to"];
+    // What was not selected is not when it goes on, either.
+    std::fs::write(at("t/left.out"), "x").unwrap();
+    std::fs::write(at("filter"), "*.out\n").unwrap();
+    let args =
+        ["cp", "-r", "--limit", "8M", "--filter-from", "filter", "--receipts", "receipts", "t", "to"];
     let child = ferry(dir.path(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut child = Reaped(child);
     let part = at("to/t/large.filepart");
@@ -329,6 +333,7 @@ fn a_transfer_that_is_killed_goes_on() {
 
     let out = ferry(dir.path(), &["--json", "resume"]).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    std::fs::remove_file(at("t/left.out")).unwrap();
     is_whole(&at("t"), &at("to/t"));
     let text = String::from_utf8(out.stdout).unwrap();
     let summary: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();

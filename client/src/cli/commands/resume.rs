@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::Context;
-use super::transfer::{Kept, Work, run, text_of};
+use super::transfer::{Kept, Masks, Work, run};
 use crate::cli::args::{Global, Resume};
 use crate::cli::places::Place;
 use crate::jobs::{Jobs, Side, Standing};
 
-/// What is needed to log in again in the same way, what is text, and where receipts go. No secret.
-pub(super) fn extra(global: &Global, receipts: Option<&Path>, ascii_mask: Option<&str>) -> Value {
+/// What is needed to log in again in the same way, what is selected, and where receipts go. No secret.
+pub(super) fn extra(global: &Global, receipts: Option<&Path>, masks: &Masks) -> Value {
     let absolute = |p: &PathBuf| std::path::absolute(p).unwrap_or_else(|_| p.clone());
     let text = |p: PathBuf| p.into_os_string().into_string().ok();
     let mut extra = json!({
@@ -20,7 +20,9 @@ pub(super) fn extra(global: &Global, receipts: Option<&Path>, ascii_mask: Option
         "host_key": global.host_key,
         "certificate": global.certificate,
         "known_hosts": global.known_hosts.as_ref().map(absolute).and_then(text),
-        "ascii_mask": ascii_mask,
+        "ascii_mask": masks.text,
+        "mask": masks.mask,
+        "filter": masks.filter,
         "receipts": receipts.map(Path::to_path_buf).and_then(text),
     });
     #[cfg(feature = "s3")]
@@ -90,7 +92,9 @@ pub(super) async fn resume(cx: &mut Context, a: &Resume) -> Result<()> {
         None => only(&jobs)?,
     };
     let (mut spec, journal) = jobs.take_up(&id)?;
-    spec.options.text = text_of(spec.extra.get("ascii_mask").and_then(Value::as_str))?;
+    let text = |name: &str| spec.extra.get(name).and_then(Value::as_str).map(str::to_owned);
+    let masks = Masks { text: text("ascii_mask"), mask: text("mask"), filter: text("filter") };
+    spec.options = masks.put_into(spec.options)?;
     recall(cx.places.global_mut(), &spec.extra);
     let source = open(cx, &spec.source).await?;
     let target = open(cx, &spec.target).await?;

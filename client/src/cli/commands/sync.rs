@@ -1,6 +1,7 @@
 //! `sync`, `plan`, `apply` and `diff`.
 
 use std::io::{BufReader, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -147,14 +148,17 @@ pub(super) fn reopened(place: &Place) -> String {
     }
 }
 
+/// What stands in a filter file.
+pub(super) fn filter_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| {
+        let words = format!("the filter file '{}' cannot be read: {e}", path.display());
+        Error::from(e).with_detail(words)
+    })
+}
+
 fn compared(c: &Comparison) -> Result<SyncOptions> {
     let filter = match &c.filter_from {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                Error::from(e).with_detail(format!("the filter file '{}' cannot be read", path.display()))
-            })?;
-            Some(Filter::parse(&text)?)
-        }
+        Some(path) => Some(Filter::parse(&filter_text(path)?)?),
         None => None,
     };
     Ok(SyncOptions {

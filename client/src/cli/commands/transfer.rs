@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use session_core::batch::{
-    Ended, ItemOutcome, NameCase, Observer, Overwrite, Progress, Resume, Selection, TransferItem,
+    Candidate, Ended, ItemOutcome, NameCase, Observer, Overwrite, Progress, Resume, Selection, TransferItem,
     TransferOptions, TransferReport, Verify,
 };
 use session_core::error::{Error, ErrorKind, Result};
@@ -29,7 +29,7 @@ use crate::cli::render::{Out, error_json, files, left_alone, size};
 use crate::jobs::{Jobs, Spec};
 use crate::journal::{Journal, Tally};
 use crate::live::{Live, What};
-use crate::mask::FileMask;
+use crate::mask::{FileMask, Filter};
 
 /// A job that was done in less time leaves nothing to list.
 const SHORT: Duration = Duration::from_secs(10);
@@ -121,8 +121,12 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
             .with_detail(format!("'{}' is not a directory", target.shown))
             .with_hint("make it with 'ferry mkdir'"));
     }
-    let text = a.ascii_mask.as_deref();
-    let options = TransferOptions { text: text_of(text)?, ..options(a, cx.global.reconnect) };
+    let masks = Masks {
+        text: a.ascii_mask.clone(),
+        mask: a.mask.clone(),
+        filter: a.filter_from.as_deref().map(super::sync::filter_text).transpose()?,
+    };
+    let options = masks.put_into(options(a, cx.global.reconnect))?;
     let receipts = match &a.proving.receipts {
         Some(file) => Some(std::path::absolute(file)?),
         None => None,
@@ -154,7 +158,7 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
             target: target.side.clone(),
             jobs,
             options: options.clone(),
-            extra: super::resume::extra(&cx.global, receipts.as_deref(), text),
+            extra: super::resume::extra(&cx.global, receipts.as_deref(), &masks),
         };
         // What is appended cannot be told from what was there: a second run could append it twice.
         let once = a.no_journal || options.overwrite == Overwrite::Append;
@@ -399,7 +403,7 @@ pub(super) async fn move_dir(cx: &mut Context, source: &Place, to: VPath, no_clo
             reconnect: Duration::from_secs(cx.global.reconnect),
             ..TransferOptions::default()
         },
-        extra: super::resume::extra(&cx.global, None, None),
+        extra: super::resume::extra(&cx.global, None, &Masks::default()),
     };
     let journal = Kept::begin(cx, &spec);
     run(cx, Work { source: source.fs.clone(), target: source.fs.clone(), spec, receipts: None }, journal)
@@ -464,9 +468,32 @@ fn groups(sources: Vec<Place>) -> Vec<(String, Vec<Place>)> {
     groups
 }
 
-/// What is text, by its mask. Errors: `InvalidArgument` for one that is none.
-pub(super) fn text_of(mask: Option<&str>) -> Result<Option<Selection>> {
-    Ok(mask.map(FileMask::parse).transpose()?.map(FileMask::selection))
+/// What a transfer selects by, as it was written, so that a job can be taken up with it.
+#[derive(Default)]
+pub(super) struct Masks {
+    /// What is text.
+    pub(super) text: Option<String>,
+    /// What takes part.
+    pub(super) mask: Option<String>,
+    /// What takes part, too: the text of a filter file.
+    pub(super) filter: Option<String>,
+}
+
+impl Masks {
+    /// Options with these selections. Errors: `InvalidArgument` for what makes no sense.
+    pub(super) fn put_into(&self, options: TransferOptions) -> Result<TransferOptions> {
+        let mask = |text: &Option<String>| -> Result<Option<Selection>> {
+            Ok(text.as_deref().map(FileMask::parse).transpose()?.map(FileMask::selection))
+        };
+        let filter = self.filter.as_deref().map(Filter::parse).transpose()?.map(Filter::selection);
+        let selection = match (mask(&self.mask)?, filter) {
+            (Some(mask), Some(filter)) => {
+                Some(Selection::new(move |c: &Candidate<'_>| mask.0.takes(c) && filter.0.takes(c)))
+            }
+            (one, other) => one.or(other),
+        };
+        Ok(TransferOptions { text: mask(&self.text)?, selection, ..options })
+    }
 }
 
 fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
