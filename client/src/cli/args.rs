@@ -199,8 +199,7 @@ pub(super) enum Command {
     /// Allow a public key to log in to an account, over SFTP
     #[cfg(feature = "sftp")]
     CopyId(CopyId),
-    /// Print what is generated from this definition
-    #[command(hide = true)]
+    /// Print completions for a shell, a page for 'man', or this reference
     Docs {
         /// What
         #[command(subcommand)]
@@ -211,8 +210,12 @@ pub(super) enum Command {
 /// Generated from the definition.
 #[derive(Subcommand)]
 pub(super) enum DocsCommand {
-    /// The man page
-    Man,
+    /// The page of ferry, or of one of its commands, for 'man'
+    Man {
+        /// The command
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
     /// Completions for a shell
     Completions {
         /// The shell

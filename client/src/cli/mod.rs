@@ -94,7 +94,15 @@ fn docs(what: &DocsCommand) -> ExitCode {
     let mut command = Cli::command();
     let mut out = std::io::stdout().lock();
     let result = match what {
-        DocsCommand::Man => clap_mangen::Man::new(command).render(&mut out),
+        DocsCommand::Man { command: None } => clap_mangen::Man::new(command).render(&mut out),
+        DocsCommand::Man { command: Some(name) } => {
+            command.build();
+            let Some(found) = command.find_subcommand(name) else {
+                eprintln!("error: there is no command '{name}'");
+                return exit::USAGE.into();
+            };
+            clap_mangen::Man::new(found.clone()).render(&mut out)
+        }
         DocsCommand::Completions { shell } => {
             clap_complete::generate(*shell, &mut command, "ferry", &mut out);
             Ok(())

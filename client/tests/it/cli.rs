@@ -164,8 +164,11 @@ fn help_man_and_completions_come_from_one_definition() {
     let d = dir();
     let (code, out, _) = run(d.path(), &["--help"]);
     assert_eq!(code, 0);
-    assert!(out.contains("Exit codes:") && !out.contains("docs"));
+    assert!(out.contains("Exit codes:") && out.contains("  docs "));
     assert!(run(d.path(), &["docs", "man"]).1.contains(".TH ferry"));
+    let (_, man, _) = run(d.path(), &["docs", "man", "sync"]);
+    assert!(man.contains(".TH ferry-sync") && man.contains("max\\-delete"), "{man}");
+    assert_eq!(run(d.path(), &["docs", "man", "nonsense"]).0, 2);
     assert!(run(d.path(), &["docs", "completions", "bash"]).1.contains("_ferry"));
     assert!(run(d.path(), &["docs", "reference"]).1.contains("### `ferry hash`"));
 }

@@ -443,6 +443,6 @@ impl Sessions<'_> {
 /// Whether the shell has a command of `ferry` under its own name.
 fn is_shown(command: &clap::Command) -> bool {
     !command.is_hide_set()
-        && command.get_name() != "shell"
+        && !["docs", "shell"].contains(&command.get_name())
         && !OWN.iter().any(|(usage, _)| name_of(usage) == command.get_name())
 }
