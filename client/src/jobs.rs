@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use session_core::batch::{NameCase, Overwrite, Resume, Timetable, TransferOptions, Verify};
+use session_core::batch::{InvalidChars, NameCase, Overwrite, Resume, Timetable, TransferOptions, Verify};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::Algorithm;
 use session_core::path::VPath;
@@ -183,6 +183,11 @@ fn options_json(o: &TransferOptions) -> Value {
         "recursive": o.recursive,
         "exclude_hidden": o.exclude_hidden,
         "name_case": o.name_case.name(),
+        "exclude_empty_directories": o.exclude_empty_directories,
+        "invalid_chars": o.invalid_chars.as_ref().map(|i| json!([i.chars(), i.by()])),
+        "preserve_read_only": o.preserve_read_only,
+        "remove_bom": o.remove_bom,
+        "remove_ctrl_z": o.remove_ctrl_z,
         "parallel": o.parallel,
         "segments": o.segments,
         "segment_size": o.segment_size,
@@ -192,6 +197,14 @@ fn options_json(o: &TransferOptions) -> Value {
         "verify": verify_name(o.verify),
         "digest": o.digest.map(Algorithm::name),
         "reconnect": o.reconnect.as_secs(),
+    })
+}
+
+fn invalid_chars_of(v: &Value) -> Option<InvalidChars> {
+    let chars = InvalidChars::new(v.get(0)?.as_str()?);
+    Some(match v.get(1).and_then(Value::as_str).and_then(|by| by.chars().next()) {
+        Some(by) => chars.replaced_by(by),
+        None => chars,
     })
 }
 
@@ -213,6 +226,11 @@ fn options_of(v: &Value) -> Option<TransferOptions> {
         recursive: flag("recursive")?,
         exclude_hidden: flag("exclude_hidden")?,
         name_case: NameCase::ALL.into_iter().find(|c| Some(c.name()) == text("name_case"))?,
+        exclude_empty_directories: flag("exclude_empty_directories").unwrap_or_default(),
+        invalid_chars: v.get("invalid_chars").and_then(invalid_chars_of),
+        preserve_read_only: flag("preserve_read_only").unwrap_or_default(),
+        remove_bom: flag("remove_bom").unwrap_or_default(),
+        remove_ctrl_z: flag("remove_ctrl_z").unwrap_or_default(),
         selection: None,
         text: None,
         parallel: usize::try_from(number("parallel")?).ok()?,
@@ -447,6 +465,11 @@ mod tests {
                 verify: Verify::Strict,
                 digest: Some(Algorithm::Sha256),
                 name_case: NameCase::Lower,
+                invalid_chars: Some(InvalidChars::new(":").replaced_by('_')),
+                exclude_empty_directories: true,
+                preserve_read_only: true,
+                remove_bom: true,
+                remove_ctrl_z: true,
                 limit: 77,
                 segments: 5,
                 segment_size: 9,

@@ -3,6 +3,7 @@
 //! Only the types; the engine is `client::batch`. Everything that an engine can ask goes through one
 //! [`Decider`], and each question says what unattended use gets: no answer never means yes.
 
+mod names;
 mod options;
 mod receipt;
 mod timetable;
@@ -12,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
+pub use self::names::InvalidChars;
 pub use self::options::{Candidate, NameCase, Overwrite, Resume, Select, Selection, TransferOptions};
 pub use self::receipt::{Digest, Guarantee, Proof, Receipt, SCHEMA as RECEIPT_SCHEMA, Verify};
 pub use self::timetable::{Timetable, parse_bytes};

@@ -23,7 +23,7 @@ use session_core::path::VPath;
 
 use super::limit::Limiter;
 use super::part::{Continued, Kept, can_continue, interrupted, is_lost, publish, temporary};
-use super::pump::{Account, Digesting, LEAD, Pump, changed, read_exactly};
+use super::pump::{Account, Digesting, LEAD, Marks, Pump, changed, read_exactly};
 use super::segments::Segment;
 use super::tracker::Item;
 use super::verify::{Checked, Verifier, is_local, right_size};
@@ -532,8 +532,9 @@ impl Copy<'_> {
             lead: LEAD,
             account: &account,
         };
-        if self.text && is_text_at(self.source, self.from) {
-            let size = pump.to_end(digest.as_mut().map(|(_, d)| d)).await?;
+        let marks = self.marks();
+        if self.text && (is_text_at(self.source, self.from) || marks.any()) {
+            let size = pump.to_end(marks, digest.as_mut().map(|(_, d)| d)).await?;
             // For the totals, what was expected is what came.
             self.item.at(self.metadata.size);
             return Moved::new(size, digest).await;
@@ -615,6 +616,17 @@ impl Copy<'_> {
             .or_else(|| self.metadata.mode.filter(|_| self.options.preserve_modes).map(|m| m & 0o777))
     }
 
+    /// Whether nobody may write the source.
+    fn is_read_only(&self) -> bool {
+        self.metadata.mode.is_some_and(|mode| mode & 0o222 == 0)
+    }
+
+    /// What is taken away from a text on its way.
+    fn marks(&self) -> Marks {
+        let sent = self.text && !is_local(self.target);
+        Marks { bom: sent && self.options.remove_bom, ctrl_z: sent && self.options.remove_ctrl_z }
+    }
+
     pub(super) fn create_options(&self, mut options: OpenOptions, old: Option<&Metadata>) -> OpenOptions {
         options.size_hint = Some(self.metadata.size);
         options.text = self.text && is_text_at(self.target, self.to);
@@ -641,6 +653,11 @@ impl Copy<'_> {
             attributes.mode = match (self.options.permissions, self.mode()) {
                 (Some(permissions), _) => Some(permissions & 0o7777),
                 (None, Some(mode)) => Some(mode).filter(|m| m & 0o200 == 0),
+                (None, None)
+                    if self.options.preserve_read_only && is_local(self.target) && self.is_read_only() =>
+                {
+                    Some(0o444)
+                }
                 (None, None) => old.and_then(|m| m.mode),
             };
         }

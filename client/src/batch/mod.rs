@@ -6,6 +6,7 @@
 //! connection was lost, in a later one by its temporary file and the job's journal.
 
 mod copy;
+mod directories;
 mod limit;
 mod part;
 mod pump;

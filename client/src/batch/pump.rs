@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use session_core::digest::Hasher;
 use session_core::error::{Error, ErrorKind, Result};
@@ -38,6 +38,22 @@ const INLINE: u64 = 64 << 10;
 
 /// Chunks that wait for being hashed.
 const HASHED_AHEAD: usize = 32;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+const CTRL_Z: u8 = 0x1a;
+
+/// Marks that are taken away from a text.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    pub(super) bom: bool,
+    pub(super) ctrl_z: bool,
+}
+
+impl Marks {
+    pub(super) fn any(self) -> bool {
+        self.bom || self.ctrl_z
+    }
+}
 
 pub(super) fn changed() -> Error {
     Error::new(ErrorKind::Corrupt)
@@ -194,25 +210,50 @@ impl<A: Account> Pump<'_, A> {
     }
 
     /// Moves everything to the source's end, wherever that is, in order: of a text nobody knows how long it is
-    /// on this side before it was read. Gives its length. Dropped, it stops; what was written stays.
-    pub(super) async fn to_end(&self, mut digest: Option<&mut Digesting>) -> Result<u64> {
+    /// on this side before it was read. Gives the length of what was written. Dropped, it stops; what was written stays.
+    pub(super) async fn to_end(&self, marks: Marks, mut digest: Option<&mut Digesting>) -> Result<u64> {
         let most = self.limiter.chunk(CHUNK);
-        let mut at = 0;
+        let (mut read, mut at, mut begins) = (0, 0, true);
+        // What may be a mark waits until more is known.
+        let mut held = BytesMut::new();
         loop {
-            let bytes = self.source.read_into(at, most, BytesMut::with_capacity(most)).await?.freeze();
+            let mut bytes = self.source.read_into(read, most, BytesMut::with_capacity(most)).await?;
+            let ended = bytes.is_empty();
+            read += bytes.len() as u64;
+            if !held.is_empty() {
+                held.unsplit(bytes);
+                bytes = std::mem::take(&mut held);
+            }
+            if marks.bom && begins && !ended && bytes.len() < BOM.len() {
+                held = bytes;
+                continue;
+            }
+            if marks.bom && begins && bytes.starts_with(BOM) {
+                bytes.advance(BOM.len());
+            }
+            begins = false;
+            if marks.ctrl_z && bytes.last() == Some(&CTRL_Z) {
+                let last = bytes.split_off(bytes.len() - 1);
+                if !ended {
+                    held = last;
+                }
+            }
             let len = bytes.len();
-            if len == 0 {
+            if len > 0 {
+                if self.limiter.rate() > 0 {
+                    self.limiter.pass(len).await;
+                }
+                let bytes = bytes.freeze();
+                self.target.write_at(at + self.shift, bytes.clone()).await?;
+                if let Some(digest) = digest.as_deref_mut() {
+                    digest.feed(bytes).await;
+                }
+                at += len as u64;
+                self.item.moved(len as u64);
+            }
+            if ended {
                 return Ok(at);
             }
-            if self.limiter.rate() > 0 {
-                self.limiter.pass(len).await;
-            }
-            self.target.write_at(at + self.shift, bytes.clone()).await?;
-            if let Some(digest) = digest.as_deref_mut() {
-                digest.feed(bytes).await;
-            }
-            at += len as u64;
-            self.item.moved(len as u64);
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use session_core::error::Result;
 use session_core::metadata::{FileType, Metadata};
 use session_core::path::VPath;
+use tokio::sync::OnceCell;
 
 use super::run::{Job, LARGE, SMALL_PER_SLOT};
 
@@ -24,6 +25,8 @@ pub(super) struct Look {
     pub(super) to: VPath,
     /// The source that was named.
     pub(super) root: VPath,
+    /// The directory in which it was found.
+    pub(super) within: Option<Arc<Pair>>,
     /// `None` for one that was named and not looked at.
     pub(super) metadata: Option<Metadata>,
 }
@@ -32,8 +35,20 @@ pub(super) struct Look {
 pub(super) struct Pair {
     pub(super) from: VPath,
     pub(super) to: VPath,
-    /// The one that it goes to was made by this batch: nothing was in it.
-    pub(super) fresh: bool,
+    /// The one around it.
+    pub(super) above: Option<Arc<Pair>>,
+    /// The directory itself, where this batch is to make it.
+    pub(super) metadata: Option<Metadata>,
+    /// Whether this batch made the one that it goes to, so that nothing was in it; not set before it is there.
+    pub(super) made: OnceCell<bool>,
+}
+
+impl Pair {
+    /// One that is there.
+    pub(super) fn there(from: VPath, to: VPath) -> Arc<Pair> {
+        let made = OnceCell::new_with(Some(false));
+        Arc::new(Pair { from, to, above: None, metadata: None, made })
+    }
 }
 
 /// A file as a listing showed it, in little: a million of them may wait.
@@ -69,9 +84,9 @@ impl Waiting {
         (self.file_type == FileType::File).then_some(self.size)
     }
 
-    /// Whether nobody else has anything where it goes, as far as is known.
-    pub(super) fn is_new(&self) -> bool {
-        self.within.fresh
+    /// The directory in which it was found.
+    pub(super) fn within(&self) -> &Arc<Pair> {
+        &self.within
     }
 
     /// Where it is, where it goes, and what moving it needs to know of it. Errors: `InvalidPath`.
@@ -103,7 +118,13 @@ pub(super) struct Queue {
 impl Queue {
     /// What somebody named.
     pub(super) fn of(jobs: Vec<Job>) -> Self {
-        let named = |job: Job| Look { root: job.from.clone(), from: job.from, to: job.to, metadata: None };
+        let named = |job: Job| Look {
+            root: job.from.clone(),
+            from: job.from,
+            to: job.to,
+            within: None,
+            metadata: None,
+        };
         Queue { looks: jobs.into_iter().map(named).collect(), files: VecDeque::new() }
     }
 
@@ -155,7 +176,7 @@ mod tests {
 
     fn look(path: &str) -> Look {
         let metadata = Some(Metadata::new(FileType::Directory, 0));
-        Look { from: p(path), to: p(path), root: p("/"), metadata }
+        Look { from: p(path), to: p(path), root: p("/"), within: None, metadata }
     }
 
     #[test]
@@ -174,7 +195,7 @@ mod tests {
     #[test]
     fn no_directory_is_begun_while_very_many_files_wait() {
         let mut queue = Queue::of(vec![Job { from: p("/a"), to: p("/x") }]);
-        let within = Arc::new(Pair { from: p("/d"), to: p("/e"), fresh: false });
+        let within = Pair::there(p("/d"), p("/e"));
         let file = || Waiting::new(&within, b"f", b"f", &Metadata::new(FileType::File, 1));
         queue.add(Finds { looks: Vec::new(), files: (0..AHEAD).map(|_| file()).collect() });
         assert!(queue.has_looks() && !queue.may_look());
@@ -184,7 +205,7 @@ mod tests {
     #[test]
     fn a_file_that_waits_is_little_and_whole_again_when_its_turn_comes() {
         assert!(std::mem::size_of::<Waiting>() <= 120);
-        let within = Arc::new(Pair { from: p("/d"), to: p("/e"), fresh: false });
+        let within = Pair::there(p("/d"), p("/e"));
         let mut metadata = Metadata::new(FileType::File, LARGE);
         (metadata.mode, metadata.modified) = (Some(0o640), Some(SystemTime::UNIX_EPOCH));
         let mut queue = Queue::of(Vec::new());

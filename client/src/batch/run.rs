@@ -14,7 +14,7 @@ use session_core::batch::{
 use session_core::error::{Error, ErrorKind, Result, Retry};
 use session_core::fs::{Filesystem, Follow, ListOptions};
 use session_core::gate::SessionFs;
-use session_core::metadata::{Attributes, FileType, Metadata};
+use session_core::metadata::{FileType, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use tokio::sync::mpsc::UnboundedSender;
@@ -52,25 +52,25 @@ pub struct Job {
 /// A batch between two filesystems. Dropping its future stops it; finished files stay.
 pub struct Batch {
     source: SessionFs,
-    target: SessionFs,
-    options: TransferOptions,
+    pub(super) target: SessionFs,
+    pub(super) options: TransferOptions,
     decider: Arc<dyn Decider>,
     pub(super) tracker: Arc<Tracker>,
     pub(super) slots: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
     verifier: Verifier,
     limiter: OnceLock<Arc<Limiter>>,
-    observer: OnceLock<Arc<dyn Observer>>,
+    pub(super) observer: OnceLock<Arc<dyn Observer>>,
     journal: OnceLock<Arc<Journal>>,
     timer: OnceLock<Arc<dyn Timer>>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct State {
-    report: TransferReport,
+pub(super) struct State {
+    pub(super) report: TransferReport,
     /// Directories with the times to give them when their content is complete, deepest last.
-    directories: BTreeMap<VPath, Metadata>,
+    pub(super) directories: BTreeMap<VPath, Metadata>,
     /// An answer that stands for the rest of the batch.
     overwrite_all: Option<bool>,
     /// What was copied, by number, where it is going to be removed at the source.
@@ -145,7 +145,7 @@ impl Batch {
         self.stop.cancel();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -259,11 +259,11 @@ impl Batch {
             Err(e) => return self.fail(None, e),
         };
         match metadata.file_type {
-            FileType::File => self.file(from, to, metadata, entry.is_new()).await,
+            FileType::File => self.file(from, to, metadata, entry.within()).await,
             FileType::Symlink => match self.source.stat(&from, Follow::Yes).await {
                 Ok(m) if m.is_file() => {
                     self.tracker.found(m.size);
-                    self.file(from, to, m, entry.is_new()).await;
+                    self.file(from, to, m, entry.within()).await;
                 }
                 Ok(_) => self.skip(item(&from, &to, 0), "a symbolic link to a directory"),
                 Err(e) => self.fail(Some(item(&from, &to, 0)), e),
@@ -288,10 +288,10 @@ impl Batch {
         }
         let mut found = Finds::default();
         if metadata.is_dir() {
-            found.looks.push(Look { from, to, root, metadata: Some(metadata) });
+            found.looks.push(Look { from, to, root, within: None, metadata: Some(metadata) });
         } else {
             let parent = |path: &VPath| path.parent().unwrap_or_else(VPath::root);
-            let within = Arc::new(Pair { from: parent(&from), to: parent(&to), fresh: false });
+            let within = Pair::there(parent(&from), parent(&to));
             found.files.push(Waiting::new(&within, from.name(), to.name(), &metadata));
         }
         // Whoever listens is there until this task is over.
@@ -313,36 +313,20 @@ impl Batch {
 
     async fn directory(
         &self,
-        Look { from, to, root, .. }: &Look,
+        Look { from, to, root, within, .. }: &Look,
         metadata: &Metadata,
         tell: &UnboundedSender<Finds>,
     ) -> Result<()> {
-        let mut attributes = Attributes::none();
-        let sets_modes = self.target.capabilities().set_mode;
-        if sets_modes && !self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await? {
-            // The owner must be able to fill it.
-            attributes.mode = self.directory_mode(metadata).map(|m| (m & 0o777) | 0o700);
+        let within = Arc::new(Pair {
+            from: from.clone(),
+            to: to.clone(),
+            above: within.clone(),
+            metadata: Some(metadata.clone()),
+            made: OnceCell::new(),
+        });
+        if !self.options.exclude_empty_directories {
+            self.make(&within).await?;
         }
-        let made = self.target.create_dir(to, &attributes).await;
-        let fresh = made.is_ok();
-        match made {
-            Ok(()) => {
-                let mut done = item(from, to, 0);
-                done.directory = true;
-                if let Some(observer) = self.observer.get() {
-                    observer.ended(&done, Ended::Made);
-                }
-                if self.options.details {
-                    self.state().report.items.push((done, ItemOutcome::Done(0)));
-                }
-            }
-            Err(e) => match self.target.stat(to, Follow::Yes).await {
-                Ok(m) if m.is_dir() => {}
-                _ => return Err(e),
-            },
-        }
-        self.state().directories.insert(to.clone(), metadata.clone());
-        let within = Arc::new(Pair { from: from.clone(), to: to.clone(), fresh });
         let mut pages = self.source.list(from, &ListOptions::default()).await?;
         while let Some(page) = pages.next_page().await? {
             let mut found = Finds::default();
@@ -354,10 +338,11 @@ impl Batch {
                 if !self.takes(&path, root, &entry.metadata) {
                     continue;
                 }
-                let name = self.options.name_case.apply(&entry.name);
+                let name = self.name_at_target(&entry.name);
                 if entry.metadata.is_dir() {
                     let (to, metadata) = (to.join(name)?, Some(entry.metadata));
-                    found.looks.push(Look { from: path, to, root: root.clone(), metadata });
+                    let within = Some(Arc::clone(&within));
+                    found.looks.push(Look { from: path, to, root: root.clone(), within, metadata });
                 } else {
                     found.files.push(Waiting::new(&within, &entry.name, &name, &entry.metadata));
                 }
@@ -367,19 +352,23 @@ impl Batch {
         Ok(())
     }
 
-    /// The permission bits that a directory shall have.
-    fn directory_mode(&self, metadata: &Metadata) -> Option<u32> {
-        let readable_is_enterable = |mode: u32| mode | ((mode & 0o444) >> 2);
-        match self.options.permissions {
-            Some(mode) if self.options.add_x_to_directories => Some(readable_is_enterable(mode)),
-            Some(mode) => Some(mode),
-            None => metadata.mode.filter(|_| self.options.preserve_modes),
+    /// A name as it is at the target.
+    fn name_at_target(&self, name: &[u8]) -> Vec<u8> {
+        let name = self.options.name_case.apply(name);
+        match &self.options.invalid_chars {
+            Some(invalid) if is_local(&self.target) => invalid.to_local(&name),
+            Some(invalid) if is_local(&self.source) => invalid.to_remote(&name),
+            _ => name,
         }
     }
 
-    /// Moves one file; `new`: where it goes nothing was when the batch began.
-    async fn file(&self, from: VPath, to: VPath, metadata: Metadata, new: bool) {
+    /// Moves one file that was found in a directory.
+    async fn file(&self, from: VPath, to: VPath, metadata: Metadata, within: &Arc<Pair>) {
         let record = item(&from, &to, metadata.size);
+        let new = match self.make(within).await {
+            Ok(new) => new,
+            Err(e) => return self.fail(Some(record), e),
+        };
         let entry = self.entry_of(&from, &to, &metadata);
         if let Some(entry) = &entry
             && self.was_done(entry, &from, &to, &metadata).await
@@ -601,7 +590,7 @@ impl Batch {
 
     /// Whether the account may put files into `dir` at most, and see none of them.
     /// Errors: a lost connection.
-    async fn is_hidden(&self, dir: VPath) -> Result<bool> {
+    pub(super) async fn is_hidden(&self, dir: VPath) -> Result<bool> {
         let asked = Arc::clone(self.state().hidden.entry(dir.clone()).or_default());
         let look = || async {
             match self.target.stat(&dir, Follow::Yes).await {
@@ -677,7 +666,7 @@ impl Batch {
         state.report.items.push((item, ItemOutcome::Skipped(why)));
     }
 
-    fn fail(&self, item: Option<TransferItem>, error: Error) {
+    pub(super) fn fail(&self, item: Option<TransferItem>, error: Error) {
         if let Some(observer) = self.observer.get() {
             match &item {
                 Some(item) => observer.ended(item, Ended::Failed(&error)),
@@ -721,41 +710,6 @@ impl Batch {
             self.state().report.notes.push((to, note));
         }
     }
-
-    /// Times and modes of directories, which their content changed while it was written: deepest first.
-    async fn finish_directories(&self) {
-        if self.stop.is_cancelled() {
-            return;
-        }
-        let directories = std::mem::take(&mut self.state().directories);
-        let capabilities = self.target.capabilities();
-        let times = self.options.preserve_times && self.options.directory_times && capabilities.set_times;
-        for (path, metadata) in directories.into_iter().rev() {
-            let mut attributes = Attributes::none();
-            if times {
-                attributes.modified = metadata.modified;
-                attributes.accessed = metadata.accessed.or(metadata.modified);
-            }
-            if capabilities.set_mode {
-                let exact = self.options.permissions.is_some();
-                let wanted = self.directory_mode(&metadata).map(|m| m & 0o777);
-                attributes.mode = wanted.filter(|m| exact || m & 0o700 != 0o700);
-            }
-            if attributes.is_empty() {
-                continue;
-            }
-            match self.target.set_attributes(&path, &attributes, Follow::Yes).await {
-                // A server that sets none for directories (FTP) has no failure to tell of.
-                Err(e) if e.kind() == ErrorKind::Unsupported => {}
-                Ok(()) => {}
-                Err(_) if self.options.ignore_attribute_errors => {}
-                Err(e)
-                    if e.kind() == ErrorKind::PermissionDenied
-                        && self.is_hidden(path).await.unwrap_or(false) => {}
-                Err(e) => self.fail(None, e),
-            }
-        }
-    }
 }
 
 /// Whether the connection broke and another one is there, or will be.
@@ -764,6 +718,6 @@ fn may_go_on(e: &Error) -> bool {
         && matches!(e.retry(), Retry::Later(Some(_)))
 }
 
-fn item(from: &VPath, to: &VPath, size: u64) -> TransferItem {
+pub(super) fn item(from: &VPath, to: &VPath, size: u64) -> TransferItem {
     TransferItem { source: from.clone(), target: to.clone(), size, directory: false }
 }

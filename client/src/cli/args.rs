@@ -382,6 +382,9 @@ pub(super) struct Transfer {
     /// Leave names that begin with a dot
     #[arg(long)]
     pub(super) exclude_hidden: bool,
+    /// Leave directories out in which nothing takes part
+    #[arg(long)]
+    pub(super) exclude_empty_directories: bool,
     /// What takes part, as '*.txt; docs/ | *.bak; tmp/' or '>1M<2D' (see docs/masks.md)
     #[arg(long, value_name = "MASK", value_parser = mask)]
     pub(super) mask: Option<String>,

@@ -3,7 +3,7 @@
 //! WinSCP's scripts begin with times kept and permissions left to the server. What the engine cannot do yet
 //! is refused by the name of its switch.
 
-use session_core::batch::{NameCase, Overwrite, Resume, Selection, TransferOptions};
+use session_core::batch::{InvalidChars, NameCase, Overwrite, Resume, Selection, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::command::{Command, Verb};
@@ -109,7 +109,10 @@ pub(super) fn options(command: &Command, mode: Mode, confirm: bool) -> Result<Tr
             (name, _) => return Err(not_yet(&format!("-{name}"))),
         }
     }
-    options.text = mode.texts()?;
+    options.text = match (mode, options.text.take()) {
+        (Mode::Automatic, Some(masks)) => Some(masks),
+        _ => mode.texts()?,
+    };
     Ok(options)
 }
 
@@ -140,14 +143,21 @@ fn raw(pair: &str, options: &mut TransferOptions) -> Result<()> {
             options.name_case =
                 *case.ok_or_else(|| bad(format!("the setting '{name}' takes a number from 0 to 4")))?;
         }
-        "excludeemptydirectories"
-        | "cleararchive"
-        | "removectrlz"
-        | "removebom"
-        | "encryptnewfiles"
-        | "preservereadonly"
-        | "replaceinvalidchars"
-            if !yes()? => {}
+        "excludeemptydirectories" => options.exclude_empty_directories = yes()?,
+        "removectrlz" => options.remove_ctrl_z = yes()?,
+        "removebom" => options.remove_bom = yes()?,
+        "preservereadonly" => options.preserve_read_only = yes()?,
+        "replaceinvalidchars" => {
+            let chars = options.invalid_chars.take().unwrap_or_default();
+            options.invalid_chars = yes()?.then_some(chars);
+        }
+        // Only where they are replaced at all, which is what WinSCP does unless it is told not to.
+        "localinvalidchars" => options.invalid_chars = Some(InvalidChars::new(value)),
+        "masks" => options.text = Some(FileMask::parse(value)?.selection()),
+        "text" => options.permissions = Some(permissions(value)?),
+        // There is no such attribute here.
+        "cleararchive" => drop(yes()?),
+        "encryptnewfiles" if !yes()? => {}
         _ => {
             return Err(Error::new(ErrorKind::Unsupported)
                 .with_detail(format!("the transfer setting '{name}={value}' is not built yet")));
@@ -186,6 +196,16 @@ mod tests {
         assert!(!of("").unwrap().directory_times && of("-preservetime=all").unwrap().directory_times);
         let lower = of("-rawtransfersettings[2] FileNameCase=2 ExcludeHiddenFiles=1").unwrap();
         assert_eq!((lower.name_case, lower.exclude_hidden), (NameCase::Lower, true));
+        let raw =
+            "-rawtransfersettings[6] RemoveBOM=1 RemoveCtrlZ=1 ExcludeEmptyDirectories=1 PreserveReadOnly=1";
+        let raw = of(&format!("{raw} LocalInvalidChars=:? Text=rw-------")).unwrap();
+        assert!(
+            raw.remove_bom && raw.remove_ctrl_z && raw.exclude_empty_directories && raw.preserve_read_only
+        );
+        assert_eq!(raw.invalid_chars, Some(InvalidChars::new(":?")));
+        assert_eq!(raw.permissions, Some(0o600));
+        let off = of("-rawtransfersettings[2] LocalInvalidChars=: ReplaceInvalidChars=0").unwrap();
+        assert_eq!(off.invalid_chars, None);
         assert!(of("-filemask=*.txt|a*").unwrap().selection.is_some());
         let is_text = |switches: &str, name: &str| {
             let (path, file) = (VPath::absolute(name).unwrap(), Metadata::new(FileType::File, 1));
@@ -196,6 +216,8 @@ mod tests {
         assert_eq!(is_text("-transfer=automatic", "/a.bin"), Some(false));
         assert_eq!(is_text("-transfer=automatic", "/d/a.html"), Some(true));
         assert_eq!(is_text("-transfer=binary", "/a.txt"), None);
+        let masks = "-transfer=automatic -rawtransfersettings[1] Masks=*.me";
+        assert_eq!((is_text(masks, "/read.me"), is_text(masks, "/a.txt")), (Some(true), Some(false)));
         assert_eq!(of("-rawtransfersettings[1] NewerOnly=1").unwrap().overwrite, Overwrite::Newer);
         for (switches, kind) in [
             ("-preservetime=some", ErrorKind::InvalidArgument),

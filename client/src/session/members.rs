@@ -144,7 +144,7 @@ pub const MEMBERS: &[Member] = members! {
         "ResumeSupport" => Is("TransferOptions::temporary_names"), "`resume` says whether a part is continued";
         "OverwriteMode" => Is("TransferOptions::overwrite"), "also newer, never, and asking";
         "SpeedLimit" => Is("TransferOptions::limit"), "bytes per second";
-        "AddRawSettings" => Is("TransferOptions"), "fields: `directory_times`, `exclude_hidden`, `name_case`, `ignore_attribute_errors`, `add_x_to_directories`; scripts take WinSCP's names, and refuse the others";
+        "AddRawSettings" => Is("TransferOptions"), "fields: `directory_times`, `exclude_hidden`, `exclude_empty_directories`, `name_case`, `invalid_chars`, `preserve_read_only`, `remove_bom`, `remove_ctrl_z`, `ignore_attribute_errors`, `add_x_to_directories`; scripts take WinSCP's names, and refuse the others";
     }
     "TransferResumeSupport" {
         "State" => Is("TransferOptions::temporary_names"), "on: with `temporary_from` 0";
@@ -303,7 +303,10 @@ const MORE: &[(&str, &str)] = &[
     ("Session::create_hard_link", "makes a hard link"),
     ("Session::read_link", "what a link holds"),
     ("Session::space", "room on the server"),
-    ("Session::keep_remote_directory_up_to_date", "keeps a remote directory like a local one (the script's `keepuptodate`)"),
+    (
+        "Session::keep_remote_directory_up_to_date",
+        "keeps a remote directory like a local one (the script's `keepuptodate`)",
+    ),
     ("Session::lock, refresh_lock, unlock", "WebDAV: locks an entry for oneself"),
     ("Session::about, alter", "S3: what is said of an object beside its content, seen and changed"),
     ("Session::tags, set_tags", "S3: the tags of an object"),

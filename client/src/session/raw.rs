@@ -384,7 +384,13 @@ pub const SETTINGS: &[Setting] = &[
     s("files", "DeleteToRecycleBin", "0", Switch, Applied("what is removed is moved to RecycleBinPath")),
     s("files", "OverwrittenToRecycleBin", "0", Switch, Only(&["0"], "not built yet")),
     s("files", "RecycleBinPath", "", Text, Applied("where removed entries go")),
-    s("files", "PostLoginCommands", "", Text, NotYet("nothing is run at login; the shell runs what `execute_command` is given")),
+    s(
+        "files",
+        "PostLoginCommands",
+        "",
+        Text,
+        NotYet("nothing is run at login; the shell runs what `execute_command` is given"),
+    ),
     s(
         "files",
         "CacheDirectories",

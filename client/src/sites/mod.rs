@@ -257,9 +257,15 @@ impl Store {
             }
         }
         let (words, hint) = if tried {
-            ("the passphrase does not open the stored secrets", "look at FERRY_SITES_PASSPHRASE, or leave it unset to be asked")
+            (
+                "the passphrase does not open the stored secrets",
+                "look at FERRY_SITES_PASSPHRASE, or leave it unset to be asked",
+            )
         } else {
-            ("the passphrase of the stored secrets is wanted", "set FERRY_SITES_PASSPHRASE, or be there to be asked")
+            (
+                "the passphrase of the stored secrets is wanted",
+                "set FERRY_SITES_PASSPHRASE, or be there to be asked",
+            )
         };
         Err(Error::new(ErrorKind::Unauthenticated).with_detail(words).with_hint(hint))
     }

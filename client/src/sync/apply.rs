@@ -129,8 +129,7 @@ impl SyncReport {
     /// How many files have changed on both sides and were left alone for that.
     pub fn conflicts(&self) -> usize {
         let left = |o: &&Operation| matches!(o.outcome, Outcome::Skipped(CONFLICT));
-        self.operations.iter().filter(left).count()
-            + self.notes.iter().filter(|n| n.why == CONFLICT).count()
+        self.operations.iter().filter(left).count() + self.notes.iter().filter(|n| n.why == CONFLICT).count()
     }
 
     /// Bytes that crossed.

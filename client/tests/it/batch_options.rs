@@ -189,6 +189,32 @@ async fn times_of_directories_are_a_choice() {
 }
 
 #[tokio::test]
+async fn directories_in_which_nothing_takes_part_are_left_out() {
+    for wanted in [true, false] {
+        let bench = Bench::new(&[("t/a/b/f", b"1"), ("t/c/.h", b"2")]);
+        std::fs::create_dir_all(bench.from.path().join("t/d/e")).unwrap();
+        let options =
+            TransferOptions { exclude_empty_directories: wanted, exclude_hidden: true, ..options() };
+        let report = bench.run("t", options).await;
+        report.check().unwrap();
+        let there = |name: &str| bench.to.path().join("t").join(name).exists();
+        assert!(there("a/b/f"));
+        assert_eq!((there("c"), there("d"), there("d/e")), (!wanted, !wanted, !wanted));
+        assert_eq!(report.done(), 1);
+    }
+}
+
+#[tokio::test]
+async fn characters_that_a_disk_shall_not_have_are_replaced_and_put_back() {
+    let bench = Bench::new(&[("t/a:b/c?.txt", b"1"), ("t/100%3A", b"2")]);
+    let invalid = TransferOptions { invalid_chars: Some(InvalidChars::default()), ..options() };
+    bench.run("t", invalid).await.check().unwrap();
+    for name in ["a%3Ab/c%3F.txt", "100%253A"] {
+        assert!(bench.to.path().join("t").join(name).is_file(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_threshold_decides_about_the_temporary_name() {
     let bench = Bench::new(&[("f", b"12345")]);
     // A small one has it where it replaces another.

@@ -105,6 +105,27 @@ fn of<'a>(report: &'a TransferReport, name: &str) -> &'a Receipt {
 const SIZES: [usize; 2] = [10, 20_000];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn marks_are_taken_from_texts_that_are_sent() {
+    let b = Bench::ftp(vec![]).await;
+    let marked = |text: &[u8]| [b"\xef\xbb\xbf", text, b"\x1a"].concat();
+    // A mark is only one where it stands; chunks end before, within and behind it.
+    let large = [b"\xef\xbb\xbf\x1a", &unix(30_000)[..]].concat();
+    let inner = [&unix(1)[..], &large, &b"\x1a"[..]].concat();
+    for (name, content) in
+        [("small.txt", unix(1)), ("large.txt", large), ("inner.txt", inner), ("empty.txt", vec![])]
+    {
+        std::fs::write(b.here.path().join(name), marked(&content)).unwrap();
+        std::fs::write(b.here.path().join("plain.bin"), marked(&content)).unwrap();
+        let options = TransferOptions { remove_bom: true, remove_ctrl_z: true, ..texts() };
+        b.run(true, &[name, "plain.bin"], options).await.check().unwrap();
+        assert!(b.there(name).unwrap() == content, "{name}");
+        assert_eq!(b.there("plain.bin").unwrap(), marked(&content), "{name}: what is no text stays");
+        b.run(true, &[name], texts()).await.check().unwrap();
+        assert!(b.there(name).unwrap() == marked(&content), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_comes_with_the_line_ends_of_this_side() {
     let b = Bench::ftp(vec![]).await;
     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);

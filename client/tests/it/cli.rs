@@ -75,7 +75,11 @@ fn errors_say_what_failed_on_what_and_hint_at_the_cure() {
     assert!(err.contains("'DIR/dangling': no such file") && err.contains("a link leads to"), "{err}");
     let (_, _, err) = run(d.path(), &["diff", "d", "d/e", "--filter-from", "missing"]);
     let (_, _, script) = run(d.path(), &["script", "missing"]);
-    assert_eq!((err.matches("o such file").count(), script.matches("o such file").count()), (1, 1), "{err}{script}");
+    assert_eq!(
+        (err.matches("o such file").count(), script.matches("o such file").count()),
+        (1, 1),
+        "{err}{script}"
+    );
     let (code, _, err) = run(d.path(), &["cp", "d", "x"]);
     assert_eq!(code, 1);
     assert!(err.contains("hint: give -r to copy directories"), "{err}");

@@ -306,8 +306,7 @@ fn a_transfer_that_is_killed_goes_on() {
     // What was not selected is not when it goes on, either.
     std::fs::write(at("t/left.out"), "x").unwrap();
     std::fs::write(at("filter"), "*.out\n").unwrap();
-    let args =
-        ["cp", "-r", "--limit", "8M", "--filter-from", "filter", "--receipts", "receipts", "t", "to"];
+    let args = ["cp", "-r", "--limit", "8M", "--filter-from", "filter", "--receipts", "receipts", "t", "to"];
     let child = ferry(dir.path(), &args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut child = Reaped(child);
     let part = at("to/t/large.filepart");

@@ -525,7 +525,11 @@ async fn what_a_script_moves_is_listed_and_can_be_ended() {
             break serde_json::from_str::<serde_json::Value>(line).unwrap();
         }
     };
-    assert_eq!((job["command"].as_str(), job["pid"].as_u64()), (Some("put"), Some(child.id().into())), "{job}");
+    assert_eq!(
+        (job["command"].as_str(), job["pid"].as_u64()),
+        (Some("put"), Some(child.id().into())),
+        "{job}"
+    );
     assert!(job["source"].as_str().unwrap().ends_with("/large"), "{job}");
     assert_eq!(job["target"], "u@127.0.0.1:/in");
     let killed = ferry(&["jobs", "kill", job["job"].as_str().unwrap()]).status().unwrap();

@@ -26,11 +26,7 @@ fn changes_are_told_and_a_signal_ends_it_in_good_order() {
     std::fs::create_dir(dir.path().join("a")).unwrap();
     std::fs::write(dir.path().join("a/first"), "1").unwrap();
     let args = ["--json", "watch", "a", "b", "--delete", "--settle", "20", "--receipts", "receipts"];
-    let mut child = ferry(dir.path(), &args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map(Reaped)
-        .unwrap();
+    let mut child = ferry(dir.path(), &args).stdout(Stdio::piped()).spawn().map(Reaped).unwrap();
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     let mut next = |event: &str| -> Value {
         loop {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::names::InvalidChars;
 use super::{Timetable, Verify};
 use crate::fs::Algorithm;
 use crate::metadata::Metadata;
@@ -185,8 +186,19 @@ pub struct TransferOptions {
     pub recursive: bool,
     /// Leave names that begin with a dot.
     pub exclude_hidden: bool,
+    /// Leave directories out under which no file takes part.
+    pub exclude_empty_directories: bool,
     /// What becomes of names below the one that was given.
     pub name_case: NameCase,
+    /// Characters that names on a disk here shall not have, below the name that was given: replaced in what is fetched,
+    /// put back in what is sent.
+    pub invalid_chars: Option<InvalidChars>,
+    /// A file that nobody may write at its source is read-only here, where permission bits are not kept otherwise.
+    pub preserve_read_only: bool,
+    /// Take the byte order mark of UTF-8 away from texts that are sent.
+    pub remove_bom: bool,
+    /// Take one `^Z` at the end away from texts that are sent.
+    pub remove_ctrl_z: bool,
     /// What takes part; everything where nothing is said.
     pub selection: Option<Selection>,
     /// Which files are text, whose lines end as each side likes, where a side can do that
@@ -233,6 +245,11 @@ impl Default for TransferOptions {
             temporary_from: 100 << 10,
             recursive: false,
             exclude_hidden: false,
+            exclude_empty_directories: false,
+            invalid_chars: None,
+            preserve_read_only: false,
+            remove_bom: false,
+            remove_ctrl_z: false,
             name_case: NameCase::default(),
             selection: None,
             text: None,

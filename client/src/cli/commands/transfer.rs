@@ -515,6 +515,7 @@ fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
         permissions: a.permissions,
         ignore_attribute_errors: a.ignore_attribute_errors,
         exclude_hidden: a.exclude_hidden,
+        exclude_empty_directories: a.exclude_empty_directories,
         name_case: match a.name_case {
             NameCaseArg::Keep => NameCase::Keep,
             NameCaseArg::Upper => NameCase::Upper,

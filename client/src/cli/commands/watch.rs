@@ -90,7 +90,13 @@ struct Teller {
 
 impl Teller {
     fn new(cx: &Context) -> Self {
-        Teller { json: cx.global.json, quiet: cx.global.quiet, told: BTreeSet::new(), receipts: None, unrecorded: false }
+        Teller {
+            json: cx.global.json,
+            quiet: cx.global.quiet,
+            told: BTreeSet::new(),
+            receipts: None,
+            unrecorded: false,
+        }
     }
 
     fn begin(&self, places: &(Place, Place)) {

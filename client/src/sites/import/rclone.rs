@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use session_core::error::{Error, ErrorKind, Result};
 
-use super::{Imported, words_of};
 use super::ini::{Section, sections};
+use super::{Imported, words_of};
 use crate::session::{FtpSecure, Protocol, SessionOptions};
 
 /// The key that every rclone has.
