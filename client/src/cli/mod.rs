@@ -92,8 +92,9 @@ pub(in crate::cli) async fn interrupted() {
 
 fn docs(what: &DocsCommand) -> ExitCode {
     let mut command = Cli::command();
-    let mut out = std::io::stdout().lock();
-    let result = match what {
+    // Whole before it is written: what makes completions panics where nobody reads on.
+    let mut out = Vec::new();
+    let made = match what {
         DocsCommand::Man { command: None } => clap_mangen::Man::new(command).render(&mut out),
         DocsCommand::Man { command: Some(name) } => {
             command.build();
@@ -109,8 +110,11 @@ fn docs(what: &DocsCommand) -> ExitCode {
         }
         DocsCommand::Reference => render::reference(&mut command, &mut out),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => exit::FAILED.into(),
+    if made.is_err() {
+        return exit::FAILED.into();
     }
+    let mut printed = render::Out::new();
+    printed.raw(&out);
+    printed.flush();
+    ExitCode::SUCCESS
 }

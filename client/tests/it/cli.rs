@@ -158,9 +158,12 @@ fn a_closed_pipe_is_no_failure() {
     for n in 0..2000 {
         std::fs::write(d.path().join(format!("d/{n:0200}")), "").unwrap();
     }
-    let script = format!("'{}' ls d | head -1; test ${{PIPESTATUS[0]}} -eq 0", env!("CARGO_BIN_EXE_ferry"));
-    let status = Command::new("bash").arg("-c").arg(script).current_dir(d.path()).output().unwrap().status;
-    assert!(status.success());
+    for command in ["ls d", "docs completions bash"] {
+        let ferry = env!("CARGO_BIN_EXE_ferry");
+        let script = format!("'{ferry}' {command} | head -1; test ${{PIPESTATUS[0]}} -eq 0");
+        let out = Command::new("bash").arg("-c").arg(script).current_dir(d.path()).output().unwrap();
+        assert!(out.status.success(), "{command}: {}", String::from_utf8_lossy(&out.stderr));
+    }
 }
 
 #[test]
