@@ -73,7 +73,8 @@ fn errors_say_what_failed_on_what_and_hint_at_the_cure() {
     let (code, _, err) = run(d.path(), &["cp", "dangling", "x"]);
     assert_eq!(code, 5);
     assert!(err.contains("'DIR/dangling': no such file") && err.contains("a link leads to"), "{err}");
-    let (_, _, err) = run(d.path(), &["diff", "d", "d/e", "--filter-from", "missing"]);
+    std::fs::create_dir(d.path().join("other")).unwrap();
+    let (_, _, err) = run(d.path(), &["diff", "d", "other", "--filter-from", "missing"]);
     let (_, _, script) = run(d.path(), &["script", "missing"]);
     assert_eq!(
         (err.matches("o such file").count(), script.matches("o such file").count()),
