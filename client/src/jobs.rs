@@ -171,7 +171,11 @@ fn verify_name(verify: Verify) -> &'static str {
 fn options_json(o: &TransferOptions) -> Value {
     json!({
         "overwrite": o.overwrite.name(),
-        "resume": o.resume == Resume::Auto,
+        "resume": match o.resume {
+            Resume::Auto => json!(true),
+            Resume::Ask => json!("ask"),
+            Resume::Off => json!(false),
+        },
         "preserve_times": o.preserve_times,
         "directory_times": o.directory_times,
         "preserve_modes": o.preserve_modes,
@@ -214,7 +218,11 @@ fn options_of(v: &Value) -> Option<TransferOptions> {
     let text = |name: &str| v.get(name)?.as_str();
     Some(TransferOptions {
         overwrite: Overwrite::ALL.into_iter().find(|o| Some(o.name()) == text("overwrite"))?,
-        resume: if flag("resume")? { Resume::Auto } else { Resume::Off },
+        resume: match v.get("resume")? {
+            Value::String(ask) if ask == "ask" => Resume::Ask,
+            said if said.as_bool()? => Resume::Auto,
+            _ => Resume::Off,
+        },
         preserve_times: flag("preserve_times")?,
         directory_times: flag("directory_times")?,
         preserve_modes: flag("preserve_modes")?,
@@ -470,6 +478,7 @@ mod tests {
                 preserve_read_only: true,
                 remove_bom: true,
                 remove_ctrl_z: true,
+                resume: Resume::Ask,
                 limit: 77,
                 segments: 5,
                 segment_size: 9,

@@ -149,6 +149,16 @@ pub enum Query {
         /// Size and time of what is there.
         existing: (u64, Option<SystemTime>),
     },
+    /// A part of the file is there, from an earlier transfer, and may be continued. Unattended: `Skip`, which begins
+    /// anew.
+    Resume {
+        /// The target.
+        target: VPath,
+        /// Bytes of it that would not be moved again.
+        there: u64,
+        /// Its size.
+        size: u64,
+    },
     /// An item failed. Unattended: `Skip`, which is recorded as a failure.
     Retry {
         /// What happened.
@@ -169,6 +179,9 @@ pub enum Answer {
     Yes,
     /// Do it, and do not ask again in this batch.
     YesToAll,
+    /// About a target that exists: it is a beginning of the source, and what it lacks goes to its end. Where it is not
+    /// shorter, or the target cannot do that, it is replaced.
+    Continue,
     /// Leave it, and do not ask again in this batch.
     NoToAll,
     /// About a host key or a certificate.
@@ -185,7 +198,7 @@ impl Query {
         match self {
             Query::Certificate { .. } | Query::HostKey { .. } => Answer::Trust(TrustDecision::Reject),
             Query::Password { .. } | Query::Passphrase { .. } | Query::Interactive { .. } => Answer::Abort,
-            Query::Overwrite { .. } | Query::Retry { .. } => Answer::Skip,
+            Query::Overwrite { .. } | Query::Resume { .. } | Query::Retry { .. } => Answer::Skip,
         }
     }
 }

@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
-use session_core::batch::{Digest, Guarantee, Overwrite, Proof, Resume, TransferOptions, Verify};
+use session_core::batch::{
+    Answer, Decider, Digest, Guarantee, Overwrite, Proof, Query, Resume, TransferOptions, Verify,
+};
 use session_core::error::{Error, ErrorKind, Result, Retry};
 use session_core::event::OperationId;
 use session_core::fs::{Algorithm, CommitOptions, File, Filesystem, Follow, OpenOptions, Replace};
@@ -41,6 +43,8 @@ pub(super) enum Existing {
     Missing,
     /// It is there, may be written, and has this size.
     There(u64),
+    /// The same, and it is to be continued.
+    Beginning(u64),
     /// Nobody looked.
     Unknown,
 }
@@ -56,6 +60,7 @@ pub(super) struct Copy<'a> {
     /// It is text to one of the sides.
     pub(super) text: bool,
     pub(super) options: &'a TransferOptions,
+    pub(super) decider: &'a dyn Decider,
     pub(super) verifier: &'a Verifier,
     pub(super) limiter: &'a Limiter,
     pub(super) item: &'a Item,
@@ -165,7 +170,7 @@ impl Copy<'_> {
         }
         match (self.options.overwrite, self.existing) {
             (Overwrite::Append, _) => return self.append().await,
-            (Overwrite::Continue, Existing::There(size))
+            (Overwrite::Continue, Existing::There(size)) | (_, Existing::Beginning(size))
                 if !self.text
                     && (1..self.metadata.size).contains(&size)
                     && can_continue(&self.target.capabilities()) =>
@@ -195,7 +200,7 @@ impl Copy<'_> {
     async fn is_for_part(&self) -> Result<bool> {
         Ok(match self.existing {
             _ if self.metadata.size >= self.options.temporary_from => true,
-            Existing::There(_) => true,
+            Existing::There(_) | Existing::Beginning(_) => true,
             Existing::Missing | Existing::Hidden => false,
             Existing::Unknown => match self.target.stat(self.to, Follow::No).await {
                 Err(e) if is_lost(&e) => return Err(e),
@@ -295,7 +300,7 @@ impl Copy<'_> {
     /// files whole. A text is never the same bytes again.
     fn keeper(&self) -> Option<&Entry> {
         let whole = self.target.capabilities_at(self.to).whole_files;
-        self.entry.filter(|_| whole && !self.text && self.options.resume == Resume::Auto)
+        self.entry.filter(|_| whole && !self.text && self.options.resume != Resume::Off)
     }
 
     /// Has the unfinished upload kept, and notes by which words: before anything is sent.
@@ -424,13 +429,17 @@ impl Copy<'_> {
         }
         let mut begin = 0;
         let mut target = None;
-        if self.options.resume == Resume::Auto
+        if self.options.resume != Resume::Off
             && !self.text
             && let Some(Continued { file, begin: at }) =
                 interrupted(self.target, part, &*source, size, kept).await?
         {
-            target = Some(file);
-            begin = at;
+            if self.may_continue(at, kept).await? {
+                target = Some(file);
+                begin = at;
+            } else {
+                file.park().await?;
+            }
         }
         let old = old.filter(Metadata::is_file);
         let target = match target {
@@ -460,6 +469,19 @@ impl Copy<'_> {
         let new = self.commit(&*target, moved.size, old.as_ref()).await?;
         self.keep_owner(part, old.as_ref(), &new).await;
         self.check_and_publish(part, moved, target.operation(), kept).await
+    }
+
+    /// Whether a part that was found is continued. Errors: `Canceled` where all is given up.
+    async fn may_continue(&self, there: u64, kept: &Kept) -> Result<bool> {
+        if self.options.resume != Resume::Ask || kept.known.is_some() {
+            return Ok(true);
+        }
+        let query = Query::Resume { target: self.to.clone(), there, size: self.metadata.size };
+        match self.decider.decide(query).await {
+            Answer::Yes | Answer::YesToAll | Answer::Continue => Ok(true),
+            Answer::Abort => Err(ErrorKind::Canceled.into()),
+            _ => Ok(false),
+        }
     }
 
     /// Checks a complete part and gives it its name.

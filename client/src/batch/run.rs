@@ -455,13 +455,14 @@ impl Batch {
             existing,
             text: self.is_text(from, to, metadata),
             options: &self.options,
+            decider: &*self.decider,
             verifier: &self.verifier,
             limiter: self.limiter(),
             item: &tracked,
             entry: entry.as_ref(),
         };
         let known = entry.as_ref().and_then(|e| e.known(is_local(&self.target)));
-        let unfinished = if copy.options.resume == Resume::Auto { entry.as_ref() } else { None };
+        let unfinished = if copy.options.resume != Resume::Off { entry.as_ref() } else { None };
         let upload = unfinished.and_then(Entry::unfinished);
         let mut kept = Kept { known, upload, ..Kept::default() };
         let mut attempts = 0;
@@ -624,36 +625,34 @@ impl Batch {
                 }
                 _ => true,
             },
-            Overwrite::Ask => self.ask(to, metadata, &existing).await,
+            Overwrite::Ask => return Ok(self.ask(to, metadata, &existing).await),
         };
         Ok(yes.then_some(Existing::There(existing.size)))
     }
 
-    async fn ask(&self, to: &VPath, metadata: &Metadata, existing: &Metadata) -> bool {
+    async fn ask(&self, to: &VPath, metadata: &Metadata, existing: &Metadata) -> Option<Existing> {
+        let there = Existing::There(existing.size);
         let standing = self.state().overwrite_all;
         if let Some(all) = standing {
-            return all;
+            return all.then_some(there);
         }
         let query = Query::Overwrite {
             target: to.clone(),
             source: (metadata.size, metadata.modified),
             existing: (existing.size, existing.modified),
         };
-        match self.decider.decide(query).await {
-            Answer::Yes => true,
-            Answer::YesToAll => {
-                self.state().overwrite_all = Some(true);
-                true
+        let answer = self.decider.decide(query).await;
+        match answer {
+            Answer::YesToAll | Answer::NoToAll => {
+                self.state().overwrite_all = Some(answer == Answer::YesToAll);
             }
-            Answer::NoToAll => {
-                self.state().overwrite_all = Some(false);
-                false
-            }
-            Answer::Abort => {
-                self.stop.cancel();
-                false
-            }
-            _ => false,
+            Answer::Abort => self.stop.cancel(),
+            _ => {}
+        }
+        match answer {
+            Answer::Yes | Answer::YesToAll => Some(there),
+            Answer::Continue => Some(Existing::Beginning(existing.size)),
+            _ => None,
         }
     }
 

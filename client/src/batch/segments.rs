@@ -73,7 +73,7 @@ impl Copy<'_> {
         if !self.target.capabilities().random_write || (in_order && !is_local(self.source)) {
             return Ok(None);
         }
-        if self.options.resume == Resume::Auto {
+        if self.options.resume != Resume::Off {
             match self.target.stat(part, Follow::No).await {
                 // It was begun in one piece.
                 Ok(m) if m.is_file() && m.size > 0 => return Ok(None),
@@ -86,7 +86,7 @@ impl Copy<'_> {
             (_, Some(entry)) => entry.segments(is_local(self.target)),
             _ => Vec::new(),
         };
-        let resumed = self.options.resume == Resume::Auto && is_whole(&known, size);
+        let resumed = self.options.resume != Resume::Off && is_whole(&known, size);
         Ok(Some(if resumed { known } else { fresh }))
     }
 

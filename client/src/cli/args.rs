@@ -358,6 +358,9 @@ pub(super) struct Transfer {
     /// Start interrupted files anew
     #[arg(long)]
     pub(super) no_resume: bool,
+    /// Ask before what an earlier transfer left of a file is continued; with --batch it is begun anew
+    #[arg(long, conflicts_with = "no_resume")]
+    pub(super) ask_resume: bool,
     /// Do not keep modification times
     #[arg(long)]
     pub(super) no_times: bool,

@@ -114,10 +114,20 @@ fn ask(query: &Query) -> Option<Answer> {
                 render::size(source.0),
                 source.1.map_or_else(|| "no time".into(), render::date),
             );
-            Some(match line("Replace it? [y/n/all/none/quit] ")?.as_str() {
+            Some(match line("Replace it, or go on with it? [y/n/c/all/none/quit] ")?.as_str() {
+                "c" | "continue" => Answer::Continue,
                 "y" | "yes" => Answer::Yes,
                 "all" | "a" => Answer::YesToAll,
                 "none" => Answer::NoToAll,
+                "quit" | "q" => Answer::Abort,
+                _ => Answer::Skip,
+            })
+        }
+        Query::Resume { target, there, size } => {
+            let part = format!("{} of {}", render::size(*there), render::size(*size));
+            eprintln!("of '{target}' {part} are there from an earlier transfer");
+            Some(match line("Go on with it? [y/n/quit] ")?.as_str() {
+                "y" | "yes" => Answer::Yes,
                 "quit" | "q" => Answer::Abort,
                 _ => Answer::Skip,
             })

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use client::batch::{Batch, Job};
 use session_core::auth::Account;
 use session_core::batch::{
-    Answer, Decider, Guarantee, ItemOutcome, Overwrite, Query, TransferOptions, Unattended,
+    Answer, Decider, Guarantee, ItemOutcome, Overwrite, Query, Resume, TransferOptions, Unattended,
 };
 use session_core::error::{Error, ErrorKind};
 use session_core::fs::{Filesystem, Follow};
@@ -110,6 +110,48 @@ async fn an_interrupted_file_is_continued_and_a_foreign_beginning_is_not() {
     report.check().unwrap();
     assert_eq!(report.bytes(), 100 << 20);
     assert!(std::fs::read(b.path().join("f")).unwrap() == all);
+}
+
+/// Answers everything alike, and knows what it was asked.
+struct Says(Answer, std::sync::Mutex<Vec<Query>>);
+
+#[async_trait]
+impl Decider for Says {
+    async fn decide(&self, query: Query) -> Answer {
+        self.1.lock().unwrap().push(query);
+        self.0.clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_is_continued_where_the_decider_says_so() {
+    let all = content(100 << 20);
+    let have = 80 << 20;
+    for (part, answer, moved) in [
+        ("f.filepart", Answer::Yes, 84..90),
+        ("f.filepart", Answer::Skip, 100..101),
+        ("f", Answer::Continue, 20..21),
+        ("f", Answer::Yes, 100..101),
+    ] {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(a.path().join("f"), &all).unwrap();
+        std::fs::write(b.path().join(part), &all[..have]).unwrap();
+        let options = TransferOptions { resume: Resume::Ask, overwrite: Overwrite::Ask, ..options() };
+        let decider = Arc::new(Says(answer.clone(), std::sync::Mutex::default()));
+        let report =
+            Batch::new(open(a.path()), open(b.path()), options, decider.clone()).run(job("/f", "/f")).await;
+        report.check().unwrap();
+        assert!(moved.contains(&(report.bytes() >> 20)), "{part} {answer:?}: {}", report.bytes());
+        let asked = decider.1.lock().unwrap().clone();
+        match (&asked[..], part) {
+            ([Query::Overwrite { existing, .. }], "f") => assert_eq!(existing.0, have as u64),
+            ([Query::Resume { there, size, .. }], "f.filepart") => {
+                assert!(*there <= have as u64 && *size == 100 << 20);
+            }
+            (asked, _) => panic!("{asked:?}"),
+        }
+        assert!(std::fs::read(b.path().join("f")).unwrap() == all);
+    }
 }
 
 #[tokio::test]

@@ -61,6 +61,9 @@ pub enum Resume {
     /// Continue what a temporary file holds, if it looks like a beginning of the source.
     #[default]
     Auto,
+    /// The same, once the decider has said so ([`Query::Resume`](super::Query::Resume)). What this very job began is
+    /// continued without asking.
+    Ask,
     /// Start anew.
     Off,
 }

@@ -193,7 +193,7 @@ impl Kept {
     /// on with.
     fn begin(cx: &Context, spec: &Spec) -> Option<Self> {
         let made = Jobs::of_user().and_then(|jobs| {
-            let again = if spec.options.resume == Resume::Auto { jobs.like(spec)? } else { None };
+            let again = if spec.options.resume != Resume::Off { jobs.like(spec)? } else { None };
             if let Some(id) = again
                 // Another process may have been faster.
                 && let Ok((_, journal)) = jobs.take_up(&id)
@@ -506,7 +506,11 @@ fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
             OverwriteArg::Newer => Overwrite::Newer,
             OverwriteArg::Never => Overwrite::Never,
         },
-        resume: if a.no_resume { Resume::Off } else { Resume::Auto },
+        resume: match (a.no_resume, a.ask_resume) {
+            (true, _) => Resume::Off,
+            (_, true) => Resume::Ask,
+            _ => Resume::Auto,
+        },
         preserve_times: !a.no_times,
         preserve_modes: !a.no_modes,
         temporary_names: !a.no_temporary,
