@@ -3,13 +3,15 @@
 //! A session enters when it is opened and leaves in the moment it is cut, on every way out; limits are
 //! counted in the same table under the same lock, so they cannot drift from it. There are limits of the
 //! server and of each site; accounts of two sites are two, whatever their names. Not global: each server
-//! has its own.
+//! has its own; where several count together, each is told what the others have ([`Counts`]), and the limits of an
+//! address, a network and an account hold for all of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -49,6 +51,57 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// How many sessions there are, by what limits count that hold over several servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// By site and client address.
+    pub addresses: BTreeMap<String, BTreeMap<IpAddr, usize>>,
+    /// By site and account, those that are logged in.
+    pub users: BTreeMap<String, BTreeMap<String, usize>>,
+}
+
+impl Counts {
+    /// Counts what another server has as well.
+    pub fn add(&mut self, other: Counts) {
+        for (site, addresses) in other.addresses {
+            let here = self.addresses.entry(site).or_default();
+            for (address, n) in addresses {
+                let count = here.entry(address).or_default();
+                *count = count.saturating_add(n);
+            }
+        }
+        for (site, users) in other.users {
+            let here = self.users.entry(site).or_default();
+            for (user, n) in users {
+                let count = here.entry(user).or_default();
+                *count = count.saturating_add(n);
+            }
+        }
+    }
+
+    /// By address, at a site or at all of them.
+    fn at(&self, site: Option<&str>) -> impl Iterator<Item = &BTreeMap<IpAddr, usize>> {
+        self.addresses.iter().filter(move |(name, _)| site.is_none_or(|s| s == *name)).map(|(_, all)| all)
+    }
+
+    /// How many come from an address.
+    fn near(&self, site: Option<&str>, address: IpAddr) -> usize {
+        self.at(site).filter_map(|all| all.get(&address)).fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// How many come from its network.
+    fn around(&self, site: Option<&str>, address: IpAddr) -> usize {
+        let wanted = network(address);
+        let all = self.at(site).flatten().filter(|(a, _)| network(**a) == wanted);
+        all.fold(0, |sum, (_, n)| sum.saturating_add(*n))
+    }
+
+    fn of_user(&self, site: &str, user: &str) -> usize {
+        self.users.get(site).and_then(|users| users.get(user)).copied().unwrap_or(0)
+    }
+}
+
 struct Entry {
     session: Arc<Session>,
     site: Arc<str>,
@@ -61,6 +114,8 @@ struct Table {
     sessions: BTreeMap<SessionId, Entry>,
     caps: Caps,
     sites: HashMap<Arc<str>, Caps>,
+    /// What other servers have.
+    elsewhere: Counts,
 }
 
 impl Table {
@@ -83,6 +138,14 @@ impl Table {
             if let (Some(a), Some(b)) = (address, e.session.peer_address()) {
                 near += usize::from(a == b);
                 around += usize::from(caps.per_network != 0 && network(a) == network(b));
+            }
+        }
+        if let Some(address) = address {
+            if caps.per_address != 0 {
+                near += self.elsewhere.near(site, address);
+            }
+            if caps.per_network != 0 {
+                around += self.elsewhere.around(site, address);
             }
         }
         let full = |n: usize, cap: usize| cap != 0 && n >= cap;
@@ -109,6 +172,7 @@ pub struct SessionRegistry {
     history: History,
     node: OnceLock<Arc<str>>,
     left: Notify,
+    changed: Notify,
 }
 
 impl SessionRegistry {
@@ -181,6 +245,8 @@ impl SessionRegistry {
         let session = Session::registered(setup, Arc::downgrade(self));
         let entry = Entry { session: Arc::clone(&session), site, user: None };
         table.sessions.insert(session.id().clone(), entry);
+        drop(table);
+        self.changed.notify_one();
         Ok(session)
     }
 
@@ -198,6 +264,8 @@ impl SessionRegistry {
         if let Some(e) = table.sessions.get_mut(id) {
             e.site = Arc::clone(site);
         }
+        drop(table);
+        self.changed.notify_one();
         Ok(())
     }
 
@@ -212,12 +280,20 @@ impl SessionRegistry {
             |(key, e): &(&SessionId, &Entry)| *key != id && e.site == site && e.user.as_ref() == Some(user);
         let n = table.sessions.iter().filter(same).count();
         let of_site = table.sites.get(&site).map_or(0, |c| c.per_user);
-        if [table.caps.per_user, of_site, max].into_iter().any(|cap| cap != 0 && n >= cap) {
+        // The account's own limit is one that must be exact over all servers: who lets it in has asked for that
+        // (`Authenticator::make_room`).
+        let all = n.saturating_add(table.elsewhere.of_user(&site, user));
+        if [(table.caps.per_user, all), (of_site, all), (max, n)]
+            .into_iter()
+            .any(|(cap, n)| cap != 0 && n >= cap)
+        {
             return Err(too_many("this account has as many sessions as it may"));
         }
         if let Some(e) = table.sessions.get_mut(id) {
             e.user = Some(Arc::clone(user));
         }
+        drop(table);
+        self.changed.notify_one();
         Ok(())
     }
 
@@ -227,16 +303,44 @@ impl SessionRegistry {
             e.user = None;
         }
         self.left.notify_one();
+        self.changed.notify_one();
     }
 
     pub(crate) fn remove(&self, id: &SessionId) {
         self.lock().sessions.remove(id);
         self.left.notify_one();
+        self.changed.notify_one();
     }
 
     /// Waits until somebody has left since the last wait, for one who waits.
     pub async fn left(&self) {
         self.left.notified().await;
+    }
+
+    /// What other servers have to be told where limits count together.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for e in self.lock().sessions.values() {
+            if let Some(address) = e.session.peer_address() {
+                let of_site = counts.addresses.entry(e.site.to_string()).or_default();
+                *of_site.entry(address).or_default() += 1;
+            }
+            if let Some(user) = &e.user {
+                let of_site = counts.users.entry(e.site.to_string()).or_default();
+                *of_site.entry(user.to_string()).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// What all other servers have together, from now on.
+    pub fn set_elsewhere(&self, counts: Counts) {
+        self.lock().elsewhere = counts;
+    }
+
+    /// Waits until [`SessionRegistry::counts`] may have changed since the last wait, for one who waits.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// The live sessions, oldest first.
@@ -402,6 +506,43 @@ mod tests {
         two.move_to("b", Arc::default()).unwrap();
         two.log_in(Account::named("u"), vec![]).unwrap();
         assert_eq!(two.move_to("a", Arc::default()).err().unwrap().kind(), ErrorKind::Refused);
+    }
+
+    #[tokio::test]
+    async fn what_other_servers_have_counts_for_addresses_networks_and_accounts() {
+        let caps = Caps { per_address: 3, per_network: 5, per_user: 2, total: 4, unauthenticated: 4 };
+        let (here, there) = (SessionRegistry::new(caps), SessionRegistry::new(caps));
+        let from = |registry: &Arc<SessionRegistry>, a: &str| {
+            let mut setup = setup(1);
+            setup.peer = Some((a.parse::<IpAddr>().unwrap(), 1).into());
+            registry.open(setup)
+        };
+        let far = [from(&there, "192.0.2.1").unwrap(), from(&there, "::ffff:192.0.2.1").unwrap()];
+        far[0].log_in(Account::named("u"), vec![]).unwrap();
+        // As it comes from another server.
+        let told = serde_json::to_string(&there.counts()).unwrap();
+        here.set_elsewhere(serde_json::from_str(&told).unwrap());
+        let near = from(&here, "192.0.2.1").unwrap();
+        let refused = from(&here, "192.0.2.1").err().unwrap();
+        assert_eq!((refused.kind(), refused.reason()), (ErrorKind::Throttled, Reason::AddressLimit));
+        near.log_in(Account::named("u"), vec![]).unwrap();
+        let second = from(&here, "192.0.2.2").unwrap();
+        assert!(second.log_in(Account::named("u"), vec![]).is_err(), "u has two");
+        second.log_in(Account { max_sessions: 1, ..Account::named("v") }, vec![]).unwrap();
+        // Of the network there are four; of two servers more.
+        let mut both = there.counts();
+        both.add(there.counts());
+        assert_eq!(both.users["site"]["u"], 2);
+        here.set_elsewhere(both);
+        assert_eq!(from(&here, "192.0.2.3").err().unwrap().reason(), Reason::AddressLimit);
+        // What is this server's own limit, nobody else uses up; of another site nothing counts here.
+        here.set_caps(Caps { total: 4, unauthenticated: 4, ..Caps::default() });
+        assert!(from(&here, "192.0.2.3").is_ok());
+        here.set_caps(Caps::default());
+        here.set_site_caps([(Arc::from("other"), Caps { per_address: 1, ..Caps::default() })]);
+        let at = |site: &str| Setup { site: site.into(), peer: Some(([192, 0, 2, 1], 9).into()), ..setup(1) };
+        assert!(here.open(at("other")).is_ok());
+        here.changed().await;
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub(super) async fn meet(
     common.count_together(codes, Arc::clone(&claims) as _);
     let until = shutdown.clone();
     tokio::spawn(async move { until.run_until_cancelled(claims.serve()).await });
+    let (counts, until) = (orders.counts(&common.registry), shutdown.clone());
+    tokio::spawn(async move { until.run_until_cancelled(counts.serve()).await });
     Ok(Some(orders))
 }
 

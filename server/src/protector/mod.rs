@@ -8,13 +8,14 @@
 //! counted is bounded; who is logged in elsewhere from a blocked address stays.
 //!
 //! Beside the block list there are two more, of those who are safe and of those who may connect, where only they
-//! may (`only_allowed`); who is safe always may. Several nodes may share the lists (`shared`). Asked before anything
-//! is read from a connection. Deliberately absent: blocking of accounts (a stranger could lock a user out), settings
-//! of single sites, strikes across a restart (lists survive it).
+//! may (`only_allowed`); who is safe always may. Several nodes may share the lists, and count strikes together
+//! (`shared`). Asked before anything is read from a connection. Deliberately absent: blocking of accounts (a stranger
+//! could lock a user out), settings of single sites, strikes across a restart (lists survive it).
 
 mod guard;
 mod list;
 mod shared;
+mod tally;
 mod tell;
 
 use std::collections::{HashMap, VecDeque};
@@ -37,6 +38,7 @@ pub use self::list::{Ban, List};
 use self::list::{BlockList, PROTECTOR, seconds};
 use self::shared::Mark;
 pub(crate) use self::shared::Shared;
+use self::tally::Tally;
 pub(crate) use self::tell::tell;
 pub use crate::config::{Level, ProtectorSettings as Settings};
 
@@ -134,7 +136,7 @@ pub enum Notice {
         strike: Strike,
         /// How heavy it is.
         weight: u32,
-        /// How heavy all of the window are.
+        /// How heavy all of the window are, on this node.
         sum: u32,
         /// How heavy they may get.
         of: u32,
@@ -202,9 +204,42 @@ struct State {
     safe: BlockList,
     allow: BlockList,
     counts: HashMap<IpAddr, Count>,
+    /// What other nodes do not know yet of strikes, where there are any.
+    tally: Option<Tally>,
 }
 
 impl State {
+    /// Blocks an address, and begins to count it anew.
+    fn block(&mut self, address: IpAddr, now: SystemTime, reason: String) -> Ban {
+        let network = blocked(address);
+        self.begin_anew(&network);
+        let since = seconds(now);
+        let until = (!self.settings.ban.is_zero()).then(|| since.saturating_add(self.settings.ban.as_secs()));
+        let ban = Ban { network, since, until, reason, by: PROTECTOR.into(), hits: 0 };
+        self.list.put(ban.clone());
+        ban
+    }
+
+    /// What was counted in a network is over, on all nodes.
+    fn begin_anew(&mut self, network: &IpNet) {
+        self.forget(network);
+        if let Some(tally) = &mut self.tally {
+            tally.begin_anew(*network);
+        }
+    }
+
+    /// The same on this node, which has learned of it from another.
+    fn forget(&mut self, network: &IpNet) {
+        if *network == blocked(network.addr()) {
+            self.counts.remove(&network.addr());
+        } else {
+            self.counts.retain(|a, _| !network.contains(a));
+        }
+        if let Some(tally) = &mut self.tally {
+            tally.forget(network);
+        }
+    }
+
     fn of(&mut self, list: List) -> &mut BlockList {
         match list {
             List::Allow => &mut self.allow,
@@ -353,7 +388,7 @@ impl Protector {
         if !state.settings.enabled || weight == 0 || state.is_safe(address, now) {
             return None;
         }
-        let State { settings, list, counts, .. } = &mut *state;
+        let State { settings, counts, tally, .. } = &mut *state;
         make_room(counts);
         let count = counts.entry(counted(address)).or_default();
         count.last = Some(now);
@@ -371,22 +406,47 @@ impl Protector {
         tracing::info!(%address, strike = strike.name(), weight, sum, of, "strike");
         let notice = Notice::Struck { address, strike, weight, sum, of };
         if sum < of {
+            let told = tally.as_mut().map(|tally| tally.add(counted(address), now, weight, strike)).is_some();
             drop(state);
+            if told {
+                self.changed.notify_one();
+            }
             self.tell(notice);
             return None;
         }
-        counts.remove(&counted(address));
-        let since = seconds(now);
-        let until = (!settings.ban.is_zero()).then(|| since.saturating_add(settings.ban.as_secs()));
         let reason = format!("{sum} strikes, the last one for: {}", strike.name());
-        let ban = Ban { network: blocked(address), since, until, reason, by: PROTECTOR.into(), hits: 0 };
-        list.put(ban.clone());
+        let ban = state.block(address, now, reason);
         drop(state);
-        self.changed.notify_one();
         self.tell(notice);
-        self.tell(Notice::Added(ban.clone()));
-        tracing::warn!(%address, network = %ban.network, reason = ban.reason, "an address was blocked");
+        self.tell_ban(&ban);
         Some(ban)
+    }
+
+    /// Takes up how heavy all strikes of an address are that was struck here, on all nodes. The ban that it led to,
+    /// if it did.
+    fn weigh(&self, address: IpAddr, sum: u32, strike: Strike) -> Option<Ban> {
+        let now = (self.clock)();
+        let mut state = self.lock();
+        let is_over = state.tally.as_ref().is_none_or(|tally| tally.begins_anew(address));
+        if sum < state.settings.strikes
+            || !state.settings.enabled
+            || is_over
+            || state.is_safe(address, now)
+            || state.list.find(address, seconds(now)).is_some()
+        {
+            return None;
+        }
+        let reason = format!("{sum} strikes on all nodes, the last one for: {}", strike.name());
+        let ban = state.block(address, now, reason);
+        drop(state);
+        self.tell_ban(&ban);
+        Some(ban)
+    }
+
+    fn tell_ban(&self, ban: &Ban) {
+        self.changed.notify_one();
+        tracing::warn!(network = %ban.network, reason = ban.reason, "an address was blocked");
+        self.tell(Notice::Added(ban.clone()));
     }
 
     /// Blocks a network, until it is removed or for a time, and writes the list. Blocks the thread. Errors:
@@ -433,7 +493,7 @@ impl Protector {
                 .with_hint(format!("'ferryd {command} list' shows the networks as they were entered"))
         })?;
         if list == List::Deny {
-            state.counts.retain(|a, _| !ban.network.contains(a));
+            state.begin_anew(&ban.network);
         }
         drop(state);
         self.changed.notify_one();

@@ -3,7 +3,10 @@
 //! Each node asks its own lists, never the database: what it changes goes there soon, in bunches, and what others
 //! change comes from there. Of one ban that two nodes lengthen, the longer counts; who was let in again is not
 //! blocked by a hit that was counted meanwhile. While the database cannot be reached each node goes on with what
-//! it has. Strikes are counted by each node for itself.
+//! it has.
+//!
+//! Strikes are told in the same way: a node blocks by its own counting at once, and by that of all nodes when it is
+//! told what it comes to, a second later. A login waits for neither.
 //!
 //! Deliberately absent: events for handlers and records of the audit on nodes other than the one where it came
 //! about; the log says it there.
@@ -21,8 +24,8 @@ use session_core::session::{Actor, Ending};
 use tokio::sync::Mutex;
 
 use super::list::{BlockList, PROTECTOR};
-use super::{Ban, List, Protector};
-use crate::shared::{Fresh, Hub, Record, Stream};
+use super::{Ban, List, Protector, Tally};
+use crate::shared::{Fresh, Hub, Record, Stream, Strikes};
 
 /// What a row of each list's stream is called.
 const KIND: &str = "ban";
@@ -154,6 +157,7 @@ struct Part {
 /// The exchange of one node with the others.
 pub(crate) struct Shared {
     parts: [Part; 3],
+    strikes: Strikes,
     hub: Arc<Hub>,
     protector: Arc<Protector>,
     registry: Weak<SessionRegistry>,
@@ -175,10 +179,12 @@ impl Shared {
         };
         let parts = List::ALL.map(part);
         let (protector, registry) = (Arc::clone(protector), Arc::downgrade(registry));
-        let shared = Shared { parts, hub, protector, registry };
+        let strikes = Strikes::new(Arc::clone(&hub));
+        let shared = Shared { parts, strikes, hub, protector, registry };
         for part in &shared.parts {
             shared.begin(part, &part.list.file(folder)).await?;
         }
+        shared.protector.lock().tally = Some(Tally::default());
         Ok(Arc::new(shared))
     }
 
@@ -227,6 +233,37 @@ impl Shared {
         put.map(|_| more)
     }
 
+    /// Tells what was counted, or a bunch of it, and blocks who has struck out on all nodes together; whether there
+    /// is more. Errors: those of the database; then it is told later.
+    async fn count(&self) -> Result<bool> {
+        let now = (self.protector.clock)();
+        let (bunch, window) = {
+            let mut state = self.protector.lock();
+            let window = state.settings.window;
+            let Some(bunch) = state.tally.as_mut().and_then(|tally| tally.take(BUNCH)) else {
+                return Ok(false);
+            };
+            (bunch, window)
+        };
+        let sums = match self.strikes.tell(bunch.anew.clone(), bunch.told(now, window), window).await {
+            Ok(sums) => sums,
+            Err(e) => {
+                if let Some(tally) = &mut self.protector.lock().tally {
+                    tally.put_back(bunch);
+                }
+                return Err(e);
+            }
+        };
+        let last = bunch.last();
+        for (address, sum) in sums {
+            let Some(strike) = last.get(&address) else { continue };
+            if let Some(ban) = self.protector.weigh(address, sum, *strike) {
+                self.end_sessions(&ban);
+            }
+        }
+        Ok(bunch.is_full(BUNCH))
+    }
+
     /// Takes up rows; whether they are all there are.
     fn learn(&self, of: List, records: Vec<Record>, all: bool) {
         let rows: Vec<_> = records.into_iter().filter_map(read).collect();
@@ -241,8 +278,18 @@ impl Shared {
                     list.learn(ban.network, None, now);
                 }
             }
+            let mut changed = Vec::new();
             for (network, ban) in rows {
-                fresh.extend(list.learn(network, ban, now));
+                let gone = ban.is_none() && list.get(&network).is_some();
+                let new = list.learn(network, ban, now);
+                if gone || new.is_some() {
+                    changed.push(network);
+                }
+                fresh.extend(new);
+            }
+            // Whoever blocked it, or let it in again, has the others begin to count anew.
+            if of == List::Deny {
+                changed.iter().for_each(|network| state.forget(network));
             }
         }
         for ban in fresh {
@@ -291,6 +338,8 @@ impl Shared {
         let mut others = self.hub.follow();
         loop {
             let done = async {
+                // Before the list, which it may add to.
+                while self.count().await? {}
                 for part in &self.parts {
                     while self.write(part).await? {}
                     self.read(part).await?;

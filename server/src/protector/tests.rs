@@ -231,6 +231,33 @@ fn each_list_has_its_file() {
 }
 
 #[test]
+fn what_all_nodes_have_counted_together_blocks_as_well() {
+    let (p, _) = world(strict());
+    let (bad, net) = (ip("2001:db8::7"), ip("2001:db8::"));
+    p.lock().tally = Some(Tally::default());
+    p.strike(bad, Strike::Login);
+    let told = p.lock().tally.as_mut().unwrap().take(9).unwrap().told((p.clock)(), Duration::from_secs(9));
+    assert_eq!((told.len(), told[0].address, told[0].weight), (1, net, 1));
+    assert!(p.weigh(net, 4, Strike::Login).is_none());
+    let ban = p.weigh(net, 5, Strike::Login).unwrap();
+    assert_eq!(ban.network.to_string(), "2001:db8::/64");
+    assert!(ban.reason.contains("5 strikes on all nodes"), "{}", ban.reason);
+    assert_eq!(reason(p.admit(bad)), Some(Reason::Banned));
+    assert!(p.weigh(net, 9, Strike::Login).is_none(), "it is blocked");
+    // The others are to forget it, and what they say before they have counts for nothing.
+    p.remove(&ban.network, "t").unwrap();
+    assert!(p.weigh(net, 9, Strike::Login).is_none());
+    assert_eq!(p.lock().tally.as_mut().unwrap().take(9).unwrap().anew, [ban.network]);
+    assert!(p.weigh(ip("10.1.1.1"), 9, Strike::Login).is_none(), "it is safe");
+    assert!(p.weigh(net, 9, Strike::Login).is_some());
+    // What was counted for a ban by this node alone is over in the same way.
+    let near = ip("192.0.2.1");
+    (0..5).for_each(|_| drop(p.strike(near, Strike::Login)));
+    let left = p.lock().tally.as_mut().unwrap().take(9).unwrap();
+    assert!(left.told((p.clock)(), Duration::from_secs(9)).is_empty() && left.anew.len() == 2);
+}
+
+#[test]
 fn what_is_counted_is_bounded() {
     let (p, now) = world(strict());
     for n in 0..150_000u32 {

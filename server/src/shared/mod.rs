@@ -6,13 +6,15 @@
 //! ferryd wrote is refused. Whether the database is reached is told in the log when it changes, once.
 //!
 //! `records` are rows that are read as a whole once and by their changes from then on; `orders` is what one node
-//! has the others do; `codes` and `claims` are what all nodes count together. Deliberately absent: what either means; another try of what failed (those who follow try
-//! again, who asked is told).
+//! has the others do; `claims`, `codes`, `counts` and `strikes` are what all nodes count together. Deliberately
+//! absent: what they mean; another try of what failed (those who follow try again, who asked is told).
 
 mod claims;
 mod codes;
+mod counts;
 mod orders;
 mod records;
+mod strikes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,10 +29,12 @@ use tokio_postgres::{AsyncMessage, Client, GenericClient};
 
 pub(crate) use self::claims::Claims;
 pub(crate) use self::codes::Codes;
+pub(crate) use self::counts::Elsewhere;
 #[cfg(test)]
 pub(crate) use self::orders::Answer;
 pub(crate) use self::orders::{Orders, Others, Said};
 pub(crate) use self::records::{Fresh, Record, Stream};
+pub(crate) use self::strikes::{Strikes, Told};
 use crate::config::Config;
 use crate::hooks;
 use crate::postgres::{Way, failed, url};
@@ -70,6 +74,13 @@ CREATE TABLE ferry_steps (
     site text NOT NULL, account text NOT NULL, step bigint NOT NULL, PRIMARY KEY (site, account));
 CREATE TABLE ferry_recovery (hash text PRIMARY KEY, used timestamptz NOT NULL DEFAULT now());
 ",
+    "
+CREATE UNLOGGED TABLE ferry_counts (run text PRIMARY KEY, revision bigint NOT NULL, counts text NOT NULL);
+CREATE UNLOGGED TABLE ferry_strikes (
+    address inet NOT NULL, weight bigint NOT NULL, at timestamptz NOT NULL, until timestamptz NOT NULL);
+CREATE INDEX ferry_strikes_of ON ferry_strikes USING spgist (address);
+CREATE INDEX ferry_strikes_over ON ferry_strikes (until);
+",
 ];
 
 /// Tables of which copies are kept before they are brought up to date.
@@ -95,9 +106,10 @@ pub(crate) struct Hub {
     made: AtomicU64,
     /// Whether the last question was answered.
     reached: AtomicBool,
-    /// Counts what was heard of changes, and what of orders.
+    /// Counts what was heard of changes, what of orders, and what of sessions.
     heard: Arc<watch::Sender<u64>>,
     ordered: Arc<watch::Sender<u64>>,
+    counted: Arc<watch::Sender<u64>>,
 }
 
 impl Hub {
@@ -122,6 +134,7 @@ impl Hub {
             reached: AtomicBool::new(true),
             heard: Arc::new(watch::Sender::new(0)),
             ordered: Arc::new(watch::Sender::new(0)),
+            counted: Arc::new(watch::Sender::new(0)),
         })))
     }
 
@@ -136,14 +149,22 @@ impl Hub {
     }
 
     /// For waiting until somebody has changed something.
-    pub(crate) fn follow(self: &Arc<Self>) -> Follow {
-        let heard = self.heard.subscribe();
-        Follow { poll: self.poll, heard, failures: 0 }
+    pub(crate) fn follow(&self) -> Follow {
+        self.follow_what(&self.heard)
     }
 
     /// The same for orders and what is answered to them.
     fn follow_orders(&self) -> Follow {
-        Follow { poll: self.poll, heard: self.ordered.subscribe(), failures: 0 }
+        self.follow_what(&self.ordered)
+    }
+
+    /// The same for the counts of sessions.
+    fn follow_counts(&self) -> Follow {
+        self.follow_what(&self.counted)
+    }
+
+    fn follow_what(&self, heard: &watch::Sender<u64>) -> Follow {
+        Follow { poll: self.poll, heard: heard.subscribe(), failures: 0 }
     }
 
     /// Has `work` done on the line, which nobody else uses meanwhile; it is told how many lines were made so
@@ -206,23 +227,27 @@ impl Hub {
     async fn open(&self) -> Result<Client> {
         let (mut client, mut messages) =
             timeout(self.time, self.way.connect()).await.map_err(|_| late())??;
-        let (heard, ordered) = (Arc::clone(&self.heard), Arc::clone(&self.ordered));
+        let all = [&self.heard, &self.ordered, &self.counted].map(Arc::clone);
         tokio::spawn(async move {
+            let [heard, ordered, counted] = &all;
             while let Some(Ok(said)) = messages.next().await {
                 if let AsyncMessage::Notification(told) = said {
-                    let of = if told.channel() == orders::CHANNEL { &ordered } else { &heard };
+                    let of = match told.channel() {
+                        orders::CHANNEL => ordered,
+                        counts::CHANNEL => counted,
+                        _ => heard,
+                    };
                     of.send_modify(|n| *n += 1);
                 }
             }
             // It is gone: who follows makes a new one.
-            heard.send_modify(|n| *n += 1);
-            ordered.send_modify(|n| *n += 1);
+            all.iter().for_each(|of| of.send_modify(|n| *n += 1));
         });
         let version = timeout(self.time, version_of(&client, STEPS)).await.map_err(|_| late())??;
         if version < STEPS.len() {
             timeout(UPGRADE, bring_up_to_date(&mut client, STEPS)).await.map_err(|_| late())??;
         }
-        let listen = format!("LISTEN ferry; LISTEN {}", orders::CHANNEL);
+        let listen = format!("LISTEN ferry; LISTEN {}; LISTEN {}", orders::CHANNEL, counts::CHANNEL);
         timeout(self.time, client.batch_execute(&listen)).await.map_err(|_| late())?.map_err(failed)?;
         self.made.fetch_add(1, Ordering::Relaxed);
         Ok(client)

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, Row};
 
-use super::{Claims, Hub};
+use super::{Claims, Elsewhere, Hub};
 use crate::postgres::failed;
 
 /// What tells of orders and answers.
@@ -107,6 +107,11 @@ impl Orders {
     /// The places that this process has for sessions.
     pub(crate) fn claims(&self, registry: &Arc<SessionRegistry>) -> Arc<Claims> {
         Claims::new(Arc::clone(&self.hub), self.run.clone(), registry)
+    }
+
+    /// The counts that this process tells the others, and they it.
+    pub(crate) fn counts(&self, registry: &Arc<SessionRegistry>) -> Elsewhere {
+        Elsewhere::new(Arc::clone(&self.hub), self.run.clone(), registry)
     }
 
     /// Tells the others that this node is there. Errors: those of the database.
@@ -241,6 +246,7 @@ impl Others for Orders {
 
 async fn leave(client: &mut Client, run: String) -> Result<()> {
     client.execute("DELETE FROM ferry_nodes WHERE run = $1", &[&run]).await.map_err(failed)?;
+    client.execute("DELETE FROM ferry_counts WHERE run = $1", &[&run]).await.map_err(failed)?;
     client.execute("DELETE FROM ferry_claims WHERE run = $1", &[&run]).await.map_err(failed).map(|_| ())
 }
 
@@ -252,6 +258,7 @@ async fn beat(client: &mut Client, run: String, node: String) -> Result<(Vec<Nod
     let sweep = format!(
         "DELETE FROM ferry_nodes WHERE seen < now() - interval '{KEPT} s';
          DELETE FROM ferry_claims AS c WHERE NOT EXISTS (SELECT FROM ferry_nodes AS n WHERE n.run = c.run);
+         DELETE FROM ferry_counts AS c WHERE NOT EXISTS (SELECT FROM ferry_nodes AS n WHERE n.run = c.run);
          DELETE FROM ferry_orders WHERE until < now() - interval '{KEPT} s'"
     );
     client.batch_execute(&sweep).await.map_err(failed)?;

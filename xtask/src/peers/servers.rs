@@ -403,6 +403,8 @@ pub(crate) struct Extra<'a> {
     pub(crate) user: &'a str,
     /// Lines in the table of FTP.
     pub(crate) ftp: &'a str,
+    /// The lines of the limits. None at all: such as no case reaches.
+    pub(crate) limits: &'a str,
 }
 
 /// Ours, as a new user gets it, with one hook bound.
@@ -421,11 +423,13 @@ pub(crate) fn ferryd_with(kit: &Kit, program: &Path, extra: &Extra<'_>) -> Resul
     let (certificate, fingerprint) = make_certificate(&place.path(""), "tls")?;
     let empty = [("BeforeFileUpload", "")];
     let hooks = if extra.hooks.is_empty() { &empty } else { extra.hooks };
+    let high = "sessions = 12000\nper_address = 12000\nper_user = 12000\nunauthenticated = 1000";
+    let limits = if extra.limits.is_empty() { high } else { extra.limits };
     let mut text = format!(
         "data = {:?}\nhost_keys = [{:?}]\n[[listeners]]\nport = 0\n\
          [[listeners]]\nprotocol = \"ftp\"\nport = 0\n[[listeners]]\nprotocol = \"ftps\"\nport = 0\n\
          [tls]\ncertificate = {:?}\nkey = {:?}\n[ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n{}\n\
-         [limits]\nsessions = 12000\nper_address = 12000\nper_user = 12000\nunauthenticated = 1000\n\
+         [limits]\n{limits}\n\
          [[users]]\nname = \"{USER}\"\nkeys_file = {:?}\npassword = {:?}\nhome = {:?}\n{}\n",
         place.path("data"),
         place.host_key,

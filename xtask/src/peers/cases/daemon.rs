@@ -62,6 +62,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::shares_accounts_by_postgresql", "postgresql", nodes::accounts_are_shared),
     case("ferryd::shows_sessions_by_postgresql", "postgresql", together::sessions_are_seen_and_ended),
     case("ferryd::counts_together_by_postgresql", "postgresql", together::codes_and_sessions_are_counted),
+    case("ferryd::strikes_together_by_postgresql", "postgresql", together::strikes_and_limits_are_counted),
     case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
     case("litmus::passes", "litmus", dav::litmus_passes),

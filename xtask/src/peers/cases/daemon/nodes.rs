@@ -36,13 +36,25 @@ pub(super) fn node(
     name: &str,
     more: &str,
 ) -> Result<Endpoint> {
+    node_with(stage, postgres, secrets, name, &Extra { lines: more, ..Extra::default() })
+}
+
+/// The same with more configuration.
+pub(super) fn node_with(
+    stage: &Stage,
+    postgres: &Postgres,
+    secrets: &Path,
+    name: &str,
+    extra: &Extra<'_>,
+) -> Result<Endpoint> {
     let lines = format!(
         "[scripts]\nsecrets = {secrets:?}\n[database]\nurl = {:?}\npassword_secret = \"db\"\n\
-         authorities = {:?}\nnode = \"{name}\"\n{more}\n",
+         authorities = {:?}\nnode = \"{name}\"\n{}\n",
         postgres.url("localhost"),
-        postgres.certificate
+        postgres.certificate,
+        extra.lines
     );
-    stage.start(&Extra { lines: &lines, ..Extra::default() })
+    stage.start(&Extra { lines: &lines, ..*extra })
 }
 
 pub(super) fn asks(stage: &Stage, node: &Endpoint, args: &[&str], input: &str) -> Result<Finished> {

@@ -1,16 +1,19 @@
 //! Several of our servers over one PostgreSQL: sessions that one sees and ends on another, and what they count
 //! together.
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::nodes::{asks, node, session_of, soon};
+use super::nodes::{asks, node, node_with, session_of, soon};
 use super::postgres::Postgres;
 use super::services::folder;
 use super::{Stage, text};
 use crate::fault::{Fault, Result, While, ensure};
 use crate::peers::cases::says;
 use crate::peers::drive;
-use crate::peers::servers::{Endpoint, PASSWORD, Scheme};
+use crate::peers::servers::{Endpoint, Extra, PASSWORD, Scheme};
 use crate::process::{Run, read};
 
 /// A folder with a file that takes its time.
@@ -172,4 +175,60 @@ pub(super) fn codes_and_sessions_are_counted(stage: &Stage) -> Result<()> {
     let b = node(stage, &postgres, &secrets, "b", "")?;
     soon("the session at b", &[&a, &b], || Ok(of(&stage.sessions(&b)?, "a", "one").is_some()))?;
     soon("its place at b", &[&a, &b], || Ok(!lists(stage, &b, "one", PASSWORD)?))
+}
+
+/// More than one turn of telling each other what was counted.
+const TOLD: Duration = Duration::from_secs(3);
+
+/// Who guesses at several nodes is blocked by what they count together, and a limit of an address is one of all of
+/// them.
+pub(super) fn strikes_and_limits_are_counted(stage: &Stage) -> Result<()> {
+    let postgres = Postgres::start()?;
+    let dir = folder(stage, "struck")?;
+    let home = home(stage, "struck/home")?;
+    let secrets = postgres.secret(&dir)?;
+    let extra = Extra {
+        limits: "per_address = 2",
+        lines: "[protector]\nsafe = []\nstrikes = 5\nlimit = 0\n",
+        ..Extra::default()
+    };
+    let a = node_with(stage, &postgres, &secrets, "a", &extra)?;
+    let b = node_with(stage, &postgres, &secrets, "b", &extra)?;
+    let nodes = [&a, &b];
+    asks(stage, &a, &["user", "add", "bob", &home], PASSWORD)?.succeeded()?;
+    soon("the user at b", &nodes, || lists(stage, &b, "bob", PASSWORD))?;
+
+    // Two at one node are two of two, at the other one too, until one has ended.
+    let mut sessions =
+        [session_of(stage, &a, "bob", &dir.join("1"))?, session_of(stage, &a, "bob", &dir.join("2"))?];
+    stage.wait(&a, |all| all.len() == 2)?;
+    thread::sleep(TOLD);
+    ensure!(!lists(stage, &b, "bob", PASSWORD)?, "an address has three sessions of two");
+    asks(stage, &b, &["sessions", "kill", "--user", "bob"], "")?.succeeded()?;
+    soon("the end of both", &nodes, || Ok(sessions[0].has_ended()? && sessions[1].has_ended()?))?;
+    soon("room at b", &nodes, || lists(stage, &b, "bob", PASSWORD))?;
+
+    // Four guesses are good for either node, and nothing is told of them but how many they were.
+    for node in [&a, &a, &a, &b] {
+        ensure!(!lists(stage, node, "bob", "wrong")?, "a wrong password is taken");
+    }
+    thread::sleep(TOLD);
+    let may = |node| lists(stage, node, "bob", PASSWORD);
+    ensure!(may(&a)? && may(&b)?, "four strikes of five block\n{}", b.tail());
+    ensure!(!lists(stage, &b, "bob", "wrong")?, "a wrong password is taken");
+    soon("the ban at b", &nodes, || Ok(!may(&b)?))?;
+    soon("the ban at a", &nodes, || Ok(!may(&a)?))?;
+    let listed = asks(stage, &a, &["ban", "list"], "")?.succeeded()?.stdout;
+    says(&listed, "5 strikes on all nodes, the last one for: login")?;
+    // Who is let in again begins anew on all of them.
+    asks(stage, &a, &["ban", "remove", "127.0.0.1"], "")?.succeeded()?;
+    soon("the end of the ban at b", &nodes, || may(&b))?;
+    for node in nodes {
+        ensure!(!lists(stage, node, "bob", "wrong")?, "a wrong password is taken");
+    }
+    thread::sleep(TOLD);
+    ensure!(may(&a)? && may(&b)?, "what was counted before counts again\n{}", b.tail());
+    let left = postgres.ask("select count(*) from ferry_strikes")?;
+    ensure!(left.trim() == "2", "{left} strikes are kept, not two");
+    Ok(())
 }
