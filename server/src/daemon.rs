@@ -355,7 +355,6 @@ impl Daemon {
                     d.common.transfers.report(&users, SystemTime::now())
                 })
             }),
-            traces: Arc::clone(&self.common.traces),
         }
     }
 

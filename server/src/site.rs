@@ -109,8 +109,8 @@ impl Common {
         let outbox = Outbox::new(&config.data, config.outbox.clone())?;
         let (registry, stores, spent) = (Arc::<SessionRegistry>::default(), Arc::default(), Mutex::default());
         registry.set_node(&config.database.node());
-        let nodes = Nodes::new(&registry);
         let (traces, hashing) = (Arc::default(), Arc::default());
+        let nodes = Nodes::new(&registry, &traces);
         Ok(Arc::new(Common {
             registry,
             nodes,

@@ -19,13 +19,12 @@ use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::registry::SessionRegistry;
 
-use super::nodes::{By, Nodes, unknown};
+use super::nodes::{By, Nodes};
 use super::paths::{Call, Miss, decode, description, find};
 use super::select::{self, Selection};
 use super::{bans, lists, outbox, quotas, watch};
 use crate::accounts::{Asked, Desk, Role};
 use crate::daemon::Admission;
-use crate::hooks::Traces;
 use crate::outbox::Outbox;
 use crate::protector::Protector;
 use crate::stores::Stores;
@@ -73,8 +72,6 @@ pub struct ControlState {
     pub(crate) admit: Admit,
     /// Whether new sessions are taken.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Who follows sessions.
-    pub(crate) traces: Arc<Traces>,
 }
 
 /// Who asks.
@@ -247,7 +244,7 @@ async fn route(
             let selection = Selection::parse(&query, select::LIVE)?;
             let (desk, token) = (Arc::clone(&state.desk), caller.token.clone());
             let may = move || token.as_ref().is_none_or(|id| desk.takes(id));
-            let lines = watch::changes(Arc::clone(&state.registry), selection, watch::PAUSE, may);
+            let lines = watch::changes(Arc::clone(&state.nodes), selection, watch::PAUSE, may);
             let body = StreamBody::new(lines).boxed_unsync();
             return Ok(Routed::Stream(respond(StatusCode::OK, "application/x-ndjson", body)));
         }
@@ -265,11 +262,7 @@ async fn route(
                 [(key, n)] if key == "after" => n.parse().map_err(|_| bad())?,
                 _ => return Err(bad()),
             };
-            let (id, (lines, next)) = match state.registry.find(name) {
-                Some(session) => (session.id().to_string(), state.traces.follow(session.id(), after).await?),
-                None => (name.to_string(), state.traces.left(name, after).ok_or_else(|| unknown(name))?),
-            };
-            json!({ "sessionId": id, "lines": lines, "next": next })
+            state.nodes.trace(name, after).await?
         }
         Call::Terminate => {
             let reason = reason(request).await?;

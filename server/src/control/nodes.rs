@@ -3,10 +3,11 @@
 //! A question goes to every node that is alive, at the moment when it is asked; what a node does not answer in time
 //! is not waited for, and said. An end is carried out, told and audited by the node that has the session, in the
 //! name of who asked for it and where. One that was not answered is carried out all the same if its node is heard of
-//! within a minute. Handlers may see what the others had a second ago, so that they can look at every login.
+//! within a minute. Handlers, and who watches, see what the others had a second ago, so that they can look at every
+//! login, and all of them together ask once.
 //!
 //! Deliberately absent: how nodes are reached (`crate::shared`), filters (`super::select`), changes as a stream
-//! (`super::watch` tells of this node).
+//! (`super::watch`).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -23,6 +24,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::select::{END, LIVE, OVER, Selection};
+use crate::hooks::Traces;
 use crate::shared::{Others, Said};
 
 /// How long others are waited for who are asked what they have.
@@ -34,8 +36,14 @@ const ENDS: Duration = Duration::from_secs(4);
 /// How long an end may be carried out.
 const LASTS: Duration = Duration::from_secs(60);
 
-/// How old what handlers see of the others may be.
+/// How old what handlers and watchers see of the others may be, and the time between two questions about a trace.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long who follows a session of another node waits for a line.
+const TRACE: Duration = Duration::from_secs(5);
+
+/// The lines of a trace that a node tells at once, at most.
+const LINES: usize = 100;
 
 /// The sessions that a node tells of at once, at most.
 const MOST: usize = 5000;
@@ -50,10 +58,29 @@ type Query = [(String, String)];
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 enum Order {
-    List { query: Vec<(String, String)> },
-    History { query: Vec<(String, String)> },
-    Find { id: String },
-    End { which: Which, reason: String, by: Option<String> },
+    List {
+        query: Vec<(String, String)>,
+    },
+    History {
+        query: Vec<(String, String)>,
+    },
+    Find {
+        id: String,
+    },
+    /// What became of sessions that were there.
+    Over {
+        ids: Vec<String>,
+    },
+    /// What handlers did in a session, from a line on.
+    Trace {
+        id: String,
+        after: u64,
+    },
+    End {
+        which: Which,
+        reason: String,
+        by: Option<String>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,15 +109,29 @@ struct Heard {
 }
 
 /// A session as it is ordered, and as it is shown.
-struct Row {
-    session: Snapshot,
-    shown: Value,
+pub(super) struct Row {
+    pub(super) session: Snapshot,
+    pub(super) shown: Value,
 }
 
 impl Row {
     fn of(shown: Value) -> Option<Row> {
         Some(Row { session: Snapshot::deserialize(&shown).ok()?, shown })
     }
+}
+
+/// What the others had a moment ago, and what is missing in it.
+#[derive(Default)]
+pub(super) struct Recent {
+    pub(super) rows: Vec<Row>,
+    pub(super) incomplete: Vec<Value>,
+}
+
+/// Where a session is.
+enum Place {
+    Here(Arc<Session>),
+    /// On another node, by its whole id; or nowhere.
+    There(String),
 }
 
 /// Who ends sessions.
@@ -119,12 +160,13 @@ impl By<'_> {
 /// The tables of all nodes, seen from this one.
 pub(crate) struct Nodes {
     registry: Arc<SessionRegistry>,
+    traces: Arc<Traces>,
     others: OnceLock<Arc<dyn Others>>,
-    /// What handlers were shown of the others, and when.
-    seen: Mutex<Option<(Instant, Arc<Vec<Snapshot>>)>>,
+    /// What was shown of the others, and when.
+    seen: Mutex<Option<(Instant, Arc<Recent>)>>,
 }
 
-pub(super) fn unknown(id: &str) -> Error {
+fn unknown(id: &str) -> Error {
     Error::new(ErrorKind::NotFound)
         .with_detail(format!("no session '{id}'"))
         .with_hint("'ferryd sessions' lists them; an id may be shortened as long as it is the only one")
@@ -208,8 +250,23 @@ async fn terminate(
 
 impl Nodes {
     /// This node alone.
-    pub(crate) fn new(registry: &Arc<SessionRegistry>) -> Arc<Self> {
-        Arc::new(Nodes { registry: Arc::clone(registry), others: OnceLock::new(), seen: Mutex::default() })
+    pub(crate) fn new(registry: &Arc<SessionRegistry>, traces: &Arc<Traces>) -> Arc<Self> {
+        Arc::new(Nodes {
+            registry: Arc::clone(registry),
+            traces: Arc::clone(traces),
+            others: OnceLock::new(),
+            seen: Mutex::default(),
+        })
+    }
+
+    /// The table of this node.
+    pub(super) fn registry(&self) -> &Arc<SessionRegistry> {
+        &self.registry
+    }
+
+    /// Whether sessions of other nodes can be among these.
+    pub(super) fn has_others(&self, of: &Selection) -> bool {
+        self.others.get().is_some() && !of.is_only_on(self.registry.node())
     }
 
     /// From now on with these.
@@ -319,27 +376,69 @@ impl Nodes {
         }
     }
 
+    /// Where a session is that lives. Errors: `NotFound` where no node has one whose id begins so, or more than one.
+    async fn place(&self, id: &str) -> Result<Place> {
+        if let Some(session) = exactly(&self.registry, id) {
+            return Ok(Place::Here(session));
+        }
+        if id.len() == WHOLE {
+            return Ok(Place::There(id.to_string()));
+        }
+        let heard = self.ask(Order::Find { id: id.into() }, LOOK, LOOK, &Selection::default()).await;
+        let mut near = beginning(&self.registry, id);
+        match (near.pop(), near.is_empty(), heard.sessions.as_slice()) {
+            (Some(one), true, []) => Ok(Place::Here(one)),
+            (None, _, [one]) => {
+                let whole = one.get("sessionId").and_then(Value::as_str);
+                Ok(Place::There(whole.ok_or(ErrorKind::Internal)?.into()))
+            }
+            _ => Err(missed(id, &heard.incomplete)),
+        }
+    }
+
+    /// What handlers do in a session from line `after` on, on whichever node it is; waits for a line for a while.
+    /// Errors: `NotFound` where all nodes say that there is none, or nothing left of it.
+    pub(super) async fn trace(&self, id: &str, after: u64) -> Result<Value> {
+        let id = match self.place(id).await? {
+            Place::Here(session) => {
+                let followed = self.traces.follow(session.id(), after).await?;
+                return Ok(traced(session.id().as_str(), followed));
+            }
+            Place::There(id) => id,
+        };
+        if let Some(left) = self.traces.left(&id, after) {
+            return Ok(traced(&id, left));
+        }
+        let end = Instant::now() + TRACE;
+        loop {
+            let order = Order::Trace { id: id.clone(), after };
+            let heard = self.ask(order, LOOK, LOOK, &Selection::default()).await;
+            let is_late = Instant::now() >= end;
+            let says =
+                |told: &Value| told.get("lines").and_then(Value::as_array).is_some_and(|l| !l.is_empty());
+            match heard.sessions.into_iter().next() {
+                Some(told) if is_late || says(&told) => return Ok(told),
+                None if heard.incomplete.is_empty() => return Err(unknown(&id)),
+                // Perhaps one that does not answer has it: the next answer tells.
+                None if is_late => {
+                    let words = "no node that answers has this session, and not every node answers";
+                    return Err(Error::new(ErrorKind::Disconnected).with_detail(words));
+                }
+                _ => tokio::time::sleep(FRESH).await,
+            }
+        }
+    }
+
     /// Ends one session, on whichever node it is. Errors: `NotFound` where all nodes say that there is none, or
     /// more than one.
     pub(super) async fn end(self: &Arc<Self>, id: &str, reason: &str, by: &By<'_>) -> Result<Value> {
-        let mut far = id.to_string();
-        let mut own = exactly(&self.registry, id);
-        if own.is_none() && id.len() != WHOLE {
-            let heard = self.ask(Order::Find { id: id.into() }, LOOK, LOOK, &Selection::default()).await;
-            let mut near = beginning(&self.registry, id);
-            match (near.pop(), near.is_empty(), heard.sessions.as_slice()) {
-                (Some(one), true, []) => own = Some(one),
-                (None, _, [one]) => {
-                    let whole = one.get("sessionId").and_then(Value::as_str);
-                    far = whole.ok_or(ErrorKind::Internal)?.into();
-                }
-                _ => return Err(missed(id, &heard.incomplete)),
+        let far = match self.place(id).await? {
+            Place::Here(session) => {
+                let ended = terminate(vec![session], reason, by.actor(), self.named()).await;
+                return Ok(answer("terminated", ended, Vec::new()));
             }
-        }
-        if let Some(session) = own {
-            let ended = terminate(vec![session], reason, by.actor(), self.named()).await;
-            return Ok(answer("terminated", ended, Vec::new()));
-        }
+            Place::There(far) => far,
+        };
         let order = self.ending(Which::Id(far), reason, by);
         let heard = self.order(order, ENDS, Selection::default()).await;
         if heard.sessions.is_empty() && heard.incomplete.is_empty() {
@@ -377,7 +476,7 @@ impl Nodes {
     }
 
     /// What the others had a moment ago.
-    async fn recently(&self) -> Arc<Vec<Snapshot>> {
+    pub(super) async fn recently(&self) -> Arc<Recent> {
         let mut seen = self.seen.lock().await;
         if let Some((when, there)) = &*seen
             && when.elapsed() < FRESH
@@ -385,10 +484,18 @@ impl Nodes {
             return Arc::clone(there);
         }
         let heard = self.ask(Order::List { query: Vec::new() }, LOOK, LOOK, &Selection::default()).await;
-        let read = |shown: &Value| Snapshot::deserialize(shown).ok();
-        let there: Arc<Vec<_>> = Arc::new(heard.sessions.iter().filter_map(read).collect());
+        let rows = heard.sessions.into_iter().filter_map(Row::of).collect();
+        let there = Arc::new(Recent { rows, incomplete: heard.incomplete });
         *seen = Some((Instant::now(), Arc::clone(&there)));
         there
+    }
+
+    /// What is known of the ends of sessions that the others had.
+    pub(super) async fn over(&self, ids: Vec<String>) -> Vec<Value> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        self.ask(Order::Over { ids }, LOOK, LOOK, &Selection::default()).await.over
     }
 
     /// `Sessions` of handlers: a list as the API's, or an end by a handler. Errors: those of the filter, `NotFound`
@@ -399,11 +506,12 @@ impl Nodes {
         let query: Vec<_> = filter.filter_map(|(k, v)| Some((k.clone(), text(v)?))).collect();
         if arguments.get("what").and_then(Value::as_str) == Some("list") {
             let selection = Selection::parse(&query, LIVE)?;
-            let mut found = match self.others.get() {
-                Some(_) if !selection.is_only_on(self.registry.node()) => {
-                    self.recently().await.iter().filter(|s| selection.matches(s)).cloned().collect()
+            let mut found = match self.has_others(&selection) {
+                true => {
+                    let recent = self.recently().await;
+                    recent.rows.iter().map(|r| &r.session).filter(|s| selection.matches(s)).cloned().collect()
                 }
-                _ => Vec::new(),
+                false => Vec::new(),
             };
             found.extend(live(&self.registry, &selection));
             found.sort_by(|a, b| a.session_id.cmp(&b.session_id));
@@ -476,6 +584,22 @@ impl Nodes {
                 .await
             }
             Order::Find { id } => self.look(move |registry| find(registry, &id)).await,
+            Order::Over { ids } => {
+                self.look(move |registry| {
+                    let ended = ids.iter().take(MOST).filter_map(|id| registry.find_ended(id));
+                    let over = ended.map(|e| value(&*e)).collect::<Result<_>>()?;
+                    Ok(Told { over, ..Told::default() })
+                })
+                .await
+            }
+            Order::Trace { id, after } => {
+                let told = match exactly(&self.registry, &id) {
+                    Some(session) => Some(self.traces.look(session.id(), after, LINES)?),
+                    None => self.traces.left(&id, after),
+                };
+                let sessions = told.into_iter().map(|told| traced(&id, told)).collect();
+                value(Told { sessions, ..Told::default() })
+            }
             Order::End { which, reason, by } => {
                 let sessions = match which {
                     Which::Id(id) => exactly(&self.registry, &id).into_iter().collect(),
@@ -495,6 +619,11 @@ impl Nodes {
     }
 }
 
+/// The lines of a trace, and the number to ask for next.
+fn traced(id: &str, (lines, next): (Vec<Value>, u64)) -> Value {
+    json!({ "sessionId": id, "lines": lines, "next": next })
+}
+
 /// Nothing, or too much, was found by those who answered.
 fn missed(id: &str, incomplete: &[Value]) -> Error {
     let named = |missing: &Value| missing.get("node").and_then(Value::as_str).map(str::to_string);
@@ -508,201 +637,4 @@ fn missed(id: &str, incomplete: &[Value]) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shared::Answer;
-    use session_core::auth::Account;
-    use session_core::registry::Caps;
-    use session_core::session::{Protocol, Setup};
-
-    /// The others of one node, in the same process.
-    #[derive(Default)]
-    struct Wire(Vec<(&'static str, Option<Arc<Nodes>>)>, std::sync::atomic::AtomicUsize);
-
-    #[async_trait::async_trait]
-    impl Others for Wire {
-        async fn ask(&self, order: Value, _: Duration, _: Duration) -> Result<Vec<Answer>> {
-            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let mut all = Vec::new();
-            for (name, node) in &self.0 {
-                // As over the line: text.
-                let order = serde_json::from_str(&order.to_string()).unwrap();
-                let said = match node {
-                    None => Said::Nothing,
-                    Some(node) => match node.carry_out(order).await {
-                        Ok(done) => Said::Done(done),
-                        Err(e) => Said::Failed(e.to_string()),
-                    },
-                };
-                all.push(Answer { node: (*name).into(), said });
-            }
-            Ok(all)
-        }
-    }
-
-    fn node(name: &str, users: &[&str]) -> (Arc<SessionRegistry>, Arc<Nodes>) {
-        let registry = SessionRegistry::new(Caps::default());
-        registry.set_node(name);
-        for user in users {
-            let mut setup = Setup::new(Protocol::Sftp, "s");
-            setup.peer = Some(([192, 0, 2, 1], 1000).into());
-            registry.open(setup).unwrap().log_in(Account::named(*user), vec!["password"]).unwrap();
-        }
-        let nodes = Nodes::new(&registry);
-        (registry, nodes)
-    }
-
-    struct World {
-        a: Arc<Nodes>,
-        own: Arc<SessionRegistry>,
-        far: Arc<SessionRegistry>,
-        wire: Arc<Wire>,
-    }
-
-    fn world(silent: bool) -> World {
-        let ((own, a), (far, b)) = (node("a", &["alice", "bob"]), node("b", &["alice", "carol"]));
-        let mut others = vec![("b", Some(b))];
-        if silent {
-            others.push(("c", None));
-        }
-        let wire = Arc::new(Wire(others, Default::default()));
-        a.join(Arc::clone(&wire) as _);
-        World { a, own, far, wire }
-    }
-
-    fn query(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
-    }
-
-    fn pairs(answer: &Value) -> Vec<(String, String)> {
-        let text = |s: &Value, key: &str| s[key].as_str().unwrap().to_string();
-        answer["sessions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|s| (text(s, "node"), text(s, "userName")))
-            .collect()
-    }
-
-    fn owned(all: &[(&str, &str)]) -> Vec<(String, String)> {
-        query(all)
-    }
-
-    #[tokio::test]
-    async fn a_list_is_of_all_nodes_filtered_and_ordered_as_one() {
-        let w = world(false);
-        let list = async |q: &[(&str, &str)]| w.a.list(&query(q)).await.unwrap();
-        let all = list(&[("order", "-user")]).await;
-        assert_eq!(pairs(&all), owned(&[("b", "carol"), ("a", "bob"), ("b", "alice"), ("a", "alice")]));
-        assert!(all.get("incomplete").is_none());
-        assert_eq!(pairs(&list(&[("user", "carol")]).await), owned(&[("b", "carol")]));
-        assert_eq!(pairs(&list(&[("node", "b"), ("order", "user")]).await).len(), 2);
-        let asked = w.wire.1.load(std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(pairs(&list(&[("node", "a")]).await).len(), 2);
-        assert_eq!(w.wire.1.load(std::sync::atomic::Ordering::Relaxed), asked, "nobody else can tell of it");
-        // Nothing in between changes the order of time.
-        let ids: Vec<_> = list(&[]).await["sessions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|s| s["sessionId"].to_string())
-            .collect();
-        assert!(ids.is_sorted() && ids.len() == 4);
-        assert!(w.a.list(&query(&[("colour", "red")])).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn who_does_not_answer_is_named() {
-        let w = world(true);
-        let all = w.a.list(&[]).await.unwrap();
-        assert_eq!(pairs(&all).len(), 4);
-        assert_eq!(all["incomplete"], json!([{ "node": "c", "why": "it did not answer in time" }]));
-        assert!(w.a.list(&query(&[("node", "b")])).await.unwrap().get("incomplete").is_none());
-        let e = w.a.show("ffff").await.err().unwrap();
-        assert!(
-            e.kind() == ErrorKind::NotFound && e.to_string().contains("not every node answered: c"),
-            "{e}"
-        );
-        // Perhaps it is there: nobody says that there is none.
-        let ended = w.a.end(&"f".repeat(32), "r", &By::Admin("x")).await.unwrap();
-        assert_eq!((&ended["terminated"], &ended["incomplete"][0]["node"]), (&json!([]), &json!("c")));
-    }
-
-    #[tokio::test]
-    async fn one_session_is_found_and_ended_wherever_it_is() {
-        let w = world(false);
-        let far = w.far.list().remove(1);
-        let shown = w.a.show(far.id().as_str()).await.unwrap();
-        assert_eq!((&shown["userName"], &shown["node"]), (&json!("carol"), &json!("b")));
-        let short = &far.id().as_str()[..31];
-        assert_eq!(w.a.show(short).await.unwrap()["sessionId"], json!(far.id().as_str()));
-        // The beginning of all of them is nobody's.
-        assert!(w.a.show("0").await.is_err() && w.a.end("0", "r", &By::Admin("x")).await.is_err());
-        assert!(w.a.end("", "r", &By::Admin("x")).await.is_err());
-        let ended = w.a.end(short, "enough", &By::Admin("uid 0")).await.unwrap();
-        assert_eq!(
-            ended["terminated"][0],
-            json!({ "sessionId": far.id().as_str(), "node": "b", "inFlight": 0 })
-        );
-        let ending = far.ending().unwrap();
-        assert_eq!((&*ending.reason, ending.actor.to_string()), ("enough", "admin uid 0 on a".into()));
-        let gone = w.a.end(far.id().as_str(), "r", &By::Admin("x")).await;
-        assert_eq!(gone.err().unwrap().kind(), ErrorKind::NotFound);
-        let own = w.own.list().remove(0);
-        w.a.end(own.id().as_str(), "bye", &By::Admin("uid 0")).await.unwrap();
-        assert_eq!(own.ending().unwrap().actor.to_string(), "admin uid 0");
-        assert_eq!((w.own.len(), w.far.len()), (1, 1));
-    }
-
-    #[tokio::test]
-    async fn a_query_ends_sessions_on_every_node() {
-        let w = world(false);
-        for wide in [&[][..], &[("node", "b")]] {
-            assert!(Nodes::to_end(&query(wide)).is_err());
-        }
-        let end = async |q: &[(&str, &str)]| {
-            let q = query(q);
-            w.a.end_all(&Nodes::to_end(&q).unwrap(), &q, "r", &By::Admin("x")).await.unwrap()
-        };
-        let ended = end(&[("user", "alice"), ("node", "b")]).await;
-        assert_eq!(ended["terminated"].as_array().unwrap().len(), 1);
-        assert_eq!((w.own.len(), w.far.len()), (2, 1));
-        let ended = end(&[("address", "192.0.2.0/24")]).await;
-        assert_eq!(ended["terminated"].as_array().unwrap().len(), 3);
-        assert!(w.own.is_empty() && w.far.is_empty());
-        // Remembered where they were, and told of together.
-        for (registry, seconds) in [(&w.own, 0), (&w.far, 60)] {
-            let mut setup = Setup::new(Protocol::Sftp, "s");
-            setup.clock = Arc::new(move || std::time::SystemTime::now() + Duration::from_secs(seconds));
-            registry.open(setup).unwrap().close(Ending::new("bye", Actor::Server)).await;
-        }
-        let past = w.a.history(&[]).await.unwrap();
-        assert_eq!(past["sessions"].as_array().unwrap().len(), 2, "{past}");
-        assert_eq!(past["sessions"][0]["node"], "b", "the last one first");
-        assert_eq!(
-            w.a.history(&query(&[("limit", "1")])).await.unwrap()["sessions"].as_array().unwrap().len(),
-            1
-        );
-    }
-
-    #[tokio::test]
-    async fn handlers_see_and_end_those_of_all_nodes() {
-        let w = world(false);
-        let ask = async |arguments: Value| w.a.for_handlers(&arguments).await;
-        let listed = ask(json!({ "what": "list", "filter": { "user": "alice" } })).await.unwrap();
-        assert_eq!(listed.as_array().unwrap().len(), 2);
-        let asked = || w.wire.1.load(std::sync::atomic::Ordering::Relaxed);
-        let before = asked();
-        ask(json!({ "what": "list" })).await.unwrap();
-        assert_eq!(asked(), before, "what is that fresh is not asked for again");
-        let far = w.far.list().remove(1);
-        let id = far.id().as_str();
-        assert_eq!(ask(json!({ "what": "end", "filter": { "id": id } })).await.unwrap(), json!(1));
-        assert_eq!(far.ending().unwrap().actor.to_string(), "hook");
-        let again = ask(json!({ "what": "end", "filter": { "id": id } })).await;
-        assert_eq!(again.err().unwrap().kind(), ErrorKind::NotFound);
-        let all = ask(json!({ "what": "end", "filter": { "user": "alice" }, "reason": "r" })).await.unwrap();
-        assert_eq!((all, w.own.len(), w.far.len()), (json!(2), 1, 0));
-        assert!(ask(json!({ "what": "end", "filter": {} })).await.is_err());
-    }
-}
+pub(super) mod tests;

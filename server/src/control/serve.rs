@@ -310,7 +310,7 @@ mod tests {
     fn idle_state(registry: &Arc<SessionRegistry>) -> ControlState {
         ControlState {
             registry: Arc::clone(registry),
-            nodes: crate::control::Nodes::new(registry),
+            nodes: crate::control::Nodes::new(registry, &Arc::default()),
             protector: protector(),
             desk: Desk::new(Accounts::none(), Arc::new(Nobody)),
             stores: Arc::default(),
@@ -321,7 +321,6 @@ mod tests {
             drain: Arc::new(|| {}),
             admit: Arc::new(|_, _, _| Ok(Value::Null)),
             ready: Arc::new(|| true),
-            traces: Arc::default(),
         }
     }
 

@@ -56,7 +56,7 @@ impl Traces {
             let news = self.news.notified();
             tokio::pin!(news);
             news.as_mut().enable();
-            let (lines, next) = self.look(session, after)?;
+            let (lines, next) = self.look(session, after, LINES)?;
             if !lines.is_empty() || tokio::time::timeout_at(end.into(), news).await.is_err() {
                 return Ok((lines, next));
             }
@@ -66,10 +66,12 @@ impl Traces {
     /// What was not asked for yet of a session that is over; `None` where there is nothing.
     pub(crate) fn left(&self, session: &str, after: u64) -> Option<(Vec<Value>, u64)> {
         let id = self.lock().keys().find(|id| id.as_str() == session)?.clone();
-        self.look(&id, after).ok().filter(|(lines, _)| !lines.is_empty())
+        self.look(&id, after, LINES).ok().filter(|(lines, _)| !lines.is_empty())
     }
 
-    fn look(&self, session: &SessionId, after: u64) -> Result<(Vec<Value>, u64)> {
+    /// The lines from number `after` on, so many at most, and the number to ask for next. Errors: `Throttled` where
+    /// too many sessions are followed.
+    pub(crate) fn look(&self, session: &SessionId, after: u64, most: usize) -> Result<(Vec<Value>, u64)> {
         let now = Instant::now();
         let mut all = self.lock();
         all.retain(|id, f| id == session || now.duration_since(f.asked) < PATIENCE);
@@ -82,9 +84,10 @@ impl Traces {
         }
         let one = all.entry(session.clone()).or_insert_with(fresh);
         one.asked = now;
-        let skip = usize::try_from(after.saturating_sub(one.first)).unwrap_or(usize::MAX);
-        let lines: Vec<_> = one.lines.iter().skip(skip).cloned().collect();
-        let next = one.first + one.lines.len() as u64;
+        let skip =
+            usize::try_from(after.saturating_sub(one.first)).unwrap_or(usize::MAX).min(one.lines.len());
+        let lines: Vec<_> = one.lines.iter().skip(skip).take(most).cloned().collect();
+        let next = one.first + (skip + lines.len()) as u64;
         self.count.store(all.len(), Ordering::Relaxed);
         Ok((lines, next))
     }
@@ -162,5 +165,9 @@ mod tests {
         let (lines, next) = traces.follow(&one, next).await.unwrap();
         assert_eq!((lines.len(), next), (LINES, LINES as u64 + 2));
         assert_eq!(lines[0]["number"], 2);
+        // In parts, none left out.
+        let (lines, next) = traces.look(&one, 5, 10).unwrap();
+        assert_eq!((lines.len(), &lines[0]["number"], next), (10, &json!(5), 15));
+        assert_eq!(traces.look(&one, u64::MAX, 10).unwrap(), (vec![], LINES as u64 + 2));
     }
 }

@@ -1,6 +1,7 @@
 //! Several of our servers over one PostgreSQL: sessions that one sees and ends on another, and what they count
 //! together.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::fault::{Fault, Result, While, ensure};
 use crate::peers::cases::says;
 use crate::peers::drive;
 use crate::peers::servers::{Endpoint, Extra, PASSWORD, Scheme};
-use crate::process::{Run, read};
+use crate::process::{Run, Server, read, write};
 
 /// A folder with a file that takes its time.
 fn home(stage: &Stage, name: &str) -> Result<String> {
@@ -26,6 +27,38 @@ fn home(stage: &Stage, name: &str) -> Result<String> {
 
 fn of<'a>(sessions: &'a [Value], node: &str, user: &str) -> Option<&'a Value> {
     sessions.iter().find(|s| text(s, "node") == node && text(s, "userName") == user)
+}
+
+/// How long what happens on one node takes to be told on another.
+const NEWS: Duration = Duration::from_secs(20);
+
+/// The stream of sessions of a node, as `curl` follows it.
+fn watch(node: &Endpoint, query: &str) -> Result<Server> {
+    let socket = node.control.as_ref().ok_or_else(|| Fault::new("the ready line names no control socket"))?;
+    let run = Run::new("curl").args(["--disable", "--silent", "--no-buffer", "--unix-socket"]).arg(socket);
+    Server::start(&run.arg(format!("http://ferryd/v1/sessions/watch?{query}")))
+}
+
+/// A session of `b` is watched on `a`, and what its handlers do is followed there.
+fn followed(stage: &Stage, a: &Endpoint, b: &Endpoint, dir: &Path) -> Result<()> {
+    let mut stream = watch(a, "node=b")?;
+    for (name, size) in [("first", 3 << 20), ("second", 1)] {
+        write(&dir.join(name), vec![b'x'; size])?;
+    }
+    let mut at = b.by(Scheme::Ftp)?.clone();
+    "bob".clone_into(&mut at.user);
+    let upload = drive::curl_by_password(stage.kit, &at, "/")?.dir(dir);
+    let mut client =
+        Server::start(&upload.args(["--limit-rate", "500k", "--upload-file", "{first,second}"]))?;
+    let begun = stage.wait(a, |all| of(all, "b", "bob").is_some())?;
+    let id = of(&begun, "b", "bob").map(|session| text(session, "sessionId").to_owned()).unwrap_or_default();
+    let mut trace = Server::start(&stage.control(a)?.args(["hooks", "trace"]).arg(&id))?;
+    trace.line(NEWS, |line| line.contains("BeforeFileUpload") && line.contains("/second"))?;
+    soon("the end of the client", &[a, b], || client.has_ended())?;
+    let closed =
+        |line: &str| line.contains("\"closed\"") && line.contains(&id) && line.contains("\"reason\"");
+    stream.line(NEWS, closed)?;
+    soon("the end of the trace", &[a, b], || trace.has_ended())
 }
 
 /// A node shows the sessions of another, finds and ends them there, in the name of who asked and where. Of one that
@@ -43,6 +76,7 @@ pub(super) fn sessions_are_seen_and_ended(stage: &Stage) -> Result<()> {
         let known = || Ok(asks(stage, &b, &["user", "show", user], "")?.is_success());
         soon("the user at b", &[&a, &b], known)?;
     }
+    followed(stage, &a, &b, &dir)?;
     let back = |name: &str| dir.join(name);
     let mut far = session_of(stage, &b, "bob", &back("1"))?;
     let mut near = session_of(stage, &a, "eve", &back("2"))?;
