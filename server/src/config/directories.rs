@@ -1,5 +1,5 @@
 //! `[[directories]]`: who vouches for accounts that are neither in the file nor in the database: servers of LDAP,
-//! and hooks over HTTP.
+//! hooks over HTTP, and PAM.
 //!
 //! They are asked in turn, after the accounts of this server, and only with a password. What a directory's accounts
 //! may do is said by groups of this server. A password is told to nobody in the clear, unless that is said.
@@ -19,8 +19,11 @@ pub struct DirectoryTable {
     /// Its name in the log.
     #[serde(deserialize_with = "values::user_name")]
     pub name: String,
-    /// `ldaps://host`, `ldap://host` (which turns to TLS), or `https://host/path` of a hook.
+    /// `ldaps://host`, `ldap://host` (which turns to TLS), `https://host/path` of a hook, or `pam://SERVICE`.
     pub url: String,
+    /// PAM: the program that asks; `ferryd-pam` beside this one without it.
+    #[serde(default)]
+    pub program: Option<PathBuf>,
     /// LDAP: authorities as PEM, beside the system's.
     #[serde(default)]
     pub authorities: Option<PathBuf>,
@@ -145,10 +148,18 @@ pub(super) fn check(all: &[DirectoryTable], source: &Source<'_>) -> Vec<Fault> {
             "http" if !directory.allow_clear => {
                 wrong("url", "passwords could be read on the way: https, or 'allow_clear = true'");
             }
+            "pam" if directory.authorities.is_some() => wrong("authorities", "PAM is on this machine"),
+            "pam" if directory.password_secret.is_some() => {
+                wrong("password_secret", "PAM is shown no secret")
+            }
+            "pam" => {}
             _ if directory.authorities.is_some() => {
                 wrong("authorities", "a hook is vouched for by the system's authorities");
             }
             _ => {}
+        }
+        if directory.program.is_some() && directory.scheme() != "pam" {
+            wrong("program", "only PAM is asked by a program");
         }
         if directory.time.is_zero() {
             wrong("time", "this takes some time");
@@ -164,5 +175,6 @@ pub(super) fn check(all: &[DirectoryTable], source: &Source<'_>) -> Vec<Fault> {
 pub(super) fn complete(all: &mut [DirectoryTable], join: impl Fn(&Path) -> PathBuf) {
     for directory in all {
         directory.authorities = directory.authorities.take().map(|f| join(&f));
+        directory.program = directory.program.take().map(|f| join(&f));
     }
 }

@@ -157,6 +157,13 @@ const PEERS: &[Peer] = &[
     Peer::python("aiosmtpd", Kind::Judge, &["aiosmtpd"], &["python", "-c", AIOSMTPD], "aiosmtpd"),
     Peer::debian("gnupg", Kind::Judge, &["gnupg"], &["gpg", "--version"], "GnuPG"),
     Peer::debian("postgresql", Kind::Judge, &["postgresql"], &["psql", "--version"], "PostgreSQL"),
+    Peer::debian(
+        "pam",
+        Kind::Judge,
+        &["libpam0g-dev", "libpam-wrapper"],
+        &["dpkg-query", "--show", "libpam-wrapper"],
+        "libpam-wrapper",
+    ),
     Peer::debian("slapd", Kind::Judge, &["slapd"], &["slapd", "-VV"], "OpenLDAP"),
     Peer::python("ssh-audit", Kind::Judge, &["ssh-audit"], &["python", "-c", SSH_AUDIT], "ssh-audit"),
 ];

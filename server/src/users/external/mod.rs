@@ -11,6 +11,7 @@
 
 mod hook;
 mod ldap;
+mod pam;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -133,10 +134,14 @@ pub(crate) struct External {
 
 /// Whether a URL is one of a directory; the error says what is wrong.
 pub(crate) fn check_url(text: &str) -> Result<(), String> {
+    if text.starts_with("pam:") {
+        let is_one = pam::service(text).is_some();
+        return if is_one { Ok(()) } else { Err("a service of PAM is named as pam://SERVICE".into()) };
+    }
     let uri: Uri = text.parse().map_err(|_| "this is no URL".to_owned())?;
     match uri.scheme_str() {
         Some("ldap" | "ldaps" | "http" | "https") => {}
-        _ => return Err("a directory is asked over ldap:, ldaps: or https:".into()),
+        _ => return Err("a directory is asked over ldap:, ldaps:, https: or pam:".into()),
     }
     match uri.authority() {
         Some(a) if a.as_str().contains('@') => Err("nobody logs in by the URL".into()),
@@ -148,6 +153,7 @@ pub(crate) fn check_url(text: &str) -> Result<(), String> {
 fn directory(table: &DirectoryTable, secrets: &Secrets) -> Result<Directory> {
     let vouch: Box<dyn Vouch> = match table.scheme() {
         "ldap" | "ldaps" => Box::new(ldap::Server::new(table, secrets)?),
+        "pam" => Box::new(pam::Pam::new(table)?),
         _ => Box::new(hook::Hook::new(table, secrets)?),
     };
     Ok(Directory {
@@ -160,8 +166,8 @@ fn directory(table: &DirectoryTable, secrets: &Secrets) -> Result<Directory> {
 }
 
 impl External {
-    /// `None` where there are no directories. Reaches nothing. Errors: `InvalidArgument` for a secret that is
-    /// missing.
+    /// `None` where there are no directories. Reaches nothing. Errors: `InvalidArgument` for a secret or a program
+    /// that is missing.
     pub(crate) fn new(
         config: &Config,
         accounts: &Arc<Accounts>,

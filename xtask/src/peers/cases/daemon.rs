@@ -5,6 +5,7 @@
 
 mod dav;
 mod nodes;
+mod pam;
 mod pgp;
 mod postgres;
 mod s3;
@@ -64,6 +65,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::counts_together_by_postgresql", "postgresql", together::codes_and_sessions_are_counted),
     case("ferryd::strikes_together_by_postgresql", "postgresql", together::strikes_and_limits_are_counted),
     case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
+    case("ferryd::asks_pam", "pam", pam::pam_vouches),
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
     case("litmus::passes", "litmus", dav::litmus_passes),
     case("cadaver::works", "cadaver", dav::cadaver_works),
