@@ -33,7 +33,7 @@ pub(super) async fn lock(cx: &mut Context, a: &LockPlaces) -> Result<()> {
                 cx.complain(&e);
             }
             Ok((place, lock)) => {
-                let time = (lock.left != Duration::MAX).then(|| lock.left.as_secs());
+                let time = (lock.left != Duration::MAX).then_some(lock.left.as_secs());
                 if cx.global.json {
                     out.json(&json!({
                         "place": place.shown, "token": &*lock.token, "exclusive": lock.exclusive,
