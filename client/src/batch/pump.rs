@@ -8,6 +8,7 @@
 //! ([`File::settle`]) and told to whoever keeps account. A digest is computed on another thread, in order.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -35,6 +36,9 @@ pub(super) const BLOCK: u64 = 1 << 20;
 
 /// Content up to this size is hashed in place: that takes less than going elsewhere.
 const INLINE: u64 = 64 << 10;
+
+/// How long a disk may take for what it has begun to write when a transfer failed.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Chunks that wait for being hashed.
 const HASHED_AHEAD: usize = 32;
@@ -163,6 +167,7 @@ impl<A: Account> Pump<'_, A> {
         let turn = tokio::sync::Mutex::new(());
         // Told when the chunk that was begun last has been handed over.
         let mut before: Option<oneshot::Receiver<()>> = None;
+        let stopped = AtomicBool::new(false);
         let mut in_flight = FuturesUnordered::new();
         let mut settling = FuturesUnordered::new();
         loop {
@@ -171,7 +176,7 @@ impl<A: Account> Pump<'_, A> {
                 let len = most.min(usize::try_from(self.size - next).unwrap_or(most));
                 let (over, next_waits) = oneshot::channel();
                 let order = self.in_order.then(|| (before.replace(next_waits), over));
-                in_flight.push(self.chunk(next, len, digest.is_some(), &turn, order));
+                in_flight.push(self.chunk(next, len, digest.is_some(), (&turn, &stopped), order));
                 next += len as u64;
             }
             if in_flight.is_empty() && settling.is_empty() {
@@ -185,7 +190,18 @@ impl<A: Account> Pump<'_, A> {
                     self.account.reached(known).await;
                 }
                 Some(done) = in_flight.next() => {
-                    let done: Done = done?;
+                    let done: Done = match done {
+                        Ok(done) => done,
+                        Err(e) => {
+                            stopped.store(true, Ordering::Relaxed);
+                            if !self.in_order {
+                                // What a disk has begun to write goes on by itself: nothing of it may land later.
+                                let rest = async { while in_flight.next().await.is_some() {} };
+                                let _ = tokio::time::timeout(SETTLED, rest).await;
+                            }
+                            return Err(e);
+                        }
+                    };
                     window = round.ended(done.took, window);
                     early.insert(done.offset, (done.len, done.bytes));
                     while let Some((len, bytes)) = early.remove(&written) {
@@ -266,7 +282,7 @@ impl<A: Account> Pump<'_, A> {
         offset: u64,
         len: usize,
         kept: bool,
-        turn: &tokio::sync::Mutex<()>,
+        (turn, stopped): (&tokio::sync::Mutex<()>, &AtomicBool),
         order: Option<(Option<oneshot::Receiver<()>>, oneshot::Sender<()>)>,
     ) -> Result<Done> {
         if !self.limiter.is_open() {
@@ -287,6 +303,9 @@ impl<A: Account> Pump<'_, A> {
                 Some(over)
             }
         };
+        if stopped.load(Ordering::Relaxed) {
+            return Err(ErrorKind::Canceled.into());
+        }
         self.target.write_at(offset + self.shift, bytes).await?;
         if let Some(over) = over {
             let _ = over.send(());
