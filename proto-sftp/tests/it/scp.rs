@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::{Store, guarded};
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
 use proto_sftp::server::Outgoing;
@@ -15,8 +16,9 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::fs_ext::FilesystemExt as _;
 use session_core::gate::SessionFs;
-use session_core::intercept::Chain;
+use session_core::intercept::{Chain, Cx, Interceptor};
 use session_core::metadata::Attributes;
+use session_core::operation::{Operation, OperationKind, OperationSet};
 use session_core::path::VPath;
 use session_core::session::{Protocol, Session, Setup};
 use session_core::store::memory::MemoryStore;
@@ -65,10 +67,14 @@ async fn run(fs: &SessionFs, command: &str, input: &str) -> Done {
 
 /// A session at home in `/base` of a memory store.
 async fn memory() -> SessionFs {
+    guarded_memory(vec![]).await
+}
+
+async fn guarded_memory(links: Vec<Arc<dyn Interceptor>>) -> SessionFs {
     let session = Session::new(Setup::new(Protocol::Scp, "test"));
     let account = Account { home: p("/base"), ..Account::named("someone") };
     let identity = session.log_in(account, vec![]).unwrap();
-    let fs = session.guard(&identity, Arc::new(MemoryStore::new()), Chain::new(vec![])).unwrap();
+    let fs = session.guard(&identity, Arc::new(MemoryStore::new()), Chain::new(links)).unwrap();
     fs.create_dir_all(&p("/base")).await.unwrap();
     fs
 }
@@ -230,6 +236,57 @@ async fn links_are_followed_and_loops_are_named() {
     assert!(done.out.contains("D0755 0 l\nC0644 5 b\nthere\0E\n"), "{}", done.out);
     assert!(done.out.contains("\x01scp: /base/tree/up: the link leads back"), "{}", done.out);
     assert!(done.out.contains("C0644 5 z\nhello\0"), "{}", done.out);
+}
+
+/// One name may not be looked at, and one directory not be looked into.
+struct Forbidden;
+
+#[async_trait]
+impl Interceptor for Forbidden {
+    fn interests(&self) -> OperationSet {
+        OperationSet::of(&[OperationKind::Stat, OperationKind::List])
+    }
+
+    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<()> {
+        let record = operation.to_record();
+        let listed = record.kind() == OperationKind::List;
+        let forbidden: &[u8] = if listed { b"no-list" } else { b"no-look" };
+        match record.path().segments().any(|segment| segment == forbidden) {
+            true => Err(ErrorKind::PermissionDenied.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_be_looked_at_keeps_nothing_else_back() {
+    let fs = guarded_memory(vec![Arc::new(Forbidden)]).await;
+    put(&fs, "/base/a/f", "1").await;
+    put(&fs, "/base/z/f", "2").await;
+    fs.create_dir(&p("/base/no-look"), &Attributes::none()).await.unwrap();
+    fs.create_dir(&p("/base/no-list"), &Attributes::none()).await.unwrap();
+    fs.symlink(b"/base/no-look", &p("/base/to-no-look")).await.unwrap();
+    fs.symlink(b"nowhere", &p("/base/to-nowhere")).await.unwrap();
+    // A pattern stands for what there is besides.
+    let done = run(&fs, "scp -f */f", &"\0".repeat(9)).await;
+    assert_eq!((done.status.unwrap(), done.out.as_str()), (0, "C0644 1 f\n1\0C0644 1 f\n2\0"));
+    // In a tree, and by a pattern that lists them, they are named.
+    let denied = ErrorKind::PermissionDenied.words();
+    let parts = [
+        "D0755 0 a\nC0644 1 f\n1\0E\n".to_owned(),
+        format!("D0755 0 no-list\n\x01scp: /base/no-list: {denied}\nE\n"),
+        format!("\x01scp: /base/no-look: {denied}\n"),
+        format!("\x01scp: /base/to-no-look: {denied}\n"),
+        format!("\x01scp: /base/to-nowhere: {}\n", ErrorKind::NotFound.words()),
+        "D0755 0 z\nC0644 1 f\n2\0E\n".to_owned(),
+    ];
+    for command in ["scp -r -f .", "scp -r -f *"] {
+        let done = run(&fs, command, &"\0".repeat(30)).await;
+        assert_eq!(done.status.unwrap(), 1, "{command}");
+        for part in &parts {
+            assert!(done.out.contains(part), "{command}: {part:?} is not in {:?}", done.out);
+        }
+    }
 }
 
 #[tokio::test]

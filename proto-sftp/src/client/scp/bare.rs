@@ -5,7 +5,9 @@
 //! a directory is listed by asking for the tree and declining all that is in it. A directory is made by sending an
 //! empty one. Links are followed by the source; what is neither file nor directory is not listed.
 //!
-//! A listing is complete or an error: what the source could not read it names, and that ends it.
+//! A listing is complete or an error. What the source could not look at it names: that is an entry of which nothing but
+//! the name is known, a link as far as anybody can tell, so that whoever wants it looks again and is told why. A
+//! complaint that names no entry ends the listing, as does a name with a line end, which has no words.
 
 use bytes::{Bytes, BytesMut};
 use session_core::error::{Error, ErrorKind, Result};
@@ -53,8 +55,9 @@ impl Talk {
         }
     }
 
-    /// The next entry with its times, before it is answered; `None` at the end of a directory, and of all.
-    async fn entry(&mut self) -> Result<Option<(Bytes, Metadata)>> {
+    /// The next entry with its times, before it is answered, or a complaint, which is not answered; `None` at the end
+    /// of a directory, and of all.
+    async fn entry(&mut self) -> Result<Option<Next>> {
         let mut times = None;
         loop {
             let made = |kind, mode, size| Metadata { mode: Some(mode), ..Metadata::new(kind, size) };
@@ -66,13 +69,14 @@ impl Talk {
                 }
                 Some(Control::File { mode, size, name }) => (name, made(FileType::File, mode, size)),
                 Some(Control::Directory { mode, name }) => (name, made(FileType::Directory, mode, 0)),
-                // Gone meanwhile, a link that leads nowhere, or nothing that could be sent.
-                Some(Control::Warning(words))
-                    if matches!(kind_of(&words), Some(ErrorKind::NotFound | ErrorKind::IsADirectory)) =>
-                {
-                    continue;
-                }
-                Some(Control::Warning(words) | Control::Fatal(words)) => return Err(scp_said(&words)),
+                Some(Control::Warning(words)) => match kind_of(&words) {
+                    // Gone meanwhile, a link that leads nowhere, or nothing that could be sent.
+                    Some(ErrorKind::NotFound | ErrorKind::IsADirectory) => continue,
+                    // Its name is another one than the words can hold.
+                    Some(ErrorKind::InvalidPath) => return Err(scp_said(&words)),
+                    _ => return Ok(Some(Next::Complaint(words))),
+                },
+                Some(Control::Fatal(words)) => return Err(scp_said(&words)),
                 Some(Control::End) => return Ok(None),
                 Some(Control::Ok) => return Err(malformed(Malformed("an answer where nothing was said"))),
                 None => {
@@ -82,9 +86,16 @@ impl Talk {
                 }
             };
             (metadata.modified, metadata.accessed) = times.unzip();
-            return Ok(Some((name, metadata)));
+            return Ok(Some(Next::Entry(DirEntry { name, metadata })));
         }
     }
+}
+
+/// What a source of a tree says of an entry.
+enum Next {
+    Entry(DirEntry),
+    /// That it cannot be had, and why.
+    Complaint(Bytes),
 }
 
 /// The entry at `path`, its line not answered.
@@ -140,16 +151,55 @@ pub(super) async fn list(remote: &Remote, dir: &VPath) -> Result<Vec<DirEntry>> 
     }
     talk.say(&[0]).await?;
     let mut entries = Vec::new();
-    while let Some((name, metadata)) = talk.entry().await? {
+    while let Some(next) = talk.entry().await? {
         if entries.len() >= MOST {
             return Err(
                 Error::new(ErrorKind::TooLarge).with_detail("the directory is too large for SCP alone")
             );
         }
-        entries.push(DirEntry { name, metadata });
-        talk.say(DECLINED).await?;
+        match next {
+            Next::Entry(entry) => {
+                entries.push(entry);
+                talk.say(DECLINED).await?;
+            }
+            Next::Complaint(words) => entries.extend(blamed(remote, dir, &words).await?),
+        }
     }
     Ok(entries)
+}
+
+/// The names that a complaint may be about, the shortest first: words follow the name, and both may have colons in them.
+fn names(dir: &VPath, words: &[u8]) -> Vec<Bytes> {
+    let above = if dir.is_root() { b"" } else { dir.as_bytes() };
+    let path = words.strip_prefix(b"scp: ").and_then(|path| path.strip_prefix(above));
+    let Some(rest) = path.and_then(|path| path.strip_prefix(b"/")) else { return Vec::new() };
+    // OpenSSH's own puts a slash behind the root.
+    let rest = rest.strip_prefix(b"/").filter(|_| dir.is_root()).unwrap_or(rest);
+    let ends = rest.windows(2).enumerate().filter(|(_, colon)| *colon == b": ").map(|(at, _)| at);
+    let names = ends.filter_map(|end| rest.get(..end));
+    let is_name = |name: &&[u8]| !name.is_empty() && !name.contains(&b'/');
+    names.take_while(is_name).map(Bytes::copy_from_slice).collect()
+}
+
+/// The entry that a complaint is about; none if it is gone. Errors: the complaint, where it names no entry.
+async fn blamed(remote: &Remote, dir: &VPath, words: &[u8]) -> Result<Option<DirEntry>> {
+    let entry = |name, metadata| Ok(Some(DirEntry { name, metadata }));
+    let unknown = Metadata::new(FileType::Symlink, 0);
+    let mut names = names(dir, words);
+    if names.len() == 1 {
+        return names.pop().map_or(Ok(None), |name| entry(name, unknown));
+    }
+    if names.is_empty() {
+        return Err(scp_said(words));
+    }
+    for name in names {
+        match look(remote, &dir.join(&name)?).await {
+            Ok(metadata) => return entry(name, metadata),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(_) => return entry(name, unknown),
+        }
+    }
+    Ok(None)
 }
 
 /// Makes a directory.
@@ -186,4 +236,35 @@ pub(super) async fn create_dir(remote: &Remote, path: &VPath, attributes: &Attri
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_names_what_it_is_about() {
+        let p = |path: &str| VPath::absolute(path).unwrap();
+        for (dir, words, due) in [
+            ("/d", "scp: /d/f: Permission denied", vec!["f"]),
+            ("/d", "scp: /d/a: b: Permission denied", vec!["a", "a: b"]),
+            (
+                "/d",
+                "scp: /d/s: permission denied: listing is not allowed here",
+                vec!["s", "s: permission denied"],
+            ),
+            ("/", "scp: /f: refused", vec!["f"]),
+            // As OpenSSH's says it of the root.
+            ("/", "scp: //f: Permission denied", vec!["f"]),
+            // Of the directory itself, of something deeper or elsewhere, and of nothing.
+            ("/d", "scp: /d: Permission denied", vec![]),
+            ("/d", "scp: /d/e/f: Permission denied", vec![]),
+            ("/d", "scp: /dd/f: Permission denied", vec![]),
+            ("/d", "scp: /d/: no", vec![]),
+            ("/d", "scp: /d/f", vec![]),
+            ("/d", "lost connection", vec![]),
+        ] {
+            assert_eq!(names(&p(dir), words.as_bytes()), due, "{words}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use session_core::path::display_bytes;
 /// How much of a message is kept.
 const MOST: usize = 512;
 
-const ENDS: [(&str, ErrorKind); 34] = [
+const ENDS: [(&str, ErrorKind); 36] = [
     ("cannot overwrite existing file", ErrorKind::AlreadyExists),
     ("file exists", ErrorKind::AlreadyExists),
     ("command not found", ErrorKind::Unsupported),
@@ -20,10 +20,14 @@ const ENDS: [(&str, ErrorKind); 34] = [
     ("file name too long", ErrorKind::InvalidPath),
     ("filename too long", ErrorKind::InvalidPath),
     ("invalid or incomplete multibyte or wide character", ErrorKind::InvalidPath),
+    // Our own server's.
+    ("a name with a line end cannot be sent by scp", ErrorKind::InvalidPath),
     // `scp` of a device says so too, which is as little a file.
     ("not a regular file", ErrorKind::IsADirectory),
     ("symbolic link loop", ErrorKind::LinkLoop),
     ("too many levels of symbolic links", ErrorKind::LinkLoop),
+    // Our own server's.
+    ("the link leads back to where one came from", ErrorKind::LinkLoop),
     ("text file busy", ErrorKind::Locked),
     ("device or resource busy", ErrorKind::Locked),
     ("resource busy", ErrorKind::Locked),
@@ -114,6 +118,8 @@ mod tests {
             ("scp: /x: refused", K::Refused),
             ("scp: /x: permission denied: listing is not allowed here", K::PermissionDenied),
             ("scp: /x: the upload of this file is not finished", K::Locked),
+            ("scp: /x: the link leads back to where one came from", K::LinkLoop),
+            ("scp: /x?y: a name with a line end cannot be sent by SCP", K::InvalidPath),
             ("touch: setting times of '/x': Operation not permitted", K::PermissionDenied),
         ] {
             assert_eq!(error_of(1, message.as_bytes()).kind(), kind, "{message}");

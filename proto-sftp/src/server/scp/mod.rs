@@ -226,6 +226,7 @@ where
         let bad = |why| Error::new(ErrorKind::InvalidArgument).with_detail(why);
         let (word, from_home) = word.tilde().map_err(bad)?;
         let (segments, rooted) = word.segments();
+        let listed = segments.last().is_some_and(Word::is_pattern);
         let start = if rooted && !from_home { VPath::root() } else { self.home.clone() };
         let mut found = vec![start];
         for segment in segments {
@@ -250,14 +251,19 @@ where
             }
             found = next;
         }
-        // The last segment may be no pattern: then nobody has looked yet whether it is there.
-        let mut there = Vec::new();
-        for path in found {
-            if self.fs.exists(&path).await? {
-                there.push(path);
+        if !listed {
+            // Nobody has looked yet whether the last one is there.
+            let mut there = Vec::new();
+            for path in found {
+                match self.fs.exists(&path).await {
+                    Ok(true) => there.push(path),
+                    Err(e) if e.kind() == ErrorKind::Canceled => return Err(e),
+                    Ok(false) | Err(_) => {}
+                }
             }
+            found = there;
         }
-        if there.is_empty() { Ok(vec![self.one(plain)?]) } else { Ok(there) }
+        if found.is_empty() { Ok(vec![self.one(plain)?]) } else { Ok(found) }
     }
 }
 

@@ -145,13 +145,8 @@ where
 {
     let session = peer.fs.session().clone();
     let running = session.begin_command("scp -f", Argument::Path(path.clone()));
-    let real = without_links(&peer.fs, path, above).await;
-    let listing = match real {
-        Ok(real) => peer.fs.list(path, &ListOptions::default()).await.map(|listing| (real, listing)),
-        Err(e) => Err(e),
-    };
-    let (real, mut listing) = match listing {
-        Ok(listing) => listing,
+    let real = match without_links(&peer.fs, path, above).await {
+        Ok(real) => real,
         Err(e) => {
             peer.fail(path.as_bytes(), e).await?;
             return Ok(true);
@@ -165,6 +160,37 @@ where
         Answer::Over => return Ok(false),
     }
     above.push(real);
+    let more = children(peer, flags, path, above).await?;
+    above.pop();
+    if !more {
+        return Ok(false);
+    }
+    peer.say(&Control::End).await?;
+    Ok(!matches!(peer.answer().await?, Answer::Over))
+}
+
+/// Sends what is in a directory. It is looked into only now, when the client wants it: who may not do that is told so
+/// of a directory that is there.
+async fn children<I, O>(
+    peer: &mut Peer<I, O>,
+    flags: Flags,
+    path: &VPath,
+    above: &mut Vec<Above>,
+) -> Result<More>
+where
+    I: Stream<Item = Result<Bytes>> + Unpin + Send,
+    O: Terminal,
+{
+    let session = peer.fs.session().clone();
+    let running = session.begin_command("scp -f", Argument::Path(path.clone()));
+    let mut listing = match peer.fs.list(path, &ListOptions::default()).await {
+        Ok(listing) => listing,
+        Err(e) => {
+            peer.fail(path.as_bytes(), e).await?;
+            return Ok(true);
+        }
+    };
+    drop(running);
     loop {
         match listing.next_page().await {
             Ok(Some(page)) => {
@@ -175,16 +201,13 @@ where
                     }
                 }
             }
-            Ok(None) => break,
+            Ok(None) => return Ok(true),
             Err(e) => {
                 peer.fail(path.as_bytes(), e).await?;
-                break;
+                return Ok(true);
             }
         }
     }
-    above.pop();
-    peer.say(&Control::End).await?;
-    Ok(!matches!(peer.answer().await?, Answer::Over))
 }
 
 /// Announces an entry, with its times where they are wanted.
