@@ -18,10 +18,16 @@ use client::url::{Location, Url};
 use futures_util::StreamExt as _;
 use session_core::batch::{TransferOptions, Unattended};
 use session_core::conformance::{Report, Subject, cases, run_case};
+#[cfg(feature = "ftp")]
+use session_core::error::Error;
 use session_core::error::ErrorKind;
 use session_core::fs::{Algorithm, CommitOptions, Filesystem, Follow, OpenOptions, Replace};
 use session_core::fs_ext::FilesystemExt as _;
+#[cfg(feature = "ftp")]
+use session_core::intercept::{Cx, Interceptor};
 use session_core::metadata::{Attributes, FileType};
+#[cfg(feature = "ftp")]
+use session_core::operation::{Operation, OperationKind, OperationSet};
 use session_core::path::VPath;
 #[cfg(feature = "ftp")]
 use session_core::store::memory::MemoryStore;
@@ -362,6 +368,71 @@ async fn without_a_shell_files_still_move_and_are_listed() {
     let e = fs.open(&at(&dir, "large"), &OpenOptions::update()).await.map(drop).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
     assert!(e.to_string().contains("begins every file anew"), "{e}");
+    connected.close().await;
+}
+
+/// Nobody looks at what is in one directory.
+#[cfg(feature = "ftp")]
+struct Secret;
+
+#[cfg(feature = "ftp")]
+#[async_trait::async_trait]
+impl Interceptor for Secret {
+    fn interests(&self) -> OperationSet {
+        OperationSet::of(&[OperationKind::Stat, OperationKind::List])
+    }
+
+    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> session_core::error::Result<()> {
+        let record = operation.to_record();
+        let is_list = record.kind() == OperationKind::List;
+        match record.path().segments().any(|s| s == if is_list { &b"shut"[..] } else { b"secret: no" }) {
+            true => Err(Error::refused("nobody looks: go away")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What may not be looked at is listed by its name, and everything beside it as it is.
+#[cfg(feature = "ftp")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_without_a_shell_survives_what_may_not_be_looked_at() {
+    let store: Arc<dyn Filesystem> = Arc::new(MemoryStore::default());
+    let p = |path: &str| VPath::absolute(path).unwrap();
+    for dir in ["/d", "/d/shut", "/d/sub"] {
+        store.create_dir(&p(dir), &Attributes::none()).await.unwrap();
+    }
+    for (file, content) in [("/d/a", "content"), ("/d/secret: no", "x"), ("/d/z", "more")] {
+        store.write_all(&p(file), content.into()).await.unwrap();
+    }
+    for (link, target) in [("above", ".."), ("broken", "nowhere"), ("file", "z"), ("forbidden", "secret: no")]
+    {
+        store.symlink(target.as_bytes(), &p("/d").join(link).unwrap()).await.unwrap();
+    }
+    let world = World::sftp(Arc::clone(&store), vec![Arc::new(Secret)]).await;
+    let options = Options::from_url(&url(&format!("scp://ann:secret@127.0.0.1:{}/", world.port))).unwrap();
+    let options = options.host_keys(world.host_key.as_slice()).unwrap().only_given_keys();
+    let connected = open_url(options, Arc::new(Unattended)).await.unwrap_or_else(|e| panic!("{e:#}"));
+    let fs = connected.fs();
+    let mut seen: Vec<_> = fs.list_all(&p("/d")).await.unwrap_or_else(|e| panic!("{e:#}"));
+    seen.sort_by(|a, b| a.name.cmp(&b.name));
+    let seen: Vec<_> = seen.iter().map(|e| (&e.name[..], e.metadata.file_type, e.metadata.size)).collect();
+    let due: [(&[u8], _, _); 8] = [
+        (b"a", FileType::File, 7),
+        // It leads to where one came from.
+        (b"above", FileType::Symlink, 0),
+        (b"file", FileType::File, 4),
+        (b"forbidden", FileType::Symlink, 0),
+        (b"secret: no", FileType::Symlink, 0),
+        (b"shut", FileType::Directory, 0),
+        (b"sub", FileType::Directory, 0),
+        (b"z", FileType::File, 4),
+    ];
+    assert_eq!(seen, due);
+    // Whoever wants it is told why it cannot be had.
+    let e = fs.stat(&p("/d/forbidden"), Follow::Yes).await.unwrap_err();
+    assert!(format!("{e:#}").contains("go away"), "{e:#}");
+    let e = fs.list_all(&p("/d/shut")).await.unwrap_err();
+    assert!(format!("{e:#}").contains("go away"), "{e:#}");
     connected.close().await;
 }
 
