@@ -6,8 +6,10 @@
 //! paths stay in the log. It must show the key or certificate that is configured, and is reached neither in
 //! private networks, unless that is allowed, nor on a port of this very server.
 //!
-//! An upload has a temporary name over there until it is complete (`staging`); a bucket of S3 needs none, since an
-//! object appears as a whole. Absent: loops over several servers, which end by the bound of time only.
+//! An upload has a temporary name over there until it is complete (`staging`), and so has a copy; a bucket of S3 needs
+//! none, since an object appears as a whole. Where the other server keeps symbolic links they are answered as a disk
+//! answers them, so that they lead on within the folder and nobody follows them out of it. Absent: loops over several
+//! servers, which end by the bound of time only; what others change over there between that look and the call.
 
 mod staging;
 
@@ -20,15 +22,17 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use client::connect::{Connected, Options, open_url};
+use futures_util::stream::{self, StreamExt as _};
 use session_core::auth::Secret;
 use session_core::batch::Unattended;
 use session_core::capability::Capabilities;
-use session_core::error::{Error, ErrorKind, Result, Retry};
+use session_core::error::{Error, ErrorKind, Link, Result, Retry};
 use session_core::fs::*;
 use session_core::fs_ext::FilesystemExt as _;
 use session_core::layers::rooted::Rooted;
 use session_core::metadata::{Attributes, DirEntry, Metadata};
 use session_core::net::reach::Reach;
+use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use session_core::script::Secrets;
 use tokio::sync::OnceCell;
@@ -49,6 +53,9 @@ const KEEPALIVE: (Duration, usize) = (Duration::from_secs(10), 3);
 /// Parts of an upload to a bucket on their way at a time: each is held in memory until it is there, and a gateway
 /// has many users.
 const PARTS: usize = 3;
+
+/// Looks on their way at a time: over FTP each may be a connection.
+const LOOKS: usize = 3;
 
 /// How much longer than others the call may take that ends an upload: the other server may look at it.
 const VERDICT: u32 = 10;
@@ -272,6 +279,49 @@ impl Far {
         self.call(|fs| async move { Filesystem::stat(&fs, path, Follow::Yes).await }).await
     }
 
+    /// Errors: the first link on the way to `path`, its end being one where `follow`. Who follows it asks for where it
+    /// leads in this folder, and the other server for nothing. What REALPATH says would not do: many answer it without
+    /// looking.
+    async fn straight(&self, path: &VPath, follow: Follow) -> Result<()> {
+        let end = match follow {
+            Follow::Yes => path.clone(),
+            Follow::No => path.parent().unwrap_or_else(VPath::root),
+        };
+        if end.is_root() || !self.known().await?.symlinks {
+            return Ok(());
+        }
+        let (mut way, mut at) = (Vec::new(), VPath::root());
+        for segment in end.segments() {
+            at = at.join(segment)?;
+            way.push(at.clone());
+        }
+        // All at once, as far as that goes: the time of one look.
+        let mut looks = stream::iter(way)
+            .map(|at| async move {
+                let look = |fs: Rooted| {
+                    let at = at.clone();
+                    async move { Filesystem::stat(&fs, &at, Follow::No).await }
+                };
+                (self.call(look).await, at)
+            })
+            .buffered(LOOKS);
+        while let Some((found, at)) = looks.next().await {
+            match found {
+                Ok(found) if found.is_symlink() => {
+                    let link = &at;
+                    let read = |fs: Rooted| async move { Filesystem::read_link(&fs, link).await };
+                    let target = self.call(read).await?.to_vec();
+                    return Err(Error::link(Link { at, target }));
+                }
+                Ok(_) => {}
+                // What is asked for tells of that.
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
     async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<FarFile> {
         let inner = self.call(|fs| async move { Filesystem::open(&fs, path, options).await }).await?;
         Ok(FarFile { inner, time: self.time() })
@@ -296,6 +346,36 @@ impl Far {
 }
 
 impl FarFolder {
+    /// The path may be seen from here, and no link lies on its way. Errors: `NotFound`; the link.
+    async fn may(&self, path: &VPath, follow: Follow) -> Result<()> {
+        seen(path)?;
+        self.far.straight(path, follow).await
+    }
+
+    /// A copy that nobody sees grow. It goes on to its end also where it is given up.
+    async fn copy_apart(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
+        let far = Arc::clone(&self.far);
+        let (from, to) = (from.clone(), to.clone());
+        let copying = tokio::spawn(async move {
+            let at = staging::place(&far, &to).await?;
+            let (there, source) = (&at, &from);
+            let copy = |fs: Rooted| async move { Filesystem::copy(&fs, source, there, Replace::No).await };
+            let done = match far.call(copy).await {
+                Ok(()) => staging::publish(&far, &at, &to, replace, false).await.map(drop),
+                Err(e) => Err(e),
+            };
+            if done.is_err() {
+                let _ = far.remove_file(&at).await;
+            }
+            // The name over there is nobody's business.
+            done.map_err(|e| match e.kind() {
+                ErrorKind::Disconnected => e,
+                kind => Error::new(kind).at(OperationKind::Copy, Some(&from)),
+            })
+        });
+        copying.await.map_err(|_| Error::new(ErrorKind::Internal))?
+    }
+
     /// An upload under way, which is found by its id from now on.
     fn under_way(&self, part: Part) -> (StageId, Arc<dyn File>) {
         let (id, part) = (part.id(), Arc::new(part));
@@ -323,83 +403,92 @@ impl Filesystem for FarFolder {
             follows_links: true,
             ..Capabilities::none()
         });
-        Capabilities { atomic_commit: self.stages, ..known }
+        Capabilities { atomic_commit: self.stages, follows_links: !known.symlinks, ..known }
     }
 
     async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {
-        seen(path)?;
+        self.may(path, follow).await?;
         self.far.call(|fs| async move { Filesystem::stat(&fs, path, follow).await }).await
     }
 
     async fn list(&self, dir: &VPath, options: &ListOptions) -> Result<Listing> {
-        seen(dir)?;
+        self.may(dir, Follow::Yes).await?;
         let inner = self.far.call(|fs| async move { Filesystem::list(&fs, dir, options).await }).await?;
         Ok(Box::new(FarPages { inner, time: self.far.time(), in_root: dir.is_root() }))
     }
 
     async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>> {
-        seen(path)?;
+        self.may(path, Follow::Yes).await?;
         Ok(Arc::new(self.far.open(path, options).await?))
     }
 
     async fn create_dir(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
-        seen(path)?;
+        self.may(path, Follow::No).await?;
         self.far.create_dir(path, attributes).await
     }
 
     async fn remove_file(&self, path: &VPath) -> Result<()> {
-        seen(path)?;
+        self.may(path, Follow::No).await?;
         self.far.remove_file(path).await
     }
 
     async fn remove_dir(&self, path: &VPath) -> Result<()> {
-        seen(path)?;
+        self.may(path, Follow::No).await?;
         self.far.call(|fs| async move { Filesystem::remove_dir(&fs, path).await }).await
     }
 
     async fn rename(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
-        seen(from).and_then(|()| seen(to))?;
+        self.may(from, Follow::No).await?;
+        self.may(to, Follow::No).await?;
+        if to.is_root() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
         self.far.rename(from, to, replace).await
     }
 
     async fn set_attributes(&self, path: &VPath, attributes: &Attributes, follow: Follow) -> Result<()> {
-        seen(path)?;
+        self.may(path, follow).await?;
         let set = |fs: Rooted| async move { Filesystem::set_attributes(&fs, path, attributes, follow).await };
         self.far.call(set).await
     }
 
     async fn copy(&self, from: &VPath, to: &VPath, replace: Replace) -> Result<()> {
-        seen(from).and_then(|()| seen(to))?;
+        self.may(from, Follow::Yes).await?;
+        self.may(to, Follow::Yes).await?;
+        if self.stages && from != to && self.far.known().await?.server_copy {
+            return self.copy_apart(from, to, replace).await;
+        }
         self.far.call(|fs| async move { Filesystem::copy(&fs, from, to, replace).await }).await
     }
 
     async fn symlink(&self, target: &[u8], at: &VPath) -> Result<()> {
-        seen(at)?;
+        self.may(at, Follow::No).await?;
         self.far.call(|fs| async move { Filesystem::symlink(&fs, target, at).await }).await
     }
 
     async fn hard_link(&self, from: &VPath, to: &VPath) -> Result<()> {
-        seen(from).and_then(|()| seen(to))?;
+        self.may(from, Follow::No).await?;
+        self.may(to, Follow::No).await?;
         self.far.call(|fs| async move { Filesystem::hard_link(&fs, from, to).await }).await
     }
 
     async fn read_link(&self, path: &VPath) -> Result<Bytes> {
-        seen(path)?;
+        self.may(path, Follow::No).await?;
         self.far.call(|fs| async move { Filesystem::read_link(&fs, path).await }).await
     }
 
     async fn canonicalize(&self, path: &VPath) -> Result<VPath> {
-        seen(path)?;
+        self.may(path, Follow::Yes).await?;
         self.far.call(|fs| async move { Filesystem::canonicalize(&fs, path).await }).await
     }
 
     async fn space(&self, path: &VPath) -> Result<Space> {
-        seen(path)?;
+        self.may(path, Follow::Yes).await?;
         self.far.call(|fs| async move { Filesystem::space(&fs, path).await }).await
     }
 
     async fn checksum(&self, path: &VPath, algorithm: Algorithm, range: Range<u64>) -> Result<Bytes> {
-        seen(path)?;
+        self.may(path, Follow::Yes).await?;
         let sum = |fs: Rooted| async move { Filesystem::checksum(&fs, path, algorithm, range).await };
         self.far.call(sum).await
     }
@@ -410,7 +499,7 @@ impl Filesystem for FarFolder {
         }
         let part = match stage {
             Stage::New { near, .. } => {
-                seen(near)?;
+                self.may(near, Follow::No).await?;
                 Part::new(&self.far, near).await?
             }
             Stage::Reopen(id) => match self.part(id) {
@@ -423,7 +512,7 @@ impl Filesystem for FarFolder {
     }
 
     async fn publish(&self, id: &StageId, to: &VPath, replace: Replace, keep: bool) -> Result<Metadata> {
-        seen(to)?;
+        self.may(to, Follow::No).await?;
         if let Some(part) = self.part(id) {
             part.finish().await?;
         }

@@ -48,6 +48,25 @@ pub(super) fn seen(path: &VPath) -> Result<()> {
     Ok(())
 }
 
+/// A name for what will be published at `near`. Errors: `NotFound`, `NotADirectory` of its folder.
+pub(super) async fn place(far: &Far, near: &VPath) -> Result<VPath> {
+    let parent = near.parent().unwrap_or_else(VPath::root);
+    if !far.stat(&parent).await?.is_dir() {
+        return Err(ErrorKind::NotADirectory.into());
+    }
+    let folder = VPath::root().join(FOLDER)?;
+    let own = far.staging.get_or_try_init(|| async {
+        match far.create_dir(&folder, &Attributes::none()).await {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(true),
+            Err(e) if e.kind() == ErrorKind::Disconnected => Err(e),
+            Err(_) => Ok(far.stat(&folder).await.is_ok_and(|there| there.is_dir())),
+        }
+    });
+    let within = if *own.await? { folder } else { parent };
+    within.join([BEGIN, fresh().as_bytes(), END].concat())
+}
+
 /// An upload under way.
 pub(super) struct Part {
     far: Arc<Far>,
@@ -63,22 +82,7 @@ pub(super) struct Part {
 impl Part {
     /// A new one, which will be published at `near`. Errors: `NotFound`, `NotADirectory` of its folder.
     pub(super) async fn new(far: &Arc<Far>, near: &VPath) -> Result<Part> {
-        let parent = near.parent().unwrap_or_else(VPath::root);
-        if !far.stat(&parent).await?.is_dir() {
-            return Err(ErrorKind::NotADirectory.into());
-        }
-        let folder = VPath::root().join(FOLDER)?;
-        let own = far.staging.get_or_try_init(|| async {
-            match far.create_dir(&folder, &Attributes::none()).await {
-                Ok(()) => Ok(true),
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(true),
-                Err(e) if e.kind() == ErrorKind::Disconnected => Err(e),
-                Err(_) => Ok(far.stat(&folder).await.is_ok_and(|there| there.is_dir())),
-            }
-        });
-        let within = if *own.await? { folder } else { parent };
-        let name = [BEGIN, fresh().as_bytes(), END].concat();
-        let part = Part::of(far, within.join(name)?, OpenOptions::create()).await?;
+        let part = Part::of(far, place(far, near).await?, OpenOptions::create()).await?;
         part.writer().await?;
         Ok(part)
     }

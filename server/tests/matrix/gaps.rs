@@ -4,6 +4,8 @@
 //! as one that is missing does, but for what depends on the disk. The page in the manual is printed from these
 //! tables (`page`).
 
+use session_core::conformance::Profile;
+
 use crate::world::Way;
 
 /// Cases that a cell has not, by name or by file (`links::`), and why.
@@ -32,6 +34,17 @@ pub enum Reach {
 pub enum Kind {
     Memory,
     Disk,
+    /// Another server of ours, which a gateway reaches in this way.
+    Behind(Way),
+}
+
+impl Kind {
+    /// What it does not tell of what is in it.
+    pub fn narrows(self, profile: &mut Profile, staged: bool) {
+        if let Kind::Behind(way) = self {
+            way.lies_behind(profile, staged);
+        }
+    }
 }
 
 /// A cell.
@@ -55,13 +68,20 @@ impl Cell {
     /// What it does not promise.
     pub fn gaps(&self) -> Vec<&'static Gap> {
         let mut all = vec![IN_NO_CELL, NEED_A_STORE];
-        match self.reach {
-            Reach::Direct | Reach::Gate => all.push(NOT_OF_OURS),
-            Reach::Over(way) => all.push(not_over(way)),
+        match (self.reach, self.kind) {
+            (Reach::Direct | Reach::Gate, Kind::Behind(_)) if self.staged => all.push(PUBLISHED_AT_ONCE),
+            (Reach::Direct | Reach::Gate, Kind::Behind(_)) => {}
+            (Reach::Direct | Reach::Gate, _) => all.extend([NOT_OF_OURS, PUBLISHED_AT_ONCE]),
+            (Reach::Over(way), _) => all.push(not_over(way)),
+        }
+        if let Kind::Behind(way) = self.kind {
+            all.push(not_behind(way));
         }
         all.push(if self.reach == Reach::Direct { LINKS_ARE_ANSWERED } else { LINKS_ARE_FOLLOWED });
         let unseen = matches!(self.reach, Reach::Over(way) if way.hides_what_is_under_way());
         match (self.staged, unseen) {
+            // An object appears as a whole.
+            (false, _) if self.kind == Kind::Behind(Way::S3) => all.extend([NEED_STAGING, NOT_STAGED]),
             (false, _) => all.extend([NEED_STAGING, NEED_WHOLE]),
             (true, true) => all.extend([NEED_STAGING, NOT_STAGED]),
             (true, false) => all.push(NOT_STAGED),
@@ -72,16 +92,31 @@ impl Cell {
         if self.kind == Kind::Disk && matches!(self.reach, Reach::Direct | Reach::Gate) {
             all.push(OF_THE_DISK);
         }
-        all.push(self.otherwise());
-        all.into_iter().flatten().collect()
+        let mut all: Vec<_> = all.into_iter().flatten().chain(self.otherwise()).collect();
+        if let (Reach::Over(front), Kind::Behind(Way::S3)) = (self.reach, self.kind) {
+            // What a protocol would do at once, and what it bounds, is as it is on the other side.
+            let is_named = |gap: &Gap| through(front, Way::S3).iter().any(|g| g.cases == gap.cases);
+            let is_other = |cases: &[&str]| {
+                cases == MOVES_AT_ONCE.cases || front.bounds_names() && cases == LONG_NAMES.cases
+            };
+            all.retain(|gap| is_named(gap) || !is_other(gap.cases));
+        }
+        all
     }
 
     /// What it promises otherwise: cases that it would not skip by itself.
-    pub fn otherwise(&self) -> &'static [Gap] {
-        match self.reach {
-            Reach::Over(way) => otherwise_over(way),
-            Reach::Direct | Reach::Gate => &[],
+    pub fn otherwise(&self) -> Vec<&'static Gap> {
+        let mut all = Vec::new();
+        if let Reach::Over(way) = self.reach {
+            all.extend(otherwise_over(way));
         }
+        if let Kind::Behind(way) = self.kind {
+            all.extend(otherwise_behind(way));
+        }
+        if let (Reach::Over(front), Kind::Behind(behind)) = (self.reach, self.kind) {
+            all.extend(through(front, behind));
+        }
+        all
     }
 }
 
@@ -130,12 +165,13 @@ const NOT_OF_OURS: &[Gap] = &[
         "our stores, layers and gate do the whole of a change or nothing of it",
         &["honesty::a_half_supported_change_changes_nothing"],
     ),
-    gap(
-        "new content is published all at once, though the calls for it are out of reach",
-        &["honesty::staging_fits"],
-    ),
     gap("directories move at once", &["rename::a_directory_stays_where_it_cannot_move_at_once"]),
 ];
+
+const PUBLISHED_AT_ONCE: &[Gap] = &[gap(
+    "new content is published all at once, though the calls for it are out of reach",
+    &["honesty::staging_fits"],
+)];
 
 const LINKS_ARE_FOLLOWED: &[Gap] = &[gap(
     "a gate and a server follow links, so that no call is answered with one",
@@ -186,6 +222,30 @@ pub fn otherwise_over(way: Way) -> &'static [Gap] {
         Way::S3 | Way::S3s => S3_OTHERWISE,
         Way::Dav | Way::Davs => DAV_OTHERWISE,
         Way::Scp => SCP_OTHERWISE,
+        _ => &[],
+    }
+}
+
+/// What a gateway to such a server does not have.
+pub fn not_behind(way: Way) -> &'static [Gap] {
+    match way {
+        Way::Sftp => NOT_BEHIND_SFTP,
+        _ => NOT_OVER_S3,
+    }
+}
+
+/// What it does otherwise.
+pub fn otherwise_behind(way: Way) -> &'static [Gap] {
+    match way {
+        Way::Sftp => &[],
+        _ => S3_OTHERWISE,
+    }
+}
+
+/// What a protocol in front of such a gateway does otherwise.
+pub fn through(front: Way, behind: Way) -> &'static [Gap] {
+    match (front, behind) {
+        (Way::Sftp, Way::S3) => SFTP_BEFORE_S3,
         _ => &[],
     }
 }
@@ -340,6 +400,8 @@ const UTF8_NAMES: Gap = gap(
     &["names::half_a_character", "names::latin1", "names::not_utf8", "names::surrogate", "names::telnet_iac"],
 );
 
+const LONG_NAMES: Gap = gap("a key may be long, and its segments with it", &["names::too_long_is_refused"]);
+
 const NOT_OVER_S3: &[Gap] = &[
     SIZES_BY_WRITING,
     NO_MODES,
@@ -352,7 +414,7 @@ const NOT_OVER_S3: &[Gap] = &[
     NOT_CONTINUED,
     COPY_IN_STEPS,
     UTF8_NAMES,
-    gap("a key may be long, and its segments with it", &["names::too_long_is_refused"]),
+    LONG_NAMES,
     gap(
         "a rename is a copy and a removal, and of a directory of each object in it",
         &[
@@ -452,4 +514,19 @@ const SCP_OTHERWISE: &[Gap] = &[
         &["concurrency::one_directory_is_made"],
     ),
     gap("the server's words do not tell what is wrong with a name", &["names::too_long_is_refused"]),
+];
+
+const NOT_BEHIND_SFTP: &[Gap] = &[MOVES_AT_ONCE, NO_PROPERTIES, NO_FILE_IDS, NOT_SORTED, NO_CONDITIONS];
+
+const MOVES_AT_ONCE_UNTOLD: Gap =
+    gap("that a directory would have to be copied has no code of its own", MOVES_AT_ONCE.cases);
+
+const SFTP_BEFORE_S3: &[Gap] = &[
+    gap(
+        "a copy writes into an open file, which an object is not",
+        &["honesty::copy_fits", "rename::copy_keeps_the_source", "rename::copy_replaces_only_with_leave"],
+    ),
+    gap("an owner that is what it was is not set", &["honesty::set_owner_fits"]),
+    gap("who was faster has no code of its own", &["concurrency::one_exclusive_creation_wins"]),
+    MOVES_AT_ONCE_UNTOLD,
 ];

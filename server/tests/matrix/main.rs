@@ -1,7 +1,8 @@
 //! The conformance suite over what a server stands on and over what a client reaches: one test per cell.
 //!
-//! A cell is a store (memory, disk; bare or under a staging layer) and a way to it: called directly, through a
-//! session's gate, or through a protocol (our server over the store, our client, loopback TCP). Which promises a cell
+//! A cell is a store (memory, disk, another server of ours as a gateway; bare or under a staging layer) and a way to it:
+//! called directly, through a session's gate, or through a protocol (our server over the store, our client, loopback
+//! TCP). Which promises a cell
 //! does not make stands in tables, with reasons (`gaps`); a case that fails names its promise. `laws` holds what is
 //! true of any session, and `page` prints the tables for the manual.
 //!
@@ -16,6 +17,8 @@
 
 #[allow(unreachable_pub, reason = "shared by the modules of one test")]
 mod gaps;
+#[allow(unreachable_pub, reason = "shared by the modules of one test")]
+mod gateways;
 #[allow(unreachable_pub, reason = "shared by the modules of one test")]
 mod laws;
 mod page;
@@ -35,22 +38,25 @@ use session_core::metadata::Attributes;
 use session_core::path::VPath;
 use session_core::session::{Protocol, Session, Setup};
 
-use crate::gaps::{Cell, Kind, Reach, depends_on_the_disk};
+use crate::gaps::Kind::{Behind, Disk, Memory};
+use crate::gaps::{Cell, Reach, depends_on_the_disk};
+use crate::gateways::both;
 use crate::laws::is_complete;
 use crate::world::{Store, Way, World};
 
 /// Runs everything. Nothing may fail; skipped is what the tables name for this cell, and nothing else.
 async fn all(subject: &Subject, cell: &Cell) {
     let report = run_cases(subject, cell).await;
-    assert!(report.failures().is_empty(), "{report}");
     let gaps = cell.gaps();
     let listed = || gaps.iter().flat_map(|gap| gap.cases).copied();
     let is_listed = |case: &&str| listed().any(|name| names(name, case));
     let unknown: Vec<_> = report.skipped().into_iter().filter(|case| !is_listed(case)).collect();
-    assert!(unknown.is_empty(), "skipped without a reason: {unknown:#?}");
     let is_stale = |name: &&str| !report.skipped().iter().any(|case| names(name, case));
     let stale: Vec<_> = listed().filter(|name| !depends_on_the_disk(name)).filter(is_stale).collect();
-    assert!(stale.is_empty(), "to be skipped, and was not: {stale:#?}");
+    assert!(
+        report.failures().is_empty() && unknown.is_empty() && stale.is_empty(),
+        "{report}\nskipped without a reason: {unknown:#?}\nto be skipped, and was not: {stale:#?}"
+    );
 }
 
 /// Every case, but for those that hold otherwise here.
@@ -71,16 +77,17 @@ fn names(name: &str, case: &str) -> bool {
     case == name || name.ends_with("::") && case.starts_with(name)
 }
 
-fn direct(store: &Store) -> Subject {
+fn direct(store: &Store, cell: &Cell) -> Subject {
     let mut subject = Subject::new(store.view("alice"));
     subject.other = Some(store.view("bob"));
     subject.again = Some(store.view("alice"));
     subject.profile.staged = store.is_staged();
     subject.profile.stages &= !store.is_staged();
+    cell.kind.narrows(&mut subject.profile, cell.staged);
     subject
 }
 
-fn gated(store: &Store) -> Subject {
+fn gated(store: &Store, cell: &Cell) -> Subject {
     let guarded = |account: &'static str| {
         let session = Session::new(Setup::new(Protocol::Local, "test"));
         let identity = session.log_in(Account::named(account), vec![]).unwrap();
@@ -92,19 +99,26 @@ fn gated(store: &Store) -> Subject {
     subject.profile.staged = store.is_staged();
     subject.profile.follows_links = true;
     subject.profile.stages = false;
+    cell.kind.narrows(&mut subject.profile, cell.staged);
     subject
 }
 
 /// Runs everything from one user's connections, watched over another user's.
 async fn over(way: Way, store: Store, cell: &Cell) {
+    let served = store.view("alice").capabilities();
     let world = Arc::new(World::new(way, store, Arc::default()).await);
     let (alice, of_alice) = world.log_in("alice").await;
     let (again, of_again) = world.log_in("alice").await;
     let (bob, of_bob) = world.log_in("bob").await;
     let mut subject = Subject::new(alice);
+    if matches!(cell.kind, Behind(_)) {
+        subject.can = Some(both(&subject.fs.capabilities_at(&way.base()), &served));
+        subject.profile.time_granularity = subject.profile.time_granularity.max(served.mtime_granularity);
+    }
     subject.other = Some(bob);
     subject.again = Some(again);
     subject.root = way.base();
+    cell.kind.narrows(&mut subject.profile, cell.staged);
     way.says(&mut subject.profile, cell.staged);
     let lost = Arc::clone(&world);
     subject.leave = Some(Arc::new(move |path, content| {
@@ -122,28 +136,33 @@ async fn over(way: Way, store: Store, cell: &Cell) {
 
 async fn run(cell: Cell) {
     let dir = tempfile::tempdir().unwrap();
-    let store = match cell.kind {
-        Kind::Memory => Store::memory(),
-        Kind::Disk => Store::local(&dir),
+    let (store, _behind) = match cell.kind {
+        Memory => (Store::memory(), None),
+        Disk => (Store::local(&dir), None),
+        Behind(way) => {
+            let (store, behind) = gateways::behind(way).await;
+            (store, Some(behind))
+        }
     };
     let store = if cell.staged { store.staged() } else { store };
     match cell.reach {
-        Reach::Direct => all(&direct(&store), &cell).await,
-        Reach::Gate => all(&gated(&store), &cell).await,
+        Reach::Direct => all(&direct(&store, &cell), &cell).await,
+        Reach::Gate => all(&gated(&store, &cell), &cell).await,
         Reach::Over(way) => over(way, store, &cell).await,
     }
 }
 
 /// A test for each cell.
 macro_rules! cells {
-    ($($name:ident $staging:ident $reach:expr, $kind:ident;)*) => {
+    ($($(#[$attribute:meta])* $name:ident $staging:ident $reach:expr, $kind:expr;)*) => {
         /// Every cell, by the name of its test.
-        const CELLS: &[(&str, Cell)] = &[$((stringify!($name), Cell::$staging($reach, Kind::$kind))),*];
+        const CELLS: &[(&str, Cell)] = &[$((stringify!($name), Cell::$staging($reach, $kind))),*];
 
         $(
             #[tokio::test(flavor = "multi_thread")]
+            $(#[$attribute])*
             async fn $name() {
-                run(Cell::$staging($reach, Kind::$kind)).await;
+                run(Cell::$staging($reach, $kind)).await;
             }
         )*
     };
@@ -177,6 +196,15 @@ cells! {
     davs_staged_local staged Reach::Over(Way::Davs), Disk;
     s3_memory bare Reach::Over(Way::S3), Memory;
     s3s_staged_local staged Reach::Over(Way::S3s), Disk;
+    staged_behind_sftp staged Reach::Direct, Behind(Way::Sftp);
+    sftp_behind_sftp staged Reach::Over(Way::Sftp), Behind(Way::Sftp);
+    ftp_behind_sftp staged Reach::Over(Way::Ftp), Behind(Way::Sftp);
+    dav_behind_sftp staged Reach::Over(Way::Dav), Behind(Way::Sftp);
+    gated_behind_s3 bare Reach::Gate, Behind(Way::S3);
+    #[ignore = "half a minute of the processor"]
+    sftp_behind_s3 bare Reach::Over(Way::Sftp), Behind(Way::S3);
+    #[ignore = "half a minute of the processor"]
+    scp_behind_sftp staged Reach::Over(Way::Scp), Behind(Way::Sftp);
 }
 
 /// A hundred thousand entries, filled in below, since the way there is not what is tried.

@@ -260,6 +260,11 @@ impl Way {
         matches!(self, Way::Dav | Way::Davs | Way::S3 | Way::S3s)
     }
 
+    /// Whether a name that is too long is told as one, before a store is asked.
+    pub fn bounds_names(self) -> bool {
+        !matches!(self, Way::S3 | Way::S3s | Way::Scp)
+    }
+
     /// Whether nobody sees what is under way, its owner neither.
     pub fn hides_what_is_under_way(self) -> bool {
         matches!(self, Way::S3 | Way::S3s | Way::Scp)
@@ -273,10 +278,15 @@ impl Way {
     /// What differs between the protocols, beside what no protocol tells: which file is which, what is staged.
     pub fn says(self, profile: &mut Profile, staged: bool) {
         profile.staged = staged && !self.hides_what_is_under_way();
-        profile.whole = staged && self.hides_what_is_under_way();
-        profile.knows_files = false;
+        profile.whole |= staged && self.hides_what_is_under_way();
         profile.stages = false;
-        profile.keeps_given_up = !self.tears_what_is_given_up();
+        profile.keeps_given_up &= !self.tears_what_is_given_up();
+        self.narrows(profile);
+    }
+
+    /// What is lost on this way of what the store tells.
+    fn narrows(self, profile: &mut Profile) {
+        profile.knows_files = false;
         match self {
             // Version 3 has one ending, CLOSE; attributes that do not tell files apart; and few codes of errors.
             Way::Sftp => {
@@ -290,7 +300,7 @@ impl Way {
                 // Who looks first may look too early.
                 profile.exclusive_creation = false;
                 // Each file is a command of its own.
-                profile.crowd = 60;
+                profile.crowd = profile.crowd.min(60);
             }
             // Lines end names, and 550 stands for most errors.
             Way::Ftp | Way::Ftpes | Way::Ftps => {
@@ -305,7 +315,7 @@ impl Way {
                 profile.link_times = false;
                 profile.arrives_later = true;
                 // Each file is a request, and many of them show no more.
-                profile.crowd = 400;
+                profile.crowd = profile.crowd.min(400);
             }
             Way::S3 | Way::S3s => {
                 profile.link_times = false;
@@ -313,9 +323,22 @@ impl Way {
                 profile.byte_names = false;
                 profile.whole_renames = false;
                 // Each file is several requests, and each is signed.
-                profile.crowd = 60;
+                profile.crowd = profile.crowd.min(60);
             }
         }
+    }
+
+    /// What is lost where a gateway has this way to what it serves, staged here or not.
+    pub fn lies_behind(self, profile: &mut Profile, staged: bool) {
+        let close_only = profile.close_only;
+        self.narrows(profile);
+        // An ending of the gateway's own is behind it.
+        profile.close_only = close_only;
+        // Of S3 an object appears as a whole or not at all.
+        profile.whole |= !staged && self.hides_what_is_under_way();
+        profile.keeps_given_up &= staged || !self.tears_what_is_given_up();
+        // Each file goes over two servers.
+        profile.crowd = profile.crowd.min(200);
     }
 }
 
@@ -357,8 +380,8 @@ enum Known {
 /// A server over a store.
 pub struct World {
     pub site: Arc<TestSite>,
-    way: Way,
-    port: u16,
+    pub way: Way,
+    pub port: u16,
     known: Known,
     _stop: DropGuard,
 }
@@ -479,6 +502,14 @@ impl World {
         }
         let remote = Arc::new(proto_ftp::client::connect(options, Arc::new(Unattended)).await.unwrap());
         (Arc::clone(&remote) as Arc<dyn Filesystem>, Connection::Ftp(remote))
+    }
+
+    /// The fingerprint of its host key, where it has one.
+    pub fn host_key(&self) -> Option<String> {
+        match &self.known {
+            Known::HostKey(fingerprint) => Some(fingerprint.to_string()),
+            Known::Certificate(_) | Known::Nothing => None,
+        }
     }
 
     /// The events up to now.

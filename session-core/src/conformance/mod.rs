@@ -189,7 +189,7 @@ pub struct Bench {
     pub root: VPath,
     /// What the filesystem is like.
     pub profile: Profile,
-    /// What it says of itself.
+    /// What it says of itself, or is known of it.
     pub capabilities: Capabilities,
 }
 
@@ -427,19 +427,22 @@ pub struct Subject {
     pub root: VPath,
     /// What the filesystem is like.
     pub profile: Profile,
+    /// What it can do, where it cannot know that itself: a client knows its protocol, and not what the store behind the
+    /// server can do.
+    pub can: Option<Capabilities>,
 }
 
 impl Subject {
     /// A filesystem that is called directly, at its root.
     pub fn new(fs: Arc<dyn Filesystem>) -> Self {
         let profile = Profile::of(&fs.capabilities());
-        Subject { fs, other: None, again: None, leave: None, root: VPath::root(), profile }
+        Subject { fs, other: None, again: None, leave: None, root: VPath::root(), profile, can: None }
     }
 }
 
 /// Runs one case in a fresh directory, which is removed again when the promise is kept and anything can be removed.
 pub async fn run_case(case: &Case, subject: &Subject) -> Verdict {
-    let capabilities = subject.fs.capabilities_at(&subject.root);
+    let capabilities = subject.can.clone().unwrap_or_else(|| subject.fs.capabilities_at(&subject.root));
     // Without these there is no fresh directory to work in.
     let workable = capabilities.write && capabilities.create_dir;
     if !workable || !(case.needs)(&capabilities, &subject.profile) {

@@ -1,0 +1,98 @@
+//! Stores behind a gateway: a folder of another server of ours, reached as `ferryd` reaches one.
+//!
+//! The other server stands on memory and stages what it is sent, as one out there does. What can be done through a
+//! protocol in front is what both ends of the pair can do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::url::{Location, Url};
+use server::config::Gateway;
+use server::gateway::{Gateways, Settings};
+use session_core::auth::Secret;
+use session_core::capability::Capabilities;
+use session_core::fs::{Filesystem, Follow};
+use session_core::path::VPath;
+use session_core::script::Secrets;
+
+use crate::world::{Store, Way, World};
+
+/// The other server, and the way to it: both last as long as this.
+pub struct Behind {
+    _far: World,
+    _gateways: Gateways,
+}
+
+/// A folder of another server, not staged here. Only what [`Behind`] keeps is reached.
+pub async fn behind(way: Way) -> (Store, Behind) {
+    let far = World::new(way, Store::memory().staged(), Arc::default()).await;
+    let gateways = Gateways::default();
+    gateways.set(&settings(&far));
+    let folder = gateways.folder("far", VPath::root(), false).unwrap();
+    // What it can do is known once it was reached.
+    folder.stat(&VPath::root(), Follow::Yes).await.unwrap();
+    (Store::Bare(Arc::new(folder)), Behind { _far: far, _gateways: gateways })
+}
+
+/// The gateway that leads to a server.
+fn settings(far: &World) -> Settings {
+    let asked = Gateway {
+        name: "far".into(),
+        url: url(far),
+        host_keys: far.host_key().into_iter().collect(),
+        certificates: Vec::new(),
+        password_secret: Some("far".into()),
+        key_secret: None,
+        phrase_secret: None,
+        allow_private: true,
+        allow_clear: true,
+        time: Duration::from_secs(30),
+    };
+    let secrets = BTreeMap::from([("far".to_owned(), Secret::new("secret"))]);
+    Settings::new(&asked, &Secrets::new(secrets)).unwrap()
+}
+
+fn url(far: &World) -> Url {
+    let scheme = match far.way {
+        Way::Sftp => "sftp",
+        Way::S3 => "s3plain",
+        other => panic!("{other:?} is no gateway here"),
+    };
+    let base = far.way.base();
+    let text =
+        format!("{scheme}://gate@127.0.0.1:{}{}", far.port, std::str::from_utf8(base.as_bytes()).unwrap());
+    match Location::parse(&text).unwrap() {
+        Location::Remote(url) => url,
+        Location::Local(_) => panic!("{text} is no URL"),
+    }
+}
+
+/// What a client of a protocol can do through a server over a store: its own, as far as the store has it too. Copies and
+/// digests are made by the server where the store has none.
+pub fn both(front: &Capabilities, behind: &Capabilities) -> Capabilities {
+    Capabilities {
+        write: front.write && behind.write,
+        create_dir: front.create_dir && behind.create_dir,
+        remove: front.remove && behind.remove,
+        rename: front.rename && behind.rename,
+        rename_replaces: front.rename_replaces && behind.rename_replaces,
+        random_write: front.random_write && behind.random_write,
+        continue_write: front.continue_write && behind.continue_write,
+        append: front.append && behind.append,
+        truncate: front.truncate && behind.truncate,
+        set_times: front.set_times && behind.set_times,
+        set_mode: front.set_mode && behind.set_mode,
+        set_owner: front.set_owner && behind.set_owner,
+        symlinks: front.symlinks && behind.symlinks,
+        hard_links: front.hard_links && behind.hard_links,
+        empty_dirs: front.empty_dirs && behind.empty_dirs,
+        conditional_write: front.conditional_write && behind.conditional_write,
+        properties: front.properties && behind.properties,
+        space: front.space && behind.space,
+        mtime_granularity: front.mtime_granularity.max(behind.mtime_granularity),
+        max_name: front.max_name.min(behind.max_name),
+        max_size: front.max_size.min(behind.max_size),
+        ..front.clone()
+    }
+}
