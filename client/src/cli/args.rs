@@ -13,6 +13,8 @@ use super::s3_args::{self, S3Args};
 use super::shell;
 use super::sites_args;
 use super::sync_args;
+#[cfg(any(feature = "s3", feature = "webdav"))]
+use super::uploads_args;
 
 /// Moves files between any two places: local paths, sftp://user@host:port/path, ftp://, ftpes:// (FTP that
 /// turns to TLS), ftps:// (FTP over TLS), davs:// (WebDAV), s3://bucket/path or s3://host/bucket/path, and site://NAME/path for what 'ferry sites' stores.
@@ -175,9 +177,10 @@ pub(super) enum Command {
     /// Show or change the tags of objects of S3
     #[cfg(feature = "s3")]
     Tag(s3_args::Tag),
-    /// List uploads to S3 that were begun and never finished, which are paid for; throw old ones away
-    #[cfg(feature = "s3")]
-    Uploads(s3_args::Uploads),
+    /// List uploads to S3, and in chunks to a Nextcloud, that were begun and never finished, which take room; throw old
+    /// ones away
+    #[cfg(any(feature = "s3", feature = "webdav"))]
+    Uploads(uploads_args::Uploads),
     /// List the versions of an object of S3, or go back to one
     #[cfg(feature = "s3")]
     Versions(s3_args::Versions),

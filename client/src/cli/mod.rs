@@ -21,6 +21,8 @@ mod s3_args;
 mod shell;
 mod sites_args;
 mod sync_args;
+#[cfg(any(feature = "s3", feature = "webdav"))]
+mod uploads_args;
 
 use std::process::ExitCode;
 

@@ -205,20 +205,6 @@ impl S3Args {
     }
 }
 
-/// `uploads`.
-#[derive(Args)]
-pub(super) struct Uploads {
-    /// Only those that were begun so long ago: 90s, 15m, 12h, 7d
-    #[arg(long, value_name = "TIME", value_parser = args::time_span)]
-    pub(super) older: Option<Duration>,
-    /// Throw them away, whoever began them
-    #[arg(long, requires = "older")]
-    pub(super) abort: bool,
-    /// A bucket, or what lies below a path in it: s3://bucket/path
-    #[arg(value_name = "PLACE")]
-    pub(super) place: String,
-}
-
 /// `presign`.
 #[derive(Args)]
 pub(super) struct Presign {

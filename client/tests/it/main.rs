@@ -41,5 +41,6 @@ mod sites;
 mod support;
 mod sync;
 mod unfinished;
+mod uploads;
 mod watch;
 mod ways;

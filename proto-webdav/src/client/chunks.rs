@@ -7,7 +7,8 @@
 //! is thrown away, unless it is kept: then its words (the size of its chunks and of the file, and its id) open it
 //! again, from any process. A chunk that is there with its right size is believed: the server tells of no digest, and
 //! who goes on with an upload knows that the file is the one that it was begun with. The server itself throws away
-//! what nobody has touched for a day.
+//! what nobody has touched for a day; until then what was begun and never ended is listed and thrown away by its id
+//! ([`WebdavRemote::uploads`]): the server does not tell where it would have gone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use super::list;
 use super::place::encode;
 use super::props;
 use super::refine::status_of;
-use super::remote::Remote;
+use super::remote::{Remote, WebdavRemote};
 
 /// Where ownCloud and its kin are told the time of what is sent, and say that they have taken it.
 pub(super) const OC_MTIME: HeaderName = HeaderName::from_static("x-oc-mtime");
@@ -209,7 +210,7 @@ impl Chunked {
         let dir = chunks.uploads.join(&words.id)?;
         let fits = options.size_hint.is_none_or(|size| size == words.size);
         let there = match fits {
-            true => held(remote, &dir).await,
+            true => held(remote, &dir).await.map(Some),
             false => remote.throw_away(&dir).await.map(|()| None),
         };
         match there {
@@ -364,7 +365,7 @@ impl Kept {
 
 /// The chunks of an upload that the server holds: their sizes by number. Errors: `NotFound` for an upload that is
 /// not there any more.
-async fn held(remote: &Remote, dir: &VPath) -> Result<Option<HashMap<u64, u64>>> {
+async fn held(remote: &Remote, dir: &VPath) -> Result<HashMap<u64, u64>> {
     let mut pages = list::open(&remote.wire, dir, false).await?;
     let mut all = HashMap::new();
     while let Some(page) = pages.next_page().await? {
@@ -376,7 +377,7 @@ async fn held(remote: &Remote, dir: &VPath) -> Result<Option<HashMap<u64, u64>>>
             }
         }
     }
-    Ok(Some(all))
+    Ok(all)
 }
 
 fn new_id() -> Result<String> {
@@ -393,6 +394,61 @@ impl Remote {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             thrown => thrown,
         }
+    }
+}
+
+/// An upload in chunks that was begun and is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Its name at the server.
+    pub id: String,
+    /// When something last came of it, where the server tells.
+    pub touched: Option<SystemTime>,
+    /// Bytes of it that the server holds.
+    pub held: u64,
+}
+
+impl Pending {
+    /// The size in bytes of the file that is sent, if these words of [`session_core::fs::File::keep`] name this upload.
+    pub fn size_by(&self, words: &str) -> Option<u64> {
+        Words::parse(words).filter(|words| words.id == self.id).map(|words| words.size)
+    }
+}
+
+impl WebdavRemote {
+    /// The uploads in chunks that this user has begun by whatever program, in the order of their ids. Errors:
+    /// `Unsupported` where the server takes none; those of listing.
+    pub async fn uploads(&self) -> Result<Vec<Pending>> {
+        let (remote, chunks) = self.chunks()?;
+        let mut pages = list::open(&remote.wire, &chunks.uploads, false).await?;
+        let mut all = Vec::new();
+        while let Some(page) = pages.next_page().await? {
+            for entry in page.into_iter().filter(|entry| entry.metadata.is_dir()) {
+                let there = match held(remote, &chunks.uploads.join(&entry.name)?).await {
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    there => there?,
+                };
+                let id = String::from_utf8_lossy(&entry.name).into_owned();
+                all.push(Pending { id, touched: entry.metadata.modified, held: there.values().sum() });
+            }
+        }
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(all)
+    }
+
+    /// Throws an upload away; one that is not there any more is fine. Errors: those of removing.
+    pub async fn abort_upload(&self, upload: &Pending) -> Result<()> {
+        let (remote, chunks) = self.chunks()?;
+        remote.throw_away(&chunks.uploads.join(&upload.id)?).await
+    }
+
+    fn chunks(&self) -> Result<(&Remote, &Chunks)> {
+        let chunks = self.0.chunks.as_ref().ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported)
+                .with_detail("this server takes no uploads in chunks")
+                .with_hint("name the files of a Nextcloud: davs://host/remote.php/dav/files/USER")
+        })?;
+        Ok((&self.0, chunks))
     }
 }
 

@@ -27,6 +27,7 @@ pub mod remote;
 mod scan;
 mod write;
 
+pub use chunks::Pending;
 pub use locks::KeptLock;
 pub use options::{SetTimes, WebdavConnectOptions};
 pub use remote::{WebdavRemote, connect};

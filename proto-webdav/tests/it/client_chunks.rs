@@ -13,7 +13,9 @@ use session_core::fs::{CommitOptions, File, Filesystem, OpenOptions};
 use session_core::metadata::Attributes;
 use session_core::testing::until;
 
-use crate::scripted::{Answer, DIRECTORY, Request, Scripted, answer, content, decider, file, multistatus, p};
+use crate::scripted::{
+    Answer, DIRECTORY, Request, Scripted, answer, content, decider, file, multistatus, p, usual,
+};
 
 const FILES: &str = "/remote.php/dav/files/al";
 const UPLOADS: &str = "/remote.php/dav/uploads/al/";
@@ -35,6 +37,13 @@ struct Nextcloud {
 impl Nextcloud {
     fn answer(&self, r: &Request) -> Answer {
         let target = r.target.trim_end_matches('/');
+        if (r.method.as_str(), format!("{target}/").as_str()) == ("PROPFIND", UPLOADS) {
+            let uploads = self.uploads.lock().unwrap();
+            let time = "<D:getlastmodified>Fri, 13 Feb 2009 23:31:30 GMT</D:getlastmodified>";
+            let mut all = vec![(UPLOADS.to_owned(), DIRECTORY.to_owned())];
+            all.extend(uploads.keys().map(|id| (format!("{UPLOADS}{id}/"), format!("{DIRECTORY}{time}"))));
+            return multistatus(&all.iter().map(|(h, p)| (h.as_str(), p.as_str())).collect::<Vec<_>>());
+        }
         if let Some(rest) = target.strip_prefix(UPLOADS) {
             let (id, name) = rest.split_once('/').unwrap_or((rest, ""));
             return self.upload(r, id, name);
@@ -255,6 +264,38 @@ async fn what_is_given_up_is_thrown_away_unless_it_is_kept() {
     drop(open(&remote, &other).await);
     assert_eq!(kept.uploads(), 0);
     assert_eq!(kept.file("/f"), None);
+}
+
+#[tokio::test]
+async fn what_was_begun_and_never_ended_is_listed_and_thrown_away() {
+    let (kept, server) = start().await;
+    let remote = enter(&server).await;
+    assert_eq!(remote.uploads().await.unwrap(), []);
+    let file = open(&remote, &anew()).await;
+    let words = file.keep().await.unwrap().unwrap().words;
+    write(&*file, &content(CHUNK)).await.unwrap();
+    // What is on its way when nobody waits for it may arrive or not.
+    let chunks = || kept.uploads.lock().unwrap().values().map(BTreeMap::len).sum::<usize>();
+    until("a chunk to be there", || chunks() == 1).await;
+    file.park().await.unwrap();
+    drop(file);
+    // Somebody else's program has other names for chunks, and for uploads.
+    let foreign = BTreeMap::from([(1, vec![0; 10]), (2, vec![0; 20])]);
+    kept.uploads.lock().unwrap().insert("web-file-upload-1".into(), foreign);
+    let found = remote.uploads().await.unwrap();
+    let held: Vec<_> = found.iter().map(|u| (u.held, u.size_by(&words))).collect();
+    assert_eq!(held, [(CHUNK as u64, Some(SIZE as u64)), (30, None)]);
+    assert!(found.iter().all(|u| u.touched == Some(UNIX_EPOCH + Duration::from_secs(1_234_567_890))));
+    remote.abort_upload(&found[0]).await.unwrap();
+    remote.abort_upload(&found[0]).await.unwrap();
+    assert_eq!(remote.uploads().await.unwrap(), found[1..]);
+}
+
+#[tokio::test]
+async fn a_server_of_no_such_kind_has_no_list_of_uploads() {
+    let server = Scripted::new(|r| usual(r, &[])).await;
+    let remote = server.remote().await;
+    assert_eq!(remote.uploads().await.unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
 #[tokio::test]

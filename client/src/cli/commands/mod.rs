@@ -19,6 +19,8 @@ mod search;
 mod sites;
 mod sync;
 pub(super) mod transfer;
+#[cfg(any(feature = "s3", feature = "webdav"))]
+mod uploads;
 mod watch;
 
 use std::process::ExitCode;
@@ -138,8 +140,8 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         Command::Presign(a) => Box::pin(s3::presign(cx, a)),
         #[cfg(feature = "s3")]
         Command::Tag(a) => Box::pin(s3::tag(cx, a)),
-        #[cfg(feature = "s3")]
-        Command::Uploads(a) => Box::pin(s3::uploads(cx, a)),
+        #[cfg(any(feature = "s3", feature = "webdav"))]
+        Command::Uploads(a) => Box::pin(uploads::uploads(cx, a)),
         #[cfg(feature = "s3")]
         Command::Versions(a) => Box::pin(s3::versions(cx, a)),
         #[cfg(feature = "webdav")]

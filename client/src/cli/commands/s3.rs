@@ -1,13 +1,11 @@
-//! `alter`, `presign`, `tag`, `uploads`, `versions`, and what `stat` tells of objects: what S3 has beside files.
+//! `alter`, `presign`, `tag`, `versions`, and what `stat` tells of objects: what S3 has beside files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use proto_s3::client::{About, Granted, Presign, S3Remote};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::event::timestamp;
 use session_core::path::display_bytes;
 
 use super::Context;
@@ -190,40 +188,6 @@ pub(super) async fn versions(cx: &mut Context, a: &s3_args::Versions) -> Result<
         let mark = if v.latest { '*' } else { ' ' };
         let size = if v.removed { "removed".to_owned() } else { v.size.to_string() };
         out.line(&format!("{mark} {:>16} {size:>14} {}", v.modified.map(date).unwrap_or_default(), v.id));
-    }
-    Ok(())
-}
-
-pub(super) async fn uploads(cx: &mut Context, a: &s3_args::Uploads) -> Result<()> {
-    let (place, remote) = open(cx, &a.place).await?;
-    let mut out = Out::new();
-    let now = SystemTime::now();
-    for upload in remote.uploads(&place.path).await? {
-        // Of what has no time nobody knows how old it is.
-        let old = |least| {
-            let age = upload.begun.and_then(|begun| now.duration_since(begun).ok());
-            age.is_some_and(|age| age >= least)
-        };
-        if !a.older.is_none_or(old) {
-            continue;
-        }
-        if a.abort
-            && let Err(e) = remote.abort_upload(&upload).await
-        {
-            out.flush();
-            cx.complain(&e);
-            continue;
-        }
-        if cx.global.json {
-            out.json(&json!({
-                "bucket": upload.bucket, "key": upload.key, "id": upload.id,
-                "begun": upload.begun.map(timestamp), "aborted": a.abort,
-            }));
-            continue;
-        }
-        let begun = upload.begun.map(date).unwrap_or_default();
-        let done = if a.abort { "aborted " } else { "" };
-        out.line(&format!("{begun:>16} {done}/{}/{} {}", upload.bucket, upload.key, upload.id));
     }
     Ok(())
 }
