@@ -201,9 +201,7 @@ cells! {
     ftp_behind_sftp staged Reach::Over(Way::Ftp), Behind(Way::Sftp);
     dav_behind_sftp staged Reach::Over(Way::Dav), Behind(Way::Sftp);
     gated_behind_s3 bare Reach::Gate, Behind(Way::S3);
-    #[ignore = "half a minute of the processor"]
     sftp_behind_s3 bare Reach::Over(Way::Sftp), Behind(Way::S3);
-    #[ignore = "half a minute of the processor"]
     scp_behind_sftp staged Reach::Over(Way::Scp), Behind(Way::Sftp);
 }
 

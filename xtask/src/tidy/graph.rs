@@ -112,7 +112,7 @@ fn inherited(member: &Member) -> Vec<String> {
         }
     }
     let name = lookup(&member.manifest, &["package", "name"]).and_then(Value::as_str);
-    if name != Some(folder) {
+    if name != folder.rsplit('/').next() {
         faults.push(format!("{folder}: the package is called {name:?}, not as its folder"));
     }
     faults
