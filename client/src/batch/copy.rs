@@ -561,7 +561,9 @@ impl Copy<'_> {
             self.item.at(self.metadata.size);
             return Moved::new(size, digest).await;
         }
-        let moved = pump.run(begin, digest.as_mut().map(|(_, d)| d)).await;
+        let is_watched = size >= self.options.temporary_from && self.is_told_by_time();
+        let run = pump.run(begin, digest.as_mut().map(|(_, d)| d));
+        let (before, moved) = self.watched(is_watched.then_some(source), run).await;
         if let Some(kept) = kept {
             kept.known = Some(account.known());
         }
@@ -574,25 +576,36 @@ impl Copy<'_> {
             return Err(e);
         }
         // A source that changed must be noticed where that costs little, and where nothing else was read.
-        if size >= self.options.temporary_from && self.is_told_by_time() {
-            self.unchanged(source).await?;
+        if let Some(before) = before? {
+            self.unchanged(source, &before).await?;
         } else if begin == size || size == 0 {
             self.not_grown(source).await?;
         }
         Moved::new(size, digest).await
     }
 
-    /// Whether an open source tells the same time as its listing did: of files that are written in any order, those of
-    /// a disk and of SFTP.
+    /// Whether an open source tells its time: those of files that can be written in any order, on a disk and over SFTP.
     pub(super) fn is_told_by_time(&self) -> bool {
         is_local(self.source) || self.source.capabilities().random_write
     }
 
-    /// Errors: `Corrupt` where the source is not what it was when it was found.
-    pub(super) async fn unchanged(&self, source: &dyn File) -> Result<()> {
+    /// Does work that reads a source, and tells what that was when it began. Of a remote one both are asked for at once.
+    pub(super) async fn watched<T>(
+        &self,
+        source: Option<&dyn File>,
+        work: impl Future<Output = T>,
+    ) -> (Result<Option<Metadata>>, T) {
+        let Some(source) = source else { return (Ok(None), work.await) };
+        let look = async { source.metadata().await.map(Some) };
+        if is_local(self.source) { (look.await, work.await) } else { tokio::join!(look, work) }
+    }
+
+    /// Errors: `Corrupt` where the source is not what it was when it was begun. What was found may have had another
+    /// time: who synchronises reckons with wrong clocks.
+    pub(super) async fn unchanged(&self, source: &dyn File, before: &Metadata) -> Result<()> {
         let now = source.metadata().await?;
         let is_other = |(a, b): (SystemTime, SystemTime)| a != b;
-        if now.size != self.metadata.size || now.modified.zip(self.metadata.modified).is_some_and(is_other) {
+        if now.size != self.metadata.size || now.modified.zip(before.modified).is_some_and(is_other) {
             return Err(changed());
         }
         Ok(())

@@ -142,11 +142,12 @@ impl Copy<'_> {
                 other => sources.extend(other.ok()),
             }
         }
-        self.pump_segments(&sources, &*target, &segments, kept).await?;
-        if self.is_told_by_time() {
-            for source in sources.iter().take(1) {
-                self.unchanged(&**source).await?;
-            }
+        let first = sources.first().filter(|_| self.is_told_by_time()).cloned();
+        let pump = self.pump_segments(&sources, &*target, &segments, kept);
+        let (before, pumped) = self.watched(first.as_deref().map(|f| f as &dyn File), pump).await;
+        pumped?;
+        if let (Some(first), Some(before)) = (&first, before?) {
+            self.unchanged(&**first, &before).await?;
         }
         let new = self.commit(&*target, size, old.as_ref()).await?;
         self.keep_owner(&part, old.as_ref(), &new).await;

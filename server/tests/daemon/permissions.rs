@@ -98,14 +98,8 @@ const OTHERWISE: &[Otherwise] = &[
     otherwise(SCP, &["stat"], Some(&[&[P::Get]]), "what a file is stands before its content"),
     otherwise(
         SCP,
-        &["list"],
-        Some(&[&[P::List], &[P::Get], &[P::FollowSymlinks]]),
-        "a listing is a tree whose files are declined: each of them is opened, and links are followed",
-    ),
-    otherwise(
-        SCP,
         &["make"],
-        Some(&[&[P::Make], &[P::List]]),
+        Some(&[&[P::Make], SEE]),
         "without a parent it would be made under the parent's name: the client looks before it",
     ),
     otherwise(

@@ -88,12 +88,6 @@ const GAPS: &[Gap] = &[
         SCP_ONLY,
     ),
     gap(SCP, &["list", "upload-over", "veto-commit"], Besides("BeforeFileDownload"), LOOKS_BY_FETCHING),
-    gap(
-        SCP,
-        &["mkdir", "veto-mkdir"],
-        Besides("OnDirList"),
-        "the parent is looked at as a tree that is declined",
-    ),
     gap(SCP, &["list", "upload-over", "veto-commit"], Besides("AfterFileDownload"), LOOKS_BY_FETCHING),
     // WebDAV.
     gap(DAV, &["chmod", "veto-chmod"], Wordless, NO_MODES),
