@@ -2,8 +2,8 @@
 //!
 //! A file of some size, and any that replaces another, goes to a temporary name first ([`super::part`]) and is
 //! checked there, so that what fails a check never stands under the final name and nothing old is lost to it. A
-//! small new one, one whose target is a link or whose directory takes no new names is written in place. A copy that failed may be run again with what it
-//! kept: it goes on where the target is known to have everything.
+//! small new one, one whose target is a link or whose directory takes no new names is written in place. A copy that
+//! failed may be run again with what it kept: it goes on where the target is known to have everything.
 //!
 //! A text has other line ends on the other side: it is moved from its beginning to its end, and what proves
 //! it is that both sides say so. A size or a digest of the other side would prove nothing.
@@ -47,6 +47,17 @@ pub(super) enum Existing {
     Beginning(u64),
     /// Nobody looked.
     Unknown,
+}
+
+/// Which way a file goes.
+#[derive(Debug, PartialEq)]
+enum Way {
+    /// Under its own name.
+    InPlace,
+    /// To a temporary name.
+    Part,
+    /// The same, to replace this.
+    Over(Metadata),
 }
 
 /// What is copied.
@@ -184,29 +195,36 @@ impl Copy<'_> {
         {
             return Ok(copied);
         }
-        let part = self.part();
-        let is_for_part = part.is_some() && self.is_for_part().await?;
-        let Some(part) = part.filter(|_| is_for_part) else { return self.in_place(kept).await };
+        let Some(part) = self.part() else { return self.in_place(kept).await };
+        let way = self.way().await?;
+        if way == Way::InPlace {
+            return self.in_place(kept).await;
+        }
         if let Some(segments) = self.segments(&part, kept).await?
             && let Some(copied) = self.segmented(segments, kept).await?
         {
             return Ok(copied);
         }
-        self.through(&part, kept).await
+        self.through(&part, way, kept).await
     }
 
-    /// Whether it goes to a temporary name: it is large, or something is there that shall not be lost to a failure.
-    /// Errors: a lost connection.
-    async fn is_for_part(&self) -> Result<bool> {
+    /// Which way it goes: to a temporary name where it is large, or where something is there that shall not be lost
+    /// to a failure. Errors: a lost connection.
+    async fn way(&self) -> Result<Way> {
         Ok(match self.existing {
-            _ if self.metadata.size >= self.options.temporary_from => true,
-            Existing::There(_) | Existing::Beginning(_) => true,
-            Existing::Missing | Existing::Hidden => false,
-            Existing::Unknown => match self.target.stat(self.to, Follow::No).await {
-                Err(e) if is_lost(&e) => return Err(e),
-                seen => seen.is_ok(),
-            },
+            _ if self.metadata.size >= self.options.temporary_from => Way::Part,
+            Existing::There(_) | Existing::Beginning(_) => Way::Part,
+            Existing::Missing | Existing::Hidden => Way::InPlace,
+            Existing::Unknown => self.old().await?.map_or(Way::InPlace, Way::Over),
         })
+    }
+
+    /// What the target has under the final name, as far as that can be seen. Errors: a lost connection.
+    pub(super) async fn old(&self) -> Result<Option<Metadata>> {
+        match self.target.stat(self.to, Follow::No).await {
+            Err(e) if is_lost(&e) => Err(e),
+            seen => Ok(seen.ok()),
+        }
     }
 
     /// The temporary name, where there can be one.
@@ -251,10 +269,7 @@ impl Copy<'_> {
         if self.target.capabilities_at(self.to).whole_files {
             return self.within_at_once().await.map(Some);
         }
-        let old = match self.target.stat(self.to, Follow::No).await {
-            Err(e) if is_lost(&e) => return Err(e),
-            seen => seen.ok(),
-        };
+        let old = self.old().await?;
         let part = self.part().filter(|_| old.as_ref().is_none_or(Metadata::is_file));
         let Some(part) = part else { return Ok(None) };
         if let Some(entry) = self.entry {
@@ -414,14 +429,16 @@ impl Copy<'_> {
     }
 
     /// To a temporary name first.
-    async fn through(&self, part: &VPath, kept: &mut Kept) -> Result<Copied> {
+    async fn through(&self, part: &VPath, way: Way, kept: &mut Kept) -> Result<Copied> {
         let size = self.metadata.size;
-        let (link, source) = tokio::join!(self.target.stat(self.to, Follow::No), self.open_source());
-        let source = source?;
-        let old = match link {
-            Err(e) if is_lost(&e) => return Err(e),
-            link => link.ok(),
+        let look = async {
+            match way {
+                Way::Over(old) => Ok(Some(old)),
+                Way::Part | Way::InPlace => self.old().await,
+            }
         };
+        let (old, source) = tokio::join!(look, self.open_source());
+        let (source, old) = (source?, old?);
         if old.as_ref().is_some_and(Metadata::is_symlink) {
             // A rename would replace the link and not what it points to.
             drop(source);

@@ -1,8 +1,8 @@
 //! Moves the bytes of one file.
 //!
 //! Chunks are read and written side by side within a window that grows while the answers take long, so
-//! the transfer is bound by the line and not by its delay. To a server they are handed over in order, so that what a
-//! killed transfer leaves there is a beginning of the file. Nothing is begun further than [`LEAD`] bytes
+//! the transfer is bound by the line and not by its delay. To a server they are handed over in order, so that what
+//! a killed transfer leaves there is a beginning of the file. Nothing is begun further than [`LEAD`] bytes
 //! beyond what the target is known to have: whatever breaks, everything before that point is there, and
 //! memory is bounded. What the target has taken is asked for once in a while without stopping
 //! ([`File::settle`]) and told to whoever keeps account. A digest is computed on another thread, in order.
@@ -174,8 +174,10 @@ impl<A: Account> Pump<'_, A> {
             while next < self.size && in_flight.len() < window && next - known < self.lead {
                 let most = self.limiter.chunk(CHUNK);
                 let len = most.min(usize::try_from(self.size - next).unwrap_or(most));
-                let (over, next_waits) = oneshot::channel();
-                let order = self.in_order.then(|| (before.replace(next_waits), over));
+                let order = self.in_order.then(|| {
+                    let (over, next_waits) = oneshot::channel();
+                    (before.replace(next_waits), over)
+                });
                 in_flight.push(self.chunk(next, len, digest.is_some(), (&turn, &stopped), order));
                 next += len as u64;
             }

@@ -100,12 +100,8 @@ impl Copy<'_> {
         let Some(part) = beside(self.to, SUFFIX, self.target.capabilities().max_name) else {
             return Ok(None);
         };
-        let (link, source) = tokio::join!(self.target.stat(self.to, Follow::No), self.open_source());
-        let source = source?;
-        let old = match link {
-            Err(e) if is_lost(&e) => return Err(e),
-            link => link.ok(),
-        };
+        let (old, source) = tokio::join!(self.old(), self.open_source());
+        let (source, old) = (source?, old?);
         if old.as_ref().is_some_and(Metadata::is_symlink) {
             return Ok(None);
         }
