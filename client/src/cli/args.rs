@@ -1,6 +1,7 @@
 //! The flags and commands, defined once.
 
 use std::path::PathBuf;
+#[cfg(any(feature = "s3", feature = "webdav"))]
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -731,11 +732,13 @@ fn algorithm(text: &str) -> Result<session_core::fs::Algorithm, String> {
 }
 
 /// A time with its unit.
+#[cfg(any(feature = "s3", feature = "webdav"))]
 pub(super) fn time_span(text: &str) -> Result<Duration, String> {
     seconds(text).map(Duration::from_secs).ok_or_else(|| "it is a time: 90s, 15m, 12h, 7d".to_owned())
 }
 
 /// The same in seconds; of nothing else `None`.
+#[cfg(any(feature = "s3", feature = "webdav"))]
 pub(super) fn seconds(text: &str) -> Option<u64> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
         Some(number) => (number, text.get(number.len()..).unwrap_or_default()),

@@ -68,7 +68,7 @@ impl Kept {
         self.0.join(hex(&digest.finish()))
     }
 
-    /// Those of a server and login whose time is not over. What cannot be read is no lock.
+    /// Those of a server and login whose time is not over. What cannot be read is no lock. Blocks the thread.
     pub(super) fn of(&self, place: &str) -> Vec<KeptLock> {
         let all = std::fs::read_dir(&self.0).into_iter().flatten().flatten().take(MOST);
         all.filter_map(|entry| read(&entry.path(), place)).collect()
@@ -117,6 +117,13 @@ fn read(file: &Path, place: &str) -> Option<KeptLock> {
         deep: said.get("deep")?.as_bool()?,
         directory: said.get("directory")?.as_bool()?,
     })
+}
+
+/// Those that this user keeps of a server and login.
+pub(super) async fn kept(place: &str) -> Vec<KeptLock> {
+    let place = place.to_owned();
+    let read = move || Kept::of_user().map(|kept| kept.of(&place)).unwrap_or_default();
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
 }
 
 /// What a place has that is not open by WebDAV.

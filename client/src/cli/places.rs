@@ -233,8 +233,7 @@ impl Places {
             }
             #[cfg(feature = "webdav")]
             if let Some(remote) = connected.webdav() {
-                let kept = super::locks::Kept::of_user().map(|kept| kept.of(&key)).unwrap_or_default();
-                kept.into_iter().for_each(|lock| remote.hold_lock(lock));
+                super::locks::kept(&key).await.into_iter().for_each(|lock| remote.hold_lock(lock));
             }
             let begins = match start {
                 // As in URLs, a tilde is the login folder.

@@ -9,7 +9,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::locks::{Lock, LockRequest};
 
 use super::Context;
-use crate::cli::locks::{Kept, LockPlaces, Unlock, elsewhere};
+use crate::cli::locks::{self, Kept, LockPlaces, Unlock, elsewhere};
 use crate::cli::places::Place;
 use crate::cli::render::Out;
 
@@ -77,7 +77,7 @@ async fn unlock_one(cx: &mut Context, text: &str, token: Option<&str>) -> Result
     let tokens: Vec<Arc<str>> = match token {
         Some(token) => vec![token.into()],
         None => {
-            let here = kept.of(&place.key).into_iter().filter(|lock| lock.root == place.path);
+            let here = locks::kept(&place.key).await.into_iter().filter(|lock| lock.root == place.path);
             here.map(|lock| lock.token).collect()
         }
     };
