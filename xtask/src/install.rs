@@ -171,10 +171,9 @@ pub(crate) fn ensure_python(packages: &[&str]) -> Result<PathBuf> {
     let dir = python_dir()?;
     let bin = dir.join("bin");
     let python = bin.join("python");
-    let works = |python: &Path| {
-        Run::new(python).args(["-m", "pip", "--version"]).finish().is_ok_and(|d| d.is_success())
-    };
-    if !works(&python) {
+    // A script of it, which names its place: an environment that was moved has programs that do not start.
+    let works = Run::new(bin.join("pip")).arg("--version").finish().is_ok_and(|done| done.is_success());
+    if !works {
         // Debian's own python: another one that is first in the path may lack venv or headers.
         ensure_debian(&["python3", "python3-venv"])?;
         if dir.exists() {
