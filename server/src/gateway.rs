@@ -305,21 +305,21 @@ impl Far {
                 (self.call(look).await, at)
             })
             .buffered(LOOKS);
-        while let Some((found, at)) = looks.next().await {
+        let link = loop {
+            let Some((found, at)) = looks.next().await else { return Ok(()) };
             match found {
-                Ok(found) if found.is_symlink() => {
-                    let link = &at;
-                    let read = |fs: Rooted| async move { Filesystem::read_link(&fs, link).await };
-                    let target = self.call(read).await?.to_vec();
-                    return Err(Error::link(Link { at, target }));
-                }
+                Ok(found) if found.is_symlink() => break at,
                 Ok(_) => {}
                 // What is asked for tells of that.
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
                 Err(e) => return Err(e),
             }
-        }
-        Ok(())
+        };
+        // A look that nobody polls any more may be next in the queue for the connection, which all would wait for.
+        drop(looks);
+        let at = &link;
+        let target = self.call(|fs| async move { Filesystem::read_link(&fs, at).await }).await?.to_vec();
+        Err(Error::link(Link { at: link, target }))
     }
 
     async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<FarFile> {

@@ -13,6 +13,7 @@ use server::gateway::{Gateways, Settings};
 use session_core::auth::Secret;
 use session_core::capability::Capabilities;
 use session_core::fs::{Filesystem, Follow};
+use session_core::fs_ext::FilesystemExt as _;
 use session_core::path::VPath;
 use session_core::script::Secrets;
 
@@ -95,4 +96,26 @@ pub fn both(front: &Capabilities, behind: &Capabilities) -> Capabilities {
         max_size: front.max_size.min(behind.max_size),
         ..front.clone()
     }
+}
+
+/// Links that are met while others look at them: nobody waits for a look that is not wanted any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_meet_a_link_at_a_time() {
+    let (store, _behind) = behind(Way::Sftp).await;
+    let fs = store.view("alice");
+    let p = |text: &str| VPath::absolute(text).unwrap();
+    fs.create_dir_all(&p("/d/a/b")).await.unwrap();
+    fs.write_all(&p("/d/a/b/c"), "x".into()).await.unwrap();
+    fs.symlink(b"d", &p("/l")).await.unwrap();
+    let looks = (0..64).map(|_| {
+        let fs = Arc::clone(&fs);
+        tokio::spawn(async move {
+            for _ in 0..50 {
+                let e = fs.stat(&VPath::absolute("/l/a/b/c").unwrap(), Follow::Yes).await.unwrap_err();
+                assert_eq!(e.as_link().map(|l| l.target.clone()), Some(b"d".to_vec()), "{e:#}");
+            }
+        })
+    });
+    let all = futures_util::future::try_join_all(looks);
+    tokio::time::timeout(Duration::from_secs(30), all).await.unwrap().unwrap();
 }
