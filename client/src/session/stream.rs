@@ -236,30 +236,31 @@ fn temporary(path: &VPath) -> Result<VPath> {
     path.parent().unwrap_or_else(VPath::root).join([path.name(), b".filepart"].concat())
 }
 
+/// Writes go on while more of the content is waited for.
 async fn pump(mut content: impl AsyncRead + Send + Unpin, file: &dyn File) -> Result<u64> {
     let mut offset = 0;
     let mut writes = FuturesUnordered::new();
     loop {
         let mut chunk = BytesMut::with_capacity(WRITE.0);
-        while chunk.len() < WRITE.0 {
-            let had = chunk.len();
-            content.read_buf(&mut chunk).await.map_err(broken)?;
-            if chunk.len() == had {
-                break;
+        let mut ended = false;
+        while chunk.len() < WRITE.0 && !ended {
+            tokio::select! {
+                biased;
+                Some(written) = writes.next(), if !writes.is_empty() => written?,
+                read = content.read_buf(&mut chunk) => ended = read.map_err(broken)? == 0,
             }
         }
-        let last = chunk.len() < WRITE.0;
         if !chunk.is_empty() {
             let len = chunk.len() as u64;
             writes.push(file.write_at(offset, chunk.freeze()));
             offset += len;
         }
-        while writes.len() >= WRITE.1 || (last && !writes.is_empty()) {
-            if let Some(outcome) = writes.next().await {
-                outcome?;
+        while writes.len() >= WRITE.1 || (ended && !writes.is_empty()) {
+            if let Some(written) = writes.next().await {
+                written?;
             }
         }
-        if last {
+        if ended {
             return Ok(offset);
         }
     }

@@ -11,7 +11,7 @@ use session_core::batch::{TransferOptions, Unattended};
 use session_core::error::{Error, ErrorKind};
 use session_core::intercept::{Cx, Interceptor};
 use session_core::operation::{Operation, OperationSet, Record};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 /// Every event, kept.
 fn kept(session: &Session) -> (Arc<Mutex<Vec<Event>>>, Subscription) {
@@ -410,6 +410,28 @@ async fn streams_go_both_ways_and_jump() {
         assert_eq!(session.get_file("/empty").await.unwrap().read(&mut some).await.unwrap(), 0);
         assert_eq!(session.get_file("/").await.map(|_| ()).unwrap_err().kind(), ErrorKind::IsADirectory);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_of_a_stream_is_written_while_more_is_waited_for() {
+    let world = World::sftp().await;
+    let session = world.open().await;
+    let (mut source, content) = tokio::io::duplex(1 << 20);
+    let sending = tokio::spawn({
+        let session = session.clone();
+        async move { session.put_file(content, "/f", &options()).await }
+    });
+    source.write_all(&[7; 600_000]).await.unwrap();
+    let arrived = async {
+        // Two whole blocks of it; the third one is not full yet.
+        while session.get_file_info("/f.filepart").await.map_or(0, |f| f.length()) < 512 << 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), arrived).await.unwrap();
+    drop(source);
+    assert_eq!(sending.await.unwrap().unwrap(), 600_000);
+    assert!(world.read("/f").await == [7; 600_000]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
