@@ -12,7 +12,7 @@ use crate::flags::Flags;
 use crate::ours::Build;
 use crate::process::Run;
 use crate::report::Report;
-use crate::{Verdict, deps, fuzz, peers, repo, tidy};
+use crate::{Verdict, deps, fuzz, install, peers, repo, tidy};
 
 pub(crate) const USAGE: &str = "cargo xtask test [--quick] [--only STAGE,…] [--list]
 
@@ -163,7 +163,13 @@ fn docs(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// What tests of the crates start.
+const PROGRAMS: &[&str] = &["openssh-client", "openssh-sftp-server"];
+
 fn unit(report: &mut Report) -> Result<()> {
+    if let Err(fault) = install::ensure_debian(PROGRAMS) {
+        report.lack(format!("tests that start programs: {fault}"));
+    }
     let start = Instant::now();
     let has_nextest = repo::has_cargo_command("nextest");
     if has_nextest {
