@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::data;
 use super::job::{Ground, Link};
 use super::parties::{Client, Server};
-use crate::fault::{Result, bail};
+use crate::fault::{Result, bail, ensure};
 use crate::peers::drive;
 use crate::peers::servers::{Address, Scheme};
 use crate::process::{Run, write};
@@ -60,15 +60,37 @@ impl Ground {
 
     /// curl for every file of a tree that `twin` is like, many at a time.
     fn curl_tree(&self, at: &Address, remote: &str, twin: &Path, of: impl Fn(&str) -> String) -> Result<Run> {
-        let mut script = String::new();
-        for file in data::names(twin)? {
-            let url = drive::curl_password_url(at, &format!("{remote}/{file}"));
-            script += &format!("url = \"{url}\"\n{}", of(&file));
-        }
         let config = self.kit.join("curl-config");
-        write(&config, script)?;
+        write(&config, curl_scripts(at, remote, twin, of)?.concat())?;
         let run = drive::curl_login(&self.kit, at)?.args(["--parallel", "--parallel-immediate"]);
-        Ok(run.args(["--parallel-max", "8", "--create-dirs", "--ftp-create-dirs", "--config"]).arg(config))
+        Ok(run.args(["--parallel-max", "8"]).args(CURL_DIRS).arg("--config").arg(config))
+    }
+
+    /// The same with a process for each file.
+    fn curls(&self, at: &Address, remote: &str, twin: &Path, of: impl Fn(&str) -> String) -> Result<Run> {
+        let mut configs = Vec::new();
+        for (number, script) in curl_scripts(at, remote, twin, of)?.into_iter().enumerate() {
+            let config = self.kit.join(&format!("curl-config-{number}"));
+            write(&config, script)?;
+            configs.push(config.display().to_string());
+        }
+        let each = Run::new("xargs").args(["-P", "0", "-n", "1"]);
+        let run = drive::curl_login(&self.kit, at)?.args(CURL_DIRS).arg("--config");
+        Ok(run.below(each).input(configs.join("\n")))
+    }
+
+    /// Each file of a tree by a process of its own.
+    pub(super) fn get_several(&self, client: Client, at: &Address, name: &str, to: &Path) -> Result<Run> {
+        ensure!(client == Client::Curl, "{} is not asked for that", client.name());
+        let of = |file: &str| format!("output = {:?}\n", to.join(file).display().to_string());
+        self.curls(at, &format!("{}{name}", at.folder), &self.root.join(name), of)
+    }
+
+    /// The same the other way.
+    pub(super) fn put_several(&self, client: Client, at: &Address, from: &Path, name: &str) -> Result<Run> {
+        ensure!(client == Client::Curl, "{} is not asked for that", client.name());
+        let of = |file: &str| format!("upload-file = {:?}\n", from.join(file).display().to_string());
+        self.curls(at, &format!("{}{name}", at.folder), from, of)
     }
 
     pub(super) fn put(
@@ -173,6 +195,18 @@ impl Ground {
         }
     }
 }
+
+/// What curl is told of each file of a tree that `twin` is like.
+fn curl_scripts(at: &Address, remote: &str, twin: &Path, of: impl Fn(&str) -> String) -> Result<Vec<String>> {
+    let script = |file: String| {
+        let url = drive::curl_password_url(at, &format!("{remote}/{file}"));
+        format!("url = \"{url}\"\n{}", of(&file))
+    };
+    Ok(data::names(twin)?.into_iter().map(script).collect())
+}
+
+/// Folders are made as they are needed.
+const CURL_DIRS: [&str; 2] = ["--create-dirs", "--ftp-create-dirs"];
 
 /// lftp's way with trees, with as many connections as ours has; their modes are the servers' own.
 const MIRROR: &str = "set net:connection-limit 0; mirror --parallel=8 --no-perms";

@@ -50,6 +50,17 @@ pub(super) fn make_tree(path: &Path, files: usize, dirs: usize) -> Result<()> {
     Ok(())
 }
 
+/// Into how many files the bytes of one go that are moved side by side.
+pub(super) const SEVERAL: u64 = 4;
+
+/// Makes a tree of [`SEVERAL`] files, of so many bytes in all.
+pub(super) fn make_several(path: &Path, bytes: u64) -> Result<()> {
+    let dir = path.join("d");
+    make_dir(path)?;
+    make_dir(&dir)?;
+    (0..SEVERAL).try_for_each(|file| make_file(&dir.join(format!("f{file}.dat")), bytes / SEVERAL))
+}
+
 /// Makes a tree of files from 16 MiB down to 4 KiB, as many bytes of each size, of so many bytes in all.
 pub(super) fn make_mixed(path: &Path, bytes: u64) -> Result<()> {
     make_dir(path)?;

@@ -48,6 +48,9 @@ pub(super) enum Task {
     Big(Way),
     /// One file that is larger than what anybody keeps in flight.
     Huge(Way),
+    /// The same bytes in [`data::SEVERAL`] files, each moved by a process of its own, so that no client is what is
+    /// waited for.
+    Several(Way),
     /// A tree of files of all sizes.
     Mixed(Way),
     /// Finding out that nothing has changed in a tree that is on both sides.
@@ -56,6 +59,13 @@ pub(super) enum Task {
     Small(Way),
     /// The names in one big directory.
     List,
+}
+
+impl Task {
+    /// Bytes are counted, and not files or entries.
+    pub(super) fn is_bulk(self) -> bool {
+        matches!(self, Task::Big(_) | Task::Huge(_) | Task::Several(_) | Task::Mixed(_))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -247,6 +257,7 @@ impl Ground {
             (Task::Big(_), Link::Near) => ("big".to_owned(), sizes.big as f64),
             (Task::Big(_), Link::Far) => ("far-big".to_owned(), sizes.far_big as f64),
             (Task::Huge(_), _) => ("huge".to_owned(), sizes.huge as f64),
+            (Task::Several(_), _) => ("several".to_owned(), sizes.big as f64),
             (Task::Mixed(_), _) => ("mixed".to_owned(), sizes.mixed as f64),
             (Task::Same, _) => ("same".to_owned(), sizes.same as f64),
             // One of theirs shakes hands there for seconds on end.
@@ -264,6 +275,7 @@ impl Ground {
         if !path.exists() {
             match job.task {
                 Task::Big(_) | Task::Huge(_) => data::make_file(&path, amount as u64)?,
+                Task::Several(_) => data::make_several(&path, amount as u64)?,
                 Task::Mixed(_) => data::make_mixed(&path, amount as u64)?,
                 Task::Same => {
                     data::make_tree(&path, amount as usize, sizes.dirs)?;
@@ -297,6 +309,8 @@ impl Ground {
                 self.get(client, &at, &name, &landing, true)?
             }
             Task::Small(Way::Up) | Task::Mixed(Way::Up) => self.put(client, &at, &source, &upload, true)?,
+            Task::Several(Way::Down) => self.get_several(client, &at, &name, &landing)?,
+            Task::Several(Way::Up) => self.put_several(client, &at, &source, &upload)?,
             Task::Same => self.sync(client, &at, &name)?,
             Task::List => self.list(client, &at, &name)?,
         };
@@ -309,14 +323,16 @@ impl Ground {
         let client = children.since()?;
         let server = before.spent_when_settled()?;
         let arrived = match job.task {
-            Task::Big(Way::Up) | Task::Huge(Way::Up) | Task::Small(Way::Up) | Task::Mixed(Way::Up) => {
-                self.root.join(&upload)
-            }
+            Task::Big(Way::Up)
+            | Task::Huge(Way::Up)
+            | Task::Several(Way::Up)
+            | Task::Small(Way::Up)
+            | Task::Mixed(Way::Up) => self.root.join(&upload),
             _ => landing,
         };
         match job.task {
             Task::Big(_) | Task::Huge(_) => data::same_file(&source, &arrived)?,
-            Task::Mixed(_) => _ = data::same_tree(&source, &arrived)?,
+            Task::Mixed(_) | Task::Several(_) => _ = data::same_tree(&source, &arrived)?,
             Task::Small(Way::Up) if job.server == Server::Floor => {}
             Task::Small(_) => {
                 let files = data::same_tree(&source, &arrived)?;
@@ -327,16 +343,18 @@ impl Ground {
             Task::List => names_are_complete(&done, amount as usize)?,
         }
         data::remove(&arrived)?;
-        let unit = if matches!(job.task, Task::Big(_) | Task::Huge(_) | Task::Mixed(_)) { 1e6 } else { 1.0 };
+        let unit = if job.task.is_bulk() { 1e6 } else { 1.0 };
         Ok(Sample { rate: amount / unit / done.time.as_secs_f64(), client, server })
     }
 
-    /// The directories of a tree, where the client cannot make them: curl over HTTP.
+    /// The directories of a tree, where the client cannot make them: curl over HTTP, and several that would make the
+    /// same.
     fn make_room(&self, job: &Job, source: &Path, upload: &str) -> Result<()> {
-        if job.task != Task::Small(Way::Up)
-            || (job.client, job.server.scheme()) != (Client::Curl, Scheme::Dav)
-        {
-            return Ok(());
+        let over_http = (job.client, job.server.scheme()) == (Client::Curl, Scheme::Dav);
+        match job.task {
+            Task::Several(Way::Up) => {}
+            Task::Small(Way::Up) if over_http => {}
+            _ => return Ok(()),
         }
         data::make_directories_of(source, &self.root.join(upload))
     }

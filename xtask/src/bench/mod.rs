@@ -230,9 +230,9 @@ impl Bench {
     fn pair(&mut self, scenario: &Scenario, ours: Job, theirs: Job, known: f64) -> Result<Row> {
         self.ground.can(ours)?;
         let unit = match ours.task {
-            Task::Big(_) | Task::Huge(_) | Task::Mixed(_) => "MB/s",
-            Task::Small(_) | Task::Same => "files/s",
+            task if task.is_bulk() => "MB/s",
             Task::List => "entries/s",
+            _ => "files/s",
         };
         let mut row = self.row(scenario, "", "", unit, String::new());
         row.known = (!self.is_quick).then_some(known);

@@ -70,7 +70,7 @@ use Server::{
     Apache, Ferryd, FerrydDav, FerrydFtp, FerrydS3, FerrydTls, Floor, Nginx, Proftpd, ProftpdTls, PureFtpd,
     PureFtpdTls, S3sFs, Sshd, Vsftpd, VsftpdTls,
 };
-use Task::{Big, Huge, List, Mixed, Same, Small};
+use Task::{Big, Huge, List, Mixed, Same, Several, Small};
 use Way::{Down, Up};
 
 const SFTP: Client = Client::Sftp(None);
@@ -179,6 +179,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         1.2, (near(FerrydTls, Client::Curl, Big(Up)), near(PureFtpdTls, Client::Curl, Big(Up))), 200.0),
     pair("ftps-server-up-vsftpd", "the same to vsftpd",
         1.2, (near(FerrydTls, Client::Curl, Big(Up)), near(VsftpdTls, Client::Curl, Big(Up))), 200.0),
+    // One curl needs a whole processor for TLS, from any server: several show what the servers need.
+    pair("ftps-server-several-down-pure", "4 x 256 MiB over TLS from ferryd and Pure-FTPd, four curls at a time",
+        1.2, (near(FerrydTls, Client::Curl, Several(Down)), near(PureFtpdTls, Client::Curl, Several(Down))), 0.0),
+    pair("ftps-server-several-down-vsftpd", "the same from vsftpd",
+        1.2, (near(FerrydTls, Client::Curl, Several(Down)), near(VsftpdTls, Client::Curl, Several(Down))), 0.0),
+    pair("ftps-server-several-up-pure", "4 x 256 MiB over TLS to ferryd and Pure-FTPd, four curls at a time",
+        1.2, (near(FerrydTls, Client::Curl, Several(Up)), near(PureFtpdTls, Client::Curl, Several(Up))), 0.0),
+    pair("ftps-server-several-up-vsftpd", "the same to vsftpd",
+        1.2, (near(FerrydTls, Client::Curl, Several(Up)), near(VsftpdTls, Client::Curl, Several(Up))), 0.0),
     pair("ftp-server-small-down-pure", "10,000 x 4 KiB from ferryd and Pure-FTPd, curl with 8 connections",
         1.2, (near(FerrydFtp, Client::Curl, Small(Down)), near(PureFtpd, Client::Curl, Small(Down))), 3_860.0),
     pair("ftp-server-small-down-vsftpd", "the same from vsftpd",
