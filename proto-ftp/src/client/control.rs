@@ -196,6 +196,11 @@ impl Control {
         Ok(token)
     }
 
+    /// From now on names go byte by byte, and none is doubled.
+    pub(super) fn without_telnet(&mut self) {
+        self.machine.without_telnet();
+    }
+
     /// Sends what is queued. Errors end the dialogue.
     pub(super) async fn flush(&mut self) -> Result<()> {
         let deadline = Instant::now() + self.timeout;

@@ -23,7 +23,8 @@ pub enum ServerKind {
     ProFtpd,
     /// Pure-FTPd: a command that arrives during a transfer ends the transfer.
     PureFtpd,
-    /// vsftpd: sets times by MDTM with two arguments, and works strictly one command after the other.
+    /// vsftpd: sets times by MDTM with two arguments, works strictly one command after the other, and takes both of
+    /// two bytes 255 for the name.
     Vsftpd,
 }
 
@@ -121,6 +122,11 @@ impl Facts {
     /// Whether commands may be sent while a transfer runs: they wait for its end.
     pub fn queues(&self) -> bool {
         matches!(self.kind, ServerKind::Ferry | ServerKind::Vsftpd)
+    }
+
+    /// Whether a byte 255 is doubled, as Telnet asks, since the server undoes that.
+    pub fn speaks_telnet(&self) -> bool {
+        self.kind != ServerKind::Vsftpd
     }
 }
 

@@ -298,6 +298,9 @@ impl Dialer {
     async fn settle_in(&self, control: &mut Control, greeting: &Reply) -> Result<()> {
         let mut ask = Vec::new();
         let first = self.facts.get().is_none();
+        if self.facts.get().is_some_and(|facts| !facts.speaks_telnet()) {
+            control.without_telnet();
+        }
         if first {
             ask.extend([
                 Command::new("FEAT"),
@@ -316,6 +319,9 @@ impl Dialer {
                 (replies.next(), replies.next(), replies.next(), replies.next())
         {
             let facts = Facts::learn(greeting, &feat, &syst, &site, &pwd);
+            if !facts.speaks_telnet() {
+                control.without_telnet();
+            }
             let more = self.habits(&facts);
             let _ = self.facts.set(facts);
             if !more.is_empty() {

@@ -66,9 +66,9 @@ impl Command {
         matches!(self.verb, "RETR" | "STOR" | "STOU" | "APPE" | "LIST" | "NLST" | "MLSD")
     }
 
-    /// Writes it. A byte 255 is doubled (RFC 959, section 3.2.2: Telnet). Errors: `InvalidPath` for what
-    /// cannot stand in a line.
-    fn encode(&self, out: &mut BytesMut) -> Result<()> {
+    /// Writes it. A byte 255 is doubled (RFC 959, section 3.2.2: Telnet) unless the server takes bytes as they come.
+    /// Errors: `InvalidPath` for what cannot stand in a line.
+    fn encode(&self, out: &mut BytesMut, telnet: bool) -> Result<()> {
         let argument = self.argument.as_deref().unwrap_or_default();
         if argument.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
             return Err(Error::new(ErrorKind::InvalidPath)
@@ -84,7 +84,7 @@ impl Command {
         }
         for part in argument.split_inclusive(|b| *b == 255) {
             out.put_slice(part);
-            if part.last() == Some(&255) {
+            if telnet && part.last() == Some(&255) {
                 out.put_u8(255);
             }
         }
@@ -129,6 +129,8 @@ pub struct Machine {
     events: VecDeque<Output>,
     next: u64,
     ended: Option<Error>,
+    /// The server undoes what Telnet asks for.
+    telnet: bool,
 }
 
 impl Machine {
@@ -143,8 +145,14 @@ impl Machine {
             events: VecDeque::new(),
             next: 1,
             ended: None,
+            telnet: true,
         };
         (machine, token)
+    }
+
+    /// From now on bytes go as they are: to a server that takes them so.
+    pub fn without_telnet(&mut self) {
+        self.telnet = false;
     }
 
     /// Puts a command into the queue. Errors: `InvalidPath`, `TooLarge`, `Throttled` (too many wait), or
@@ -156,7 +164,7 @@ impl Machine {
         if self.pending.len() >= MAX_PENDING {
             return Err(Error::new(ErrorKind::Throttled).with_detail("too many commands wait for an answer"));
         }
-        command.encode(&mut self.out)?;
+        command.encode(&mut self.out, self.telnet)?;
         let token = Token(self.next);
         self.next += 1;
         self.pending.push_back(Pending { token, transfers: command.transfers(), begun: false });

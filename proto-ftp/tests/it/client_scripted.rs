@@ -117,13 +117,14 @@ async fn serve(
     stored: Arc<Mutex<Vec<u8>>>,
 ) -> Option<()> {
     let (read, mut write) = stream.into_split();
-    let mut lines = BufReader::new(read).lines();
+    let mut lines = BufReader::new(read).split(b'\n');
     let mut port: Option<TcpListener> = None;
     let mut active = None;
     let mut rest = 0;
     let greeting = if ways.greeting.is_empty() { "220 scripted" } else { ways.greeting };
     say(&mut write, format!("{greeting}\r\n")).await?;
-    while let Some(line) = lines.next_line().await.ok()? {
+    while let Some(line) = lines.next_segment().await.ok()? {
+        let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
         heard.lock().unwrap().push(line.clone());
         let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
         if let Some((_, reply)) = ways.says.iter().find(|(head, _)| line.starts_with(head)) {
@@ -176,10 +177,10 @@ async fn serve(
                     } else {
                         let told = tokio::select! {
                             _ = data.read_to_end(&mut sink) => None,
-                            line = lines.next_line() => line.ok()?,
+                            line = lines.next_segment() => line.ok()?,
                         };
                         if let Some(line) = told {
-                            assert_eq!(line, "ABOR");
+                            assert_eq!(line.trim_ascii_end(), b"ABOR");
                             say(&mut write, "426 as you wish\r\n226 aborted\r\n".into()).await?;
                             continue;
                         }
@@ -580,6 +581,22 @@ async fn only_a_server_that_promises_it_is_left_to_clean_up_by_itself() {
     // A name in the prose of a banner promises nothing.
     const SYST: &[(&str, &str)] = &[("SYST", "215 UNIX Type: L8 (Ferry)")];
     assert_eq!(aborted(Ways { greeting: "220 Ferry Lines welcome you", says: SYST, ..DONE }).await, 1);
+}
+
+#[tokio::test]
+async fn a_byte_255_is_doubled_but_for_vsftpd_which_would_keep_both() {
+    for (greeting, doubled) in [("220 scripted", true), ("220 (vsFTPd 3.0.3)", false)] {
+        let server = Server::start(Ways { greeting, ..DONE }).await;
+        let remote = server.remote().await.unwrap();
+        // By a second connection, too, which knows the server from its beginning.
+        let path = VPath::absolute(&b"/a\xffb"[..]).unwrap();
+        let open = OpenOptions::create();
+        let (one, two) = tokio::join!(remote.open(&path, &open), remote.open(&path, &open));
+        one.unwrap().abort().await.unwrap();
+        two.unwrap().abort().await.unwrap();
+        let name = if doubled { "STOR /a\u{fffd}\u{fffd}b" } else { "STOR /a\u{fffd}b" };
+        assert_eq!((server.heard("STOR"), server.heard(name)), (2, 2), "{greeting}");
+    }
 }
 
 #[tokio::test]
