@@ -287,9 +287,7 @@ impl Copy<'_> {
         let mode = self.mode().or_else(|| old.as_ref().and_then(|m| m.mode));
         attributes.mode =
             attributes.mode.or(mode.filter(|_| !lenient && self.target.capabilities().set_mode));
-        if !attributes.is_empty() {
-            self.target.set_attributes(&part, &attributes, Follow::No).await?;
-        }
+        self.set_on_copy(&part, attributes).await?;
         let new = self.target.stat(&part, Follow::No).await?;
         right_size(new.size, self.metadata.size)?;
         self.keep_owner(&part, old.as_ref(), &new).await;
@@ -309,6 +307,24 @@ impl Copy<'_> {
         }
         let guarantee = Guarantee::AtomicCommit;
         Ok(Copied { size, digest: None, proof: Proof::Size, guarantee, operation })
+    }
+
+    /// Sets what a copy shall have. A store that finds out by this that it sets no times has none to set, as for what
+    /// is sent to it.
+    async fn set_on_copy(&self, part: &VPath, mut attributes: Attributes) -> Result<()> {
+        if attributes.is_empty() {
+            return Ok(());
+        }
+        match self.target.set_attributes(part, &attributes, Follow::No).await {
+            Err(e) if e.kind() == ErrorKind::Unsupported && !self.target.capabilities().set_times => {
+                (attributes.modified, attributes.accessed) = (None, None);
+                if attributes.is_empty() {
+                    return Ok(());
+                }
+                self.target.set_attributes(part, &attributes, Follow::No).await
+            }
+            set => set,
+        }
     }
 
     /// The journal's account, where the target may keep an unfinished upload for a later run: one that shows
