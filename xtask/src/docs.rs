@@ -47,6 +47,7 @@ const SECTIONS: &[Section] = &[
         program: |ours| &ours.ferry,
         args: &["docs", "reference"],
     },
+    Section { file: "docs/json.md", marker: "lines", program: |ours| &ours.ferry, args: &["docs", "lines"] },
 ];
 
 pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {

@@ -31,7 +31,7 @@ pub(super) struct Cli {
 /// Flags of every command.
 #[derive(Args, Clone)]
 pub(super) struct Global {
-    /// Print JSON, one object a line
+    /// Print JSON, one object a line (see docs/json.md)
     #[arg(long, global = true)]
     pub(super) json: bool,
     /// Print only errors
@@ -227,6 +227,8 @@ pub(super) enum DocsCommand {
     },
     /// All commands with their help, as Markdown
     Reference,
+    /// The kinds of lines of --json with their fields, as Markdown
+    Lines,
 }
 
 /// Places.

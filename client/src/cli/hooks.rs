@@ -14,6 +14,7 @@ use session_core::path::display_bytes;
 use session_core::script::Fingerprint;
 use session_core::session::SessionId;
 
+use super::lines;
 use crate::hooks::{
     EngineLimits, Grant, Grants, Handlers, OnError, Reach, SECRET_VARIABLES, Secrets, Traced, Tracer, bind,
     pgp, secrets,
@@ -161,8 +162,7 @@ impl Tracer for Speaker {
         let failed = traced.outcome == "failed";
         if self.json {
             if failed || !traced.lines.is_empty() {
-                let told = json!({
-                    "event": "hook",
+                let fields = json!({
                     "name": traced.event,
                     "handler": &*traced.handler,
                     "session": session.as_str(),
@@ -170,7 +170,7 @@ impl Tracer for Speaker {
                     "message": traced.words,
                     "log": traced.lines,
                 });
-                eprintln!("{told}");
+                eprintln!("{}", lines::line(&lines::HOOK, fields));
             }
             return;
         }

@@ -11,6 +11,7 @@ mod decide;
 mod exit;
 #[cfg(feature = "hooks")]
 mod hooks;
+mod lines;
 #[cfg(feature = "webdav")]
 mod locks;
 mod places;
@@ -111,6 +112,10 @@ fn docs(what: &DocsCommand) -> ExitCode {
             Ok(())
         }
         DocsCommand::Reference => render::reference(&mut command, &mut out),
+        DocsCommand::Lines => {
+            out.extend(lines::table().into_bytes());
+            Ok(())
+        }
     };
     if made.is_err() {
         return exit::FAILED.into();

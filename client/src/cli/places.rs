@@ -15,6 +15,7 @@ use session_core::path::VPath;
 
 use super::args::Global;
 use super::decide::Terminal;
+use super::render::warn;
 use crate::connect::{Connected, Executor, Options, open_local, open_url};
 use crate::jobs::Side;
 use crate::sites::Store;
@@ -34,6 +35,14 @@ pub(super) struct Place {
     pub(super) key: String,
     /// How the filesystem is found again.
     pub(super) side: Side,
+}
+
+/// A place as the user wrote it, without a password; of what is none, nothing is known to be no secret.
+pub(super) fn shown(text: &str) -> Option<String> {
+    match Location::parse(text).ok()? {
+        Location::Local(path) => Some(path.display().to_string()),
+        Location::Remote(url) => Some(url.to_string()),
+    }
 }
 
 /// Opens places and keeps what is open.
@@ -228,7 +237,7 @@ impl Places {
             let connected = open_url(options, self.decider()).await?;
             for words in connected.warnings() {
                 if self.warned.insert(words.clone()) {
-                    eprintln!("warning: ssh_config: {words}");
+                    warn(&format!("ssh_config: {words}"), self.global.json);
                 }
             }
             #[cfg(feature = "webdav")]

@@ -12,6 +12,7 @@ use session_core::metadata::{FileType, Metadata};
 use session_core::path::display_bytes;
 
 use super::exit;
+use super::lines::{self, Kind};
 
 /// The standard output, buffered. A reader that went away is not an error.
 pub(super) struct Out(BufWriter<Stdout>);
@@ -26,8 +27,8 @@ impl Out {
         self.raw(b"\n");
     }
 
-    pub(super) fn json(&mut self, value: &Value) {
-        self.line(&value.to_string());
+    pub(super) fn json(&mut self, kind: &Kind, fields: Value) {
+        self.line(&lines::line(kind, fields).to_string());
     }
 
     pub(super) fn raw(&mut self, bytes: &[u8]) {
@@ -113,9 +114,18 @@ pub(super) fn failure(e: &Error, json: bool) -> ExitCode {
 /// Tells an error.
 pub(super) fn complain(e: &Error, json: bool) {
     if json {
-        eprintln!("{}", json!({ "event": "error", "error": error_json(e) }));
+        eprintln!("{}", lines::line(&lines::ERROR, json!({ "error": error_json(e) })));
     } else {
         eprintln!("error: {e:#}");
+    }
+}
+
+/// Tells what is not as it should be, and stops nothing.
+pub(super) fn warn(words: &str, json: bool) {
+    if json {
+        eprintln!("{}", lines::line(&lines::WARNING, json!({ "words": words })));
+    } else {
+        eprintln!("warning: {words}");
     }
 }
 

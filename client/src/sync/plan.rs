@@ -42,7 +42,7 @@ pub struct Header {
     pub backup_dir: Option<VPath>,
 }
 
-pub(super) fn bytes_into(map: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
+pub(crate) fn bytes_into(map: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
     map.insert(key.into(), String::from_utf8_lossy(bytes).into());
     if std::str::from_utf8(bytes).is_err() {
         map.insert(format!("{key}_b64"), STANDARD.encode(bytes).into());

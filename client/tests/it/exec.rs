@@ -136,7 +136,7 @@ async fn the_command_line_runs_commands() {
     assert_eq!((code, out.as_str()), (9, "out\n"));
     assert!(err.starts_with("err\n") && err.contains("code 9"), "{err}");
     let (code, out, _) = run(&["--json"], &["echo out; exit 9"]).await;
-    let last: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    let last = crate::lines::checked("exec", &out).pop().unwrap();
     assert_eq!((code, &last["event"], &last["code"]), (9, &"exit".into(), &9.into()), "{out}");
     assert_eq!(run(&[], &["kill -9 $$"]).await.0, 1);
     assert_eq!(run(&[], &[]).await.0, 2);

@@ -280,7 +280,7 @@ fn ferry(dir: &Path, args: &[&str]) -> Command {
 fn listed(dir: &Path) -> Vec<serde_json::Value> {
     let out = ferry(dir, &["--json", "jobs"]).output().unwrap();
     assert!(out.status.success());
-    String::from_utf8(out.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    crate::lines::checked("jobs", &String::from_utf8(out.stdout).unwrap())
 }
 
 struct Reaped(Child);
@@ -335,7 +335,7 @@ fn a_transfer_that_is_killed_goes_on() {
     std::fs::remove_file(at("t/left.out")).unwrap();
     is_whole(&at("t"), &at("to/t"));
     let text = String::from_utf8(out.stdout).unwrap();
-    let summary: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let summary = crate::lines::checked("resume", &text).pop().unwrap();
     let sent = summary["bytes"].as_u64().unwrap();
     assert!(sent <= (SLOW - KILLED + BLOCK + FLIGHT) as u64, "{sent} bytes were sent");
     assert_eq!(listed(dir.path())[0]["standing"], "done");

@@ -24,6 +24,7 @@ mod folder;
 mod hooks;
 mod jobs;
 mod keys;
+mod lines;
 #[path = "../../../session-core/tests/support/proxy.rs"]
 mod proxy;
 mod reconnect;

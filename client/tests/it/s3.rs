@@ -94,7 +94,7 @@ async fn an_upload_that_is_killed_goes_on_by_resume_and_by_the_same_command() {
         let all: Vec<u8> = store.parts.lock().unwrap().values().flatten().copied().collect();
         assert!(all == std::fs::read(dir.path().join("f")).unwrap());
         let (listed, _) = ran(dir.path(), &["--json", "jobs"]).await;
-        let job: serde_json::Value = serde_json::from_str(listed.trim()).unwrap();
+        let job = crate::lines::checked("jobs", &listed).remove(0);
         assert_eq!((&job["standing"], &job["unfinished"]), (&"done".into(), &0.into()));
         assert!(!server.lines().iter().any(|l| l.starts_with("DELETE")));
     }
@@ -117,7 +117,7 @@ async fn what_has_changed_goes_anew_and_what_is_forgotten_is_thrown_away() {
 
     killed(dir.path(), &store, &put).await;
     let (listed, _) = ran(dir.path(), &["--json", "jobs"]).await;
-    let jobs: Vec<serde_json::Value> = listed.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let jobs = crate::lines::checked("jobs", &listed);
     let job = jobs.iter().find(|j| j["unfinished"] == 1).unwrap()["job"].as_str().unwrap();
     ran(dir.path(), &["jobs", "forget", job]).await;
     assert!(server.lines().contains(&"DELETE /bucket/f uploadId=up3".to_owned()), "{:?}", server.lines());
@@ -162,7 +162,7 @@ async fn what_is_said_of_objects_is_shown_and_changed() {
     let dir = tempfile::tempdir().unwrap();
     let (server, url) = tagged().await;
     let (told, _) = ran(dir.path(), &["--json", "stat", &url]).await;
-    let entry: serde_json::Value = serde_json::from_str(told.trim()).unwrap();
+    let entry = &crate::lines::checked("stat", &told)[0];
     let said = serde_json::json!({
         "content_type": "text/plain", "class": "STANDARD", "metadata": { "colour": "blue" }, "tags": { "a": "1" },
     });
@@ -177,10 +177,7 @@ async fn what_is_said_of_objects_is_shown_and_changed() {
     assert_eq!(ran(dir.path(), &more).await.0, "");
     assert_eq!(ran(dir.path(), &["tag", &url]).await.0, "b=2\nc=x=y\n");
     let (told, _) = ran(dir.path(), &["--json", "tag", "--clear", "--set", "d=4", &url]).await;
-    assert_eq!(
-        serde_json::from_str::<serde_json::Value>(&told).unwrap()["tags"],
-        serde_json::json!({ "d": "4" })
-    );
+    assert_eq!(crate::lines::checked("tag", &told)[0]["tags"], serde_json::json!({ "d": "4" }));
     ran(dir.path(), &["tag", "--clear", &url]).await;
     assert_eq!(ran(dir.path(), &["tag", &url]).await.0, "");
     // What is so already is not written again.

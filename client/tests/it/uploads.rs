@@ -122,7 +122,7 @@ async fn what_a_nextcloud_keeps_of_uploads_is_listed_and_thrown_away() {
     assert_eq!(ran(dir.path(), &["uploads", "--abort", &url]).await.0, Some(2));
     let (code, said, told) = ran(dir.path(), &["--json", "uploads", "--older", "1h", "--abort", &url]).await;
     assert_eq!((code, uploads.lock().unwrap().len()), (Some(0), 0), "{told}");
-    let all: Vec<serde_json::Value> = said.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let all = crate::lines::checked("uploads", &said);
     assert_eq!(all[0]["path"], format!("{FILES}/f"));
     assert_eq!((&all[0]["held"], &all[0]["size"]), (&CHUNK.into(), &SIZE.into()));
     assert!(all.iter().all(|u| u["aborted"] == true && u["touched"].is_string()), "{said}");

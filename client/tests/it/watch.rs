@@ -31,7 +31,7 @@ fn changes_are_told_and_a_signal_ends_it_in_good_order() {
     let mut next = |event: &str| -> Value {
         loop {
             let line = lines.next().expect("it ended").unwrap();
-            let value: Value = serde_json::from_str(&line).unwrap();
+            let value = crate::lines::checked("watch", &line).remove(0);
             if value["event"] == event {
                 return value;
             }
@@ -73,7 +73,7 @@ fn what_differs_already_may_be_left() {
     let mut next = |event: &str| {
         lines
             .by_ref()
-            .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap())
+            .map(|line| crate::lines::checked("watch", &line.unwrap()).remove(0))
             .find(|v| v["event"] == event)
     };
     next("ready").unwrap();

@@ -8,6 +8,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use super::Context;
 use crate::cli::args::Exec;
 use crate::cli::exit;
+use crate::cli::lines;
 use crate::cli::render::{Out, complain, error_json};
 use crate::connect::{Exit, Said};
 
@@ -35,11 +36,11 @@ pub(super) async fn exec(cx: &mut Context, a: &Exec) -> Result<()> {
                 let _ = std::io::stderr().write_all(bytes);
             }
             (Said::Output(bytes), true) => {
-                out.json(&json!({"event": "output", "text": String::from_utf8_lossy(bytes)}));
+                out.json(&lines::OUTPUT, json!({ "text": String::from_utf8_lossy(bytes) }));
                 out.flush();
             }
             (Said::Error(bytes), true) => {
-                out.json(&json!({"event": "error-output", "text": String::from_utf8_lossy(bytes)}));
+                out.json(&lines::ERROR_OUTPUT, json!({ "text": String::from_utf8_lossy(bytes) }));
                 out.flush();
             }
         }
@@ -61,7 +62,7 @@ pub(super) async fn exec(cx: &mut Context, a: &Exec) -> Result<()> {
             Exit::Refused(_) | Exit::Unknown => (None, None),
         };
         let error = failure.as_ref().map(error_json);
-        out.json(&json!({"event": "exit", "code": code, "signal": signal, "error": error}));
+        out.json(&lines::EXIT, json!({ "code": code, "signal": signal, "error": error }));
     }
     if let Some(e) = failure {
         out.flush();

@@ -8,6 +8,7 @@ use session_core::error::{Error, ErrorKind, Result};
 
 use super::Context;
 use crate::cli::args::Fingerprint;
+use crate::cli::lines;
 use crate::cli::render::{Out, date};
 use crate::connect;
 use crate::url::{Location, Url};
@@ -60,8 +61,8 @@ async fn host_keys(cx: &Context, options: connect::Options, all: bool, out: &mut
     }
     for key in keys {
         if cx.global.json {
-            out.json(&json!({
-                "event": "host-key", "host": key.host, "port": key.port, "algorithm": key.algorithm,
+            out.json(&lines::HOST_KEY, json!({
+                "host": key.host, "port": key.port, "algorithm": key.algorithm,
                 "sha256": key.fingerprint(), "md5": key.md5_fingerprint(), "winscp": key.winscp_fingerprint(),
             }));
             continue;
@@ -78,11 +79,14 @@ async fn host_keys(cx: &Context, options: connect::Options, all: bool, out: &mut
 async fn certificate(cx: &Context, options: &connect::Options, out: &mut Out) -> Result<()> {
     let c = connect::certificate(options).await?;
     if cx.global.json {
-        out.json(&json!({
-            "event": "certificate", "host": c.host, "port": c.port, "subject": c.subject, "issuer": c.issuer,
-            "valid": c.validity.map(|(from, to)| [date(from), date(to)]),
-            "sha256": c.fingerprint(), "sha1": c.sha1_fingerprint(),
-        }));
+        out.json(
+            &lines::CERTIFICATE,
+            json!({
+                "host": c.host, "port": c.port, "subject": c.subject, "issuer": c.issuer,
+                "valid": c.validity.map(|(from, to)| [session_core::event::timestamp(from), session_core::event::timestamp(to)]),
+                "sha256": c.fingerprint(), "sha1": c.sha1_fingerprint(),
+            }),
+        );
         return Ok(());
     }
     out.line(&format!("{}:{}  {}", c.host, c.port, c.subject));

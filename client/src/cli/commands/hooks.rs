@@ -1,11 +1,13 @@
 //! `hooks`: handlers are checked, and described to an editor; no remote is opened.
 
-use serde_json::json;
+use serde_json::{Map, json};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::Context;
+use super::changes::{Became, Teller, with};
 use crate::cli::exit;
 use crate::cli::hooks::{Hooks, HooksCommand, parts};
+use crate::cli::lines;
 use crate::cli::render::Out;
 use crate::hooks::{check, types};
 
@@ -17,7 +19,10 @@ pub(super) async fn hooks(cx: &mut Context, a: &Hooks) -> Result<()> {
                 let words = format!("cannot write '{}': {e}", file.display());
                 Error::from(e).with_detail(words)
             };
-            tokio::fs::write(file, types()).await.map_err(failed)
+            tokio::fs::write(file, types()).await.map_err(failed)?;
+            let fields = with(Map::new(), "place", file.display().to_string());
+            Teller::new("hooks types").tell(cx, fields, Ok(Became::Done));
+            Ok(())
         }
         HooksCommand::Types { file: None } => {
             Out::new().raw(types().as_bytes());
@@ -42,9 +47,7 @@ async fn faults(cx: &mut Context, files: &[String]) -> Result<()> {
     let mut out = Out::new();
     for (file, faults) in &checked {
         if cx.global.json {
-            out.json(
-                &json!({ "event": "checked", "file": file, "good": faults.is_empty(), "faults": faults }),
-            );
+            out.json(&lines::CHECKED, json!({ "file": file, "good": faults.is_empty(), "faults": faults }));
             continue;
         }
         for fault in faults {

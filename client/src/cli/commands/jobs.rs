@@ -2,31 +2,37 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use session_core::error::Result;
 use session_core::event::timestamp;
 
+use super::changes::{Became, Teller, with};
 use super::resume::throw_away;
 use super::{Context, transfer};
 use crate::cli::args::{Jobs as Args, JobsCommand};
+use crate::cli::lines;
 use crate::cli::render::{Out, date, size};
 use crate::jobs::{Jobs, Listed, Standing};
 use crate::live::{self, Request, Seen, ask};
 
 pub(super) async fn jobs(cx: &mut Context, a: &Args) -> Result<()> {
-    let (names, request) = match &a.what {
+    let (command, names, request) = match &a.what {
         None => return list(cx).await,
         Some(JobsCommand::Forget { jobs: names, force }) => return forget(cx, names, *force).await,
-        Some(JobsCommand::Kill { jobs }) => (jobs, Request::Kill),
-        Some(JobsCommand::Limit { rate, jobs }) => (jobs, Request::Limit(*rate)),
-        Some(JobsCommand::Pause { jobs }) => (jobs, Request::Pause),
-        Some(JobsCommand::Resume { jobs }) => (jobs, Request::Resume),
+        Some(JobsCommand::Kill { jobs }) => ("jobs kill", jobs, Request::Kill),
+        Some(JobsCommand::Limit { rate, jobs }) => ("jobs limit", jobs, Request::Limit(*rate)),
+        Some(JobsCommand::Pause { jobs }) => ("jobs pause", jobs, Request::Pause),
+        Some(JobsCommand::Resume { jobs }) => ("jobs resume", jobs, Request::Resume),
     };
     let dir = live::directory()?;
+    let mut teller = Teller::new(command);
     for name in names {
-        if let Err(e) = ask::tell(&dir, name, &request).await {
-            cx.complain(&e);
+        let mut fields = of_job(name);
+        if let Request::Limit(rate) = request {
+            fields = with(fields, "rate", rate);
         }
+        let told = ask::tell(&dir, name, &request).await;
+        teller.tell(cx, fields, told.map(|_| Became::Done));
     }
     Ok(())
 }
@@ -34,15 +40,23 @@ pub(super) async fn jobs(cx: &mut Context, a: &Args) -> Result<()> {
 /// Forgets jobs, and has thrown away what their targets keep for them: nobody else would know it.
 async fn forget(cx: &mut Context, names: &[String], force: bool) -> Result<()> {
     let jobs = Jobs::of_user()?;
+    let mut teller = Teller::new("jobs forget");
     for name in names {
-        if !force && let Err(e) = throw_away(cx, &jobs, name).await {
-            return Err(
+        let left = match force {
+            true => Ok(()),
+            false => throw_away(cx, &jobs, name).await.map_err(|e| {
                 e.with_hint("--force forgets it all the same; what its target keeps of it stays there")
-            );
-        }
-        jobs.forget(name)?;
+            }),
+        };
+        let forgotten = left.and_then(|()| jobs.forget(name));
+        teller.tell(cx, of_job(name), forgotten.map(|()| Became::Done));
     }
     Ok(())
+}
+
+/// The fields of a change of a job.
+fn of_job(name: &str) -> Map<String, Value> {
+    with(Map::new(), "job", name)
 }
 
 async fn list(cx: &Context) -> Result<()> {
@@ -52,20 +66,27 @@ async fn list(cx: &Context) -> Result<()> {
         Err(_) => Vec::new(),
     };
     let mut out = Out::new();
-    let mut lines = Vec::new();
+    let mut all = Vec::new();
     for job in known {
         let seen = live.iter().position(|seen| seen.job == job.id).map(|at| live.swap_remove(at));
-        lines.push(if cx.global.json {
-            as_json(&job, seen.as_ref()).to_string()
+        all.push(if cx.global.json {
+            lines::line(&lines::JOB, as_json(&job, seen.as_ref())).to_string()
         } else {
             as_line(&job, seen.as_ref())
         });
     }
     // What keeps no journal is listed while it runs, and first.
     for seen in live {
-        lines.insert(0, if cx.global.json { seen_json(&seen).to_string() } else { seen_line(&seen) });
+        all.insert(
+            0,
+            if cx.global.json {
+                lines::line(&lines::JOB, seen_json(&seen)).to_string()
+            } else {
+                seen_line(&seen)
+            },
+        );
     }
-    for line in lines {
+    for line in all {
         out.line(&line);
     }
     Ok(())

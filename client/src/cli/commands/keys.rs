@@ -20,7 +20,8 @@ use session_core::path::VPath;
 
 use super::Context;
 use crate::cli::args::{CopyId, KeyFormat, KeyType, Keygen};
-use crate::cli::render::Out;
+use crate::cli::lines;
+use crate::cli::render::{Out, warn};
 
 /// The largest key file, and the largest list of keys, bytes.
 const LARGEST: usize = 4 << 20;
@@ -95,10 +96,13 @@ pub(super) async fn keygen(cx: &mut Context, a: &Keygen) -> Result<()> {
     .await?;
     let mut out = Out::new();
     if cx.global.json {
-        out.json(&json!({
-            "event": "key", "file": a.file.display().to_string(), "public_file": public_file.display().to_string(),
-            "algorithm": algorithm, "fingerprint": shown, "public": public,
-        }));
+        out.json(
+            &lines::KEY,
+            json!({
+                "file": a.file.display().to_string(), "public_file": public_file.display().to_string(),
+                "algorithm": algorithm, "fingerprint": shown, "public": public,
+            }),
+        );
     } else if !cx.global.quiet {
         out.line(&format!("{} and {}", a.file.display(), public_file.display()));
         out.line(&format!("{algorithm} {shown}"));
@@ -256,14 +260,16 @@ pub(super) async fn copy_id(cx: &mut Context, a: &CopyId) -> Result<()> {
         if let Ok(m) = fs.stat(path, Follow::Yes).await
             && m.mode.is_some_and(|mode| mode & 0o022 != 0)
         {
-            eprintln!("warning: others may write '{path}' on the server, which may therefore pass over it");
+            let words = format!("others may write '{path}' on the server, which may therefore pass over it");
+            warn(&words, cx.global.json);
         }
     }
     let mut out = Out::new();
     for key in &keys {
         let added = missing.iter().any(|m| m.blob == key.blob);
         if cx.global.json {
-            out.json(&json!({"event": "key", "path": list.to_string(), "fingerprint": key.fingerprint, "added": added}));
+            let fields = json!({ "path": list.to_string(), "fingerprint": key.fingerprint, "added": added });
+            out.json(&lines::KEY_ALLOWED, fields);
         } else if !cx.global.quiet {
             let words = if added { "added" } else { "is there already" };
             out.line(&format!("{} {words}", key.fingerprint));

@@ -9,6 +9,7 @@ use session_core::path::{VPath, display_bytes};
 
 use super::Context;
 use crate::cli::args::{Ls, Tree};
+use crate::cli::lines;
 use crate::cli::render::{Out, entry_json, long_line};
 
 pub(super) async fn ls(cx: &mut Context, a: &Ls) -> Result<()> {
@@ -103,7 +104,7 @@ async fn one(
 
 fn print(cx: &Context, a: &Ls, shown: &str, entry: &DirEntry, out: &mut Out) {
     if cx.global.json {
-        out.json(&entry_json(shown, &entry.name, &entry.metadata));
+        out.json(&lines::ENTRY, entry_json(shown, &entry.name, &entry.metadata));
     } else if a.long {
         out.line(&long_line(&entry.name, &entry.metadata));
     } else {
@@ -131,7 +132,7 @@ pub(super) async fn tree(cx: &mut Context, a: &Tree) -> Result<()> {
         let last = rest.peek().is_none();
         let path = dir.join(&entry.name)?;
         if cx.global.json {
-            out.json(&entry_json(&path.display(), &entry.name, &entry.metadata));
+            out.json(&lines::ENTRY, entry_json(&path.display(), &entry.name, &entry.metadata));
         } else {
             let indent: String = prefix.iter().map(|more| if *more { "│   " } else { "    " }).collect();
             let branch = if last { "└── " } else { "├── " };
@@ -157,7 +158,7 @@ pub(super) async fn tree(cx: &mut Context, a: &Tree) -> Result<()> {
         }
     }
     if cx.global.json {
-        out.json(&json!({ "event": "summary", "directories": directories, "files": files }));
+        out.json(&lines::TREE, json!({ "directories": directories, "files": files }));
     } else if !cx.global.quiet {
         out.line(&format!("\n{directories} directories, {files} files"));
     }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto_webdav::client::WebdavRemote;
-use serde_json::json;
+use serde_json::Value;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::locks::{Lock, LockRequest};
 
 use super::Context;
+use super::changes::{Became, Teller, at, with};
 use crate::cli::locks::{self, Kept, LockPlaces, Unlock, elsewhere};
 use crate::cli::places::Place;
-use crate::cli::render::Out;
 
 /// What others see of who has the lock.
 const WORDS: &str = "ferry";
@@ -24,26 +24,30 @@ async fn open(cx: &mut Context, text: &str) -> Result<(Place, Arc<WebdavRemote>)
 }
 
 pub(super) async fn lock(cx: &mut Context, a: &LockPlaces) -> Result<()> {
-    let mut out = Out::new();
+    let mut teller = Teller::new("lock");
     let request = LockRequest { exclusive: !a.shared, deep: a.deep, words: WORDS.into(), time: a.time };
     for text in &a.places {
-        match lock_one(cx, text, &request).await {
+        let (place, lock) = match lock_one(cx, text, &request).await {
+            Ok(made) => made,
             Err(e) => {
-                out.flush();
-                cx.complain(&e);
+                teller.unopened(cx, text, e);
+                continue;
             }
-            Ok((place, lock)) => {
-                let time = (lock.left != Duration::MAX).then_some(lock.left.as_secs());
-                if cx.global.json {
-                    out.json(&json!({
-                        "place": place.shown, "token": &*lock.token, "exclusive": lock.exclusive,
-                        "deep": lock.deep, "seconds": time,
-                    }));
-                    continue;
-                }
-                let time = time.map_or_else(|| "until it is given back".to_owned(), |n| format!("for {n} s"));
-                out.line(&format!("{} {time}: {}", lock.token, place.shown));
-            }
+        };
+        let time = (lock.left != Duration::MAX).then_some(lock.left.as_secs());
+        let mut fields = at(&place, &place.path);
+        for (name, value) in [
+            ("token", Value::from(&*lock.token)),
+            ("exclusive", lock.exclusive.into()),
+            ("deep", lock.deep.into()),
+            ("seconds", time.into()),
+        ] {
+            fields.insert(name.into(), value);
+        }
+        teller.tell(cx, fields, Ok(Became::Done));
+        if !cx.global.json {
+            let time = time.map_or_else(|| "until it is given back".to_owned(), |n| format!("for {n} s"));
+            teller.line(&format!("{} {time}: {}", lock.token, place.shown));
         }
     }
     Ok(())
@@ -63,15 +67,17 @@ async fn lock_one(cx: &mut Context, text: &str, request: &LockRequest) -> Result
 }
 
 pub(super) async fn unlock(cx: &mut Context, a: &Unlock) -> Result<()> {
+    let mut teller = Teller::new("unlock");
     for text in &a.places {
-        if let Err(e) = unlock_one(cx, text, a.token.as_deref()).await {
-            cx.complain(&e);
+        if let Err(e) = unlock_one(cx, &mut teller, text, a.token.as_deref()).await {
+            teller.unopened(cx, text, e);
         }
     }
     Ok(())
 }
 
-async fn unlock_one(cx: &mut Context, text: &str, token: Option<&str>) -> Result<()> {
+/// Gives locks back. Errors: what kept it from trying; what has failed alone has been told.
+async fn unlock_one(cx: &mut Context, teller: &mut Teller, text: &str, token: Option<&str>) -> Result<()> {
     let kept = Kept::of_user()?;
     let (place, remote) = open(cx, text).await?;
     let tokens: Vec<Arc<str>> = match token {
@@ -86,18 +92,13 @@ async fn unlock_one(cx: &mut Context, text: &str, token: Option<&str>) -> Result
             .with_detail(format!("no lock of '{}' is kept here", place.shown))
             .with_hint("one of another program is given back by --token"));
     }
-    let mut failed = Ok(());
     for token in tokens {
-        match remote.unlock(&place.path, &token).await {
-            Ok(()) => kept.forget(&token),
-            Err(e) => {
-                // The server does not know it any more.
-                if e.kind() == ErrorKind::PreconditionFailed {
-                    kept.forget(&token);
-                }
-                failed = Err(e);
-            }
+        let given = remote.unlock(&place.path, &token).await;
+        // In the second case the server does not know it any more.
+        if given.as_ref().err().is_none_or(|e| e.kind() == ErrorKind::PreconditionFailed) {
+            kept.forget(&token);
         }
+        teller.tell(cx, with(at(&place, &place.path), "token", &*token), given.map(|()| Became::Done));
     }
-    failed
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod changes;
 mod entries;
 mod exec;
 mod fingerprint;
@@ -50,7 +51,7 @@ impl Context {
     fn enter(&self, job: Option<String>, what: What, live: Arc<dyn Live>) -> Option<Registered> {
         let (registered, error) = self.live.as_ref()?.enter(job, what, live);
         if let Some(e) = error.filter(|_| !self.global.quiet && !self.global.json) {
-            eprintln!("warning: {e}");
+            render::warn(&e.to_string(), false);
         }
         Some(registered)
     }
@@ -58,6 +59,11 @@ impl Context {
     /// Tells a failure that does not stop the command.
     fn complain(&mut self, e: &Error) {
         render::complain(e, self.global.json);
+        self.count(e);
+    }
+
+    /// The same of one that has been told.
+    fn count(&mut self, e: &Error) {
         let code = exit::of(e.kind());
         // Several different failures have no common code but 1.
         self.failed = Some(match self.failed {
@@ -116,11 +122,11 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         Command::Cp(a) => Box::pin(transfer::transfer(cx, a, transfer::Kind::Copy)),
         Command::Resume(a) => Box::pin(resume::resume(cx, a)),
         Command::Jobs(a) => Box::pin(jobs::jobs(cx, a)),
-        Command::Mkdir(a) => Box::pin(entries::mkdir(cx, a)),
-        Command::Mv(a) => Box::pin(entries::mv(cx, a)),
-        Command::Rm(a) => Box::pin(entries::rm(cx, a)),
-        Command::Ln(a) => Box::pin(entries::ln(cx, a)),
-        Command::Chmod(a) => Box::pin(entries::chmod(cx, a)),
+        Command::Mkdir(a) => Box::pin(changes::mkdir(cx, a)),
+        Command::Mv(a) => Box::pin(changes::mv(cx, a)),
+        Command::Rm(a) => Box::pin(changes::rm(cx, a)),
+        Command::Ln(a) => Box::pin(changes::ln(cx, a)),
+        Command::Chmod(a) => Box::pin(changes::chmod(cx, a)),
         Command::Df(a) => Box::pin(entries::df(cx, a)),
         Command::Hash(a) => Box::pin(entries::hash(cx, a)),
         Command::Apply(a) => Box::pin(sync::apply(cx, a)),
@@ -129,7 +135,7 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         Command::Find(a) => Box::pin(search::find(cx, a)),
         Command::Plan(a) => Box::pin(sync::plan(cx, a)),
         Command::Sync(a) => Box::pin(sync::sync(cx, a)),
-        Command::Touch(a) => Box::pin(search::touch(cx, a)),
+        Command::Touch(a) => Box::pin(changes::touch(cx, a)),
         Command::Watch(a) => Box::pin(watch::watch(cx, a)),
         Command::Exec(a) => Box::pin(exec::exec(cx, a)),
         Command::Script(a) => Box::pin(script::script(cx, a)),

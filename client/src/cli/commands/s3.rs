@@ -6,9 +6,12 @@ use std::sync::Arc;
 use proto_s3::client::{About, Granted, Presign, S3Remote};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::event::timestamp;
 use session_core::path::display_bytes;
 
 use super::Context;
+use super::changes::{Became, Teller, at, with};
+use crate::cli::lines;
 use crate::cli::places::Place;
 use crate::cli::render::{Out, date};
 use crate::cli::s3_args;
@@ -96,13 +99,14 @@ impl Known {
 
 pub(super) async fn alter(cx: &mut Context, a: &s3_args::Alter) -> Result<()> {
     let wanted = cx.global.s3.putting();
+    let mut teller = Teller::new("alter");
     for text in &a.places {
-        let altered = match open(cx, text).await {
-            Ok((place, remote)) => remote.alter(&place.path, &wanted, &a.unset).await,
-            Err(e) => Err(e),
-        };
-        if let Err(e) = altered {
-            cx.complain(&e);
+        match open(cx, text).await {
+            Ok((place, remote)) => {
+                let altered = remote.alter(&place.path, &wanted, &a.unset).await;
+                teller.tell(cx, at(&place, &place.path), altered.map(|_| Became::Done));
+            }
+            Err(e) => teller.unopened(cx, text, e),
         }
     }
     Ok(())
@@ -116,7 +120,9 @@ pub(super) async fn tag(cx: &mut Context, a: &s3_args::Tag) -> Result<()> {
                 out.flush();
                 cx.complain(&e);
             }
-            Ok((shown, tags)) if cx.global.json => out.json(&json!({ "place": shown, "tags": tags })),
+            Ok((shown, tags)) if cx.global.json => {
+                out.json(&lines::TAGS, json!({ "place": shown, "tags": tags }))
+            }
             Ok(_) if a.changes() => {}
             Ok((shown, tags)) => {
                 if a.places.len() > 1 {
@@ -161,10 +167,13 @@ pub(super) async fn presign(cx: &mut Context, a: &s3_args::Presign) -> Result<()
                 out.flush();
                 cx.complain(&e);
             }
-            Ok((place, url)) if cx.global.json => out.json(&json!({
-                "place": place.shown, "url": url, "method": if a.put { "PUT" } else { "GET" },
-                "expires": a.expires.as_secs(),
-            })),
+            Ok((place, url)) if cx.global.json => out.json(
+                &lines::PRESIGNED,
+                json!({
+                    "place": place.shown, "url": url, "method": if a.put { "PUT" } else { "GET" },
+                    "expires": a.expires.as_secs(),
+                }),
+            ),
             Ok((_, url)) => out.line(&url),
         }
     }
@@ -174,15 +183,21 @@ pub(super) async fn presign(cx: &mut Context, a: &s3_args::Presign) -> Result<()
 pub(super) async fn versions(cx: &mut Context, a: &s3_args::Versions) -> Result<()> {
     let (place, remote) = open(cx, &a.place).await?;
     if let Some(id) = &a.restore {
-        return remote.restore(&place.path, id).await;
+        let restored = remote.restore(&place.path, id).await;
+        let fields = with(at(&place, &place.path), "version", id.as_str());
+        Teller::new("versions").tell(cx, fields, restored.map(|_| Became::Done));
+        return Ok(());
     }
     let mut out = Out::new();
     for v in remote.versions(&place.path).await? {
         if cx.global.json {
-            out.json(&json!({
-                "id": v.id, "modified": v.modified.map(date), "size": v.size, "etag": v.etag.as_deref(),
-                "latest": v.latest, "removed": v.removed,
-            }));
+            out.json(
+                &lines::VERSION,
+                json!({
+                    "id": v.id, "modified": v.modified.map(timestamp), "size": v.size, "etag": v.etag.as_deref(),
+                    "latest": v.latest, "removed": v.removed,
+                }),
+            );
             continue;
         }
         let mark = if v.latest { '*' } else { ' ' };

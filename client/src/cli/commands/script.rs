@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::json;
 use session_core::error::{Error, Result};
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
@@ -11,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, transfer};
 use crate::cli::args::Script;
 use crate::cli::exit;
+use crate::cli::lines;
 use crate::cli::render::Out;
 use crate::script::{Console, Drives, Runner, Settings, XmlLog, text};
 
 /// The terminal: output as it comes, errors on the error output.
 struct Terminal {
     out: Out,
+    json: bool,
     quiet: bool,
     /// The standard input is the script's own, or was given away.
     spent: bool,
@@ -24,19 +27,30 @@ struct Terminal {
 
 impl Console for Terminal {
     fn line(&mut self, text: &str) {
-        if !self.quiet {
+        if self.json {
+            self.out.json(&lines::OUTPUT, json!({ "text": text }));
+        } else if !self.quiet {
             self.out.line(&session_core::path::display_bytes(text.as_bytes()));
-            self.out.flush();
         }
+        self.out.flush();
     }
 
     fn error(&mut self, text: &str) {
+        if self.json {
+            self.out.json(&lines::ERROR_OUTPUT, json!({ "text": text }));
+        }
         self.out.flush();
-        let _ = writeln!(std::io::stderr(), "error: {text}");
+        if !self.json {
+            let _ = writeln!(std::io::stderr(), "error: {text}");
+        }
     }
 
     fn content(&mut self, bytes: &[u8]) {
-        self.out.raw(bytes);
+        if self.json {
+            self.out.json(&lines::OUTPUT, json!({ "text": String::from_utf8_lossy(bytes) }));
+        } else {
+            self.out.raw(bytes);
+        }
     }
 
     fn input(&mut self) -> Option<Box<dyn AsyncRead + Send + Unpin>> {
@@ -113,6 +127,7 @@ pub(super) async fn script(cx: &mut Context, a: &Script) -> Result<()> {
     let mut log = Log::create(a.xmllog.as_ref()).await?;
     let mut console = Terminal {
         out: Out::new(),
+        json: cx.global.json,
         quiet: cx.global.quiet,
         spent: a.file.as_ref().is_some_and(|file| file.as_os_str() == "-"),
     };

@@ -1,20 +1,20 @@
-//! `find`, `du` and `touch`.
+//! `find` and `du`.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use serde_json::json;
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{CommitOptions, Filesystem, Follow, ListOptions, OpenOptions};
+use session_core::fs::{Filesystem, Follow, ListOptions};
 use session_core::gate::SessionFs;
-use session_core::metadata::{Attributes, DirEntry, FileType, Metadata};
+use session_core::metadata::{DirEntry, FileType, Metadata};
 use session_core::path::VPath;
 use tokio::task::JoinSet;
 
 use super::Context;
+use crate::cli::lines;
 use crate::cli::places::Place;
 use crate::cli::render::{Out, entry_json, size};
-use crate::cli::sync_args::{Du, Find, KindArg, Touch};
+use crate::cli::sync_args::{Du, Find, KindArg};
 use crate::mask::{FileMask, Subject};
 
 /// Directories that are listed at once.
@@ -105,7 +105,10 @@ pub(super) async fn find(cx: &mut Context, a: &Find) -> Result<()> {
             {
                 let path = shown(&place, &path);
                 if json {
-                    out.json(&entry_json(&String::from_utf8_lossy(&path), &entry.name, &entry.metadata));
+                    out.json(
+                        &lines::ENTRY,
+                        entry_json(&String::from_utf8_lossy(&path), &entry.name, &entry.metadata),
+                    );
                 } else if a.print0 {
                     out.raw(&path);
                     out.raw(b"\0");
@@ -199,12 +202,15 @@ pub(super) async fn du(cx: &mut Context, a: &Du) -> Result<()> {
         for (path, sum) in &sums {
             let path = shown(&place, path);
             if cx.global.json {
-                out.json(&json!({
-                    "place": String::from_utf8_lossy(&path),
-                    "bytes": sum.bytes,
-                    "files": sum.files,
-                    "directories": sum.directories,
-                }));
+                out.json(
+                    &lines::SUM,
+                    json!({
+                        "place": String::from_utf8_lossy(&path),
+                        "bytes": sum.bytes,
+                        "files": sum.files,
+                        "directories": sum.directories,
+                    }),
+                );
             } else {
                 let bytes = if a.bytes { sum.bytes.to_string() } else { size(sum.bytes) };
                 let path = session_core::path::display_bytes(&path);
@@ -213,43 +219,4 @@ pub(super) async fn du(cx: &mut Context, a: &Du) -> Result<()> {
         }
     }
     Ok(())
-}
-
-pub(super) async fn touch(cx: &mut Context, a: &Touch) -> Result<()> {
-    let time = match (&a.reference, a.time) {
-        (Some(reference), _) => {
-            let place = cx.places.open(reference).await?;
-            let metadata = place.fs.stat(&place.path, Follow::Yes).await?;
-            metadata.modified.ok_or_else(|| {
-                Error::new(ErrorKind::InvalidArgument).with_detail(format!("'{reference}' has no time"))
-            })?
-        }
-        (None, Some(time)) => time,
-        (None, None) => SystemTime::now(),
-    };
-    for text in &a.places {
-        let touched = match cx.places.open(text).await {
-            Ok(place) => touch_one(&place, time, a.no_create).await,
-            Err(e) => Err(e),
-        };
-        if let Err(e) = touched {
-            cx.complain(&e);
-        }
-    }
-    Ok(())
-}
-
-async fn touch_one(place: &Place, time: SystemTime, no_create: bool) -> Result<()> {
-    let times = Attributes::times(Some(time), Some(time));
-    match place.fs.set_attributes(&place.path, &times, Follow::Yes).await {
-        Err(e) if e.kind() == ErrorKind::NotFound && no_create => Ok(()),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            let options = OpenOptions { exclusive: true, ..OpenOptions::create() };
-            let file = place.fs.open_file(&place.path, &options).await?;
-            let attributes = if place.fs.capabilities().set_times { times } else { Attributes::none() };
-            let commit = CommitOptions { expected_size: Some(0), attributes };
-            session_core::fs::File::commit(&*file, &commit).await.map(|_| ())
-        }
-        other => other,
-    }
 }

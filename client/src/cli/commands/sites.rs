@@ -3,14 +3,16 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::proxy::Proxy;
 
 use super::Context;
+use super::changes::{Became, Teller, with};
 use crate::cli::args::Global;
 use crate::cli::decide::SITES_PASSPHRASE;
+use crate::cli::lines;
 use crate::cli::render::Out;
 use crate::cli::sites_args::{Add, Import, Program, Sites as Args, SitesCommand};
 use crate::script::Drives;
@@ -35,16 +37,35 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 pub(super) async fn sites(cx: &mut Context, a: &Args) -> Result<()> {
     let store = Store::of_user()?;
     match &a.what {
-        SitesCommand::Add(a) => add(cx, &store, a).await,
+        SitesCommand::Add(a) => {
+            add(cx, &store, a).await?;
+            Teller::new("sites add").tell(cx, of_site(&a.name), Ok(Became::Done));
+            Ok(())
+        }
         SitesCommand::List => list(cx, &store).await,
         SitesCommand::Show { name } => show(cx, &store, name).await,
         SitesCommand::Rm { names } => {
-            let names = names.clone();
-            blocking(move || store.edit(|sites| names.iter().try_for_each(|name| sites.remove(name)))).await
+            let all = names.clone();
+            // All of them or none.
+            blocking(move || store.edit(|sites| all.iter().try_for_each(|name| sites.remove(name)))).await?;
+            let mut teller = Teller::new("sites rm");
+            for name in names {
+                teller.tell(cx, of_site(name), Ok(Became::Done));
+            }
+            Ok(())
         }
         SitesCommand::Import(a) => take_over(cx, &store, a).await,
-        SitesCommand::Passphrase => passphrase(cx, &store).await,
+        SitesCommand::Passphrase => {
+            passphrase(cx, &store).await?;
+            Teller::new("sites passphrase").tell(cx, Map::new(), Ok(Became::Done));
+            Ok(())
+        }
     }
+}
+
+/// The fields of a change of a site.
+fn of_site(name: &str) -> Map<String, Value> {
+    with(Map::new(), "place", Url::of_site(name).to_string())
 }
 
 // ---- secrets
@@ -231,7 +252,7 @@ async fn add(cx: &Context, store: &Store, a: &Add) -> Result<()> {
 fn as_json(site: &Site, secrets: bool) -> Value {
     let o = &site.options;
     json!({
-        "event": "site", "name": site.name, "url": o.to_url(), "directory": site.directory,
+        "name": site.name, "url": o.to_url(), "directory": site.directory,
         "private_key": o.ssh_private_key_path.as_ref().map(|p| p.display().to_string()),
         "client_certificate": o.tls_client_certificate_path.as_ref().map(|p| p.display().to_string()),
         "known_hosts": o.known_hosts.as_ref().map(|p| p.display().to_string()),
@@ -254,7 +275,7 @@ async fn list(cx: &Context, store: &Store) -> Result<()> {
     for name in sites.names() {
         let (site, secrets) = (sites.plain(name)?, sites.has_secrets(name));
         if cx.global.json {
-            out.json(&as_json(&site, secrets));
+            out.json(&lines::SITE, as_json(&site, secrets));
         } else {
             let mark = if secrets { "  (with secrets)" } else { "" };
             out.line(&format!("{name:<30} {}{mark}", short(&site)));
@@ -273,7 +294,7 @@ async fn show(cx: &Context, store: &Store, name: &str) -> Result<()> {
     .await?;
     let mut out = Out::new();
     if cx.global.json {
-        out.json(&as_json(&site, secrets));
+        out.json(&lines::SITE, as_json(&site, secrets));
         return Ok(());
     }
     let o = &site.options;
@@ -388,7 +409,8 @@ async fn take_over(cx: &Context, store: &Store, a: &Import) -> Result<()> {
     let mut out = Out::new();
     for (name, url, secrets, taken) in &outcome {
         if cx.global.json {
-            out.json(&json!({"event": "site", "name": name, "url": url, "secrets": secrets, "taken": taken}));
+            let fields = json!({ "name": name, "url": url, "secrets": secrets, "taken": taken });
+            out.json(&lines::SITE_TAKEN, fields);
         } else if !cx.global.quiet {
             let mark = match (taken, secrets) {
                 (false, _) => "  left: there is one of this name",
@@ -401,7 +423,7 @@ async fn take_over(cx: &Context, store: &Store, a: &Import) -> Result<()> {
     out.flush();
     for note in &all.notes {
         if cx.global.json {
-            out.json(&json!({"event": "note", "site": note.site, "words": note.words}));
+            out.json(&lines::SITE_NOTE, json!({ "site": note.site, "words": note.words }));
         } else {
             let site = if note.site.is_empty() { String::new() } else { format!("{}: ", note.site) };
             eprintln!("not taken over: {site}{}", note.words);

@@ -11,6 +11,7 @@ use session_core::path::{VPath, display_bytes};
 
 use super::{Context, transfer};
 use crate::cli::exit;
+use crate::cli::lines;
 use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
 use crate::cli::render::{Out, complain, error_json, files, left_alone, size};
@@ -331,7 +332,7 @@ fn notes_lines(notes: &[Note]) -> Vec<String> {
 }
 
 pub(super) fn note_json(note: &Note) -> Value {
-    json!({ "event": "note", "path": String::from_utf8_lossy(&note.path), "why": note.why })
+    json!({ "path": String::from_utf8_lossy(&note.path), "why": note.why })
 }
 
 fn summary_of(found: &Differences) -> String {
@@ -351,31 +352,29 @@ fn show(cx: &mut Context, found: &Differences, as_diff: bool) {
     let mut out = Out::new();
     for d in &found.items {
         if cx.global.json {
-            let mut v = difference_json(d);
-            if let Some(map) = v.as_object_mut() {
-                map.insert("event".into(), "difference".into());
-            }
-            out.json(&v);
+            out.json(&lines::DIFFERENCE, difference_json(d));
         } else {
             out.line(&if as_diff { diff_line(d) } else { line(d) });
         }
     }
     for note in &found.notes {
         if cx.global.json {
-            out.json(&note_json(note));
+            out.json(&lines::NOTE, note_json(note));
         } else if !cx.global.quiet {
             out.line(&note_line(note));
         }
     }
     if cx.global.json {
-        out.json(&json!({
-            "event": "summary",
-            "differences": found.items.len(),
-            "left": found.seen.0,
-            "right": found.seen.1,
-            "complete": found.is_complete(),
-            "failures": found.failures.iter().map(error_json).collect::<Vec<_>>(),
-        }));
+        out.json(
+            &lines::COMPARED,
+            json!({
+                "differences": found.items.len(),
+                "left": found.seen.0,
+                "right": found.seen.1,
+                "complete": found.is_complete(),
+                "failures": found.failures.iter().map(error_json).collect::<Vec<_>>(),
+            }),
+        );
     } else if !cx.global.quiet && !as_diff {
         out.line(&summary_of(found));
     }
@@ -387,7 +386,6 @@ fn show(cx: &mut Context, found: &Differences, as_diff: bool) {
 pub(super) fn operation_json(operation: &Operation) -> Value {
     let mut v = difference_json(&operation.difference);
     if let Some(map) = v.as_object_mut() {
-        map.insert("event".into(), "operation".into());
         match operation.outcome {
             Outcome::Done(bytes) => {
                 map.insert("outcome".into(), "done".into());
@@ -411,25 +409,27 @@ fn tell(cx: &mut Context, report: &SyncReport) {
     let mut out = Out::new();
     if cx.global.json {
         for operation in &report.operations {
-            out.json(&operation_json(operation));
+            out.json(&lines::OPERATION, operation_json(operation));
         }
         for note in &report.notes {
-            out.json(&note_json(note));
+            out.json(&lines::NOTE, note_json(note));
         }
-        out.json(&json!({
-            "event": "summary",
-            "left": report.seen.0,
-            "right": report.seen.1,
-            "copied_left": report.copied_to(Side::Left),
-            "copied_right": report.copied_to(Side::Right),
-            "moved": report.moved(),
-            "removed": report.removed(),
-            "skipped": report.skipped() + report.notes.len(),
-            "failed": report.failures.len(),
-            "bytes": report.bytes(),
-            "seconds": report.elapsed.as_secs_f64(),
-            "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
-        }));
+        out.json(
+            &lines::ALIKE,
+            json!({
+                "left": report.seen.0,
+                "right": report.seen.1,
+                "copied_left": report.copied_to(Side::Left),
+                "copied_right": report.copied_to(Side::Right),
+                "moved": report.moved(),
+                "removed": report.removed(),
+                "skipped": report.skipped() + report.notes.len(),
+                "failed": report.failures.len(),
+                "bytes": report.bytes(),
+                "seconds": report.elapsed.as_secs_f64(),
+                "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
+            }),
+        );
     } else if !cx.global.quiet {
         notes_lines(&report.notes).iter().for_each(|line| out.line(line));
         let copied = report.copied_to(Side::Left) + report.copied_to(Side::Right);

@@ -23,9 +23,10 @@ use super::Context;
 use crate::batch::{Batch, Job, Limiter};
 use crate::cli::args::{NameCaseArg, OverwriteArg, Transfer};
 use crate::cli::exit;
+use crate::cli::lines;
 use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
-use crate::cli::render::{Out, error_json, files, left_alone, size};
+use crate::cli::render::{Out, error_json, files, left_alone, size, warn};
 use crate::jobs::{Jobs, Spec};
 use crate::journal::{Journal, Tally};
 use crate::live::{Live, What};
@@ -210,7 +211,7 @@ impl Kept {
             Ok(kept) => Some(kept),
             Err(e) => {
                 if !cx.global.quiet && !cx.global.json {
-                    eprintln!("warning: {e}: what is interrupted cannot be continued with 'ferry resume'");
+                    warn(&format!("{e}: what is interrupted cannot be continued with 'ferry resume'"), false);
                 }
                 None
             }
@@ -365,7 +366,7 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
         told.files_done = (report.counts.done + report.counts.skipped).min(told.files_total);
         kept.journal.progress(told).await;
         if kept.journal.is_broken() && !cx.global.quiet {
-            eprintln!("warning: the journal could not be written to its end");
+            warn("the journal could not be written to its end", cx.global.json);
         }
         job = stopped.then(|| kept.id.clone());
         kept.end(&report, stopped).await;
@@ -546,7 +547,6 @@ fn tell(cx: &mut Context, report: &TransferReport) {
     if cx.global.json {
         for (item, outcome) in report.items.iter().filter(|(i, _)| !i.directory) {
             let mut v = json!({
-                "event": "item",
                 "source": item.source.display(),
                 "target": item.target.display(),
                 "size": item.size,
@@ -567,21 +567,23 @@ fn tell(cx: &mut Context, report: &TransferReport) {
                     }
                 }
             }
-            out.json(&v);
+            out.json(&lines::ITEM, v);
         }
         for (target, words) in &report.notes {
-            out.json(&json!({ "event": "note", "target": target.display(), "words": words }));
+            out.json(&lines::ITEM_NOTE, json!({ "target": target.display(), "words": words }));
         }
-        out.json(&json!({
-            "event": "summary",
-            "done": report.done(),
-            "skipped": report.skipped(),
-            "failed": report.failures.len(),
-            "verified": report.counts.verified,
-            "bytes": report.bytes(),
-            "seconds": report.elapsed.as_secs_f64(),
-            "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
-        }));
+        out.json(
+            &lines::TRANSFERRED,
+            json!({
+                "done": report.done(),
+                "skipped": report.skipped(),
+                "failed": report.failures.len(),
+                "verified": report.counts.verified,
+                "bytes": report.bytes(),
+                "seconds": report.elapsed.as_secs_f64(),
+                "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
+            }),
+        );
     } else if !cx.global.quiet {
         let skipped = report.items.iter().filter_map(|(item, outcome)| match outcome {
             ItemOutcome::Skipped(why) => Some((&item.source, *why)),

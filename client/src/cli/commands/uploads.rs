@@ -13,6 +13,7 @@ use session_core::event::timestamp;
 use session_core::path::{VPath, display_bytes};
 
 use super::Context;
+use crate::cli::lines;
 #[cfg(feature = "s3")]
 use crate::cli::places::Place;
 use crate::cli::render::{Out, date};
@@ -53,10 +54,13 @@ async fn of_bucket(cx: &mut Context, a: &Uploads, place: &Place, remote: &S3Remo
             continue;
         }
         if cx.global.json {
-            out.json(&json!({
-                "bucket": upload.bucket, "key": upload.key, "id": upload.id,
-                "begun": upload.begun.map(timestamp), "aborted": a.abort,
-            }));
+            out.json(
+                &lines::UPLOAD,
+                json!({
+                    "bucket": upload.bucket, "key": upload.key, "id": upload.id,
+                    "begun": upload.begun.map(timestamp), "aborted": a.abort,
+                }),
+            );
             continue;
         }
         let begun = upload.begun.map(date).unwrap_or_default();
@@ -82,10 +86,13 @@ async fn in_chunks(cx: &mut Context, a: &Uploads, remote: &WebdavRemote) -> Resu
         let path = job.map(|(path, _)| display_bytes(path.as_bytes()));
         let size = job.map(|(_, size)| size);
         if cx.global.json {
-            out.json(&json!({
-                "id": upload.id, "touched": upload.touched.map(timestamp), "held": upload.held,
-                "path": path, "size": size, "aborted": a.abort,
-            }));
+            out.json(
+                &lines::UPLOAD,
+                json!({
+                    "id": upload.id, "touched": upload.touched.map(timestamp), "held": upload.held,
+                    "path": path, "size": size, "aborted": a.abort,
+                }),
+            );
             continue;
         }
         let touched = upload.touched.map(date).unwrap_or_default();

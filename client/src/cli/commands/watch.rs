@@ -17,6 +17,7 @@ use super::sync::{
     line, note_json, note_line, open, operation_json, options, reopened, transfer_options, what,
 };
 use super::{Context, transfer};
+use crate::cli::lines;
 use crate::cli::places::Place;
 use crate::cli::render::{Out, complain, error_json, files, size};
 use crate::cli::sync_args::Watch as Args;
@@ -103,7 +104,7 @@ impl Teller {
         let mut out = Out::new();
         let (left, right) = (reopened(&places.0), reopened(&places.1));
         if self.json {
-            out.json(&json!({ "event": "watching", "left": left, "right": right }));
+            out.json(&lines::WATCHING, json!({ "left": left, "right": right }));
         }
     }
 
@@ -111,18 +112,18 @@ impl Teller {
         // Each event is seen at once: whoever reads this may read it for days.
         let mut out = Out::new();
         match event {
-            Event::Ready if self.json => out.json(&json!({ "event": "ready" })),
+            Event::Ready if self.json => out.json(&lines::READY, json!({})),
             Event::Ready if !self.quiet => out.line("watching"),
-            Event::Lost if self.json => out.json(&json!({ "event": "lost" })),
+            Event::Lost if self.json => out.json(&lines::LOST, json!({})),
             Event::Lost if !self.quiet => out.line("changes were lost: everything is compared"),
             Event::Waiting(pause) if self.json => {
-                out.json(&json!({ "event": "waiting", "seconds": pause.as_secs_f64() }));
+                out.json(&lines::WAITING, json!({ "seconds": pause.as_secs_f64() }));
             }
             Event::Waiting(pause) if !self.quiet => {
                 out.line(&format!("trying again in {} s", pause.as_secs()));
             }
             Event::Failed(e) if self.json => {
-                out.json(&json!({ "event": "failed", "error": error_json(e) }));
+                out.json(&lines::FAILED, json!({ "error": error_json(e) }));
             }
             Event::Failed(e) => complain(e, false),
             Event::Round(report) => {
@@ -140,21 +141,23 @@ impl Teller {
     fn round(&mut self, out: &mut Out, report: &SyncReport) {
         if self.json {
             for operation in &report.operations {
-                out.json(&operation_json(operation));
+                out.json(&lines::OPERATION, operation_json(operation));
             }
             for note in &report.notes {
-                out.json(&note_json(note));
+                out.json(&lines::NOTE, note_json(note));
             }
-            out.json(&json!({
-                "event": "round",
-                "copied_left": report.copied_to(Side::Left),
-                "copied_right": report.copied_to(Side::Right),
-                "removed": report.removed(),
-                "skipped": report.skipped() + report.notes.len(),
-                "bytes": report.bytes(),
-                "seconds": report.elapsed.as_secs_f64(),
-                "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
-            }));
+            out.json(
+                &lines::ROUND,
+                json!({
+                    "copied_left": report.copied_to(Side::Left),
+                    "copied_right": report.copied_to(Side::Right),
+                    "removed": report.removed(),
+                    "skipped": report.skipped() + report.notes.len(),
+                    "bytes": report.bytes(),
+                    "seconds": report.elapsed.as_secs_f64(),
+                    "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
+                }),
+            );
             return;
         }
         if !self.quiet {
@@ -178,14 +181,16 @@ impl Teller {
     fn end(&self, summary: &Summary) {
         let mut out = Out::new();
         if self.json {
-            out.json(&json!({
-                "event": "summary",
-                "rounds": summary.rounds,
-                "copied": summary.copied,
-                "removed": summary.removed,
-                "bytes": summary.bytes,
-                "failures": summary.outstanding.iter().map(error_json).collect::<Vec<_>>(),
-            }));
+            out.json(
+                &lines::WATCHED,
+                json!({
+                    "rounds": summary.rounds,
+                    "copied": summary.copied,
+                    "removed": summary.removed,
+                    "bytes": summary.bytes,
+                    "failures": summary.outstanding.iter().map(error_json).collect::<Vec<_>>(),
+                }),
+            );
         } else if !self.quiet {
             out.line(&format!(
                 "{} copied, {}, {} removed",

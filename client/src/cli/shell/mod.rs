@@ -27,6 +27,7 @@ use super::args::{Cli, Command, Global, Paths};
 use super::commands::{Context, dispatch};
 use super::exit;
 use super::interrupted;
+use super::lines;
 use super::render;
 use crate::jobs::Side;
 
@@ -231,7 +232,11 @@ impl Sessions<'_> {
 
     #[allow(clippy::print_stdout, reason = "this is where the program speaks")]
     fn say(&self, text: &str) {
-        println!("{text}");
+        if self.cx.global.json {
+            println!("{}", lines::line(&lines::OUTPUT, serde_json::json!({ "text": text })));
+        } else {
+            println!("{text}");
+        }
     }
 
     /// Parses what the command line would be. `None`: it has been told why not.
