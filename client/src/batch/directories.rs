@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use session_core::batch::{Ended, ItemOutcome};
-use session_core::error::{ErrorKind, Result};
+use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::metadata::{Attributes, Metadata};
+use session_core::operation::OperationKind;
 use session_core::path::VPath;
 
 use super::queue::Pair;
@@ -29,6 +30,9 @@ impl Batch {
     }
 
     async fn make_one(&self, from: &VPath, to: &VPath, metadata: &Metadata) -> Result<bool> {
+        if self.is_rehearsal() {
+            return self.would_make(to).await;
+        }
         let mut attributes = Attributes::none();
         let sets_modes = self.target.capabilities().set_mode;
         if sets_modes && !self.is_hidden(to.parent().unwrap_or_else(VPath::root)).await? {
@@ -55,6 +59,16 @@ impl Batch {
         }
         self.state().directories.insert(to.clone(), metadata.clone());
         Ok(fresh)
+    }
+
+    /// Whether the directory would be made. Errors: `AlreadyExists`, where something else is there.
+    async fn would_make(&self, to: &VPath) -> Result<bool> {
+        match self.target.stat(to, Follow::Yes).await {
+            Ok(m) if m.is_dir() => Ok(false),
+            Ok(_) => Err(Error::new(ErrorKind::AlreadyExists).at(OperationKind::CreateDir, Some(to))),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(e),
+        }
     }
 
     /// The permission bits that a directory shall have.

@@ -15,6 +15,7 @@ mod relocate;
 mod run;
 mod segments;
 mod single;
+mod stream;
 mod tracker;
 mod verify;
 
@@ -22,4 +23,5 @@ pub use copy::throw_away;
 pub use limit::Limiter;
 pub use run::{Batch, Job};
 pub(crate) use segments::Segment;
+pub(crate) use stream::write as write_stream;
 pub use tracker::Tracker;

@@ -4,6 +4,7 @@
 //! provided that the source is still what it was. What a journal says is done is looked at and left alone.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -63,6 +64,7 @@ pub struct Batch {
     pub(super) observer: OnceLock<Arc<dyn Observer>>,
     journal: OnceLock<Arc<Journal>>,
     timer: OnceLock<Arc<dyn Timer>>,
+    rehearses: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -100,6 +102,7 @@ impl Batch {
             observer: OnceLock::new(),
             journal: OnceLock::new(),
             timer: OnceLock::new(),
+            rehearses: AtomicBool::new(false),
             state: Mutex::default(),
             options,
         })
@@ -129,6 +132,16 @@ impl Batch {
     /// Another clock than this machine's. Before it runs; the first one stands.
     pub fn set_timer(&self, timer: Arc<dyn Timer>) {
         let _ = self.timer.set(timer);
+    }
+
+    /// Looks and decides, and changes nothing: the report says what would be done, and `Done` is what would be
+    /// copied. Whether there is room, or the right to write, it does not know. Before it runs.
+    pub fn rehearse(&self) {
+        self.rehearses.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_rehearsal(&self) -> bool {
+        self.rehearses.load(Ordering::Relaxed)
     }
 
     fn timer(&self) -> &Arc<dyn Timer> {
@@ -391,6 +404,15 @@ impl Batch {
             }
             Err(e) => return self.fail(Some(record), e),
         };
+        if self.is_rehearsal() {
+            let mut state = self.state();
+            state.report.counts.done += 1;
+            state.report.counts.bytes += metadata.size;
+            if self.options.details {
+                state.report.items.push((record, ItemOutcome::Done(metadata.size)));
+            }
+            return;
+        }
         match self.transfer(&from, &to, &metadata, existing).await {
             Ok(receipt) => {
                 self.note_copied(&from, &to, &metadata);

@@ -418,10 +418,14 @@ pub(super) struct Transfer {
     /// Stop at the first failure
     #[arg(long)]
     pub(super) fail_fast: bool,
+    /// Show what would be copied, and change nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
     /// Connections to a remote that are used for one transfer
     #[arg(long, default_value_t = 0, value_name = "N", hide = true)]
     pub(super) channels: usize,
-    /// Sources, then the target; `get` copies to the current directory where there is no target
+    /// Sources, then the target; `get` copies to the current directory where there is no target. `put - TARGET`
+    /// sends the standard input, `get SOURCE -` writes to the standard output
     #[arg(required = true, value_name = "PLACE")]
     pub(super) places: Vec<String>,
 }
@@ -503,6 +507,9 @@ pub(super) struct Mv {
     /// Fail where the target exists
     #[arg(short, long)]
     pub(super) no_clobber: bool,
+    /// Show what would be renamed, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
     /// Sources, then the target
     #[arg(required = true, num_args = 2.., value_name = "PLACE")]
     pub(super) places: Vec<String>,
@@ -517,6 +524,9 @@ pub(super) struct Rm {
     /// What is missing is fine
     #[arg(short, long)]
     pub(super) force: bool,
+    /// Show what would be removed, and change nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
     /// Local paths or URLs
     #[arg(required = true, value_name = "PLACE")]
     pub(super) places: Vec<String>,

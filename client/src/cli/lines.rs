@@ -31,6 +31,14 @@ pub(super) fn line(kind: &Kind, mut fields: Value) -> Value {
     fields
 }
 
+/// The fields of something that would be done, marked as such where `yes`.
+pub(super) fn rehearsed(mut fields: Value, yes: bool) -> Value {
+    if let Some(map) = fields.as_object_mut().filter(|_| yes) {
+        map.insert("dry_run".into(), true.into());
+    }
+    fields
+}
+
 /// All kinds as a table in Markdown.
 pub(super) fn table() -> String {
     let mut out =
@@ -88,7 +96,7 @@ pub(super) const CHANGE: Kind = Kind {
          sites add, sites passphrase, sites rm, touch, unlock, versions",
     about: "One thing that was changed, or was not",
     fields: "`command`; `place`: as it was named; `path`: what was changed there, `path_b64` where that is not UTF-8; \
-             `outcome`: done, skipped or failed; `why` it was skipped; `error`; `target` of a link or a \
+             `outcome`: done, skipped or failed; `why` it was skipped; `error`; `dry_run`; `target` of a link or a \
              rename, `target_b64`; `mode`, octal; `modified`; `made`; `recursive`; of a lock `token`, `exclusive`, \
              `deep`, `seconds`; `version`; `job`; `rate`",
 };
@@ -97,7 +105,7 @@ pub(super) const ITEM: Kind = Kind {
     by: "get, put, cp, resume, mv",
     about: "A file that took part",
     fields: "`source`, `target`, `size`, `outcome`: done, skipped or failed; `bytes` that were sent; `why` it was \
-             skipped; `failure`: its number in the summary's list",
+             skipped; `failure`: its number in the summary's list; `dry_run`",
 };
 pub(super) const ITEM_NOTE: Kind = Kind {
     event: "note",
@@ -109,7 +117,7 @@ pub(super) const TRANSFERRED: Kind = Kind {
     event: "summary",
     by: "get, put, cp, resume, mv",
     about: "The end",
-    fields: "`done`, `skipped`, `failed`, `verified`, `bytes`, `seconds`, `failures`",
+    fields: "`done`, `skipped`, `failed`, `verified`, `bytes`, `seconds`, `failures`, `dry_run`",
 };
 pub(super) const JOB: Kind = Kind {
     event: "job",
@@ -121,7 +129,7 @@ pub(super) const JOB: Kind = Kind {
 };
 pub(super) const DIFFERENCE: Kind = Kind {
     event: "difference",
-    by: "diff, sync, apply",
+    by: "diff, sync",
     about: "What differs, and what would be done",
     fields: "`action`, `side`, `path`, `path_b64`, `right_path`, `right_path_b64`, `left`, `right`, `tree`, `conflict`, \
              `moved`",
@@ -132,7 +140,7 @@ pub(super) const OPERATION: Kind = Kind {
     about: "What was done about a difference",
     fields: "`action`, `side`, `path`, `path_b64`, `right_path`, `right_path_b64`, `left`, `right`, `tree`, `conflict`, \
              `moved`, `outcome`: done, skipped or failed; `bytes`; `why` it was skipped; `failure`: its number in the \
-             list of failures",
+             list of failures; `dry_run`, of apply",
 };
 pub(super) const NOTE: Kind = Kind {
     event: "note",
@@ -151,7 +159,7 @@ pub(super) const ALIKE: Kind = Kind {
     by: "sync, apply",
     about: "The end",
     fields: "`left`, `right`, `copied_left`, `copied_right`, `moved`, `removed`, `skipped`, `failed`, `bytes`, `seconds`, \
-             `failures`",
+             `failures`; `dry_run`, of apply",
 };
 pub(super) const WATCHING: Kind =
     Kind { event: "watching", by: "watch", about: "The beginning", fields: "`left`, `right`" };

@@ -219,6 +219,9 @@ pub(super) struct Plan {
 pub(super) struct Apply {
     #[command(flatten)]
     pub(super) copying: Copying,
+    /// Look at what has changed since, show what would be done, and change nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
     /// The plan; '-' is the standard input
     #[arg(value_name = "PLAN")]
     pub(super) plan: PathBuf,

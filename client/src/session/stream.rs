@@ -11,25 +11,19 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use session_core::batch::TransferOptions;
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{CommitOptions, File, Filesystem, Follow, OpenOptions, Replace};
+use session_core::fs::{File, Filesystem, Follow, OpenOptions};
 use session_core::gate::SessionFile;
 use session_core::operation::OperationKind;
-use session_core::path::VPath;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeek, ReadBuf};
+use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
+use tokio_util::sync::CancellationToken;
 
 use super::core::Session;
+use crate::batch::{Limiter, write_stream};
 
 /// Bytes of one read, and how many are under way.
 const READ: (usize, usize) = (128 << 10, 16);
-
-/// Bytes of one write, and how many are under way.
-const WRITE: (usize, usize) = (256 << 10, 16);
-
-/// The longest name that gets `.filepart` at its end.
-const LONGEST: usize = 240;
 
 type Chunk = BoxFuture<'static, Result<Bytes>>;
 
@@ -186,9 +180,9 @@ impl Session {
     }
 
     /// Writes a remote file from a stream, and gives its size. Existing content is replaced when all has
-    /// arrived, where the server can rename over a file and the options have temporary names; else it is
-    /// written in place. Dropped or broken off, the old content stands, and beside it perhaps a `.filepart`;
-    /// written in place, the file may hold a part. Errors: those of the stream and of the server.
+    /// arrived, where the server can rename files and the options have temporary names; else it is written in
+    /// place. Broken off by an error of the stream, the old content stands; dropped, too, and beside it perhaps a
+    /// `.filepart`; written in place, the file may hold a part. Errors: those of the stream and of the server.
     pub async fn put_file(
         &self,
         content: impl AsyncRead + Send + Unpin,
@@ -206,70 +200,8 @@ impl Session {
     ) -> Result<u64> {
         let open = self.opened_now()?;
         let path = Session::remote(&open, path)?;
-        let capabilities = open.fs.capabilities();
-        let apart = options.temporary_names
-            && capabilities.rename
-            && capabilities.rename_replaces
-            && path.name().len() <= LONGEST;
-        let written = if apart { temporary(&path)? } else { path.clone() };
-        let file = open.fs.open_file(&written, &OpenOptions::create()).await?;
-        let size = match pump(content, &*file).await {
-            Ok(size) => size,
-            Err(e) => {
-                // The first error is the one to tell.
-                if file.abort().await.is_err() && apart {
-                    let _ = open.fs.remove_file(&written).await;
-                }
-                return Err(e);
-            }
-        };
-        file.commit(&CommitOptions { expected_size: Some(size), ..CommitOptions::default() }).await?;
-        if apart {
-            open.fs.rename(&written, &path, Replace::Yes).await?;
-        }
-        Ok(size)
-    }
-}
-
-/// The temporary name of a target, beside it.
-fn temporary(path: &VPath) -> Result<VPath> {
-    path.parent().unwrap_or_else(VPath::root).join([path.name(), b".filepart"].concat())
-}
-
-/// Writes go on while more of the content is waited for.
-async fn pump(mut content: impl AsyncRead + Send + Unpin, file: &dyn File) -> Result<u64> {
-    let mut offset = 0;
-    let mut writes = FuturesUnordered::new();
-    loop {
-        let mut chunk = BytesMut::with_capacity(WRITE.0);
-        let mut ended = false;
-        while chunk.len() < WRITE.0 && !ended {
-            tokio::select! {
-                biased;
-                Some(written) = writes.next(), if !writes.is_empty() => written?,
-                read = content.read_buf(&mut chunk) => ended = read.map_err(broken)? == 0,
-            }
-        }
-        if !chunk.is_empty() {
-            let len = chunk.len() as u64;
-            writes.push(file.write_at(offset, chunk.freeze()));
-            offset += len;
-        }
-        while writes.len() >= WRITE.1 || (ended && !writes.is_empty()) {
-            if let Some(written) = writes.next().await {
-                written?;
-            }
-        }
-        if ended {
-            return Ok(offset);
-        }
-    }
-}
-
-/// What a stream of the caller failed with; an error of ours inside keeps its kind.
-fn broken(e: io::Error) -> Error {
-    match e.downcast::<Error>() {
-        Ok(ours) => ours,
-        Err(e) => Error::from(e).at(OperationKind::Read, None),
+        let (limiter, stop) = (Limiter::of(options), CancellationToken::new());
+        let written = write_stream(&open.fs, content, &path, options, &limiter, &stop).await?;
+        Ok(written.0)
     }
 }

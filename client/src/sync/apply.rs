@@ -543,7 +543,7 @@ impl Runner {
     }
 
     /// Fails where a side no longer holds what was compared.
-    async fn unchanged(&self, d: &Difference, side: Side) -> Result<()> {
+    pub(super) async fn unchanged(&self, d: &Difference, side: Side) -> Result<()> {
         let at = d.place(side, &self.sides)?;
         let now = look(self.sides.get(side), &at).await?;
         self.same(d, side, &at, now.as_ref())

@@ -18,6 +18,7 @@ pub mod decide;
 mod difference;
 mod pair;
 pub mod plan;
+mod rehearse;
 mod renames;
 mod scan;
 mod within;

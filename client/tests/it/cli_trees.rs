@@ -324,3 +324,26 @@ fn touches() {
     assert_eq!(run(d.path(), &["touch", "-t", "noon", "g"]).0, 2);
     assert_eq!(run(d.path(), &["touch", "missing/f"]).0, 5);
 }
+
+#[test]
+fn a_plan_is_rehearsed_against_what_is_there_now() {
+    let d = two();
+    let (_, plan, _) = run(d.path(), &["plan", "a", "b", "--delete"]);
+    put(d.path(), "p", &plan, 0);
+    let (code, out, err) = run(d.path(), &["apply", "-n", "p"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(
+        out,
+        "update  right changed  (3 B)\nnew     right d/\nnew     right d/new  (2 B)\ndelete  right gone\n\
+         2 files to copy, 5 B, 1 to remove\n"
+    );
+    // One of them has drifted.
+    put(d.path(), "b/gone", "more", 99);
+    let (code, out, _) = run(d.path(), &["--json", "apply", "--dry-run", "p"]);
+    let all = crate::lines::checked("apply", &out);
+    let outcomes: Vec<_> = all.iter().filter_map(|l| l["outcome"].as_str()).collect();
+    assert_eq!((code, outcomes), (1, vec!["done", "done", "done", "failed"]), "{out}");
+    assert!(all.iter().all(|l| l["dry_run"] == true), "{out}");
+    assert!(d.path().join("b/gone").exists() && !d.path().join("b/d").exists());
+    assert_eq!(std::fs::read_to_string(d.path().join("b/changed")).unwrap(), "old");
+}

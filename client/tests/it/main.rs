@@ -39,6 +39,7 @@ mod segments;
 mod session;
 mod shell;
 mod sites;
+mod streams;
 mod support;
 mod sync;
 mod unfinished;

@@ -12,7 +12,7 @@ use session_core::fs::{CommitOptions, File as _, Filesystem, Follow, ListOptions
 use session_core::gate::SessionFs;
 use session_core::metadata::Attributes;
 use session_core::operation::OperationKind;
-use session_core::path::VPath;
+use session_core::path::{VPath, display_bytes};
 
 use super::{Context, transfer};
 use crate::cli::args::{Chmod, Ln, Mkdir, Mv, Rm};
@@ -36,23 +36,42 @@ pub(super) enum Became {
 pub(super) struct Teller {
     out: Out,
     command: &'static str,
+    /// Nothing is changed: what is told is what would be.
+    dry_run: bool,
 }
 
 impl Teller {
     pub(super) fn new(command: &'static str) -> Self {
-        Teller { out: Out::new(), command }
+        Teller { out: Out::new(), command, dry_run: false }
+    }
+
+    /// The same of what may only be looked at.
+    fn rehearsing(command: &'static str, dry_run: bool) -> Self {
+        Teller { dry_run, ..Teller::new(command) }
     }
 
     /// Tells of one thing, and counts a failure for the exit code. `fields`: what it was, as [`at`] gives it.
     pub(super) fn tell(&mut self, cx: &mut Context, fields: Map<String, Value>, became: Result<Became>) {
         if !cx.global.json {
-            if let Err(e) = became {
-                self.out.flush();
-                cx.complain(&e);
+            let text = |name| fields.get(name).and_then(Value::as_str).map(|s| display_bytes(s.as_bytes()));
+            match became {
+                Err(e) => {
+                    self.out.flush();
+                    cx.complain(&e);
+                }
+                Ok(Became::Done) if self.dry_run && !cx.global.quiet => {
+                    let to = text("target").map(|to| format!(" to '{to}'")).unwrap_or_default();
+                    let path = text("path").unwrap_or_default();
+                    self.out.line(&format!("would {} '{path}'{to}", self.command));
+                }
+                Ok(_) => {}
             }
             return;
         }
         let mut fields = fields;
+        if self.dry_run {
+            fields.insert("dry_run".into(), true.into());
+        }
         fields.insert("command".into(), self.command.into());
         let outcome = match became {
             Ok(Became::Done) => "done",
@@ -170,7 +189,7 @@ pub(super) async fn mv(cx: &mut Context, a: &Mv) -> Result<()> {
         return Err(Error::new(ErrorKind::NotADirectory)
             .with_detail(format!("'{}' is not a directory, and there are several sources", target.shown)));
     }
-    let mut teller = Teller::new("mv");
+    let mut teller = Teller::rehearsing("mv", a.dry_run);
     for text in sources {
         let source = match cx.places.open(text).await {
             Ok(source) => source,
@@ -188,7 +207,7 @@ pub(super) async fn mv(cx: &mut Context, a: &Mv) -> Result<()> {
             }
         };
         bytes_into(&mut fields, "target", to.as_bytes());
-        match mv_one(cx, &source, &target, to, a.no_clobber).await {
+        match mv_one(cx, &source, &target, to, a).await {
             Ok(Moved::Told) => {}
             Ok(Moved::Renamed) => teller.tell(cx, fields, Ok(Became::Done)),
             Err(e) => teller.tell(cx, fields, Err(e)),
@@ -214,13 +233,7 @@ enum Moved {
     Told,
 }
 
-async fn mv_one(
-    cx: &mut Context,
-    source: &Place,
-    target: &Place,
-    to: VPath,
-    no_clobber: bool,
-) -> Result<Moved> {
+async fn mv_one(cx: &mut Context, source: &Place, target: &Place, to: VPath, a: &Mv) -> Result<Moved> {
     let capabilities = source.fs.capabilities_at(&source.path);
     // There a directory moves object by object.
     let by_objects = capabilities.server_copy && capabilities.whole_files;
@@ -229,17 +242,27 @@ async fn mv_one(
             .with_detail(format!("moving '{}' there did not come to its end", source.shown))
             .with_hint(format!("go on with: ferry resume {job}")));
     }
-    let replace = if no_clobber { Replace::No } else { Replace::Yes };
+    if a.dry_run {
+        source.fs.stat(&source.path, Follow::No).await?;
+        return match source.fs.stat(&to, Follow::No).await {
+            Ok(_) if a.no_clobber => {
+                Err(Error::new(ErrorKind::AlreadyExists).at(OperationKind::Rename, Some(&to)))
+            }
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+            _ => Ok(Moved::Renamed),
+        };
+    }
+    let replace = if a.no_clobber { Replace::No } else { Replace::Yes };
     match source.fs.rename(&source.path, &to, replace).await {
         Err(e) if by_objects && e.kind() == ErrorKind::CrossDevice => {
-            transfer::move_dir(cx, source, to, no_clobber).await.map(|()| Moved::Told)
+            transfer::move_dir(cx, source, to, a.no_clobber).await.map(|()| Moved::Told)
         }
         done => done.map(|()| Moved::Renamed),
     }
 }
 
 pub(super) async fn rm(cx: &mut Context, a: &Rm) -> Result<()> {
-    let mut teller = Teller::new("rm");
+    let mut teller = Teller::rehearsing("rm", a.dry_run);
     for text in &a.places {
         let place = match cx.places.open(text).await {
             Ok(place) => place,
@@ -261,10 +284,12 @@ pub(super) async fn rm(cx: &mut Context, a: &Rm) -> Result<()> {
 
 /// Removes what was named. Errors: what kept the rest from being removed; what has failed alone has been told.
 async fn rm_one(cx: &mut Context, teller: &mut Teller, place: &Place, recursive: bool) -> Result<()> {
-    let (fs, path) = (&place.fs, &place.path);
+    let (fs, path, dry_run) = (&place.fs, &place.path, teller.dry_run);
     let m = fs.stat(path, Follow::No).await?;
     if !m.is_dir() {
-        fs.remove_file(path).await?;
+        if !dry_run {
+            fs.remove_file(path).await?;
+        }
         teller.tell(cx, at(place, path), Ok(Became::Done));
         return Ok(());
     }
@@ -280,7 +305,7 @@ async fn rm_one(cx: &mut Context, teller: &mut Teller, place: &Place, recursive:
     let mut stack = vec![(path.clone(), false)];
     while let Some((dir, listed)) = stack.pop() {
         if listed {
-            let removed = fs.remove_dir(&dir).await;
+            let removed = if dry_run { Ok(()) } else { fs.remove_dir(&dir).await };
             teller.tell(cx, at(place, &dir), removed.map(|()| Became::Done));
             continue;
         }
@@ -299,7 +324,7 @@ async fn rm_one(cx: &mut Context, teller: &mut Teller, place: &Place, recursive:
         }
         let mut removals = iter(files)
             .map(|path| async move {
-                let removed = fs.remove_file(&path).await;
+                let removed = if dry_run { Ok(()) } else { fs.remove_file(&path).await };
                 (path, removed)
             })
             .buffer_unordered(AT_ONCE);

@@ -84,7 +84,7 @@ pub(super) async fn cat(cx: &mut Context, a: &Paths) -> Result<()> {
     Ok(())
 }
 
-async fn cat_one(cx: &mut Context, text: &str, out: &mut Out) -> Result<()> {
+pub(super) async fn cat_one(cx: &mut Context, text: &str, out: &mut Out) -> Result<()> {
     use futures_util::stream::{FuturesOrdered, StreamExt};
     const CHUNK: usize = 256 << 10;
     const AHEAD: usize = 32;

@@ -18,6 +18,7 @@ mod s3;
 mod script;
 mod search;
 mod sites;
+mod stream;
 mod sync;
 pub(super) mod transfer;
 #[cfg(any(feature = "s3", feature = "webdav"))]

@@ -54,7 +54,7 @@ pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
     {
         report.failures.push(e);
     }
-    tell(cx, &report);
+    tell(cx, &report, false);
     Ok(())
 }
 
@@ -103,10 +103,15 @@ pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
         ..SyncOptions::default()
     };
     let runner = Runner::new(sides, options, cx.places.decider(), Check::Both)?;
+    if a.dry_run {
+        let report = runner.rehearse(found).await;
+        tell(cx, &report, true);
+        return Ok(());
+    }
     let what = what("apply", &header.left, &header.right, header.direction);
     let run = async { Ok(runner.apply(found).await) };
     let report = watched(cx, &runner, header.direction, what, &a.copying, run).await?;
-    tell(cx, &report);
+    tell(cx, &report, false);
     Ok(())
 }
 
@@ -404,19 +409,17 @@ pub(super) fn operation_json(operation: &Operation) -> Value {
     v
 }
 
-/// Tells what was done.
-fn tell(cx: &mut Context, report: &SyncReport) {
+/// Tells what was done, or would be.
+fn tell(cx: &mut Context, report: &SyncReport, dry_run: bool) {
     let mut out = Out::new();
     if cx.global.json {
         for operation in &report.operations {
-            out.json(&lines::OPERATION, operation_json(operation));
+            out.json(&lines::OPERATION, lines::rehearsed(operation_json(operation), dry_run));
         }
         for note in &report.notes {
             out.json(&lines::NOTE, note_json(note));
         }
-        out.json(
-            &lines::ALIKE,
-            json!({
+        let summary = json!({
                 "left": report.seen.0,
                 "right": report.seen.1,
                 "copied_left": report.copied_to(Side::Left),
@@ -428,19 +431,31 @@ fn tell(cx: &mut Context, report: &SyncReport) {
                 "bytes": report.bytes(),
                 "seconds": report.elapsed.as_secs_f64(),
                 "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
-            }),
-        );
+        });
+        out.json(&lines::ALIKE, lines::rehearsed(summary, dry_run));
     } else if !cx.global.quiet {
         notes_lines(&report.notes).iter().for_each(|line| out.line(line));
+        if dry_run {
+            let would = report.operations.iter().filter(|o| matches!(o.outcome, Outcome::Done(_)));
+            would.for_each(|o| out.line(&line(&o.difference)));
+        }
         let copied = report.copied_to(Side::Left) + report.copied_to(Side::Right);
+        let done = |did: &'static str, will: &'static str| if dry_run { will } else { did };
         let mut line = format!(
-            "{} copied, {}, {}{} removed, {} compared",
+            "{} {}, {}, {}{} {}",
             files(copied as u64),
+            done("copied", "to copy"),
             size(report.bytes()),
-            if report.moved() > 0 { format!("{} renamed, ", report.moved()) } else { String::new() },
+            match report.moved() {
+                0 => String::new(),
+                n => format!("{n} {}, ", done("renamed", "to rename")),
+            },
             report.removed(),
-            report.seen.0.max(report.seen.1)
+            done("removed", "to remove"),
         );
+        if !dry_run {
+            line.push_str(&format!(", {} compared", report.seen.0.max(report.seen.1)));
+        }
         let skipped = report.skipped() + report.notes.len();
         if skipped > 0 {
             line.push_str(&format!(", {skipped} skipped"));

@@ -19,7 +19,7 @@ use session_core::path::VPath;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
+use super::{Context, stream};
 use crate::batch::{Batch, Job, Limiter};
 use crate::cli::args::{NameCaseArg, OverwriteArg, Transfer};
 use crate::cli::exit;
@@ -99,6 +99,11 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
         [sources @ .., target] => (target, sources),
         [] => return Ok(()),
     };
+    match kind {
+        Kind::Put if sources == [stream::DASH] => return stream::put(cx, a, target).await,
+        Kind::Get if target == stream::DASH => return stream::get(cx, a, sources).await,
+        _ => {}
+    }
     let target = cx.places.open(target).await?;
     let mut opened = Vec::new();
     for text in sources {
@@ -151,6 +156,14 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
             jobs.push(Job { from: source.path.clone(), to });
         }
         if jobs.is_empty() {
+            continue;
+        }
+        if a.dry_run {
+            let options = TransferOptions { details: true, ..options.clone() };
+            let batch = Batch::new(first.fs.clone(), target.fs.clone(), options, cx.places.decider());
+            batch.rehearse();
+            let report = batch.run(jobs).await;
+            tell(cx, &report, true);
             continue;
         }
         let spec = Spec {
@@ -373,7 +386,7 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
     }
     // Whoever ended it may take it up from here on.
     drop(registered);
-    tell(cx, &report);
+    tell(cx, &report, false);
     if let Some(id) = job
         && !cx.global.quiet
         && !cx.global.json
@@ -497,7 +510,7 @@ impl Masks {
     }
 }
 
-fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
+pub(super) fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
     TransferOptions {
         overwrite: match a.overwrite {
             OverwriteArg::Append => Overwrite::Append,
@@ -542,7 +555,19 @@ fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
     }
 }
 
-fn tell(cx: &mut Context, report: &TransferReport) {
+/// Bytes per second.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "shown to people"
+)]
+pub(super) fn rate(bytes: u64, elapsed: Duration) -> u64 {
+    (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64
+}
+
+/// Tells what was done, or would be.
+fn tell(cx: &mut Context, report: &TransferReport, dry_run: bool) {
     let mut out = Out::new();
     if cx.global.json {
         for (item, outcome) in report.items.iter().filter(|(i, _)| !i.directory) {
@@ -567,14 +592,12 @@ fn tell(cx: &mut Context, report: &TransferReport) {
                     }
                 }
             }
-            out.json(&lines::ITEM, v);
+            out.json(&lines::ITEM, lines::rehearsed(v, dry_run));
         }
         for (target, words) in &report.notes {
             out.json(&lines::ITEM_NOTE, json!({ "target": target.display(), "words": words }));
         }
-        out.json(
-            &lines::TRANSFERRED,
-            json!({
+        let summary = json!({
                 "done": report.done(),
                 "skipped": report.skipped(),
                 "failed": report.failures.len(),
@@ -582,8 +605,8 @@ fn tell(cx: &mut Context, report: &TransferReport) {
                 "bytes": report.bytes(),
                 "seconds": report.elapsed.as_secs_f64(),
                 "failures": report.failures.iter().map(error_json).collect::<Vec<_>>(),
-            }),
-        );
+        });
+        out.json(&lines::TRANSFERRED, lines::rehearsed(summary, dry_run));
     } else if !cx.global.quiet {
         let skipped = report.items.iter().filter_map(|(item, outcome)| match outcome {
             ItemOutcome::Skipped(why) => Some((&item.source, *why)),
@@ -593,14 +616,18 @@ fn tell(cx: &mut Context, report: &TransferReport) {
         for (target, words) in &report.notes {
             out.line(&format!("note: '{target}': {words}"));
         }
-        #[allow(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "shown to people"
-        )]
-        let rate = (report.bytes() as f64 / report.elapsed.as_secs_f64().max(0.001)) as u64;
-        let mut line = format!("{}, {}, {}/s", files(report.counts.done), size(report.bytes()), size(rate));
+        let mut line = if dry_run {
+            for (item, bytes) in report.items.iter().filter_map(|(item, outcome)| match outcome {
+                ItemOutcome::Done(bytes) => Some((item, *bytes)),
+                ItemOutcome::Skipped(_) | ItemOutcome::Failed(_) => None,
+            }) {
+                out.line(&format!("would copy '{}' to '{}' ({})", item.source, item.target, size(bytes)));
+            }
+            format!("{} to copy, {}", files(report.counts.done), size(report.bytes()))
+        } else {
+            let rate = rate(report.bytes(), report.elapsed);
+            format!("{}, {}, {}/s", files(report.counts.done), size(report.bytes()), size(rate))
+        };
         if report.counts.verified > 0 {
             line.push_str(&format!(", {} verified", report.counts.verified));
         }

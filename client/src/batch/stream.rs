@@ -1,0 +1,136 @@
+//! Content that comes as a stream, whose size nobody knows before its end.
+//!
+//! It gets its name when all of it has arrived, by the means that every file has (`super::part`); until then what
+//! stood under the name stands. In place is written where the target has no other way: a link, a name without room
+//! for another beside it, a server that renames nothing. A stream cannot be told twice: nothing is continued.
+
+use std::io;
+
+use bytes::BytesMut;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use session_core::batch::{Guarantee, TransferOptions, Verify};
+use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::{CommitOptions, File, Filesystem, Follow, OpenOptions};
+use session_core::gate::SessionFs;
+use session_core::metadata::{Attributes, Metadata};
+use session_core::operation::OperationKind;
+use session_core::path::VPath;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::sync::CancellationToken;
+
+use super::limit::Limiter;
+use super::part::{Kept, is_lost, publish, temporary};
+use super::verify::Verifier;
+
+/// Bytes of one write, and how many are under way.
+const WRITE: (usize, usize) = (256 << 10, 16);
+
+/// Writes all of `content` to a file, which it replaces, and gives its size and how it got its name.
+///
+/// Of the options these count: temporary names, permission bits (without any, those of the old file are kept where
+/// the target sets some), verification of the size. Broken off, by an error or by `stop`, the old content stands and
+/// nothing is left beside it that could be removed; dropped, there may be a `.filepart`; written in place, the file
+/// may hold a part. Errors: those of the stream and of the target; `Canceled`; `Corrupt` where the size is another.
+pub(crate) async fn write(
+    target: &SessionFs,
+    content: impl AsyncRead + Send + Unpin,
+    to: &VPath,
+    options: &TransferOptions,
+    limiter: &Limiter,
+    stop: &CancellationToken,
+) -> Result<(u64, Guarantee)> {
+    let capabilities = target.capabilities_at(to);
+    let (old, hidden) = match target.stat(to, Follow::No).await {
+        Err(e) if is_lost(&e) => return Err(e),
+        // Who may put files and see none can neither rename nor look at them.
+        Err(e) => (None, e.kind() == ErrorKind::PermissionDenied),
+        Ok(m) => (Some(m), false),
+    };
+    let apart = options.temporary_names
+        && !hidden
+        && capabilities.rename
+        && !capabilities.whole_files
+        && old.as_ref().is_none_or(Metadata::is_file);
+    let part = if apart { temporary(to, capabilities.max_name) } else { None };
+    let keeps = part.is_some() && options.preserve_modes && capabilities.set_mode;
+    let kept = old.as_ref().filter(|_| keeps && !options.ignore_attribute_errors).and_then(|m| m.mode);
+    let mode = options.permissions.or(kept.map(|mode| mode & 0o777));
+    let written = part.as_ref().unwrap_or(to);
+    let file = target.open_file(written, &OpenOptions::create()).await?;
+    let filled = async {
+        let size = pump(content, &*file, limiter, stop).await?;
+        let attributes = mode.map_or_else(Attributes::none, Attributes::mode);
+        file.commit(&CommitOptions { expected_size: Some(size), attributes }).await?;
+        if options.verify != Verify::None && !hidden {
+            Verifier::size(target, written, size).await?;
+        }
+        Ok(size)
+    };
+    let size = match filled.await {
+        Ok(size) => size,
+        Err(e) => {
+            // The first error is the one to tell.
+            if file.abort().await.is_err() && part.is_some() {
+                let _ = target.remove_file(written).await;
+            }
+            return Err(e);
+        }
+    };
+    let Some(part) = part else {
+        let whole = capabilities.whole_files;
+        return Ok((size, if whole { Guarantee::AtomicCommit } else { Guarantee::InPlace }));
+    };
+    match publish(target, &part, to, old.is_none(), &mut Kept::default()).await {
+        Ok(guarantee) => Ok((size, guarantee)),
+        Err(e) => {
+            if !is_lost(&e) {
+                let _ = target.remove_file(&part).await;
+            }
+            Err(e)
+        }
+    }
+}
+
+async fn pump(
+    mut content: impl AsyncRead + Send + Unpin,
+    file: &dyn File,
+    limiter: &Limiter,
+    stop: &CancellationToken,
+) -> Result<u64> {
+    let mut offset = 0;
+    let mut writes = FuturesUnordered::new();
+    loop {
+        let mut chunk = BytesMut::with_capacity(WRITE.0);
+        let mut ended = false;
+        while chunk.len() < WRITE.0 && !ended {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(ErrorKind::Canceled.into()),
+                Some(written) = writes.next(), if !writes.is_empty() => written?,
+                read = content.read_buf(&mut chunk) => ended = read.map_err(broken)? == 0,
+            }
+        }
+        if !chunk.is_empty() {
+            let len = chunk.len();
+            limiter.pass(len).await;
+            writes.push(file.write_at(offset, chunk.freeze()));
+            offset += len as u64;
+        }
+        while writes.len() >= WRITE.1 || (ended && !writes.is_empty()) {
+            if let Some(written) = writes.next().await {
+                written?;
+            }
+        }
+        if ended {
+            return Ok(offset);
+        }
+    }
+}
+
+/// What a stream of the caller failed with; an error of ours inside keeps its kind.
+fn broken(e: io::Error) -> Error {
+    match e.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(e) => Error::from(e).at(OperationKind::Read, None),
+    }
+}
