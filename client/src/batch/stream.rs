@@ -91,6 +91,7 @@ pub(crate) async fn write(
     }
 }
 
+/// Writes go on while more of the content is waited for.
 async fn pump(
     mut content: impl AsyncRead + Send + Unpin,
     file: &dyn File,

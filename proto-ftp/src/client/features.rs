@@ -21,10 +21,10 @@ pub enum ServerKind {
     Other,
     /// ProFTPD.
     ProFtpd,
-    /// Pure-FTPd: a command that arrives during a transfer ends the transfer.
+    /// Pure-FTPd: a command that arrives during a transfer ends the transfer, and a byte 255 stands for itself.
     PureFtpd,
-    /// vsftpd: sets times by MDTM with two arguments, works strictly one command after the other, and takes both of
-    /// two bytes 255 for the name.
+    /// vsftpd: sets times by MDTM with two arguments, works strictly one command after the other, and a byte 255
+    /// stands for itself.
     Vsftpd,
 }
 
@@ -126,7 +126,7 @@ impl Facts {
 
     /// Whether a byte 255 is doubled, as Telnet asks, since the server undoes that.
     pub fn speaks_telnet(&self) -> bool {
-        self.kind != ServerKind::Vsftpd
+        !matches!(self.kind, ServerKind::PureFtpd | ServerKind::Vsftpd)
     }
 }
 

@@ -584,8 +584,10 @@ async fn only_a_server_that_promises_it_is_left_to_clean_up_by_itself() {
 }
 
 #[tokio::test]
-async fn a_byte_255_is_doubled_but_for_vsftpd_which_would_keep_both() {
-    for (greeting, doubled) in [("220 scripted", true), ("220 (vsFTPd 3.0.3)", false)] {
+async fn a_byte_255_is_doubled_but_for_those_who_would_keep_both() {
+    let greetings =
+        [("220 scripted", true), ("220 (vsFTPd 3.0.3)", false), ("220 Welcome to Pure-FTPd [TLS]", false)];
+    for (greeting, doubled) in greetings {
         let server = Server::start(Ways { greeting, ..DONE }).await;
         let remote = server.remote().await.unwrap();
         // By a second connection, too, which knows the server from its beginning.

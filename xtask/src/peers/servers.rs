@@ -60,7 +60,7 @@ pub(super) const SERVERS: &[Starter] = &[
 
 /// What arrives is in its cache first, and there is more that an object store has no idea of.
 const RCLONE_LACKS: &[Trait] =
-    &[Trait::Links, Trait::HardLinks, Trait::Modes, Trait::AnyNames, Trait::Leftovers];
+    &[Trait::Links, Trait::HardLinks, Trait::Modes, Trait::AnyNames, Trait::ByteNames, Trait::Leftovers];
 
 /// How a server is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

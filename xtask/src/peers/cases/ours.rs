@@ -3,6 +3,8 @@
 //! Every command, over the network as a person types it; the exit codes are those of `ferry --help`. What a
 //! server cannot do, it is not asked: its traits say so.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,8 @@ pub(in crate::peers) enum Trait {
     OddNames,
     /// Names that are no text, or that hold control characters.
     AnyNames,
+    /// Names that are no text.
+    ByteNames,
     /// Names that begin with a dot, in listings.
     DotNames,
     /// The time that a client sets.
@@ -64,6 +68,7 @@ pub(in crate::peers) const OURS: &[OurCase] = &[
     case("ferry_moves_a_plain_tree", &[], moves_a_plain_tree),
     case("ferry_moves_a_tree", &[Trait::OddNames, Trait::DotNames], moves_a_tree),
     case("ferry_moves_any_names", &[Trait::AnyNames, Trait::DotNames], moves_any_names),
+    case("ferry_moves_what_is_no_text", &[Trait::ByteNames], moves_what_is_no_text),
     case("ferry_resumes_a_download", &[], resumes_a_download),
     case("ferry_resumes_an_upload", &[Trait::Leftovers], resumes_an_upload),
     case("ferry_changes_names", &[], changes_names),
@@ -221,6 +226,20 @@ fn moves_a_tree(scene: &Scene) -> Result<()> {
 
 fn moves_any_names(scene: &Scene) -> Result<()> {
     trees(scene, Names::Any)
+}
+
+/// Bytes that are no UTF-8, of which Telnet has one mean more than itself.
+fn moves_what_is_no_text(scene: &Scene) -> Result<()> {
+    let name = OsStr::from_bytes(b"a \xff \x80");
+    let at = url(scene, "x").strip_suffix('x').unwrap_or_default().to_owned() + "a%20%FF%20%80";
+    let content = make(&scene.here("file"), 3)?;
+    good(ferry(scene).arg("put").arg(scene.here("file")).arg(&at))?;
+    holds(&scene.there("").join(name), &content)?;
+    good(ferry(scene).arg("get").arg(&at).arg(scene.here("back")))?;
+    holds(&scene.here("back"), &content)?;
+    good(ferry(scene).arg("rm").arg(&at))?;
+    ensure!(!scene.there("").join(name).exists(), "it is there yet");
+    Ok(())
 }
 
 /// Without what a server's own commands stumble over.

@@ -50,6 +50,7 @@ const WSGIDAV_LACKS: &[Trait] = &[
     Trait::HardLinks,
     Trait::Modes,
     Trait::AnyNames,
+    Trait::ByteNames,
     Trait::Leftovers,
     Trait::Times,
 ];
@@ -62,6 +63,7 @@ const RCLONE_LACKS: &[Trait] = &[
     Trait::Modes,
     Trait::Space,
     Trait::AnyNames,
+    Trait::ByteNames,
     Trait::Leftovers,
 ];
 

@@ -32,8 +32,8 @@ pub(in crate::peers) const FTP_SERVERS: &[Starter] = &[
     starter("proftpd-tls", "proftpd", |kit| proftpd(kit, Scheme::Ftpes, Over::default()), FTP_LACKS),
     starter("pure-ftpd", "pure-ftpd", |kit| pure_ftpd(kit, Scheme::Ftp, Over::default()), FTP_LACKS),
     starter("pure-ftpd-tls", "pure-ftpd", |kit| pure_ftpd(kit, Scheme::Ftpes, Over::default()), FTP_LACKS),
-    starter("pyftpdlib", "pyftpdlib", |kit| pyftpdlib(kit, Scheme::Ftp), FTP_LACKS),
-    starter("pyftpdlib-tls", "pyftpdlib", |kit| pyftpdlib(kit, Scheme::Ftpes), FTP_LACKS),
+    starter("pyftpdlib", "pyftpdlib", |kit| pyftpdlib(kit, Scheme::Ftp), PYFTPDLIB_LACKS),
+    starter("pyftpdlib-tls", "pyftpdlib", |kit| pyftpdlib(kit, Scheme::Ftpes), PYFTPDLIB_LACKS),
     starter("rclone-ftp", "rclone", rclone, RCLONE_LACKS),
 ];
 
@@ -59,6 +59,18 @@ const FTP_LACKS: &[Trait] = &[
     Trait::Leftovers,
 ];
 
+/// The same, and it takes a byte that Telnet has doubled for two, which nothing that it says tells.
+const PYFTPDLIB_LACKS: &[Trait] = &[
+    Trait::HostKey,
+    Trait::Links,
+    Trait::HardLinks,
+    Trait::Space,
+    Trait::OddNames,
+    Trait::AnyNames,
+    Trait::ByteNames,
+    Trait::Leftovers,
+];
+
 /// Its anonymous users may not change modes.
 const VSFTPD_LACKS: &[Trait] = &[
     Trait::HostKey,
@@ -80,6 +92,7 @@ const RCLONE_LACKS: &[Trait] = &[
     Trait::Space,
     Trait::OddNames,
     Trait::AnyNames,
+    Trait::ByteNames,
     Trait::Modes,
     Trait::Leftovers,
 ];
