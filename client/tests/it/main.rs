@@ -37,6 +37,7 @@ mod script;
 mod scripted;
 mod segments;
 mod session;
+mod session_faults;
 mod shell;
 mod sites;
 mod streams;

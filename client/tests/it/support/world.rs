@@ -173,6 +173,7 @@ impl World {
 pub struct Proxy {
     pub port: u16,
     pub cuts: Arc<AtomicU64>,
+    passed: Arc<AtomicU64>,
     _stop: DropGuard,
 }
 
@@ -180,29 +181,34 @@ impl Proxy {
     pub async fn cutting(to: u16, after: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let cuts = Arc::new(AtomicU64::new(0));
+        let (cuts, passed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let stop = CancellationToken::new();
-        let (counted, token) = (Arc::clone(&cuts), stop.clone());
+        let (counted, moved, token) = (Arc::clone(&cuts), Arc::clone(&passed), stop.clone());
         tokio::spawn(async move {
             loop {
                 let (client, _) = tokio::select! {
                     accepted = listener.accept() => accepted.unwrap(),
                     () = token.cancelled() => return,
                 };
-                tokio::spawn(pass(client, to, after, Arc::clone(&counted)));
+                tokio::spawn(pass(client, to, after, Arc::clone(&counted), Arc::clone(&moved)));
             }
         });
-        Proxy { port, cuts, _stop: stop.drop_guard() }
+        Proxy { port, cuts, passed, _stop: stop.drop_guard() }
+    }
+
+    /// How many bytes came so far, in both directions.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
     }
 }
 
-async fn pass(client: TcpStream, to: u16, after: u64, cuts: Arc<AtomicU64>) {
+async fn pass(client: TcpStream, to: u16, after: u64, cuts: Arc<AtomicU64>, passed: Arc<AtomicU64>) {
     let server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
     let left = Arc::new(Mutex::new(after));
     let (cr, cw) = client.into_split();
     let (sr, sw) = server.into_split();
     let one = |mut from: tokio::net::tcp::OwnedReadHalf, mut to: tokio::net::tcp::OwnedWriteHalf| {
-        let (left, cuts) = (Arc::clone(&left), Arc::clone(&cuts));
+        let (left, cuts, passed) = (Arc::clone(&left), Arc::clone(&cuts), Arc::clone(&passed));
         async move {
             let mut buf = vec![0; 16 << 10];
             loop {
@@ -210,6 +216,7 @@ async fn pass(client: TcpStream, to: u16, after: u64, cuts: Arc<AtomicU64>) {
                     Ok(0) | Err(_) => return,
                     Ok(n) => n,
                 };
+                passed.fetch_add(n as u64, Ordering::SeqCst);
                 let cut = {
                     let mut left = left.lock().unwrap();
                     *left = left.saturating_sub(n as u64);
