@@ -203,6 +203,13 @@ pub(super) enum Command {
     /// Allow a public key to log in to an account, over SFTP
     #[cfg(feature = "sftp")]
     CopyId(CopyId),
+    /// Print what the place that is being typed may go on with, for the completions of shells
+    #[command(name = super::completions::ASK, hide = true)]
+    CompletePlace {
+        /// The words of the line up to the cursor, the last one begun
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
     /// Print completions for a shell, a page for 'man', or this reference
     Docs {
         /// What

@@ -105,9 +105,14 @@ pub(super) fn parts(text: &str) -> (Option<Vec<&str>>, &Path) {
 }
 
 impl HookFlags {
+    /// Whether there are handlers.
+    pub(super) fn are_given(&self) -> bool {
+        !self.hooks.is_empty()
+    }
+
     /// The handlers, compiled; `None` without any. Errors: `InvalidArgument`; those of reading them.
     pub(super) async fn handlers(&self, json: bool, quiet: bool) -> Result<Option<Handlers>> {
-        if self.hooks.is_empty() {
+        if !self.are_given() {
             return Ok(None);
         }
         let flags = self.clone();

@@ -7,6 +7,7 @@
 
 mod args;
 mod commands;
+mod completions;
 mod decide;
 mod exit;
 #[cfg(feature = "hooks")]
@@ -108,7 +109,11 @@ fn docs(what: &DocsCommand) -> ExitCode {
             clap_mangen::Man::new(found.clone()).render(&mut out)
         }
         DocsCommand::Completions { shell } => {
-            clap_complete::generate(*shell, &mut command, "ferry", &mut out);
+            let Some(script) = completions::script(*shell, &command) else {
+                eprintln!("error: the completions of {shell} have another form than is known");
+                return exit::FAILED.into();
+            };
+            out = script;
             Ok(())
         }
         DocsCommand::Reference => render::reference(&mut command, &mut out),

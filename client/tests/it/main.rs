@@ -17,6 +17,7 @@ mod batch_text;
 mod blocking;
 mod cli;
 mod cli_trees;
+mod completions;
 mod examples;
 mod exec;
 #[path = "../../../proto-sftp/tests/it/support/folder.rs"]

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod changes;
+mod complete;
 mod entries;
 mod exec;
 mod fingerprint;
@@ -91,6 +92,10 @@ impl Context {
 
 /// Runs a command.
 pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
+    if let Command::CompletePlace { words } = &cli.command {
+        complete::complete(words).await;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut places = Places::new(&cli.global);
     if let Command::Get(t) | Command::Put(t) | Command::Cp(t) = &cli.command {
         places = places.with_channels(t.channels).with_lines(usize::from(t.segments));
@@ -162,6 +167,8 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         Command::Keygen(a) => Box::pin(keys::keygen(cx, a)),
         #[cfg(feature = "sftp")]
         Command::CopyId(a) => Box::pin(keys::copy_id(cx, a)),
-        Command::Docs { .. } | Command::Shell(_) => Box::pin(async { Err(ErrorKind::Internal.into()) }),
+        Command::CompletePlace { .. } | Command::Docs { .. } | Command::Shell(_) => {
+            Box::pin(async { Err(ErrorKind::Internal.into()) })
+        }
     }
 }

@@ -152,7 +152,7 @@ impl Base {
     }
 }
 
-fn encode(out: &mut String, bytes: &[u8], besides: &[u8]) {
+pub(in crate::cli) fn encode(out: &mut String, bytes: &[u8], besides: &[u8]) {
     for b in bytes {
         if b.is_ascii_alphanumeric() || b"-._~".contains(b) || besides.contains(b) {
             out.push(char::from(*b));

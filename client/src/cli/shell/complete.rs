@@ -151,7 +151,8 @@ impl Helper {
     }
 }
 
-async fn names_of(fs: &SessionFs, dir: &VPath) -> Vec<(String, bool)> {
+/// What is in a directory, as far as it can be typed and within a bound, and whether it is a directory.
+pub(in crate::cli) async fn names_of(fs: &SessionFs, dir: &VPath) -> Vec<(String, bool)> {
     let mut names = Vec::new();
     let Ok(mut pages) = fs.list(dir, &ListOptions::default()).await else { return names };
     while let Ok(Some(page)) = pages.next_page().await {

@@ -19,8 +19,10 @@ use clap::{Args, CommandFactory as _};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem as _, Follow};
 
+pub(super) use self::bind::encode;
 use self::bind::{Base, bind, with_home};
 use self::complete::Looks;
+pub(super) use self::complete::names_of;
 use self::prompt::Input;
 use self::words::{Word, split};
 use super::args::{Cli, Command, Global, Paths};
@@ -112,9 +114,13 @@ pub(super) async fn shell(cx: &mut Context, a: &Shell) -> Result<()> {
 
 /// The flags of every command that this process was given, as they were.
 fn given_flags() -> Vec<OsString> {
+    Cli::command().try_get_matches().map(|matches| flags_of(&matches)).unwrap_or_default()
+}
+
+/// The flags of every command among those of a line, as they were.
+pub(super) fn flags_of(matches: &clap::ArgMatches) -> Vec<OsString> {
     let command = Cli::command();
     let globals: Vec<_> = command.get_arguments().filter(|a| a.is_global_set()).cloned().collect();
-    let Ok(matches) = command.try_get_matches() else { return Vec::new() };
     let mut flags = Vec::new();
     for arg in globals {
         let (id, Some(long)) = (arg.get_id().as_str(), arg.get_long()) else { continue };
@@ -284,7 +290,7 @@ impl Sessions<'_> {
             Err(code) => return code,
         };
         let result = match &mut cli.command {
-            Command::Shell(_) | Command::Docs { .. } => {
+            Command::CompletePlace { .. } | Command::Docs { .. } | Command::Shell(_) => {
                 Err(bad(format!("'{name}' is no command of the shell")))
             }
             command => {
