@@ -3,7 +3,8 @@
 //! A directory is listed in the order of keys (its name ends in a slash there), so a walk that enters directories
 //! where they stand gives all keys in order; nothing is held but one open listing per level. Only segments that
 //! are no names (`keyspace`) come where the names stand that they have. Links to files are objects, links to
-//! directories are prefixes that a walk does not enter; names that can be no keys are left out.
+//! directories are prefixes that a walk does not enter; names that can be no keys are left out. A directory that was
+//! made on purpose is a key where the walk gives nothing in it, also if others removed it all while it was listed.
 //!
 //! A walk can begin behind a position: then each level is begun there, and nothing before it is looked at.
 
@@ -110,9 +111,9 @@ struct Level {
     rest: Rest,
     /// What segments must begin with.
     filter: String,
-    /// What is given if nothing is in it.
+    /// What is given if nothing else is: nothing is in it, or nothing is left of it when the walk comes there.
     marker: Option<Metadata>,
-    is_empty: bool,
+    gave: bool,
 }
 
 /// A walk under way.
@@ -201,7 +202,7 @@ impl Walk {
             Rest::Behind(position) => position.names.first().map(|n| Bytes::copy_from_slice(n)),
             _ => None,
         };
-        let begun_inside = after.is_some();
+        let gave = after.is_some();
         let options = ListOptions { order: Order::Key, after, properties: true };
         let pages = match self.fs.list(&dir, &options).await {
             Ok(pages) => pages,
@@ -219,7 +220,7 @@ impl Walk {
             rest,
             filter,
             marker,
-            is_empty: !begun_inside,
+            gave,
         });
         Ok(())
     }
@@ -245,24 +246,29 @@ impl Walk {
             let Some(level) = self.levels.last_mut() else { return Ok(None) };
             let Some(entry) = level.ready.pop_front() else {
                 match level.pages.next_page().await? {
-                    Some(page) => {
-                        level.ready = page.into();
-                        level.is_empty = false;
-                    }
+                    Some(page) => level.ready = page.into(),
                     None => {
                         let Some(level) = self.levels.pop() else { return Ok(None) };
-                        if let (true, Some(metadata)) = (level.is_empty, level.marker) {
+                        if let (false, Some(metadata)) = (level.gave, level.marker) {
                             let position = Position { names: level.names, inside: true };
-                            return Ok(Some(Step::Object { key: level.key, position, metadata }));
+                            return Ok(Some(self.given(Step::Object { key: level.key, position, metadata })));
                         }
                     }
                 }
                 continue;
             };
             if let Some(step) = self.consider(entry).await? {
-                return Ok(Some(step));
+                return Ok(Some(self.given(step)));
             }
         }
+    }
+
+    /// What the walk is in has something in it.
+    fn given(&mut self, step: Step) -> Step {
+        for level in &mut self.levels {
+            level.gave = true;
+        }
+        step
     }
 
     /// What an entry comes to, if it comes to anything.
@@ -274,7 +280,6 @@ impl Walk {
             let plain = !level.filter.is_empty() && !level.filter.starts_with(['.', ESCAPE]);
             if plain && &entry.name[..] > level.filter.as_bytes() {
                 level.ready.clear();
-                level.is_empty = false;
                 level.pages = Box::new(session_core::fs::ListingOf::new(Vec::new()));
             }
             return Ok(None);

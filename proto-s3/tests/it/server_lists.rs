@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::*;
 use async_trait::async_trait;
+use session_core::fs::Filesystem;
 use session_core::intercept::{Cx, Interceptor};
 use session_core::operation::{Operation, OperationKind, OperationSet};
 
@@ -168,6 +169,39 @@ async fn the_first_version_goes_on_by_marker() {
         }
         assert_eq!(all, wanted, "{query}");
     }
+}
+
+/// Somebody else, who removes what is called `gone` just before it is listed.
+struct Faster(Arc<dyn Filesystem>);
+
+#[async_trait]
+impl Interceptor for Faster {
+    fn interests(&self) -> OperationSet {
+        OperationSet::of(&[OperationKind::List])
+    }
+
+    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> session_core::error::Result<()> {
+        match operation {
+            Operation::List(list) if list.path.to_string().ends_with("/gone") => {
+                self.0.remove_dir(&list.path).await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_directory_is_there_though_all_in_it_goes_while_it_is_listed() {
+    let site = TestSite::in_memory();
+    let faster = Arc::new(Faster(Arc::clone(&site.store)));
+    site.links.lock().unwrap().push(faster as Arc<dyn Interceptor>);
+    let server = start_site(options(), site).await;
+    let mut c = server.connect().await;
+    for path in ["/data", "/data/t/", "/data/t/gone/"] {
+        assert_eq!(c.put(path, "").await.status, 200, "{path}");
+    }
+    let listed = c.get("/data?list-type=2&prefix=t/&max-keys=2").await;
+    assert_eq!(listed.all("Key"), ["t/"], "{}", listed.text());
 }
 
 #[tokio::test]
