@@ -2,9 +2,10 @@
 //!
 //! The WebDAV library's client makes the request, with the URL and the header of the login (Basic, RFC 7617;
 //! Digest, RFC 7616, with its count of uses); it never sends one: its own way to a first challenge would go
-//! past our transport. Nothing is told before the server asks. Over TLS a password is told by Basic, which
-//! needs no second round; in the clear only by Digest, unless this machine is the server or the caller
-//! allows it. A password is asked for once.
+//! past our transport. Over TLS a password is told by Basic, or a token, and what was given is told at once: the
+//! server has shown who it is, and being asked takes a round. In the clear nothing is told before the server asks,
+//! and a password only by Digest, unless this machine is the server or the caller allows it. A password is asked for
+//! once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -71,7 +72,17 @@ impl Login {
             .tls_backend_preconfigured(tls)
             .build()
             .map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?;
-        let dav = client(&agent, &origin, Auth::Anonymous)?;
+        let maker = match (&options.token, &options.user, &options.password) {
+            (Some(token), ..) if options.secure => Maker {
+                way: Way::Token,
+                dav: client(&agent, &origin, Auth::Anonymous)?,
+                token: Some(bearer(token)?),
+            },
+            (None, Some(user), Some(password)) if options.secure => {
+                by_password(&agent, &origin, user, password)?
+            }
+            _ => Maker { way: Way::Nobody, dav: client(&agent, &origin, Auth::Anonymous)?, token: None },
+        };
         Ok(Login {
             agent,
             origin,
@@ -80,7 +91,7 @@ impl Login {
             password: Mutex::new(options.password.clone()),
             token: options.token.clone(),
             in_the_clear: options.secrets_in_the_clear,
-            maker: Mutex::new(Maker { way: Way::Nobody, dav, token: None }),
+            maker: Mutex::new(maker),
         })
     }
 
@@ -109,10 +120,7 @@ impl Login {
                 return Err(no("the token was refused"));
             }
             self.may_tell(lines)?;
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-                .map_err(|_| no("the token cannot be sent: it holds a line end"))?;
-            value.set_sensitive(true);
-            self.set(Maker { way: Way::Token, token: Some(value), ..used.clone() });
+            self.set(Maker { way: Way::Token, token: Some(bearer(token)?), ..used.clone() });
             return Ok(());
         }
         let Some(user) = self.user.clone() else {
@@ -126,9 +134,7 @@ impl Login {
             }
             self.may_tell(lines)?;
             let password = self.password(lines).await?;
-            let auth = Auth::Basic(user, password.expose().to_owned());
-            let dav = client(&self.agent, &self.origin, auth)?;
-            self.set(Maker { way: Way::Basic, dav, token: None });
+            self.set(by_password(&self.agent, &self.origin, &user, &password)?);
             return Ok(());
         }
         let Some(digest) = digest else {
@@ -194,6 +200,19 @@ fn client(agent: &reqwest::Client, origin: &str, auth: Auth) -> Result<Arc<reqwe
         .build();
     // Its errors may show what it was made of.
     Ok(Arc::new(made.map_err(|_| internal("the WebDAV library cannot be set up"))?))
+}
+
+/// A token as a login. Errors: `Unauthenticated`.
+fn bearer(token: &Secret) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+        .map_err(|_| no("the token cannot be sent: it holds a line end"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn by_password(agent: &reqwest::Client, origin: &str, user: &str, password: &Secret) -> Result<Maker> {
+    let auth = Auth::Basic(user.to_owned(), password.expose().to_owned());
+    Ok(Maker { way: Way::Basic, dav: client(agent, origin, auth)?, token: None })
 }
 
 impl Maker {

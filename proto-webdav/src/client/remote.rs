@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hyper::header::{ALLOW, HeaderName, SERVER};
+use hyper::header::{HeaderMap, HeaderName, SERVER};
 use hyper::{Method, StatusCode};
 use session_core::batch::Decider;
 use session_core::capability::Capabilities;
@@ -51,10 +51,8 @@ const UP: usize = 32;
 pub struct Facts {
     /// How it names itself (`Server`), cleaned.
     pub server: String,
-    /// What of WebDAV it speaks (`DAV`).
+    /// What of WebDAV it speaks (`DAV`), as far as it said so unasked.
     pub classes: String,
-    /// Methods that it allows where it was asked.
-    pub methods: Vec<String>,
     /// How it is told the time of a file, where that was known when it was asked.
     pub times: Option<SetTimes>,
     /// It tells how much room there is.
@@ -146,7 +144,7 @@ async fn learn(wire: &Wire, options: &WebdavConnectOptions) -> Result<(Facts, Ti
     let (mut first, mut forbids) = (None, false);
     for _ in 0..UP {
         match probe(wire, &at).await {
-            Ok(answer) => return facts(wire, options, &at, &answer).await,
+            Ok((answer, headers)) => return Ok(facts(options, &headers, &answer)),
             // Only some paths are WebDAV's, and what is to be made is not there yet.
             Err(e) if is_elsewhere(&e) => {
                 forbids |= status_of(&e) == Some(403);
@@ -162,7 +160,9 @@ async fn learn(wire: &Wire, options: &WebdavConnectOptions) -> Result<(Facts, Ti
     let first = first.unwrap_or_else(|| Error::new(ErrorKind::NotFound));
     if forbids {
         // Who may put and not look is let in where the server says that it speaks WebDAV.
-        let (facts, times) = facts(wire, options, &options.home, &Answer::default()).await?;
+        let told = wire.call(Ask::new(Method::OPTIONS, encode(&options.home, true))).await?;
+        let (facts, times) = facts(options, &told.headers, &Answer::default());
+        let _ = told.body.beginning().await;
         if !facts.classes.is_empty() {
             return Ok((facts, times));
         }
@@ -176,41 +176,36 @@ fn is_elsewhere(e: &Error) -> bool {
         || matches!(status_of(e), Some(400 | 403))
 }
 
-async fn probe(wire: &Wire, at: &VPath) -> Result<Answer> {
+/// What the server tells of a place, with the fields of its answer.
+async fn probe(wire: &Wire, at: &VPath) -> Result<(Answer, HeaderMap)> {
     let ask = Ask::dav("PROPFIND", encode(at, true))?.depth("0").xml(props::PLACE);
-    let answers = wire.call(ask).await?.success().await?.multistatus().await?;
+    let answered = wire.call(ask).await?.success().await?;
+    let headers = answered.headers.clone();
+    let answers = answered.multistatus().await?;
     let first = answers.into_iter().next().ok_or_else(|| Error::new(ErrorKind::NotFound))?;
     refine::failure(&first)?;
-    Ok(first)
+    Ok((first, headers))
 }
 
-async fn facts(
-    wire: &Wire,
-    options: &WebdavConnectOptions,
-    at: &VPath,
-    answer: &Answer,
-) -> Result<(Facts, Times)> {
-    let told = wire.call(Ask::new(Method::OPTIONS, encode(at, true))).await?;
+/// What an answer says of the server: asking by OPTIONS would be one more round, and tell nothing more that is of use.
+fn facts(options: &WebdavConnectOptions, headers: &HeaderMap, answer: &Answer) -> (Facts, Times) {
     let text = |name: &HeaderName| {
-        let fields = told.headers.get_all(name).iter();
+        let fields = headers.get_all(name).iter();
         let all: Vec<String> = fields.map(|v| display_bytes(v.as_bytes())).collect();
         all.join(", ")
     };
     let server: String = text(&SERVER).chars().take(200).collect();
     let classes: String = text(&HeaderName::from_static("dav")).chars().take(500).collect();
-    let methods: Vec<String> = text(&ALLOW).split(',').map(|m| m.trim().to_ascii_uppercase()).collect();
-    let _ = told.body.beginning().await;
     let is_owncloud = answer.property(props::OWNCLOUD, "id").is_some();
     let times = options.times.map_or_else(|| times_of(&server, is_owncloud), Times::By);
     let facts = Facts {
         times: times.way(),
         space: props::space(answer).is_some(),
         properties: kept::keeps(&server, &classes, is_owncloud),
-        methods: methods.into_iter().filter(|m| !m.is_empty()).collect(),
         server,
         classes,
     };
-    Ok((facts, times))
+    (facts, times)
 }
 
 /// How a server that names itself like this is told times. Apache keeps a property of the name and not the time,

@@ -175,7 +175,7 @@ impl WriteFile {
             ask = ask.with(IF_MATCH, "*")?;
         }
         // Who does not know it takes no notice of it.
-        if matches!(self.remote.times(), Times::By(SetTimes::OwnCloud) | Times::Unsure)
+        if matches!(self.remote.times(), Times::By(SetTimes::OwnCloud | SetTimes::Win32) | Times::Unsure)
             && let Some(time) = owed.modified
         {
             ask = ask.with(OC_MTIME, &props::seconds(time)?.to_string())?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem as _, Follow, ListOptions, Listing, Space};
 use session_core::gate::SessionFs;
@@ -18,7 +18,7 @@ use session_core::net::http::InFlight;
 use session_core::path::VPath;
 
 use super::properties::{Subject, is_kept};
-use super::respond::{Answer, Failure, XML, broken, empty, streamed};
+use super::respond::{Answer, Failure, XML, broken, empty, set, streamed};
 use super::service::Call;
 use super::tree;
 use crate::wire::depth::Depth;
@@ -48,6 +48,7 @@ pub(super) async fn find(mut call: Call) -> Answer {
     let path = call.target.path.clone();
     let metadata = call.fs.stat(&path, Follow::Yes).await?;
     let query = Query::new(&call, wanted);
+    let classes = call.classes();
     let space = if query.quota && metadata.is_dir() { call.fs.space(&path).await.ok() } else { None };
     let mut out = multistatus::HEAD.to_owned();
     query.show(&path, &metadata, space, &mut out);
@@ -61,6 +62,8 @@ pub(super) async fn find(mut call: Call) -> Answer {
     let first = lister.next().await?;
     let mut response = empty(207);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(XML));
+    // Who asks this first need not ask by OPTIONS.
+    set(&mut response, HeaderName::from_static("dav"), &classes);
     let first = first.unwrap_or_default();
     *response.body_mut() = if lister.over {
         super::respond::full(first)

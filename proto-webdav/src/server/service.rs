@@ -176,13 +176,7 @@ impl Service {
 /// What OPTIONS says.
 fn offer(call: &Call) -> Response<Body> {
     let mut response = empty(200);
-    let mut classes =
-        if call.locks() { "1, 2, 3, extended-mkcol" } else { "1, 3, extended-mkcol" }.to_owned();
-    if call.fs.capabilities_at(&call.target.path).properties {
-        // Our own client asks nobody else what a place keeps.
-        classes.push_str(&format!(", <{KEEPS_PROPERTIES}>"));
-    }
-    set(&mut response, HeaderName::from_static("dav"), &classes);
+    set(&mut response, HeaderName::from_static("dav"), &call.classes());
     set(&mut response, header::ALLOW, ALLOW);
     // Explorer takes WebDAV only from who says so.
     set(&mut response, HeaderName::from_static("ms-author-via"), "DAV");
@@ -194,5 +188,15 @@ impl Call {
     /// Whether locks are kept here.
     pub(super) fn locks(&self) -> bool {
         self.fs.capabilities().locks
+    }
+
+    /// What of WebDAV is spoken here (RFC 4918, section 10.1).
+    pub(super) fn classes(&self) -> String {
+        let classes = if self.locks() { "1, 2, 3, extended-mkcol" } else { "1, 3, extended-mkcol" };
+        if self.fs.capabilities_at(&self.target.path).properties {
+            // Our own client asks nobody else what a place keeps.
+            return format!("{classes}, <{KEEPS_PROPERTIES}>");
+        }
+        classes.to_owned()
     }
 }

@@ -15,9 +15,13 @@ use session_core::conformance::{self, Subject};
 use session_core::error::ErrorKind;
 use session_core::fs::{CommitOptions, Filesystem, Follow, OpenOptions};
 use session_core::fs_ext::FilesystemExt as _;
+use session_core::net::server_tls::ServerTls;
 use session_core::session::{Actor, Ending};
 use session_core::store::memory::MemoryStore;
 use session_core::trust::{CertificateFingerprint, TrustDecision};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// Answers as told, and remembers what was asked.
 struct Told(Answer, Mutex<Vec<Query>>);
@@ -100,6 +104,38 @@ async fn trust_is_asked_for_or_pinned_and_never_assumed() {
     let yes = told(Answer::Trust(TrustDecision::Accept));
     let e = connect(options, Arc::clone(&yes) as Arc<dyn Decider>).await.map(drop).unwrap_err();
     assert_eq!((e.kind(), yes.1.lock().unwrap().len()), (ErrorKind::Unauthenticated, 0));
+}
+
+/// The head of the first request that comes to a server of TLS, which lets nobody in.
+async fn first_head(listener: TcpListener, tls: Arc<ServerTls>) -> String {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = TlsAcceptor::from(tls.config()).accept(stream).await.unwrap();
+    let mut head = Vec::new();
+    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+        assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0, "no whole request came");
+    }
+    let answer =
+        "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\", Bearer\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    String::from_utf8(head).unwrap().to_ascii_lowercase()
+}
+
+#[tokio::test]
+async fn over_tls_a_login_that_was_given_goes_with_the_first_request_and_once() {
+    let (_files, tls) = tls();
+    for (token, told) in [(false, "basic zgvtbzpkzw1v"), (true, "bearer the-token")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut options = WebdavConnectOptions::new("127.0.0.1", listener.local_addr().unwrap().port());
+        options.user = Some("demo".into());
+        options.password = Some(Secret::new("demo"));
+        options.token = token.then(|| Secret::new("the-token"));
+        options.tls.fingerprints = vec![CertificateFingerprint::parse(&tls.fingerprint()).unwrap()];
+        let head = tokio::spawn(first_head(listener, Arc::clone(&tls)));
+        let e = connect(options, Arc::new(Unattended)).await.map(drop).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unauthenticated, "{e:#}");
+        let head = head.await.unwrap();
+        assert!(head.contains(&format!("authorization: {told}\r\n")), "{head}");
+    }
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ async fn a_password_is_told_once_it_is_asked_for() {
     assert_eq!(remote.methods(), ["password"]);
     assert_eq!(server.seen()[0].header("authorization"), "");
     remote.stat(&p("/f"), Follow::Yes).await.unwrap();
-    assert_eq!(server.seen().len(), 4);
+    assert_eq!(server.seen().len(), 3);
     options.password = Some(Secret::new("wrong"));
     let e = connect(options.clone(), decider()).await.map(drop).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unauthenticated);

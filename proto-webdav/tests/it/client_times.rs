@@ -9,7 +9,7 @@ use session_core::error::ErrorKind;
 use session_core::fs::{CommitOptions, Filesystem, Follow, OpenOptions};
 use session_core::metadata::Attributes;
 
-use crate::scripted::{Scripted, answer, decider, file, multistatus, p, usual};
+use crate::scripted::{Scripted, answer, decider, file, multistatus, multistatus_of, p, usual};
 
 /// A time long ago, as HTTP writes it.
 const THEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -137,7 +137,9 @@ async fn times_are_set_as_the_server_has_it_and_a_no_is_told() {
             multistatus(&[(path, "<x:Win32LastModifiedTime xmlns:x=\"urn:schemas-microsoft-com:\"/>")])
         }
         ("PUT", _) => answer(201, &["X-OC-MTime: accepted"], ""),
-        ("OPTIONS", _) => answer(200, &["Server: Apache/2.4.71 (Debian)"], ""),
+        ("PROPFIND", "/") => {
+            multistatus_of(&["Server: Apache/2.4.71 (Debian)"], &[("/", crate::scripted::DIRECTORY)])
+        }
         _ => usual(r, &[("/f", 1), ("/no", 1)]),
     })
     .await;

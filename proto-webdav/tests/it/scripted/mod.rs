@@ -12,6 +12,11 @@ pub use session_core::testing::p;
 
 /// A multistatus with these responses: href, and the properties that are told.
 pub fn multistatus(responses: &[(&str, &str)]) -> Answer {
+    multistatus_of(&[], responses)
+}
+
+/// The same from a server that has more fields to tell.
+pub fn multistatus_of(fields: &[&str], responses: &[(&str, &str)]) -> Answer {
     let mut body = "<?xml version=\"1.0\"?><D:multistatus xmlns:D=\"DAV:\">".to_owned();
     for (href, properties) in responses {
         body.push_str(&format!(
@@ -20,7 +25,7 @@ pub fn multistatus(responses: &[(&str, &str)]) -> Answer {
         ));
     }
     body.push_str("</D:multistatus>");
-    answer(207, &["Content-Type: application/xml"], body)
+    answer(207, &[&["Content-Type: application/xml"], fields].concat(), body)
 }
 
 /// Properties of a directory.
@@ -48,10 +53,11 @@ impl Scripted {
         Scripted(Script::new(answers).await)
     }
 
-    /// The lines of what was asked, but for what every login asks.
+    /// The lines of what was asked, but for what every login asks: a PROPFIND, or more where OPTIONS is the last.
     pub fn lines(&self) -> Vec<String> {
         let all = self.seen();
-        all.iter().skip_while(|r| r.method != "OPTIONS").skip(1).map(Request::line).collect()
+        let login = all.iter().position(|r| r.method == "OPTIONS").unwrap_or(0);
+        all.iter().skip(login + 1).map(Request::line).collect()
     }
 
     pub fn options(&self) -> WebdavConnectOptions {
