@@ -100,6 +100,10 @@ impl Open {
     }
 }
 
+fn aborted() -> Error {
+    Error::new(ErrorKind::Canceled).with_detail("the session was aborted")
+}
+
 impl Session {
     /// A session that is not open. Listeners may be added before it is.
     pub fn new() -> Self {
@@ -118,12 +122,17 @@ impl Session {
         &self.0.hub
     }
 
-    /// Tells a failure, once, where a call ends with it.
+    /// Tells a failure, once, where a call ends with it. What the line told of its end when the session was aborted is
+    /// `Canceled`.
     pub(super) fn told<T>(&self, result: Result<T>) -> Result<T> {
-        if let Err(e) = &result {
-            self.0.hub.failed(e);
-        }
-        result
+        result.map_err(|e| {
+            let e = match e.kind() {
+                ErrorKind::Disconnected if self.0.abort.is_cancelled() => aborted().with_source(e),
+                _ => e,
+            };
+            self.0.hub.failed(&e);
+            e
+        })
     }
 
     /// What is open. Errors: `Closed`.
@@ -163,10 +172,9 @@ impl Session {
         let connect = options.to_connect()?.reconnect(self.reconnect_time()).interceptors(around);
         let decider: Arc<dyn Decider> =
             Arc::new(SessionDecider::new(Arc::clone(&self.0.hub), decider, &options));
-        let canceled = || Error::new(ErrorKind::Canceled).with_detail("the session was aborted");
         let line = tokio::select! {
             biased;
-            () = self.0.abort.cancelled() => return Err(canceled()),
+            () = self.0.abort.cancelled() => return Err(aborted()),
             line = open_url(connect, Arc::clone(&decider)) => line?,
         };
         let open = Arc::new(Open {
@@ -191,7 +199,7 @@ impl Session {
             }
         }
         open.cut("aborted");
-        Err(canceled())
+        Err(aborted())
     }
 
     /// Ends the session in good order; calls in flight end with `Canceled`. Errors: `Closed` if it is not
