@@ -244,12 +244,33 @@ impl Locks {
     }
 
     /// Whether the client has one of these: each is exclusive and alone, or all are shared.
+    fn opens(&self, tokens: &[Arc<str>], locks: &[Lock]) -> bool {
+        locks.is_empty() || locks.iter().any(|l| *l.account == *self.account && tokens.contains(&l.token))
+    }
+
     fn need(&self, cx: &Cx<'_>, locks: &[Lock]) -> Result<()> {
-        let has = |l: &Lock| *l.account == *self.account && cx.tokens.contains(&l.token);
-        if locks.is_empty() || locks.iter().any(has) {
-            return Ok(());
+        if self.opens(cx.tokens, locks) { Ok(()) } else { Err(Error::new(ErrorKind::Locked)) }
+    }
+
+    /// The locks of everything that changes with a tree, its name among them: of each group one must be had.
+    fn groups_of_tree(&self, path: &VPath) -> Vec<Vec<Lock>> {
+        let mut groups = vec![self.table.covering(path)];
+        groups.extend(path.parent().map(|dir| self.table.covering(&dir)));
+        let mut by_root: BTreeMap<VPath, Vec<Lock>> = BTreeMap::new();
+        for lock in self.table.below(path) {
+            by_root.entry(lock.root.clone()).or_default().push(lock);
         }
-        Err(Error::new(ErrorKind::Locked))
+        groups.extend(by_root.into_values());
+        groups
+    }
+
+    /// Those that keep the client of these tokens from changing a tree, in the order of their paths.
+    pub(crate) fn against(&self, tokens: &[Arc<str>], path: &VPath) -> Vec<Lock> {
+        let groups = self.groups_of_tree(path).into_iter().filter(|group| !self.opens(tokens, group));
+        let mut locks: Vec<Lock> = groups.flatten().collect();
+        locks.sort_by(|a, b| (&a.root, &a.token).cmp(&(&b.root, &b.token)));
+        locks.dedup_by(|a, b| a.token == b.token);
+        locks
     }
 
     /// The entry itself changes.
@@ -265,12 +286,7 @@ impl Locks {
 
     /// All of a tree changes.
     fn need_tree(&self, cx: &Cx<'_>, path: &VPath) -> Result<()> {
-        self.need_name(cx, path)?;
-        let mut by_root: BTreeMap<VPath, Vec<Lock>> = BTreeMap::new();
-        for lock in self.table.below(path) {
-            by_root.entry(lock.root.clone()).or_default().push(lock);
-        }
-        by_root.values().try_for_each(|locks| self.need(cx, locks))
+        self.groups_of_tree(path).iter().try_for_each(|locks| self.need(cx, locks))
     }
 
     /// Content is put at a name that may be new.

@@ -12,6 +12,7 @@ use session_core::locks::{Lock, LockRequest};
 
 use super::respond::{Answer, Failure, XML, empty, set, with_body};
 use super::service::Call;
+use super::tree::Failures;
 use super::{guard, tree};
 use crate::wire::depth::Depth;
 use crate::wire::if_header::If;
@@ -38,13 +39,10 @@ async fn new(call: Call, request: &LockRequest) -> Answer {
     let path = call.target.path.clone();
     let there = guard::there(&call.fs, &path).await?;
     guard::check(&call, there.as_ref())?;
-    let lock = call.fs.lock(&path, request).await.map_err(|e| {
-        if e.kind() != ErrorKind::Locked {
-            return Failure::from(e);
-        }
-        let roots = call.fs.locks_at(&path).into_iter().map(|l| call.href(&l.root, false)).collect();
-        Failure::from(e).about("no-conflicting-lock", roots)
-    })?;
+    let lock = match call.fs.lock(&path, request).await {
+        Err(e) if e.kind() == ErrorKind::Locked => return not_locked(&call, request, e).await,
+        made => made?,
+    };
     if there.is_none()
         && let Err(e) = make(&call, &lock).await
     {
@@ -57,6 +55,29 @@ async fn new(call: Call, request: &LockRequest) -> Answer {
     let mut response = with_body(if there.is_some() { 200 } else { 201 }, XML, shown(&call, &lock));
     set(&mut response, HeaderName::from_static("lock-token"), &format!("<{}>", lock.token));
     Ok(response)
+}
+
+/// Other locks stand in the way: of what is asked for or above it, or of what is below it, each of which is told
+/// (RFC 4918, section 9.10.9).
+async fn not_locked(call: &Call, request: &LockRequest, e: Error) -> Answer {
+    let path = &call.target.path;
+    let clashes = |lock: &Lock| request.exclusive || lock.exclusive;
+    let here: Vec<_> = call.fs.locks_at(path).into_iter().filter(clashes).collect();
+    let mut failures = Failures::default();
+    if here.is_empty() && request.deep {
+        let mut below: Vec<_> = call.fs.locks_below(path).into_iter().filter(clashes).collect();
+        below.dedup_by(|a, b| a.root == b.root);
+        for lock in &below {
+            failures.in_the_way(call, lock, "no-conflicting-lock").await;
+        }
+    }
+    if failures.is_empty() {
+        let roots = here.iter().map(|l| call.href(&l.root, false)).collect();
+        return Err(Failure::from(e).about("no-conflicting-lock", roots));
+    }
+    // What is locked below makes it a directory.
+    failures.depends(call, path, true);
+    Ok(failures.answer(207))
 }
 
 /// The empty file of a lock on a name. What is there already, unseen by who locks, stays as it is.

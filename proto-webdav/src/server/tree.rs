@@ -9,6 +9,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File as _, Filesystem, Follow, ListOptions, OpenOptions, Replace};
 use session_core::fs_ext::MAX_ENTRIES;
 use session_core::gate::SessionFs;
+use session_core::locks::Lock;
 use session_core::metadata::{Attributes, Metadata};
 use session_core::path::VPath;
 
@@ -62,7 +63,7 @@ pub(super) async fn take(call: &mut Call) -> Result<bytes::Bytes> {
 
 /// What failed below a resource.
 #[derive(Default)]
-struct Failures {
+pub(super) struct Failures {
     out: String,
     count: usize,
 }
@@ -75,11 +76,34 @@ impl Failures {
             return Err(e);
         }
         self.count += 1;
-        multistatus::outcome(&call.href(path, is_dir), status::code(e.kind()), e.peer_words(), &mut self.out);
+        let about = (e.kind() == ErrorKind::Locked).then_some("lock-token-submitted");
+        let (code, words) = (status::code(e.kind()), e.peer_words());
+        multistatus::outcome(&call.href(path, is_dir), code, about, words, &mut self.out);
         Ok(())
     }
 
-    fn answer(self, code: u16) -> Response<Body> {
+    /// A lock stands in the way. Its name is told only to who may see it.
+    pub(super) async fn in_the_way(&mut self, call: &Call, lock: &Lock, about: &str) {
+        if self.count < MAX_FAILURES
+            && let Ok(Some(there)) = guard::itself(&call.fs, &lock.root).await
+        {
+            self.count += 1;
+            let (href, e) = (call.href(&lock.root, there.is_dir()), Error::new(ErrorKind::Locked));
+            multistatus::outcome(&href, status::code(e.kind()), Some(about), e.peer_words(), &mut self.out);
+        }
+    }
+
+    /// What was not tried, because of the others (RFC 4918, section 11.4).
+    pub(super) fn depends(&mut self, call: &Call, path: &VPath, is_dir: bool) {
+        self.count += 1;
+        multistatus::outcome(&call.href(path, is_dir), 424, None, "", &mut self.out);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn answer(self, code: u16) -> Response<Body> {
         if self.count == 0 {
             return empty(code);
         }
@@ -268,13 +292,33 @@ pub(super) async fn rename(call: Call) -> Answer {
                 return Ok(failures.answer(207));
             }
         }
-        Err(e) if e.kind() == ErrorKind::Locked => {
-            let failure = guard::locked(&call, &from, e.clone());
-            return Err(if failure.condition.is_some() { failure } else { guard::locked(&call, &to, e) });
-        }
+        Err(e) if e.kind() == ErrorKind::Locked => return not_moved(&call, [&from, &to], e).await,
         Err(e) => return Err(at_destination(&call, &to, e)),
     }
     Ok(empty(if there.is_some() { 204 } else { 201 }))
+}
+
+/// Locks keep a tree from being moved: those of the names themselves are one condition that does not hold, those of
+/// what is in the trees are told one by one (RFC 4918, section 9.9.6).
+async fn not_moved(call: &Call, ends: [&VPath; 2], e: Error) -> Answer {
+    let mut locks: Vec<Lock> = ends.iter().flat_map(|end| call.fs.locks_against(end)).collect();
+    locks.sort_by(|a, b| a.root.cmp(&b.root));
+    locks.dedup_by(|a, b| a.root == b.root);
+    let is_within = |lock: &Lock| ends.iter().any(|end| lock.root != **end && lock.root.starts_with(end));
+    let mut failures = Failures::default();
+    if locks.iter().any(is_within) {
+        for lock in &locks {
+            failures.in_the_way(call, lock, "lock-token-submitted").await;
+        }
+    }
+    if failures.is_empty() {
+        let above = locks.iter().filter(|lock| !is_within(lock));
+        let roots: Vec<_> = above.map(|lock| call.href(&lock.root, false)).collect();
+        let failure = Failure::from(e);
+        // An unfinished upload is no lock that a token would open.
+        return Err(if roots.is_empty() { failure } else { failure.about("lock-token-submitted", roots) });
+    }
+    Ok(failures.answer(207))
 }
 
 pub(super) async fn copy(call: Call) -> Answer {

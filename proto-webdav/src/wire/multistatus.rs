@@ -99,12 +99,15 @@ pub fn properties(href: &str, groups: &[Propstat], out: &mut String) {
     out.push_str("</D:response>\n");
 }
 
-/// What became of one resource.
-pub fn outcome(href: &str, status: u16, words: &str, out: &mut String) {
+/// What became of one resource; `about` is a condition of RFC 4918, section 16, that did not hold.
+pub fn outcome(href: &str, status: u16, about: Option<&str>, words: &str, out: &mut String) {
     out.push_str("<D:response><D:href>");
     xml::escape_into(href, out);
     out.push_str("</D:href>");
     status_line(status, out);
+    if let Some(name) = about {
+        condition(name, out);
+    }
     if !words.is_empty() {
         out.push_str("<D:responsedescription>");
         xml::escape_into(words, out);
@@ -163,7 +166,7 @@ mod tests {
         ];
         properties("/a&b", &groups, &mut out);
         properties("/nothing", &[Propstat { status: 200, properties: vec![], condition: None }], &mut out);
-        outcome("/c", 423, nasty, &mut out);
+        outcome("/c", 423, Some("x"), nasty, &mut out);
         out.push_str(TAIL);
         let root = xml::parse(out.as_bytes()).unwrap();
         assert_eq!(root.elements().count(), 3);

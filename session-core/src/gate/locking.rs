@@ -94,6 +94,17 @@ impl SessionFs {
     pub fn locks_at(&self, path: &VPath) -> Vec<Lock> {
         self.0.locks.as_ref().map(|l| l.table().covering(path)).unwrap_or_default()
     }
+
+    /// The locks that were made for something below `path`, in the order of their paths. No operation.
+    pub fn locks_below(&self, path: &VPath) -> Vec<Lock> {
+        self.0.locks.as_ref().map(|l| l.table().below(path)).unwrap_or_default()
+    }
+
+    /// The locks that keep this client, by the tokens that it has shown, from moving or removing `path` with all that
+    /// is below it, in the order of their paths. No operation.
+    pub fn locks_against(&self, path: &VPath) -> Vec<Lock> {
+        self.0.locks.as_ref().map(|l| l.against(&self.0.tokens, path)).unwrap_or_default()
+    }
 }
 
 /// A link on the way is the gate's to follow; nothing there is fine.

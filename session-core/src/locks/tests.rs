@@ -79,7 +79,13 @@ async fn a_locked_file_is_changed_by_who_shows_the_token_and_by_nobody_else() {
     // Reading, and what is beside it, is free.
     b.open(&p("/d/f"), &OpenOptions::read()).await.unwrap();
     put(&b, "/d/other").await.unwrap();
+    let roots = |locks: Vec<Lock>| locks.iter().map(|l| l.root.clone()).collect::<Vec<_>>();
+    assert_eq!(roots(b.locks_against(&p("/d"))), [p("/d/f")]);
+    assert_eq!(roots(b.locks_against(&p("/d/f"))), [p("/d/f")]);
+    assert!(b.locks_against(&p("/g")).is_empty() && b.locks_below(&p("/d/f")).is_empty());
     let mine = with(&a, &lock);
+    assert!(mine.locks_against(&p("/d")).is_empty(), "its token was shown");
+    assert_eq!(roots(mine.locks_below(&p("/d"))), [p("/d/f")]);
     put(&mine, "/d/f").await.unwrap();
     assert_eq!(kind(b.unlock(&p("/d/f"), &lock.token).await), Some(ErrorKind::PreconditionFailed));
     a.unlock(&p("/d/f"), &lock.token).await.unwrap();
