@@ -2,7 +2,8 @@
 //!
 //! Decided from the key that signed, never from one that was only offered; one user name per login;
 //! tries bounded; several factors in turn; every refusal looks the same to the client. A protocol's
-//! server half drives a [`Login`]; who the users are is the [`Authenticator`]'s business.
+//! server half drives a [`Login`]; who the users are is the [`Authenticator`]'s business. Where that is a
+//! conversation of somebody else's ([`Asker`]), each answer may bring the next question, so many and no more.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -85,9 +86,48 @@ impl Method {
     }
 }
 
+/// Questions of one login that follow from answers to those before; more are not asked.
+const MOST_FOLLOWING: u32 = 16;
+
+/// Somebody who judges in a conversation: what is asked next depends on what was answered.
+#[async_trait]
+pub trait Asker: Send + Sync {
+    /// Takes the answer to its last question, from the user it asks.
+    async fn hear(&self, user: &str, answer: &Secret) -> Heard;
+}
+
+/// What an [`Asker`] makes of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// The user is who it says; this proves its password, and whatever else was asked.
+    Yes,
+    /// It is not.
+    No,
+    /// It cannot be said yet: this is asked next.
+    Ask(Question),
+}
+
+/// Whose question it is. It ends with the last of its questions: nothing waits for an answer that never comes.
+#[derive(Clone)]
+pub struct Asked(pub Arc<dyn Asker>);
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asked(…)")
+    }
+}
+
+impl PartialEq for Asked {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// How the answer to a question is judged.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Check {
+    /// By whoever asked it.
+    Asked(Asked),
     /// It must be equal to this.
     Equals(Secret),
     /// It is the account's password.
@@ -195,7 +235,8 @@ impl Credential {
     pub fn is_password_only(&self) -> bool {
         match self {
             Credential::Answers(answers) => {
-                !answers.is_empty() && answers.iter().all(|(q, _)| q.check == Check::Password)
+                !answers.is_empty()
+                    && answers.iter().all(|(q, _)| matches!(q.check, Check::Asked(_) | Check::Password))
             }
             Credential::Digest(_) | Credential::Password(_) => true,
             _ => false,
@@ -254,6 +295,9 @@ impl Account {
 /// What an authenticator says of one proof.
 #[derive(Clone, Debug)]
 pub enum Proof {
+    /// It cannot be said before this is answered, too. Only of answers and, where the protocol can ask behind it, of
+    /// a password.
+    Ask(Question),
     /// The proof is good and it is enough.
     Complete(Account),
     /// The proof is good; one of these must follow.
@@ -365,6 +409,8 @@ pub struct DigestKeys {
 pub enum Step {
     /// Logged in.
     Accepted(Identity),
+    /// Neither: this is to be asked, and its answer is the next attempt. A protocol that cannot ask takes it for a no.
+    Ask(Question),
     /// Good, and one of these must follow.
     Partial(Vec<Method>),
     /// Not good; these may be tried.
@@ -381,13 +427,22 @@ pub struct Login {
     refused: bool,
     passed: Vec<Method>,
     tries_left: u32,
+    following: u32,
 }
 
 impl Login {
     /// A login with at most `tries` failed attempts.
     pub fn new(session: Arc<Session>, authenticator: Arc<dyn Authenticator>, tries: u32) -> Self {
         session.authenticating();
-        Login { session, authenticator, user: None, refused: false, passed: Vec::new(), tries_left: tries }
+        Login {
+            session,
+            authenticator,
+            user: None,
+            refused: false,
+            passed: Vec::new(),
+            tries_left: tries,
+            following: 0,
+        }
     }
 
     /// Fixes the user name and asks whether this user may try. Another name after a passed factor, or
@@ -451,6 +506,13 @@ impl Login {
             proof = Proof::Barred(Reason::Hook, "this user may not try".into());
         }
         match proof {
+            Proof::Ask(_) if self.following >= MOST_FOLLOWING => {
+                self.failed(user, method, Reason::WrongCredentials, "questions without end").await
+            }
+            Proof::Ask(question) => {
+                self.following += 1;
+                Step::Ask(question)
+            }
             Proof::Complete(account) => {
                 self.passed.push(method);
                 let methods: Vec<_> = self.passed.iter().map(|m| m.name()).collect();

@@ -2,10 +2,11 @@
 //!
 //! A script names an entry of the list and gives arguments; nothing of them is interpreted. The program
 //! has an empty environment, its own process group, `/` as its directory, and no descriptor but three
-//! pipes. Time and output are bounded; whatever ends the call kills the whole group.
+//! pipes. Time and output are bounded; whatever ends the call kills the whole group. A [`Dialogue`] is the same with
+//! a program that answers line by line; its time is its caller's.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,10 @@ use bytes::BytesMut;
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, Take,
+};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::field;
 
@@ -49,6 +52,56 @@ impl Drop for Group {
     fn drop(&mut self) {
         // The group may have ended by itself.
         let _ = rustix::process::kill_process_group(self.0, rustix::process::Signal::KILL);
+    }
+}
+
+/// Starts a program apart from everything that is ours. Errors: those of starting it.
+fn start(command: &mut Command, name: &str) -> Result<(Child, Group)> {
+    let child = command
+        .env_clear()
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| Error::from(e).with_detail(format!("'{name}' cannot be started")))?;
+    let group = Group::of(&child)?;
+    Ok((child, group))
+}
+
+/// A program that is spoken with line by line. Dropped, it and all that it started are killed.
+pub struct Dialogue {
+    // Killed before the child is given up, whose number is its own until then.
+    _group: Group,
+    _child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<Take<ChildStdout>>,
+}
+
+impl Dialogue {
+    /// Starts it; it may say `most` bytes in all. Errors: those of starting it.
+    pub fn begin(program: &Path, most: u64) -> Result<Self> {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        let (mut child, group) = start(Command::new(program).stderr(Stdio::null()), &name)?;
+        let stdin = child.stdin.take().ok_or(ErrorKind::Internal)?;
+        let stdout = child.stdout.take().ok_or(ErrorKind::Internal)?;
+        Ok(Dialogue { _group: group, _child: child, stdin, stdout: BufReader::new(stdout.take(most)) })
+    }
+
+    /// Says a line. Errors: those of writing; it may have ended.
+    pub async fn say(&mut self, line: &str) -> Result<()> {
+        Ok(self.stdin.write_all(format!("{line}\n").as_bytes()).await?)
+    }
+
+    /// The next line that it says, without its end; `None` when it has ended, or has said all that it may. Errors:
+    /// those of reading.
+    pub async fn hear(&mut self) -> Result<Option<String>> {
+        let mut line = Vec::new();
+        if self.stdout.read_until(b'\n', &mut line).await? == 0 {
+            return Ok(None);
+        }
+        line.pop_if(|last| *last == b'\n');
+        Ok(Some(String::from_utf8_lossy(&line).into_owned()))
     }
 }
 
@@ -105,18 +158,9 @@ impl Programs {
             field(arguments, "time").as_f64().map(|s| Duration::from_secs_f64(s.clamp(0.0, 86_400.0)));
         let time = wanted.map_or(self.time, |w| w.min(self.time));
 
-        let mut child = Command::new(program)
-            .args(list)
-            .env_clear()
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| Error::from(e).with_detail(format!("'{name}' cannot be started")))?;
-        // Dropped with this future too: when the handler's time is over, or its session is cut.
-        let group = Group::of(&child)?;
+        let mut command = Command::new(program);
+        // Its group is dropped with this future too: when the handler's time is over, or its session is cut.
+        let (mut child, group) = start(command.args(list).stderr(Stdio::piped()), name)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (mut out, mut err) = ((Vec::new(), false), (Vec::new(), false));
         let status = {

@@ -2,7 +2,7 @@
 //! question more.
 //!
 //! Every name is asked for a password; every refusal has the same words and takes the same time at least.
-//! Deliberately absent: keys, more than one question (FTP has one word for it, ACCT).
+//! Deliberately absent: keys, more than one question (FTP has one word for it, ACCT, and no reply to it that asks).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Entrance {
                 self.halfway = true;
                 if next.contains(&Method::Password) { Done::Ok } else { self.ask(&next).await }
             }
-            Step::Rejected(_) | Step::Exhausted => {
+            Step::Ask(_) | Step::Rejected(_) | Step::Exhausted => {
                 self.tries = self.tries.saturating_sub(1);
                 Done::Ok
             }
@@ -176,6 +176,14 @@ impl Entrance {
         let step = self.login().attempt(&user, &credential).await;
         let done = match step {
             Step::Accepted(identity) => return Attempt::In(identity),
+            // RFC 959, 5.4: 332 answers PASS, and never ACCT.
+            Step::Ask(question) if credential.method() == Method::Password => {
+                self.halfway = true;
+                let prompt = question.prompt.clone();
+                self.question = Some(question);
+                return Attempt::Answer(Done::NeedsAnswer(prompt));
+            }
+            Step::Ask(_) => Done::Rejected,
             Step::Partial(next) => {
                 self.halfway = true;
                 if next.contains(&Method::PublicKey)

@@ -4,7 +4,8 @@
 //! A key counts when it has signed, never when it is offered. A certificate must be for a user, in its
 //! validity by the session's clock and signed with something better than SHA-1; who its authority is and
 //! for whom it is good, the authenticator says. Questions are asked one by one and judged together, so
-//! that nothing tells which answer was wrong. Deliberately absent: `none` as a way in, changing of
+//! that nothing tells which answer was wrong; a question that follows from answers is asked like them.
+//! Deliberately absent: `none` as a way in, changing of
 //! passwords, host-based login, GSSAPI.
 
 use std::borrow::Cow;
@@ -92,6 +93,8 @@ impl Dialogue {
             }
             Step::Partial(next) => reject(next, true),
             Step::Rejected(next) => reject(next, false),
+            // Asked for anything but answers (`interactive`), where SSH has no place for it.
+            Step::Ask(_) => Auth::reject(),
             Step::Exhausted => return Outcome::Exhausted,
         })
     }
@@ -233,8 +236,13 @@ impl Dialogue {
             return Ok(self.ask(asked));
         }
         let pairs = asked.questions.into_iter().zip(asked.answers).collect();
-        let step = self.login.attempt(user, &Credential::Answers(pairs)).await;
-        Ok(self.answer(step))
+        match self.login.attempt(user, &Credential::Answers(pairs)).await {
+            Step::Ask(next) => {
+                let asked = Asked { user: user.to_owned(), questions: vec![next], answers: Vec::new() };
+                Ok(self.ask(asked))
+            }
+            step => Ok(self.answer(step)),
+        }
     }
 
     /// Asks the next question, alone: a lone prompt is one that clients answer with a saved password.

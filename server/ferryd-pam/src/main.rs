@@ -1,27 +1,32 @@
 //! `ferryd-pam`: asks PAM whether a password is right, for `ferryd`.
 //!
 //! Modules of PAM are C, may block, fork or crash, and live in the process that asks. So this is a program of its own:
-//! it reads one line of JSON, a [`Question`], writes one, an [`Answer`], and ends. Who asks bounds its time.
+//! it reads one line of JSON, a [`Question`], writes one, an [`Answer`], and ends. Who asks bounds its time, and how
+//! often it may ask.
 //!
-//! A module that asks for a password is given the one of the question, once; the user's name as often as it likes.
-//! One that asks for anything else, or for a second password, is told that nobody answers. The account is looked at
-//! as well (expired, locked, not at this hour); sessions and credentials of PAM are not opened: nothing is run as the
-//! user. Deliberately absent: changing of passwords that have expired.
+//! The first module that asks for a password is given the one of the question. What else is asked goes to the client,
+//! one question at a time (`asks`, answered by a line with a [`Text`]), where whoever asks says that it `talks`; else
+//! the user's name answers what may be read, and nobody the rest. The account is looked at as well (expired, locked,
+//! not at this hour); where its password has expired, modules change it, if the client can be asked for the new one.
+//! Sessions and credentials of PAM are not opened: nothing is run as the user.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use nonstick::items::{Items as _, ItemsMut as _};
 use nonstick::{
-    AuthnFlags, ConversationAdapter, ErrorCode, PamShared as _, Result as PamResult, Transaction as _,
-    TransactionBuilder,
+    AuthnFlags, AuthtokFlags, ConversationAdapter, ErrorCode, PamShared as _, Result as PamResult,
+    Transaction as _, TransactionBuilder,
 };
 use serde::{Deserialize, Serialize};
 
-/// The longest question, bytes.
+/// The longest line that is read, bytes.
 const MOST: u64 = 64 << 10;
+
+/// What is kept of what modules say before they ask, bytes.
+const WORDS: usize = 2048;
 
 /// What `ferryd` asks.
 #[derive(Deserialize)]
@@ -32,6 +37,15 @@ struct Question {
     password: String,
     /// Where the user comes from, if that is known.
     address: Option<String>,
+    /// Whether it answers what modules ask.
+    #[serde(default)]
+    talks: bool,
+}
+
+/// What was answered.
+#[derive(Deserialize)]
+struct Text {
+    text: String,
 }
 
 /// What it is told.
@@ -47,30 +61,93 @@ enum Answer {
     Failed {
         why: String,
     },
+    /// A module wants to know something.
+    Asks {
+        words: String,
+        prompt: String,
+        echo: bool,
+    },
 }
 
-/// Answers a module once with the password.
-struct Once {
+impl Answer {
+    fn failed(why: &str) -> Self {
+        Answer::Failed { why: why.into() }
+    }
+
+    fn no(why: &str) -> Self {
+        Answer::No { why: why.into() }
+    }
+
+    /// Errors: nobody reads it.
+    fn tell(&self) -> std::io::Result<()> {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{text}")?;
+        out.flush()
+    }
+}
+
+/// The next line of whoever asks, at most `MOST` bytes of it.
+fn heard() -> std::io::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().take(MOST).read_line(&mut line)?;
+    Ok(line)
+}
+
+/// Answers modules: once with the password, then as the client does.
+struct Client {
     user: String,
-    password: String,
-    is_used: AtomicBool,
+    /// Until a module was told it.
+    password: Cell<Option<String>>,
+    talks: bool,
+    /// What modules said since the last question.
+    words: RefCell<String>,
 }
 
-impl ConversationAdapter for Once {
-    fn prompt(&self, _: impl AsRef<OsStr>) -> PamResult<OsString> {
-        Ok(OsString::from(&self.user))
-    }
-
-    fn masked_prompt(&self, _: impl AsRef<OsStr>) -> PamResult<OsString> {
-        if self.is_used.swap(true, Ordering::Relaxed) {
-            return Err(ErrorCode::ConversationError);
+impl Client {
+    fn ask(&self, prompt: &OsStr, echo: bool) -> PamResult<OsString> {
+        let failed = |_| ErrorCode::ConversationError;
+        let (words, prompt) = (self.words.take(), prompt.to_string_lossy().into_owned());
+        Answer::Asks { words, prompt, echo }.tell().map_err(failed)?;
+        let line = heard().map_err(failed)?;
+        match serde_json::from_str(&line) {
+            Ok(Text { text }) if !text.contains('\0') => Ok(text.into()),
+            _ => Err(ErrorCode::ConversationError),
         }
-        Ok(OsString::from(&self.password))
     }
 
-    fn error_msg(&self, _: impl AsRef<OsStr>) {}
+    fn note(&self, words: &OsStr) {
+        let mut all = self.words.borrow_mut();
+        let words = words.to_string_lossy();
+        if all.len() + words.len() < WORDS {
+            if !all.is_empty() {
+                all.push(' ');
+            }
+            all.push_str(&words);
+        }
+    }
+}
 
-    fn info_msg(&self, _: impl AsRef<OsStr>) {}
+impl ConversationAdapter for Client {
+    fn prompt(&self, request: impl AsRef<OsStr>) -> PamResult<OsString> {
+        if self.talks { self.ask(request.as_ref(), true) } else { Ok(OsString::from(&self.user)) }
+    }
+
+    fn masked_prompt(&self, request: impl AsRef<OsStr>) -> PamResult<OsString> {
+        match self.password.take() {
+            Some(password) => Ok(password.into()),
+            None if self.talks => self.ask(request.as_ref(), false),
+            None => Err(ErrorCode::ConversationError),
+        }
+    }
+
+    fn error_msg(&self, message: impl AsRef<OsStr>) {
+        self.note(message.as_ref());
+    }
+
+    fn info_msg(&self, message: impl AsRef<OsStr>) {
+        self.note(message.as_ref());
+    }
 }
 
 /// Whether PAM says no, and not that it cannot say.
@@ -87,8 +164,9 @@ fn is_no(code: ErrorCode) -> bool {
 }
 
 fn ask(question: Question) -> PamResult<Answer> {
-    let Question { service, user, password, address } = question;
-    let conversation = Once { user: user.clone(), password, is_used: AtomicBool::new(false) };
+    let Question { service, user, password, address, talks } = question;
+    let (password, words) = (Cell::new(Some(password)), RefCell::default());
+    let conversation = Client { user: user.clone(), password, talks, words };
     let mut pam = TransactionBuilder::new_with_service(&service)
         .username(&user)
         .build(conversation.into_conversation())?;
@@ -96,40 +174,45 @@ fn ask(question: Question) -> PamResult<Answer> {
         pam.items_mut().set_remote_host(Some(OsStr::new(&address)))?;
     }
     pam.authenticate(AuthnFlags::DISALLOW_NULL_AUTHTOK)?;
-    pam.account_management(AuthnFlags::empty())?;
+    match pam.account_management(AuthnFlags::empty()) {
+        Err(ErrorCode::NewAuthTokRequired) if talks => {
+            if let Err(code) = pam.change_authtok(AuthtokFlags::CHANGE_EXPIRED_AUTHTOK) {
+                return Ok(Answer::no(&format!("the password has expired and was not changed: {code}")));
+            }
+        }
+        other => other?,
+    }
     // A module may take somebody for somebody else, whose account here is another one.
     let named = pam.items().user()?;
     Ok(match named.is_some_and(|name| *name == *user) {
         true => Answer::Yes,
-        false => Answer::No { why: "a module names another user".into() },
+        false => Answer::no("a module names another user"),
     })
 }
 
 fn answer(line: &str) -> Answer {
-    let failed = |why: &str| Answer::Failed { why: why.into() };
     let Ok(question) = serde_json::from_str::<Question>(line) else {
-        return failed("this is no question of a ferryd of the same version");
+        return Answer::failed("this is no question of a ferryd of the same version");
     };
     if [&question.service, &question.user, &question.password].iter().any(|text| text.contains('\0')) {
-        return Answer::No { why: "PAM knows no zero in a text".into() };
+        return Answer::no("PAM knows no zero in a text");
     }
     match ask(question) {
         Ok(answer) => answer,
-        Err(code) if is_no(code) => Answer::No { why: code.to_string() },
-        Err(ErrorCode::ConversationError) => failed("a module asks for more than one password"),
-        Err(code) => failed(&code.to_string()),
+        Err(code) if is_no(code) => Answer::no(&code.to_string()),
+        Err(ErrorCode::ConversationError) => Answer::failed(
+            "a module asks more than a password, and nobody answers (keyboard-interactive does)",
+        ),
+        Err(code) => Answer::failed(&code.to_string()),
     }
 }
 
 fn main() -> ExitCode {
-    let mut line = String::new();
-    let read = std::io::stdin().lock().take(MOST).read_line(&mut line);
-    let answer = match read {
-        Ok(_) => answer(&line),
-        Err(e) => Answer::Failed { why: e.to_string() },
+    let answer = match heard() {
+        Ok(line) => answer(&line),
+        Err(e) => Answer::failed(&e.to_string()),
     };
-    let text = serde_json::to_string(&answer).unwrap_or_default();
-    match writeln!(std::io::stdout(), "{text}") {
+    match answer.tell() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

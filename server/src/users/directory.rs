@@ -14,7 +14,8 @@
 //! A certificate of TLS is an account's own only if the account says so, by its fingerprint or by a name in
 //! it; which authorities are believed TLS has judged before. Its factor is that of a key.
 //!
-//! Accounts that are not here may be those of other directories (`external`), which are asked with the password.
+//! Accounts that are not here may be those of other directories (`external`), which are asked with the password, and
+//! may ask more where the client can be asked: in an interactive login, and once over FTP.
 //!
 //! Absent: reloading (a site makes a new directory; what codes were used is handed on).
 
@@ -28,7 +29,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use session_core::auth::{
-    AccessKey, Account, Authenticator, Check, Credential, DigestKeys, Method, Proof, Question, Secret,
+    AccessKey, Account, Authenticator, Check, Credential, DigestKeys, Heard, Method, Proof, Question, Secret,
     SignedKey, TlsCertificate, UserCertificate,
 };
 use session_core::error::{Error, ErrorKind, Result};
@@ -259,13 +260,16 @@ impl Directory {
     }
 
     /// Always hashes once, whatever the name; but for one that others are asked about.
-    async fn password(&self, session: &Session, user: &str, password: &Secret) -> Result<(), Refusal> {
+    async fn password(
+        &self,
+        session: &Session,
+        user: &str,
+        password: &Secret,
+        may_ask: bool,
+    ) -> Result<Given, Refusal> {
         let account = self.accounts.get(user);
         if let (None, Some(external)) = (account, &self.external) {
-            return match external.proves(user, password, session).await {
-                true => Ok(()),
-                false => Err(wrong("no directory vouches for it")),
-            };
+            return heard(external.proves(user, password, session, may_ask).await);
         }
         let own = account.and_then(|a| a.password.as_ref());
         let hash = match own {
@@ -291,9 +295,9 @@ impl Directory {
         });
         let good = judged.await.unwrap_or(false);
         match (account, own) {
-            (Some(a), None) if a.takes_any_password() => Ok(()),
+            (Some(a), None) if a.takes_any_password() => Ok(Given::password()),
             (_, None) => Err(wrong("the account has no password")),
-            (_, Some(_)) if good => Ok(()),
+            (_, Some(_)) if good => Ok(Given::password()),
             (_, Some(_)) => Err(wrong("wrong password")),
         }
     }
@@ -308,17 +312,20 @@ impl Directory {
     ) -> Result<Given, Refusal> {
         let mut result = if answers.is_empty() { Err(wrong("no answers")) } else { Ok(()) };
         let mut given = Given::default();
+        let mut proven = |of: Result<Given, Refusal>| {
+            let of = of?;
+            given.password |= of.password;
+            given.asks = of.asks.or(given.asks.take());
+            Ok(())
+        };
         let mut codes = Vec::new();
         for (question, answer) in answers {
             let judged = match &question.check {
                 Check::Equals(wanted) if same(wanted.expose(), answer.expose()) => Ok(()),
                 Check::Equals(_) => Err(wrong("wrong answer")),
-                Check::Password => {
-                    given.password = true;
-                    self.password(session, user, answer).await
-                }
+                Check::Asked(asked) => proven(heard(asked.0.hear(user, answer).await)),
+                Check::Password => proven(self.password(session, user, answer, true).await),
                 Check::Totp => {
-                    given.code = true;
                     codes.push(answer);
                     Ok(())
                 }
@@ -327,6 +334,7 @@ impl Directory {
         }
         result?;
         for code in codes {
+            given.code = true;
             self.code(user, code, session.now()).await?;
         }
         Ok(given)
@@ -357,8 +365,8 @@ impl Directory {
         user: &str,
         password: &Secret,
     ) -> Result<Given, Refusal> {
-        let judged = self.password(session, user, password).await;
         let ftp = matches!(session.protocol(), Protocol::Ftp | Protocol::Ftps);
+        let judged = self.password(session, user, password, ftp).await;
         // Others are not asked twice: they may count wrong passwords.
         let ftp = ftp && (self.external.is_none() || self.accounts.contains_key(user));
         let at = password.expose().len().checked_sub(6);
@@ -366,11 +374,11 @@ impl Directory {
         let digits = |(_, code): &(&str, &str)| code.bytes().all(|b| b.is_ascii_digit());
         match (judged, parts.filter(digits).filter(|_| ftp)) {
             (Err(_), Some((rest, code))) => {
-                self.password(session, user, &Secret::new(rest)).await?;
+                self.password(session, user, &Secret::new(rest), false).await?;
                 self.code(user, &Secret::new(code), session.now()).await?;
-                Ok(Given { password: true, code: true })
+                Ok(Given { code: true, ..Given::password() })
             }
-            (judged, _) => judged.map(|()| Given { password: true, code: false }),
+            (judged, _) => judged,
         }
     }
 
@@ -378,7 +386,7 @@ impl Directory {
     fn digest(&self, user: &str, key: &Secret) -> Result<Given, Refusal> {
         let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
         match account.digest.iter().any(|k| same(k.hash.expose(), key.expose())) {
-            true => Ok(Given { password: true, code: false }),
+            true => Ok(Given::password()),
             false => Err(wrong("the account keeps nothing for Digest")),
         }
     }
@@ -499,10 +507,27 @@ fn check_certificate(
 }
 
 /// What a proof held.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Given {
     password: bool,
     code: bool,
+    /// What must be answered before any of it counts.
+    asks: Option<Question>,
+}
+
+impl Given {
+    fn password() -> Self {
+        Given { password: true, ..Given::default() }
+    }
+}
+
+/// What another directory says of a proof.
+fn heard(heard: Heard) -> Result<Given, Refusal> {
+    match heard {
+        Heard::Yes => Ok(Given::password()),
+        Heard::No => Err(wrong("no directory vouches for it")),
+        Heard::Ask(question) => Ok(Given { asks: Some(question), ..Given::default() }),
+    }
 }
 
 /// Why a good account may not be used now, if it may not.
@@ -522,7 +547,7 @@ pub fn bars(user: &User, protocol: Protocol, now: SystemTime) -> Option<(Reason,
 }
 
 /// What a good proof is worth: everything, a part, or nothing because another was due.
-fn worth(user: &User, method: Method, given: Given, passed: &[Method]) -> Proof {
+fn worth(user: &User, method: Method, given: &Given, passed: &[Method]) -> Proof {
     if matches!(method, Method::AccessKey | Method::Token) {
         // Made for programs, which have no second factor: whoever gave the account one meant it so.
         return Proof::Complete(account_of(user));
@@ -645,8 +670,13 @@ impl Authenticator for Directory {
             Credential::Password(password) => self.password_and_code(session, user, password).await,
             Credential::Token(token) => self.token(user, token, session.now()),
         };
+        let judged = match judged {
+            // Its account is known once it has the last answer.
+            Ok(Given { asks: Some(question), .. }) => return Proof::Ask(question),
+            judged => judged,
+        };
         match self.admitted(user, session).and_then(|account| Ok((account, judged?))) {
-            Ok((account, given)) => worth(&account, credential.method(), given, passed),
+            Ok((account, given)) => worth(&account, credential.method(), &given, passed),
             Err((Reason::WrongCredentials, words)) => Proof::Rejected(words.into()),
             Err((code, words)) => Proof::Barred(code, words.into()),
         }

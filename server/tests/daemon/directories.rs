@@ -1,14 +1,19 @@
-//! Accounts that a hook over HTTP vouches for.
+//! Accounts that a hook over HTTP vouches for, and those of PAM that are asked more than a password.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+use client::connect::open_url;
 use serde_json::{Value, json};
+use session_core::auth::Secret;
+use session_core::batch::{Answer, Decider, Query, Unattended};
 use session_core::fs::Filesystem as _;
 use session_core::metadata::Attributes;
 
+use crate::ftp::Ftp;
 use crate::support::*;
 
 /// A hook that knows `ada`; its URL, and what it was asked.
@@ -102,4 +107,104 @@ async fn a_hook_vouches_and_groups_say_what_its_accounts_may() {
     assert!(s.try_login("ada", PASSWORD).await.is_err());
     let log = s.log();
     assert!(!log.contains(PASSWORD) && !log.contains("the token"), "{log}");
+}
+
+/// In place of `ferryd-pam`: it asks `ada` for a code, has `eve` change her password and asks `joe` for ever.
+const ASKS: &str = r#"#!/bin/sh
+ask() { printf '{"answer":"asks","words":"%s","prompt":"%s","echo":%s}\n' "$1" "$2" "$3"; read -r text || exit; }
+no() { echo '{"answer":"no","why":"wrong"}'; exit; }
+read -r line
+case "$line" in *'"password":"PASSWORD"'*) ;; *) no;; esac
+case "$line" in *'"talks":true'*) ;; *) echo '{"answer":"failed","why":"nobody answers"}'; exit;; esac
+case "$line" in
+    *'"user":"ada"'*)
+        ask '' 'Code: ' true
+        case "$text" in '{"text":"424242"}') ;; *) no;; esac;;
+    *'"user":"eve"'*)
+        ask 'It has expired.' 'New password: ' false; first=$text
+        ask '' 'Retype new password: ' false
+        case "$text" in "$first") ;; *) no;; esac;;
+    *) while :; do ask '' 'And now? ' true; done;;
+esac
+echo '{"answer":"yes"}'
+"#;
+
+fn asking() -> (tempfile::TempDir, Server) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("asks");
+    std::fs::write(&program, ASKS.replace("PASSWORD", PASSWORD)).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = format!(
+        "data = \".\"\nlisteners = [{{ protocol = \"sftp\", port = 0 }}, {{ protocol = \"ftp\", port = 0 }}]\n\
+         [ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n\
+         [[directories]]\nname = \"system\"\nurl = \"pam://x\"\nprogram = {program:?}\ngroups = [\"staff\"]\n\
+         [[groups]]\nname = \"staff\"\n[groups.permissions]\n\"/\" = [\"list\", \"put\"]\n"
+    );
+    std::fs::write(dir.path().join("ferryd.toml"), config).unwrap();
+    let server = Server::at_own(dir.path());
+    (dir, server)
+}
+
+/// Knows one code, and says what it was asked.
+#[derive(Default)]
+struct Knows(&'static str, Mutex<Vec<String>>);
+
+#[async_trait]
+impl Decider for Knows {
+    async fn decide(&self, query: Query) -> Answer {
+        match query {
+            Query::Interactive { prompts, .. } => {
+                self.1.lock().unwrap().extend(prompts.iter().map(|(prompt, _)| prompt.clone()));
+                Answer::Answers(prompts.iter().map(|_| Secret::new(self.0)).collect())
+            }
+            other => Unattended.decide(other).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_pam_asks_is_asked_over_ssh_one_question_after_the_other_and_not_without_end() {
+    let (_dir, s) = asking();
+    let log_in = async |user: &str, password: &str, answer: &'static str| {
+        let knows = Arc::new(Knows(answer, Mutex::default()));
+        let is_in = open_url(s.options(user, password), Arc::clone(&knows) as Arc<dyn Decider>).await;
+        let asked = knows.1.lock().unwrap().clone();
+        (is_in.ok(), asked)
+    };
+    let (ada, asked) = log_in("ada", PASSWORD, "424242").await;
+    assert_eq!(asked, ["Code: "], "{}", s.log());
+    put(&ada.unwrap(), "/f", "x").await.unwrap();
+    let line = s.logged(&["logged in", "ada"]).await;
+    assert_eq!(line["methods"], "keyboard-interactive");
+    // It is asked each time: what was right with a code is not right without one.
+    assert!(log_in("ada", PASSWORD, "1").await.0.is_none());
+    assert!(s.try_login("ada", PASSWORD).await.is_err());
+    assert!(log_in("ada", "another", "424242").await.0.is_none());
+    let (eve, asked) = log_in("eve", PASSWORD, "a new one").await;
+    assert!(eve.is_some());
+    assert_eq!(asked, ["It has expired. New password: ", "Retype new password: "]);
+    let options = s.options("eve", PASSWORD).new_password(Some(Secret::new("a new one")));
+    open_url(options, Arc::new(Unattended)).await.unwrap();
+    let (joe, asked) = log_in("joe", PASSWORD, "later").await;
+    assert!(joe.is_none());
+    assert!((16..64).contains(&asked.len()), "{}", asked.len());
+    let log = s.log();
+    assert!(!log.contains("424242") && !log.contains("a new one") && !log.contains(PASSWORD), "{log}");
+}
+
+#[tokio::test]
+async fn over_ftp_pam_may_ask_one_question_behind_the_password() {
+    let (_dir, s) = asking();
+    let (mut ftp, _) = Ftp::connect(s.port_of("ferry", "ftp"));
+    for (answer, reply) in [("1", "530"), ("424242", "230")] {
+        let asked = ftp.log_in("ada");
+        assert!(asked.starts_with("332") && asked.contains("Code: "), "{asked}");
+        let told = ftp.ask(&format!("ACCT {answer}"));
+        assert!(told.starts_with(reply), "{told}");
+    }
+    let (mut ftp, _) = Ftp::connect(s.port_of("ferry", "ftp"));
+    let asked = ftp.log_in("eve");
+    assert!(asked.starts_with("332") && asked.contains("It has expired. New password: "), "{asked}");
+    assert!(ftp.ask("ACCT a new one").starts_with("530"), "there is no place for a second question");
 }

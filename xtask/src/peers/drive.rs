@@ -59,6 +59,22 @@ pub(crate) fn sftp_with(kit: &Kit, at: &Address, options: &[&str], batch: &str) 
         .input(batch))
 }
 
+/// OpenSSH's `sftp` with a batch of commands, where a program answers the questions of the server: each is its argument.
+pub(super) fn sftp_asked(kit: &Kit, at: &Address, answers: &Path, batch: &str) -> Result<Run> {
+    let options = ssh_options(&kit.key, at);
+    let options = options.iter().filter(|option| *option != "BatchMode=yes");
+    // The first word on a matter counts, and `-b` is one on it.
+    let options = options.flat_map(|option| ["-o", option]).chain(["-o", "BatchMode=no"]);
+    Ok(client(kit, "sftp")?
+        .args(["-F", "none"])
+        .args(options)
+        .args(["-o", "PreferredAuthentications=keyboard-interactive", "-o", "NumberOfPasswordPrompts=1"])
+        .args(["-b", "-", &format!("{}@127.0.0.1", at.user)])
+        .env("SSH_ASKPASS", answers)
+        .env("SSH_ASKPASS_REQUIRE", "force")
+        .input(batch))
+}
+
 /// Ours, from a file of the caller's choice; the command follows.
 pub(crate) fn ferry(kit: &Kit, program: &Path, at: &Address) -> Run {
     let run = Run::new(program)

@@ -160,7 +160,7 @@ const PEERS: &[Peer] = &[
     Peer::debian(
         "pam",
         Kind::Judge,
-        &["libpam0g-dev", "libpam-wrapper"],
+        &["libpam0g-dev", "libpam-wrapper", "libpam-oath"],
         &["dpkg-query", "--show", "libpam-wrapper"],
         "libpam-wrapper",
     ),

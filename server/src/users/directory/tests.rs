@@ -63,6 +63,7 @@ async fn refusal(directory: &Directory, user: &str, credential: &Credential) -> 
             String::new()
         }
         Proof::Rejected(reason) | Proof::Barred(_, reason) => reason.to_string(),
+        Proof::Ask(question) => format!("asks: {}", question.prompt),
         Proof::More(next) => format!("more: {next:?}"),
     }
 }

@@ -10,7 +10,7 @@ use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::script::Secrets;
 
-use super::{About, Vouch};
+use super::{About, Vouch, Word};
 use crate::config::{DirectoryTable, Record};
 use crate::hooks::{post_json, secret_named};
 
@@ -31,7 +31,7 @@ impl Hook {
 
 #[async_trait]
 impl Vouch for Hook {
-    async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Option<Record>> {
+    async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Word> {
         let body = json!({
             "user": user, "password": password.expose(), "address": about.address,
             "protocol": about.protocol, "site": about.site,
@@ -44,7 +44,7 @@ impl Vouch for Hook {
                 _ => return Err(Error::new(ErrorKind::PeerMisbehaved).with_detail("the answer is no record")),
             },
             204 => Record::new(),
-            401 | 403 | 404 => return Ok(None),
+            401 | 403 | 404 => return Ok(Word::No),
             status => {
                 let words = format!("the hook answers {status}");
                 return Err(Error::new(ErrorKind::PeerMisbehaved).with_detail(words));
@@ -53,6 +53,6 @@ impl Vouch for Hook {
         if !record.contains_key("groups") {
             record.insert("groups".to_owned(), self.groups.clone().into());
         }
-        Ok(Some(record))
+        Ok(Word::Yes(record))
     }
 }

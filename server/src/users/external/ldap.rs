@@ -19,7 +19,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::client_tls::{ClientTls, ClientTlsOptions};
 use session_core::script::Secrets;
 
-use super::{About, Vouch};
+use super::{About, Vouch, Word};
 use crate::config::{DirectoryTable, Record};
 use crate::hooks::secret_named;
 
@@ -215,12 +215,12 @@ fn values(entry: SearchEntry, attribute: &str) -> Vec<String> {
 
 #[async_trait]
 impl Vouch for Server {
-    async fn ask(&self, user: &str, password: &Secret, _: About<'_>) -> Result<Option<Record>> {
+    async fn ask(&self, user: &str, password: &Secret, _: About<'_>) -> Result<Word> {
         let mut ldap = self.connect().await?;
-        let Some(dn) = self.name_of(&mut ldap, user).await? else { return Ok(None) };
+        let Some(dn) = self.name_of(&mut ldap, user).await? else { return Ok(Word::No) };
         match self.log_in(&mut ldap, &dn, password).await? {
             0 => {}
-            code if NOBODY.contains(&code) => return Ok(None),
+            code if NOBODY.contains(&code) => return Ok(Word::No),
             code => return Err(said("the login", code)),
         }
         let theirs = self.groups_of(&mut ldap, user, &dn).await?;
@@ -228,9 +228,9 @@ impl Vouch for Server {
         let _ = ldap.unbind().await;
         let Some(groups) = self.ours(&theirs) else {
             tracing::info!(directory = self.table.name, user, "an account is in none of the groups");
-            return Ok(None);
+            return Ok(Word::No);
         };
-        Ok(Some(Record::from_iter([("groups".to_owned(), groups.into())])))
+        Ok(Word::Yes(Record::from_iter([("groups".to_owned(), groups.into())])))
     }
 }
 

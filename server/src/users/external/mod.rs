@@ -6,6 +6,9 @@
 //! a good password need not be asked about again for a while; both are bounded, and gone with the process. Of
 //! passwords only a keyed digest is kept.
 //!
+//! A directory may ask more than the password (PAM); then it has the last word, and its password alone proves nothing
+//! later. Who is asked in turn holds a process, so that only so many are at a time.
+//!
 //! A directory that cannot be asked vouches for nobody. Deliberately absent: keys and one-time codes of such
 //! accounts; directories that are asked without a password.
 
@@ -20,12 +23,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hyper::Uri;
-use session_core::auth::Secret;
+use session_core::auth::{Asked, Asker, Check, Heard, Question, Secret};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::script::Secrets;
 use session_core::session::Session;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::accounts::Accounts;
 use crate::config::{Config, DirectoryTable, Record, User, is_user_name};
@@ -35,19 +38,45 @@ pub(crate) use self::ldap::is_filter;
 /// Accounts that are remembered; those who were here least recently go first.
 const MOST: usize = 10_000;
 
+/// People whom a directory asks more than their password, at a time: each holds a process while it thinks.
+const MOST_ASKED: usize = 64;
+
 /// What a directory may want to know besides name and password.
 #[derive(Clone, Copy)]
 struct About<'a> {
     address: Option<IpAddr>,
     protocol: &'static str,
     site: &'a str,
+    /// The client can be asked more.
+    may_ask: bool,
+}
+
+/// What a directory says of a name and a password.
+enum Word {
+    /// They are right; the account's record.
+    Yes(Record),
+    No,
+    /// It wants to know more.
+    Asks(Prompt, pam::Talk),
+}
+
+impl From<Option<Record>> for Word {
+    fn from(record: Option<Record>) -> Self {
+        record.map_or(Word::No, Word::Yes)
+    }
+}
+
+/// What a client is asked.
+struct Prompt {
+    text: String,
+    echo: bool,
 }
 
 /// Somebody who vouches for accounts.
 #[async_trait]
 trait Vouch: Send + Sync {
-    /// The account's record, if name and password are right. Errors: those of asking.
-    async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Option<Record>>;
+    /// Whether name and password are right. Errors: those of asking.
+    async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Word>;
 }
 
 struct Directory {
@@ -55,7 +84,32 @@ struct Directory {
     cache: Duration,
     time: Duration,
     permits: Semaphore,
+    /// One for each conversation.
+    talks: Arc<Semaphore>,
     vouch: Box<dyn Vouch>,
+}
+
+/// A question of a directory that waits for its answer.
+struct Waiting {
+    external: Arc<External>,
+    directory: Arc<Directory>,
+    user: String,
+    talk: Mutex<Option<(pam::Talk, OwnedSemaphorePermit)>>,
+}
+
+#[async_trait]
+impl Asker for Waiting {
+    async fn hear(&self, user: &str, answer: &Secret) -> Heard {
+        let talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((talk, place)) = talk.filter(|_| user == self.user) else { return Heard::No };
+        let directory = &self.directory;
+        match directory.within(talk.answer(answer)).await {
+            Ok(Word::Yes(record)) => self.external.believe(user, directory, record, None),
+            Ok(Word::No) => Heard::No,
+            Ok(Word::Asks(prompt, talk)) => self.external.waits(user, directory, prompt, (talk, place)),
+            Err(e) => directory.cannot_say(&e),
+        }
+    }
 }
 
 /// What is known of one account.
@@ -126,7 +180,7 @@ type Made = HashMap<String, Arc<User>>;
 pub(crate) struct External {
     config: Arc<Config>,
     accounts: Arc<Accounts>,
-    directories: Arc<[Directory]>,
+    directories: Arc<[Arc<Directory>]>,
     remembered: Arc<Remembered>,
     /// Accounts by the rules in force.
     made: Mutex<Made>,
@@ -161,6 +215,7 @@ fn directory(table: &DirectoryTable, secrets: &Secrets) -> Result<Directory> {
         cache: table.cache,
         time: table.time,
         permits: Semaphore::new(table.connections),
+        talks: Arc::new(Semaphore::new(MOST_ASKED)),
         vouch,
     })
 }
@@ -178,7 +233,7 @@ impl External {
             return Ok(None);
         }
         remembered.forget_proofs();
-        let directories = config.directories.iter().map(|d| directory(d, secrets));
+        let directories = config.directories.iter().map(|d| directory(d, secrets).map(Arc::new));
         Ok(Some(Arc::new(External {
             directories: directories.collect::<Result<Vec<_>>>()?.into(),
             config: Arc::new(config.clone()),
@@ -238,60 +293,100 @@ impl External {
         Arc::clone(made.entry(user.name.clone()).or_insert_with(|| Arc::new(user)))
     }
 
-    /// Whether a password is right; the account is known from then on.
-    pub(crate) async fn proves(&self, name: &str, password: &Secret, session: &Session) -> bool {
+    /// Whether a password is right; the account is known from then on. Nothing is asked but where that may be.
+    pub(crate) async fn proves(
+        self: &Arc<Self>,
+        name: &str,
+        password: &Secret,
+        session: &Session,
+        may_ask: bool,
+    ) -> Heard {
         // A name with anything else in it is nobody's here; an empty password proves nothing over LDAP, where
         // such a login is one of nobody in particular and succeeds.
         if !is_user_name(name) || password.expose().is_empty() {
-            return false;
+            return Heard::No;
         }
         if self.remembered.is_proven(name, password, Instant::now()) && self.account(name).is_some() {
-            return true;
+            return Heard::Yes;
         }
         let site = session.site();
-        let about =
-            About { address: session.peer_address(), protocol: session.protocol().name(), site: &site };
+        let (address, protocol) = (session.peer_address(), session.protocol().name());
+        let about = About { address, protocol, site: &site, may_ask };
         for directory in self.directories.iter() {
-            let record = match directory.ask(name, password, about).await {
-                Ok(Some(record)) => record,
-                Ok(None) => continue,
+            match directory.within(directory.vouch.ask(name, password, about)).await {
+                Ok(Word::Yes(record)) => return self.believe(name, directory, record, Some(password)),
+                Ok(Word::No) => {}
+                Ok(Word::Asks(prompt, talk)) => match Arc::clone(&directory.talks).try_acquire_owned() {
+                    Ok(place) => return self.waits(name, directory, prompt, (talk, place)),
+                    Err(_) => {
+                        let words = "too many people are being asked";
+                        return directory.cannot_say(&Error::new(ErrorKind::Throttled).with_detail(words));
+                    }
+                },
                 Err(e) => {
-                    tracing::warn!(directory = directory.name, "a directory cannot be asked: {e:#}");
-                    continue;
+                    directory.cannot_say(&e);
                 }
-            };
-            let Some(user) = self.make(name, &record) else { return false };
-            let now = Instant::now();
-            let until = now.checked_add(directory.cache).filter(|_| !directory.cache.is_zero());
-            let known = Known {
-                directory: directory.name.clone(),
-                record,
-                proof: until.map(|until| (self.remembered.digest(name, password), until)),
-                seen: now,
-            };
-            let changed = {
-                let all = self.remembered.all();
-                all.get(name).is_none_or(|k| k.record != known.record || k.directory != known.directory)
-            };
-            if changed {
-                self.made().remove(name);
             }
-            self.remembered.note(name, known);
-            self.keep(user);
-            return true;
         }
-        false
+        Heard::No
+    }
+
+    /// A directory vouches for an account. The password is what proves it for a while, where it alone did.
+    fn believe(&self, name: &str, directory: &Directory, record: Record, password: Option<&Secret>) -> Heard {
+        let Some(user) = self.make(name, &record) else { return Heard::No };
+        let now = Instant::now();
+        let until = now.checked_add(directory.cache).filter(|_| !directory.cache.is_zero());
+        let known = Known {
+            directory: directory.name.clone(),
+            record,
+            proof: password.zip(until).map(|(p, until)| (self.remembered.digest(name, p), until)),
+            seen: now,
+        };
+        let changed = {
+            let all = self.remembered.all();
+            all.get(name).is_none_or(|k| k.record != known.record || k.directory != known.directory)
+        };
+        if changed {
+            self.made().remove(name);
+        }
+        self.remembered.note(name, known);
+        self.keep(user);
+        Heard::Yes
+    }
+
+    /// A directory asks more, and what it asked waits for its answer.
+    fn waits(
+        self: &Arc<Self>,
+        name: &str,
+        directory: &Arc<Directory>,
+        prompt: Prompt,
+        talk: (pam::Talk, OwnedSemaphorePermit),
+    ) -> Heard {
+        let waiting = Waiting {
+            external: Arc::clone(self),
+            directory: Arc::clone(directory),
+            user: name.to_owned(),
+            talk: Mutex::new(Some(talk)),
+        };
+        let check = Check::Asked(Asked(Arc::new(waiting)));
+        Heard::Ask(Question { prompt: prompt.text, echo: prompt.echo, check })
     }
 }
 
 impl Directory {
-    async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Option<Record>> {
+    /// One question of ours or answer of the client's, in its time.
+    async fn within(&self, asking: impl Future<Output = Result<Word>>) -> Result<Word> {
         let asking = async {
             let _permit = self.permits.acquire().await.map_err(|_| ErrorKind::Closed)?;
-            self.vouch.ask(user, password, about).await
+            asking.await
         };
         let late = |_| Error::new(ErrorKind::TimedOut).with_detail("it does not answer");
         tokio::time::timeout(self.time, asking).await.map_err(late)?
+    }
+
+    fn cannot_say(&self, e: &Error) -> Heard {
+        tracing::warn!(directory = self.name, "a directory cannot be asked: {e:#}");
+        Heard::No
     }
 }
 

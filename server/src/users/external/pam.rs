@@ -1,47 +1,70 @@
 //! Logins by PAM, of which a program of its own asks: `ferryd-pam`.
 //!
-//! Modules of PAM may block, fork or crash: nothing of that reaches this process. Each question has one of its own,
-//! which is shown a line of JSON (`{ service, user, password, address }`) and answers with one (`{ answer, why }`:
-//! `yes`, `no` or `failed`); it has an empty environment, and it and all that it started are killed when its time is
-//! over. Nothing of one login is left for the next.
+//! Modules of PAM may block, fork or crash: nothing of that reaches this process. Each login has one of its own, which
+//! is shown a line of JSON (`{ service, user, password, address, talks }`) and answers with one (`{ answer, … }`: `yes`,
+//! `no` or `failed`, or, where it `talks`, `asks` for a question of a module, to which it is told `{ text }`). It has an
+//! empty environment, and it and all that it started are killed when its time is over or nobody waits for it any more.
+//! Nothing of one login is left for the next.
 //!
-//! Deliberately absent: questions of modules beyond one password, groups of the system, passwords that have expired.
+//! Deliberately absent: groups of the system.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use client::hooks::exec::Programs;
+use client::hooks::exec::Dialogue;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 
-use super::{About, Vouch};
+use super::{About, Prompt, Vouch, Word};
 use crate::config::{DirectoryTable, Record};
-use crate::hooks::field;
 
 /// The program, beside `ferryd` where no other place is named.
 const PROGRAM: &str = "ferryd-pam";
 
-/// The longest answer, bytes.
-const ANSWER: usize = 64 << 10;
+/// The most that the program says in one login, bytes.
+const SAID: u64 = 64 << 10;
+
+/// The longest answer to a module, bytes, and the longest question, characters: `PAM_MAX_RESP_SIZE` and
+/// `PAM_MAX_MSG_SIZE` of Linux.
+const LONGEST: usize = 512;
 
 /// What the program answers.
 #[derive(Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 enum Answer {
     Yes,
-    No { why: String },
-    Failed { why: String },
+    No {
+        why: String,
+    },
+    Failed {
+        why: String,
+    },
+    /// A module asks: what it said before, and its question.
+    Asks {
+        words: String,
+        prompt: String,
+        echo: bool,
+    },
 }
 
 pub(super) struct Pam {
     name: String,
     service: String,
     groups: Vec<String>,
-    programs: Programs,
+    program: PathBuf,
+    time: Duration,
+}
+
+/// A login that is not decided.
+pub(super) struct Talk {
+    program: Dialogue,
+    directory: String,
+    user: String,
+    groups: Vec<String>,
+    time: Duration,
 }
 
 /// The service that a URL names, `pam://SERVICE`: a file of `/etc/pam.d`.
@@ -50,6 +73,58 @@ pub(super) fn service(url: &str) -> Option<&str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     (service.bytes().all(plain) && !service.starts_with('.') && (1..=64).contains(&service.len()))
         .then_some(service)
+}
+
+/// What a module says as a client may show it: bounded, one line, and nothing that moves a cursor.
+fn shown(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(LONGEST).map(plain).collect()
+}
+
+impl Talk {
+    /// Tells the program one line and waits for what it says. Errors: `TimedOut`; `Refused` where PAM cannot say,
+    /// `PeerMisbehaved` for a program that ends without an answer.
+    async fn tell(mut self, line: &Value) -> Result<Word> {
+        let program = &mut self.program;
+        let heard = async {
+            // One that has ended has said why, or nothing.
+            let _ = program.say(&line.to_string()).await;
+            // A module may say something before.
+            while let Some(line) = program.hear().await? {
+                if let Ok(answer) = serde_json::from_str(&line) {
+                    return Ok(answer);
+                }
+            }
+            // What it said may hold what it was told.
+            Err(Error::new(ErrorKind::PeerMisbehaved)
+                .with_detail(format!("{PROGRAM} ended without an answer")))
+        };
+        let late = |_| Error::new(ErrorKind::TimedOut).with_detail("PAM does not answer");
+        match tokio::time::timeout(self.time, heard).await.map_err(late)?? {
+            Answer::Yes => Ok(Word::Yes(Record::from_iter([("groups".to_owned(), self.groups.into())]))),
+            Answer::No { why } => {
+                let (directory, user) = (self.directory, self.user);
+                tracing::info!(directory, user, why, "PAM does not let an account in");
+                Ok(Word::No)
+            }
+            Answer::Failed { why } => {
+                Err(Error::new(ErrorKind::Refused).with_detail(format!("PAM cannot say: {why}")))
+            }
+            Answer::Asks { words, prompt, echo } => {
+                let words = [shown(&words), shown(&prompt)];
+                let said: Vec<_> = words.into_iter().filter(|w| !w.is_empty()).collect();
+                Ok(Word::Asks(Prompt { text: said.join(" "), echo }, self))
+            }
+        }
+    }
+
+    /// Answers what was asked. Errors: those of asking.
+    pub(super) async fn answer(self, answer: &Secret) -> Result<Word> {
+        if answer.expose().len() > LONGEST {
+            return Ok(Word::No);
+        }
+        self.tell(&json!({ "text": answer.expose() })).await
+    }
 }
 
 impl Pam {
@@ -69,40 +144,27 @@ impl Pam {
             name: table.name.clone(),
             service: service(&table.url).unwrap_or_default().to_owned(),
             groups: table.groups.clone(),
-            programs: Programs::new(BTreeMap::from([(PROGRAM.to_owned(), program)]), table.time, ANSWER),
+            program,
+            time: table.time,
         })
     }
 }
 
 #[async_trait]
 impl Vouch for Pam {
-    async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Option<Record>> {
+    async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Word> {
         let question = json!({
             "service": self.service, "user": user, "password": password.expose(), "address": about.address,
+            "talks": about.may_ask,
         });
-        let input = STANDARD.encode(format!("{question}\n"));
-        let asked = json!({ "program": PROGRAM, "arguments": [], "input": input });
-        let told = self.programs.run(&asked, None).await?;
-        if field(&told, "TimedOut") == &Value::Bool(true) {
-            return Err(Error::new(ErrorKind::TimedOut).with_detail("PAM does not answer"));
-        }
-        // A module may have said something before.
-        let line = field(&told, "Stdout").as_str().and_then(|text| text.lines().last()).unwrap_or_default();
-        match serde_json::from_str(line) {
-            Ok(Answer::Yes) => {
-                Ok(Some(Record::from_iter([("groups".to_owned(), self.groups.clone().into())])))
-            }
-            Ok(Answer::No { why }) => {
-                tracing::info!(directory = self.name, user, why, "PAM does not let an account in");
-                Ok(None)
-            }
-            Ok(Answer::Failed { why }) => {
-                Err(Error::new(ErrorKind::Refused).with_detail(format!("PAM cannot say: {why}")))
-            }
-            // What it said may hold what it was told.
-            Err(_) => Err(Error::new(ErrorKind::PeerMisbehaved)
-                .with_detail(format!("{PROGRAM} ended without an answer"))),
-        }
+        let talk = Talk {
+            program: Dialogue::begin(&self.program, SAID)?,
+            directory: self.name.clone(),
+            user: user.to_owned(),
+            groups: self.groups.clone(),
+            time: self.time,
+        };
+        talk.tell(&question).await
     }
 }
 
@@ -117,7 +179,7 @@ mod tests {
     const FAKE: &str = "#!/bin/sh
 read -r line
 case \"$line\" in
-    *'\"service\":\"files\",\"user\":\"ada\"'*) ;;
+    *'\"service\":\"files\"'*'\"user\":\"ada\"'*) ;;
     *) echo '{\"answer\":\"no\",\"why\":\"somebody else\"}'; exit;;
 esac
 case \"$line\" in
@@ -126,6 +188,13 @@ case \"$line\" in
     *'\"password\":\"broken\"'*) echo '{\"answer\":\"failed\",\"why\":\"no modules\"}';;
     *'\"password\":\"dies\"'*) kill -9 $$;;
     *'\"password\":\"hangs\"'*) sleep 60 & sleep 60;;
+    *'\"password\":\"asks\"'*)
+        printf '%s\\n' '{\"answer\":\"asks\",\"words\":\"It has expired.\",\"prompt\":\"New \\u001b[1mone: \",\"echo\":false}'
+        read -r text
+        text=$(printf '%s' \"$text\" | sed 's/[\\\\\"]/\\\\&/g')
+        printf '{\"answer\":\"asks\",\"words\":\"\",\"prompt\":\"%s\",\"echo\":true}\\n' \"$text\"
+        read -r text
+        echo '{\"answer\":\"yes\"}';;
     *) echo \"$line\";;
 esac
 ";
@@ -142,13 +211,23 @@ esac
         std::fs::write(&fake, FAKE).unwrap();
         std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
         let pam = Pam::new(&table(&format!("time = \"1s\"\nprogram = {fake:?}"))).unwrap();
-        let about = About { address: None, protocol: "SFTP", site: "main" };
+        let about = About { address: None, protocol: "SFTP", site: "main", may_ask: true };
         let ask = async |user: &str, password: &str| pam.ask(user, &Secret::new(password), about).await;
-        let record = ask("ada", "good").await.unwrap().unwrap();
+        let Word::Yes(record) = ask("ada", "good").await.unwrap() else { panic!("it says yes") };
         assert_eq!(record["groups"], json!(["staff"]));
         for (user, password) in [("eve", "good"), ("ada", "bad")] {
-            assert!(ask(user, password).await.unwrap().is_none(), "{user} {password}");
+            assert!(matches!(ask(user, password).await.unwrap(), Word::No), "{user} {password}");
         }
+        // Questions and answers, until the program decides; what would move a cursor is not shown.
+        let Word::Asks(prompt, talk) = ask("ada", "asks").await.unwrap() else { panic!("it asks") };
+        assert_eq!((prompt.text.as_str(), prompt.echo), ("It has expired. New  [1mone: ", false));
+        let Word::Asks(prompt, talk) = talk.answer(&Secret::new("a\n\"b")).await.unwrap() else {
+            panic!("it asks again")
+        };
+        assert_eq!((prompt.text.as_str(), prompt.echo), (r#"{"text":"a\n\"b"}"#, true));
+        assert!(matches!(talk.answer(&Secret::new("c")).await.unwrap(), Word::Yes(_)));
+        let Word::Asks(_, talk) = ask("ada", "asks").await.unwrap() else { panic!("it asks") };
+        assert!(matches!(talk.answer(&Secret::new("x".repeat(LONGEST + 1))).await.unwrap(), Word::No));
         for (password, kind) in [
             ("broken", ErrorKind::Refused),
             ("dies", ErrorKind::PeerMisbehaved),

@@ -20,10 +20,10 @@ struct Fake {
 
 #[async_trait]
 impl Vouch for Fake {
-    async fn ask(&self, user: &str, password: &Secret, _: About<'_>) -> Result<Option<Record>> {
+    async fn ask(&self, user: &str, password: &Secret, _: About<'_>) -> Result<Word> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let record = self.record.clone().map_err(|()| Error::new(ErrorKind::Disconnected))?;
-        Ok(record.filter(|_| user == "ada" && password.expose() == self.password))
+        Ok(record.filter(|_| user == "ada" && password.expose() == self.password).into())
     }
 }
 
@@ -34,8 +34,12 @@ fn groups(names: &[&str]) -> Record {
 fn fake(record: Result<Option<Record>, ()>, cache: Duration) -> (Directory, Arc<AtomicUsize>) {
     let asked = Arc::<AtomicUsize>::default();
     let vouch = Box::new(Fake { password: "good", record, asked: Arc::clone(&asked) });
-    let (permits, time) = (Semaphore::new(1), Duration::from_secs(5));
-    (Directory { name: "fake".into(), cache, time, permits, vouch }, asked)
+    (one(cache, vouch), asked)
+}
+
+fn one(cache: Duration, vouch: Box<dyn Vouch>) -> Directory {
+    let (permits, talks) = (Semaphore::new(1), Arc::new(Semaphore::new(2)));
+    Directory { name: "fake".into(), cache, time: Duration::from_secs(5), permits, talks, vouch }
 }
 
 fn config(groups: &str) -> Arc<Config> {
@@ -44,22 +48,80 @@ fn config(groups: &str) -> Arc<Config> {
     Arc::new(Config::load(file.path()).unwrap().0)
 }
 
-fn external(config: Arc<Config>, directories: Vec<Directory>, remembered: &Arc<Remembered>) -> External {
-    External {
+fn external(config: Arc<Config>, directories: Vec<Directory>, remembered: &Arc<Remembered>) -> Arc<External> {
+    Arc::new(External {
         config,
         accounts: Accounts::holding(accounts::Contents::default()),
-        directories: directories.into(),
+        directories: directories.into_iter().map(Arc::new).collect(),
         remembered: Arc::clone(remembered),
         made: Mutex::default(),
-    }
+    })
 }
 
 const STAFF: &str = "[[groups]]\nname = \"staff\"\nspeed_limit = 1000\nread_only = true\n";
 const MINUTE: Duration = Duration::from_secs(60);
 
-async fn proves(external: &External, user: &str, password: &str) -> bool {
+async fn hears(external: &Arc<External>, user: &str, password: &str, may_ask: bool) -> Heard {
     let session = Session::new(Setup::new(Protocol::Sftp, "main"));
-    external.proves(user, &Secret::new(password), &session).await
+    external.proves(user, &Secret::new(password), &session, may_ask).await
+}
+
+async fn proves(external: &Arc<External>, user: &str, password: &str) -> bool {
+    hears(external, user, password, false).await == Heard::Yes
+}
+
+/// A program that asks for a code whatever the password, and says yes to a good password with its code.
+const ASKS: &str = "#!/bin/sh
+read -r line
+case \"$line\" in *'\"talks\":true'*) ;; *) echo '{\"answer\":\"no\",\"why\":\"nobody answers\"}'; exit;; esac
+echo '{\"answer\":\"asks\",\"words\":\"\",\"prompt\":\"Code: \",\"echo\":true}'
+read -r text
+case \"$line$text\" in
+    *'\"password\":\"good\"'*'\"text\":\"123\"'*) echo '{\"answer\":\"yes\"}';;
+    *) echo '{\"answer\":\"no\",\"why\":\"wrong\"}';;
+esac
+";
+
+fn asking(dir: &std::path::Path) -> Directory {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = dir.join("asks");
+    std::fs::write(&program, ASKS).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let table = format!("name = \"d\"\nurl = \"pam://x\"\ngroups = [\"staff\"]\nprogram = {program:?}");
+    one(MINUTE, Box::new(pam::Pam::new(&toml::from_str(&table).unwrap()).unwrap()))
+}
+
+#[tokio::test]
+async fn a_directory_that_asks_more_is_believed_with_its_last_answer_and_nothing_is_remembered_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let remembered = Arc::new(Remembered::new().unwrap());
+    let all = external(config(STAFF), vec![asking(dir.path())], &remembered);
+    let asked = async |password: &str| match hears(&all, "ada", password, true).await {
+        Heard::Ask(Question { prompt, echo: true, check: Check::Asked(asked) }) if prompt == "Code: " => {
+            asked
+        }
+        other => panic!("{other:?}"),
+    };
+    let answer = Secret::new("123");
+    for (password, user, text) in [("bad", "ada", "123"), ("good", "ada", "456"), ("good", "eve", "123")] {
+        assert_eq!(
+            asked(password).await.0.hear(user, &Secret::new(text)).await,
+            Heard::No,
+            "{password} {text}"
+        );
+    }
+    assert!(all.account("ada").is_none());
+    let once = asked("good").await;
+    assert_eq!(once.0.hear("ada", &answer).await, Heard::Yes);
+    assert_eq!(once.0.hear("ada", &answer).await, Heard::No, "an answer is judged once");
+    assert!(all.account("ada").unwrap().read_only);
+    // The password alone is worth nothing, now as before, nor is anybody asked who cannot be.
+    assert_eq!(hears(&all, "ada", "good", false).await, Heard::No);
+    let (first, second) = (asked("good").await, asked("good").await);
+    assert_eq!(hears(&all, "ada", "good", true).await, Heard::No, "only so many think at a time");
+    drop(first);
+    asked("good").await;
+    assert_eq!(second.0.hear("ada", &answer).await, Heard::Yes);
 }
 
 #[tokio::test]

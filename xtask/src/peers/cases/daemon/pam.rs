@@ -44,8 +44,8 @@ fn logs_in(stage: &Stage, endpoint: &Endpoint, user: &str, password: &str) -> Re
     Ok(run.arg("ls").arg(url).finish()?.is_success())
 }
 
-/// PAM says who comes in and what keeps an account out; modules that block or want to know more keep nobody else
-/// waiting, and let nobody in.
+/// PAM says who comes in and what keeps an account out; modules that block keep nobody else waiting, and let nobody in;
+/// those that want to know more (a code, a new password) are answered by whoever is asked, and by nobody else.
 pub(super) fn pam_vouches(stage: &Stage) -> Result<()> {
     let dir = folder(stage, "pam")?;
     let services = folder(stage, "pam/services")?;
@@ -59,6 +59,14 @@ pub(super) fn pam_vouches(stage: &Stage) -> Result<()> {
         ("slow", "auth required pam_exec.so /bin/sleep 60\n".to_owned()),
         ("denied", twice + "account required pam_permit.so\n"),
         ("open", "auth required pam_permit.so\naccount required pam_permit.so\n".to_owned()),
+        ("codes", format!("auth required {matrix}\n{}account required pam_permit.so\n", codes(&dir)?)),
+        (
+            "expired",
+            format!(
+                "auth required {matrix}\naccount required pam_debug.so acct=new_authtok_reqd\n\
+                 password required {matrix}\n"
+            ),
+        ),
     ] {
         write(&services.join(service), lines)?;
     }
@@ -98,5 +106,42 @@ pub(super) fn pam_vouches(stage: &Stage) -> Result<()> {
     let began = Instant::now();
     ensure!(!logs_in(stage, &endpoint, "ada", "analytical")?, "who says nothing lets in");
     ensure!(began.elapsed() < Duration::from_secs(30), "a module that blocks is waited for");
-    says(&endpoint.log(), "a directory cannot be asked")
+    says(&endpoint.log(), "a directory cannot be asked")?;
+
+    // RFC 4226, appendix D: the first codes of the secret there; each is good once.
+    let endpoint = start("codes", "")?;
+    for (code, may) in [("287082", true), ("287082", false), ("755224", false), ("359152", true)] {
+        let does = is_let_in(stage, &endpoint, &dir, code)?;
+        ensure!(does == may, "with the code {code}: {does}, not {may}\n{}", endpoint.tail());
+    }
+    ensure!(!logs_in(stage, &endpoint, "ada", "analytical")?, "the password alone lets in");
+
+    let endpoint = start("expired", "")?;
+    ensure!(is_let_in(stage, &endpoint, &dir, "")?, "with a new password: no\n{}", endpoint.tail());
+    let now = std::fs::read_to_string(&people).doing(|| format!("reading {}", people.display()))?;
+    ensure!(now.contains("ada:numerical:"), "the password was not changed: {now}");
+    let log = endpoint.log();
+    ensure!(!log.contains("analytical") && !log.contains("numerical"), "a password is in the log");
+    Ok(())
+}
+
+/// The line of a service that asks for one-time codes by counter.
+fn codes(dir: &Path) -> Result<String> {
+    let users = dir.join("oath");
+    write(&users, "HOTP ada - 3132333435363738393031323334353637383930\n")?;
+    set_mode(&users, 0o600)?;
+    Ok(format!("auth required pam_oath.so usersfile={} window=5 digits=6\n", users.display()))
+}
+
+/// Whether OpenSSH's `sftp` gets in as ada, who knows her password, this code and a new password.
+fn is_let_in(stage: &Stage, endpoint: &Endpoint, dir: &Path, code: &str) -> Result<bool> {
+    let answers = dir.join("answers");
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in\n*One-time*) echo '{code}';;\n*New*) echo numerical;;\n*) echo analytical;;\nesac\n"
+    );
+    write(&answers, script)?;
+    set_mode(&answers, 0o755)?;
+    let mut at = endpoint.at.clone();
+    at.user = "ada".to_owned();
+    Ok(drive::sftp_asked(stage.kit, &at, &answers, "ls\n")?.finish()?.is_success())
 }
