@@ -45,6 +45,9 @@ use crate::users::totp::{Once, Spent};
 /// Where the recovery codes that were used stand, in the data folder.
 pub(crate) const SPENT: &str = "spent_codes";
 
+/// The file in a site's data folder that says that it is paused.
+const PAUSED: &str = "paused";
+
 /// What a reload exchanges.
 struct Live {
     config: Arc<Config>,
@@ -182,12 +185,16 @@ impl FerrySite {
         let values = Arc::<Values>::default();
         let live = Live::new(config, &common, &values)?;
         live.announce(&common);
+        let paused = live.config.data.join(PAUSED).exists();
+        if paused {
+            tracing::warn!(site = live.config.site, "the site is paused, as it was before: 'ferryd resume'");
+        }
         Ok(Arc::new(FerrySite {
             common,
             values,
             live: RwLock::new(Arc::new(live)),
             closed: AtomicBool::new(false),
-            paused: AtomicBool::new(false),
+            paused: AtomicBool::new(paused),
         }))
     }
 
@@ -324,9 +331,19 @@ impl FerrySite {
         Arc::clone(&self.live().config)
     }
 
-    /// Admits nobody for now, or everybody again. Outlives a reload, and not the process.
-    pub fn pause(&self, paused: bool) {
+    /// Admits nobody for now, or everybody again, through reloads and restarts. Blocks for a moment. Errors: of the
+    /// file that says so to the next process; this one does as it was told.
+    pub fn pause(&self, paused: bool) -> Result<()> {
         self.paused.store(paused, Ordering::SeqCst);
+        let data = self.config().data.clone();
+        let written = match paused {
+            true => std::fs::create_dir_all(&data).and_then(|()| std::fs::write(data.join(PAUSED), "")),
+            false => match std::fs::remove_file(data.join(PAUSED)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            },
+        };
+        written.map_err(|e| Error::from(e).with_detail("it holds, but not beyond a restart"))
     }
 
     /// Whether nobody is admitted for now.

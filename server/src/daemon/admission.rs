@@ -2,7 +2,7 @@
 //!
 //! A paused site answers each connection that it takes nobody; its sessions go on. A drained one is paused, its
 //! transfers may end within the configured time, and each session ends once it has nothing left to do. It stays
-//! paused until it is resumed, which also calls a drain off. Neither outlives the process.
+//! paused until it is resumed, also by the next process; resuming calls a drain off.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +54,8 @@ pub(super) async fn drain(
 }
 
 impl Daemon {
-    /// Pauses, resumes or drains a site, or all of them. Errors: `NotFound` for a site that there is not.
+    /// Pauses, resumes or drains a site, or all of them. Errors: `NotFound` for a site that there is not; those of
+    /// [`FerrySite::pause`].
     pub(crate) fn admit(&self, site: Option<&str>, admission: Admission, actor: &str) -> Result<Value> {
         let served = self.served();
         let sites: Vec<Arc<FerrySite>> = match site {
@@ -68,7 +69,7 @@ impl Daemon {
         };
         let mut told = Vec::new();
         for site in sites {
-            site.pause(admission != Admission::Resume);
+            site.pause(admission != Admission::Resume)?;
             let (name, sessions) = (site.config().site.clone(), site.sessions().len());
             tracing::info!(site = name, actor, ?admission, sessions, "new sessions");
             if admission == Admission::Drain {

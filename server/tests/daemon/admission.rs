@@ -10,7 +10,7 @@ use session_core::fs::CommitOptions;
 use crate::support::*;
 
 /// Two sites with a user each, called as the site.
-fn two() -> Server {
+fn config() -> String {
     let site = |name: &str| {
         format!(
             "[[sites]]\nname = \"{name}\"\nlisteners = [{{ protocol = \"sftp\", port = 0 }}]\n{}",
@@ -18,7 +18,11 @@ fn two() -> Server {
         )
         .replace("[[users]]", "[[sites.users]]")
     };
-    Server::configured(&format!("[limits]\ndrain = \"20s\"\n{}{}", site("one"), site("two")), &[])
+    format!("[limits]\ndrain = \"20s\"\n{}{}", site("one"), site("two"))
+}
+
+fn two() -> Server {
+    Server::configured(&config(), &[])
 }
 
 async fn at(s: &Server, site: &str) -> Result<Connected> {
@@ -53,6 +57,24 @@ async fn a_paused_site_takes_nobody_and_its_sessions_go_on() {
     at(&s, "two").await.unwrap();
     let (code, _, err) = s.ask(&["pause", "--site", "three"]);
     assert!(code == 5 && err.contains("one, two"), "{code} {err}");
+}
+
+#[tokio::test]
+async fn a_pause_outlives_the_process_until_it_is_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("ferryd.toml"), format!("data = \".\"\n{}", config())).unwrap();
+    let s = Server::at_own(dir.path());
+    assert_eq!(s.ask(&["pause", "--site", "one"]).0, 0);
+    // Killed, without a last word.
+    drop(s);
+    let s = Server::at_own(dir.path());
+    assert!(at(&s, "one").await.is_err());
+    at(&s, "two").await.unwrap();
+    s.logged(&["the site is paused, as it was before"]).await;
+    assert_eq!(s.ask(&["resume", "--site", "one"]).0, 0);
+    at(&s, "one").await.unwrap();
+    drop(s);
+    at(&Server::at_own(dir.path()), "one").await.unwrap();
 }
 
 #[tokio::test]
