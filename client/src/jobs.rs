@@ -1,6 +1,7 @@
 //! The jobs of this user: one journal each, in the state directory.
 //!
-//! `$XDG_STATE_HOME/ferry/jobs`, or `~/.local/state/ferry/jobs`; only its owner may look into it. A job is
+//! `$XDG_STATE_HOME/ferry/jobs`, or `~/.local/state/ferry/jobs`; only its owner may look into it. Beside the journal
+//! of a job that works off a list (`sync`, `apply`) stands the list, a plan. A job is
 //! running while a process holds its journal, interrupted when none does and it did not end, and finished
 //! jobs are kept for a week, at most a hundred of them. What a job is ([`Spec`]) can be written down and
 //! read back without loss, and holds no secret.
@@ -318,6 +319,11 @@ impl Jobs {
         self.dir.join(format!("{id}.job"))
     }
 
+    /// Where the list of a job stands that has one: a plan ([`crate::sync::plan`]). It goes with the job.
+    pub(crate) fn list_of(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}.plan"))
+    }
+
     /// Makes a job and its journal, and gives its name. Errors: those of the disk.
     pub fn create(&self, spec: &Spec) -> Result<(String, Arc<Journal>)> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(|e| self.no(e))?;
@@ -417,6 +423,10 @@ impl Jobs {
         self.check(id)?;
         if matches!(self.one(id), Some(Listed { standing: Standing::Running(_), .. })) {
             return Err(Error::new(ErrorKind::Locked).with_detail(format!("the job '{id}' is running")));
+        }
+        match std::fs::remove_file(self.list_of(id)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(self.no(e)),
+            _ => {}
         }
         std::fs::remove_file(self.path(id)).map_err(|e| self.no(e))
     }

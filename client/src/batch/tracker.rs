@@ -59,7 +59,7 @@ impl Tracker {
     }
 
     /// A file of this size is in place already.
-    pub(super) fn was_there(&self, bytes: u64) {
+    pub(crate) fn was_there(&self, bytes: u64) {
         self.files_done.fetch_add(1, Ordering::Relaxed);
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     }

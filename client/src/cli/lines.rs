@@ -136,7 +136,7 @@ pub(super) const DIFFERENCE: Kind = Kind {
 };
 pub(super) const OPERATION: Kind = Kind {
     event: "operation",
-    by: "sync, apply, watch",
+    by: "sync, apply, resume, watch",
     about: "What was done about a difference",
     fields: "`action`, `side`, `path`, `path_b64`, `right_path`, `right_path_b64`, `left`, `right`, `tree`, `conflict`, \
              `moved`, `outcome`: done, skipped or failed; `bytes`; `why` it was skipped; `failure`: its number in the \
@@ -144,7 +144,7 @@ pub(super) const OPERATION: Kind = Kind {
 };
 pub(super) const NOTE: Kind = Kind {
     event: "note",
-    by: "diff, sync, apply, watch",
+    by: "diff, sync, apply, resume, watch",
     about: "What was left alone",
     fields: "`path`, `why`",
 };
@@ -156,7 +156,7 @@ pub(super) const COMPARED: Kind = Kind {
 };
 pub(super) const ALIKE: Kind = Kind {
     event: "summary",
-    by: "sync, apply",
+    by: "sync, apply, resume",
     about: "The end",
     fields: "`left`, `right`, `copied_left`, `copied_right`, `moved`, `removed`, `skipped`, `failed`, `bytes`, `seconds`, \
              `failures`; `dry_run`, of apply",
@@ -291,8 +291,8 @@ mod tests {
 
     #[test]
     fn no_command_prints_two_kinds_of_one_name_that_a_reader_cannot_tell_apart() {
-        // Those two end different runs of one command.
-        let known = ["sync"];
+        // These have different runs.
+        let known = ["sync", "resume"];
         for (n, a) in ALL.iter().enumerate() {
             for b in ALL.iter().skip(n + 1).filter(|b| b.event == a.event) {
                 for command in a.by.split(", ").filter(|c| !known.contains(c)) {

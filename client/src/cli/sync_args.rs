@@ -190,6 +190,9 @@ pub(super) struct Sync {
     /// With --state: what is done about a file that has changed on both sides
     #[arg(long, value_enum, default_value = "skip", value_name = "HOW", requires = "state")]
     pub(super) conflict: ConflictArg,
+    /// Keep no journal: a run that is killed cannot be continued with 'ferry resume'
+    #[arg(long)]
+    pub(super) no_journal: bool,
     /// Only show what would be done
     #[arg(short = 'n', long, visible_alias = "preview")]
     pub(super) dry_run: bool,
@@ -219,6 +222,9 @@ pub(super) struct Plan {
 pub(super) struct Apply {
     #[command(flatten)]
     pub(super) copying: Copying,
+    /// Keep no journal: a run that is killed cannot be continued with 'ferry resume'
+    #[arg(long)]
+    pub(super) no_journal: bool,
     /// Look at what has changed since, show what would be done, and change nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,

@@ -51,11 +51,7 @@ pub struct Key(u64);
 impl Key {
     /// The key of a copy.
     pub fn of(from: &VPath, to: &VPath, size: u64, modified: Option<SystemTime>) -> Self {
-        let mut hasher = Hasher::new(Algorithm::Blake3);
-        for path in [from, to] {
-            hasher.update(&(path.as_bytes().len() as u64).to_le_bytes());
-            hasher.update(path.as_bytes());
-        }
+        let mut hasher = Self::hasher([from.as_bytes(), to.as_bytes()]);
         hasher.update(&size.to_le_bytes());
         if let Some(time) = modified {
             let (sign, span) = match time.duration_since(UNIX_EPOCH) {
@@ -65,6 +61,24 @@ impl Key {
             hasher.update(&[sign]);
             hasher.update(&span.as_nanos().to_le_bytes());
         }
+        Self::number(hasher)
+    }
+
+    /// The key of something else that a job does, by what tells it from all others of the job.
+    pub(crate) fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        Self::number(Self::hasher(parts))
+    }
+
+    fn hasher<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Hasher {
+        let mut hasher = Hasher::new(Algorithm::Blake3);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher
+    }
+
+    fn number(hasher: Hasher) -> Self {
         let digest = hasher.finish();
         Key(digest.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b)))
     }

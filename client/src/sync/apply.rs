@@ -5,7 +5,7 @@
 //! writer can still come first, where the store has no conditional changes.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use session_core::batch::{Answer, Decider, Observer, Query, TransferOptions};
@@ -20,10 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::backup::{Backup, Kept};
 use super::base::{Base, Conflict, counts, kept_name};
-use super::decide::{Action, Clocks, Facts, Newer};
+use super::decide::{Action, Facts};
 use super::difference::{Difference, Differences, Note};
 use super::{Direction, Root, Side, Sides, SyncOptions, above, compare, expand};
 use crate::batch::{Batch, Limiter, Tracker};
+use crate::journal::Journal;
 
 /// Why a conflict is left alone.
 pub(super) const CONFLICT: &str = "it has changed on both sides";
@@ -140,7 +141,7 @@ impl SyncReport {
 
 /// Makes two trees alike.
 pub struct Runner {
-    sides: Sides,
+    pub(super) sides: Sides,
     options: SyncOptions,
     to_left: Arc<Batch>,
     to_right: Arc<Batch>,
@@ -148,6 +149,7 @@ pub struct Runner {
     backup: Option<Backup>,
     check: Check,
     stop: CancellationToken,
+    pub(super) journal: OnceLock<Arc<Journal>>,
 }
 
 impl Runner {
@@ -173,7 +175,8 @@ impl Runner {
         };
         let options = SyncOptions { transfer, ..options };
         let stop = CancellationToken::new();
-        Ok(Arc::new(Runner { sides, options, to_left, to_right, decider, backup, check, stop }))
+        let journal = OnceLock::new();
+        Ok(Arc::new(Runner { sides, options, to_left, to_right, decider, backup, check, stop, journal }))
     }
 
     /// Shares a speed limit with others, instead of one of its own for both sides. Before it runs; the first
@@ -201,7 +204,7 @@ impl Runner {
         self.batch(to).tracker()
     }
 
-    fn batch(&self, to: Side) -> &Arc<Batch> {
+    pub(super) fn batch(&self, to: Side) -> &Arc<Batch> {
         match to {
             Side::Left => &self.to_left,
             Side::Right => &self.to_right,
@@ -218,14 +221,19 @@ impl Runner {
     /// Compares and applies. Errors: those of [`compare`]; everything after it stands in the report.
     pub async fn run(self: &Arc<Self>) -> Result<SyncReport> {
         let began = Instant::now();
-        let found = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return Err(ErrorKind::Canceled.into()),
-            found = compare(&self.sides, &self.options) => found?,
-        };
+        let found = self.compare().await?;
         let mut report = self.apply(found).await;
         report.elapsed = began.elapsed();
         Ok(report)
+    }
+
+    /// Only compares. Errors: those of [`compare`]; `Canceled`.
+    pub async fn compare(&self) -> Result<Differences> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(ErrorKind::Canceled.into()),
+            found = compare(&self.sides, &self.options) => found,
+        }
     }
 
     /// Settles one difference, with all below it where it stands for a tree.
@@ -340,6 +348,27 @@ impl Runner {
             () = self.stop.cancelled() => return Err(ErrorKind::Canceled.into()),
             () = self.limiter().unpaused() => {}
         }
+        let entry = self.entry(d);
+        let again = match &entry {
+            Some(entry) if entry.was_done() => {
+                self.was_done(d);
+                return Ok(Ended { outcome: Outcome::Done(0), now: None });
+            }
+            Some(entry) => {
+                entry.begun(0).await;
+                entry.was_begun()
+            }
+            None => false,
+        };
+        let ended = self.settle(d, again).await?;
+        if let (Some(entry), Outcome::Done(_)) = (&entry, ended.outcome) {
+            entry.done().await;
+        }
+        Ok(ended)
+    }
+
+    /// Does one operation. `again`: it was begun before this run, and may have been done.
+    async fn settle(&self, d: &Difference, again: bool) -> Result<Ended> {
         let settled = match d.conflict {
             Some(Conflict::Ask) => match self.ask(d).await? {
                 Some(side) => Difference { action: Action::Update(side), conflict: None, ..d.clone() },
@@ -350,7 +379,7 @@ impl Runner {
         let target = settled.action.side();
         match settled.action {
             Action::Delete(_) => {
-                self.remove(d, target).await?;
+                self.remove(d, target, again).await?;
                 Ok(Ended { outcome: Outcome::Done(0), now: None })
             }
             Action::New(_) if d.is_dir() => {
@@ -360,8 +389,8 @@ impl Runner {
             }
             Action::New(_) | Action::Update(_) => {
                 let (bytes, copied) = match &settled.moved {
-                    Some(old) => self.rename(&settled, old, target).await?,
-                    None => self.copy(&settled, target).await?,
+                    Some(old) => self.rename(&settled, old, target, again).await?,
+                    None => self.copy(&settled, target, again).await?,
                 };
                 let now = self.in_common(&settled, target, copied).await?;
                 Ok(Ended { outcome: Outcome::Done(bytes), now })
@@ -375,14 +404,9 @@ impl Runner {
         if self.options.base.is_none() {
             return Ok(None);
         }
-        let step = |side| self.sides.get(side).fs.capabilities().mtime_granularity;
-        let clocks = Clocks { left: step(target.other()), right: step(target), ..Clocks::default() };
         let now = look(self.sides.get(target), &d.place(target, &self.sides)?).await?;
         Ok(now
-            .filter(|now| {
-                let newer = clocks.compare(copied.modified, now.modified, true);
-                now.kind == copied.kind && now.size == copied.size && newer == Some(Newer::Same)
-            })
+            .filter(|now| self.is_copy(&copied, now, target))
             .map(|now| if target == Side::Right { (copied, now) } else { (now, copied) }))
     }
 
@@ -430,7 +454,7 @@ impl Runner {
     }
 
     /// Copies, and gives the bytes that crossed and what was copied.
-    async fn copy(&self, d: &Difference, target: Side) -> Result<(u64, Facts)> {
+    async fn copy(&self, d: &Difference, target: Side, again: bool) -> Result<(u64, Facts)> {
         let source = target.other();
         let (from, to) = (d.place(source, &self.sides)?, d.place(target, &self.sides)?);
         // What is copied is what is there now; its size at the time of the comparison would cut it.
@@ -441,15 +465,25 @@ impl Runner {
                 now.ok_or(ErrorKind::Internal)?
             }
         };
-        self.unchanged(d, target).await?;
+        if again && self.was_copied(d, target, &to, &facts).await? {
+            self.was_done(d);
+            return Ok((0, facts));
+        }
+        // What was there is in the backup already.
+        let backed = again && self.backup.is_some() && look(self.sides.get(target), &to).await?.is_none();
+        if !backed {
+            self.unchanged(d, target).await?;
+        }
         if d.conflict == Some(Conflict::Both) {
             return self.copy_beside(target, &from, &to, &facts).await.map(|bytes| (bytes, facts));
         }
         let kept = match (&self.backup, d.facts(target)) {
-            (Some(backup), Some(old)) => Some((backup, backup.keep(&to, d.path(target), old).await?)),
+            (Some(backup), Some(old)) if !backed => {
+                Some((backup, backup.keep(&to, d.path(target), old).await?))
+            }
             _ => None,
         };
-        let replaces = d.facts(target).is_some() && !matches!(kept, Some((_, Kept::Moved(_))));
+        let replaces = d.facts(target).is_some() && !backed && !matches!(kept, Some((_, Kept::Moved(_))));
         let copied = self.batch(target).copy_one(&from, &to, &metadata(&facts), replaces).await;
         if let (Err(_), Some((backup, kept))) = (&copied, &kept) {
             backup.restore(kept, &to).await;
@@ -459,20 +493,33 @@ impl Runner {
 
     /// Renames what was moved. Like a removal, it is done only while both sides are what was compared. Where the
     /// target cannot, after all, it is copied and then removed.
-    async fn rename(&self, d: &Difference, old: &Difference, target: Side) -> Result<(u64, Facts)> {
+    async fn rename(
+        &self,
+        d: &Difference,
+        old: &Difference,
+        target: Side,
+        again: bool,
+    ) -> Result<(u64, Facts)> {
         let source = target.other();
+        let renamed = again && self.was_renamed(d, old, target).await?;
         self.unchanged(old, source).await?;
         self.unchanged(d, source).await?;
-        self.unchanged(d, target).await?;
-        self.unchanged(old, target).await?;
+        if !renamed {
+            self.unchanged(d, target).await?;
+            self.unchanged(old, target).await?;
+        }
         let facts = d.facts(source).cloned().ok_or(ErrorKind::Internal)?;
         let fs = &self.sides.get(target).fs;
         let to = d.place(target, &self.sides)?;
-        match fs.rename(&old.place(target, &self.sides)?, &to, Replace::No).await {
+        let done = match renamed {
+            true => Ok(()),
+            false => fs.rename(&old.place(target, &self.sides)?, &to, Replace::No).await,
+        };
+        match done {
             Err(e) if matches!(e.kind(), ErrorKind::CrossDevice | ErrorKind::Unsupported) => {
                 self.batch(target).announce([facts.size]);
-                let copied = self.copy(d, target).await?;
-                self.remove(old, target).await?;
+                let copied = self.copy(d, target, again).await?;
+                self.remove(old, target, again).await?;
                 return Ok(copied);
             }
             renamed => renamed?,
@@ -518,13 +565,13 @@ impl Runner {
         Err(Error::new(ErrorKind::AlreadyExists).with_detail("too many conflicts of one name are kept"))
     }
 
-    async fn remove(&self, d: &Difference, side: Side) -> Result<()> {
+    async fn remove(&self, d: &Difference, side: Side, again: bool) -> Result<()> {
         let at = d.place(side, &self.sides)?;
         let fs = &self.sides.get(side).fs;
         // It is removed because the other side does not have it.
         self.unchanged(d, side.other()).await?;
         // What is gone already is as it should be; what was reviewed is no longer what it was.
-        let may_be_gone = self.check == Check::Target;
+        let may_be_gone = again || self.check == Check::Target;
         if d.is_dir() {
             return match fs.remove_dir(&at).await {
                 Err(e) if e.kind() == ErrorKind::NotFound && may_be_gone => Ok(()),
@@ -694,7 +741,7 @@ fn levels(work: &Work, numbers: Vec<usize>) -> Vec<Vec<usize>> {
 }
 
 /// What is there now, as a comparison sees it.
-async fn look(root: &Root, at: &VPath) -> Result<Option<Facts>> {
+pub(super) async fn look(root: &Root, at: &VPath) -> Result<Option<Facts>> {
     let missing = |e: &Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
     let metadata = match root.fs.stat(at, Follow::No).await {
         Ok(m) => m,

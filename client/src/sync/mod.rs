@@ -20,6 +20,7 @@ mod pair;
 pub mod plan;
 mod rehearse;
 mod renames;
+mod resumed;
 mod scan;
 mod within;
 

@@ -44,6 +44,7 @@ mod sites;
 mod streams;
 mod support;
 mod sync;
+mod sync_jobs;
 mod unfinished;
 mod uploads;
 mod watch;

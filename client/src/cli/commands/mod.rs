@@ -21,6 +21,7 @@ mod search;
 mod sites;
 mod stream;
 mod sync;
+mod sync_jobs;
 pub(super) mod transfer;
 #[cfg(any(feature = "s3", feature = "webdav"))]
 mod uploads;

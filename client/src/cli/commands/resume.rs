@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 
-use super::Context;
 use super::transfer::{Kept, Masks, Work, run};
+use super::{Context, sync_jobs};
 use crate::cli::args::{Global, Resume};
 use crate::cli::places::Place;
 use crate::jobs::{Jobs, Side, Standing};
@@ -96,10 +96,13 @@ pub(super) async fn resume(cx: &mut Context, a: &Resume) -> Result<()> {
     let masks = Masks { text: text("ascii_mask"), mask: text("mask"), filter: text("filter") };
     spec.options = masks.put_into(spec.options)?;
     recall(cx.places.global_mut(), &spec.extra);
+    let kept = Kept { jobs, id, journal, taken_up: true };
+    if sync_jobs::has_list(&spec) {
+        return sync_jobs::go_on(cx, kept, spec).await;
+    }
     let source = open(cx, &spec.source).await?;
     let target = open(cx, &spec.target).await?;
     let receipts = spec.extra.get("receipts").and_then(Value::as_str).map(PathBuf::from);
-    let kept = Kept { jobs, id, journal, taken_up: true };
     run(cx, Work { source: source.fs, target: target.fs, spec, receipts }, Some(kept)).await
 }
 

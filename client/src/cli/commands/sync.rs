@@ -3,12 +3,14 @@
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use session_core::batch::{Resume, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::{VPath, display_bytes};
 
+use super::sync_jobs::{self, APPLY, Listed, SYNC};
 use super::{Context, transfer};
 use crate::cli::exit;
 use crate::cli::lines;
@@ -45,10 +47,22 @@ pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
         show(cx, &found, false);
         return Ok(());
     }
-    let direction = options.direction;
+    let header = Header {
+        left: reopened(&places.0),
+        right: reopened(&places.1),
+        direction: options.direction,
+        backup_dir: options.backup_dir.clone(),
+    };
+    let (direction, transfer) = (options.direction, options.transfer.clone());
     let runner = Runner::new(sides, options, cx.places.decider(), Check::Target)?;
-    let what = what("sync", &reopened(&places.0), &reopened(&places.1), direction);
-    let mut report = watched(cx, &runner, direction, what, &a.copying, runner.run()).await?;
+    let what = what(SYNC, &header.left, &header.right, direction);
+    let began = Instant::now();
+    let found = attended(cx, &runner, direction, what.clone(), None, runner.compare()).await?.0?;
+    let receipts = a.copying.proving.receipts.as_deref();
+    let listed = Listed { command: SYNC, header: &header, places: &places, options: &transfer, receipts };
+    let kept = if a.no_journal { None } else { listed.keep(cx, &found) };
+    let mut report = sync_jobs::apply(cx, &runner, what, direction, found, kept, receipts).await?;
+    report.elapsed = began.elapsed();
     if let (Some(state), Some(base)) = (state, report.base.take())
         && let Err(e) = blocking(move || state.save(&base)).await
     {
@@ -58,7 +72,9 @@ pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(call).await.map_err(|_| ErrorKind::Internal)?
 }
 
@@ -95,11 +111,12 @@ pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
         Box::new(std::fs::File::open(&a.plan)?)
     };
     let (header, found) = blocking(move || plan::read(BufReader::new(input))).await?;
-    let (sides, _) = open(cx, &header.left, &header.right).await?;
+    let (sides, places) = open(cx, &header.left, &header.right).await?;
+    let transfer = transfer_options(&a.copying);
     let options = SyncOptions {
         direction: header.direction,
-        backup_dir: header.backup_dir,
-        transfer: transfer_options(&a.copying),
+        backup_dir: header.backup_dir.clone(),
+        transfer: transfer.clone(),
         ..SyncOptions::default()
     };
     let runner = Runner::new(sides, options, cx.places.decider(), Check::Both)?;
@@ -108,9 +125,11 @@ pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
         tell(cx, &report, true);
         return Ok(());
     }
-    let what = what("apply", &header.left, &header.right, header.direction);
-    let run = async { Ok(runner.apply(found).await) };
-    let report = watched(cx, &runner, header.direction, what, &a.copying, run).await?;
+    let what = what(APPLY, &header.left, &header.right, header.direction);
+    let receipts = a.copying.proving.receipts.as_deref();
+    let listed = Listed { command: APPLY, header: &header, places: &places, options: &transfer, receipts };
+    let kept = if a.no_journal { None } else { listed.keep(cx, &found) };
+    let report = sync_jobs::apply(cx, &runner, what, header.direction, found, kept, receipts).await?;
     tell(cx, &report, false);
     Ok(())
 }
@@ -252,43 +271,34 @@ pub(super) fn what(command: &str, left: &str, right: &str, direction: Direction)
     What { command: command.into(), source: source.into(), target: target.into() }
 }
 
-/// Runs with progress drawn and receipts written; the first Ctrl-C stops it in good order.
-async fn watched(
+/// Runs with progress drawn; the first Ctrl-C stops it in good order. Gives what came of it, and whether it was
+/// stopped.
+pub(super) async fn attended<T>(
     cx: &Context,
     runner: &Arc<Runner>,
     direction: Direction,
     what: What,
-    copying: &Copying,
-    run: impl Future<Output = Result<SyncReport>>,
-) -> Result<SyncReport> {
-    let receipts = copying.proving.receipts.as_deref().map(transfer::Receipts::open).transpose()?;
-    if let Some(receipts) = &receipts {
-        runner.observe(&(Arc::clone(receipts) as _));
-    }
+    job: Option<String>,
+    run: impl Future<Output = T>,
+) -> Result<(T, bool)> {
     let wanted = !cx.global.quiet && !cx.global.json;
     // Both ways, what goes right is drawn.
     let side = if direction == Direction::To(Side::Left) { Side::Left } else { Side::Right };
-    let drawn = Drawn::new(runner.tracker(side), wanted);
+    let _drawn = Drawn::new(runner.tracker(side), wanted);
     let mut running = transfer::Running::begin()?;
     let live: Arc<dyn Live> = Arc::<Runner>::clone(runner);
-    let _registered = cx.enter(None, what, live);
+    let _registered = cx.enter(job, what, live);
     tokio::pin!(run);
     let mut stopped = false;
-    let mut report = loop {
+    loop {
         tokio::select! {
-            report = &mut run => break report,
+            done = &mut run => return Ok((done, stopped)),
             () = running.interrupted(), if !stopped => {
                 stopped = true;
                 runner.cancel();
             }
         }
-    };
-    drop(drawn);
-    if let Ok(report) = &mut report {
-        transfer::note_stop(stopped, &mut report.failures);
-        report.failures.extend(receipts.and_then(|receipts| receipts.failure()));
     }
-    report
 }
 
 /// One line of a preview.
@@ -410,7 +420,7 @@ pub(super) fn operation_json(operation: &Operation) -> Value {
 }
 
 /// Tells what was done, or would be.
-fn tell(cx: &mut Context, report: &SyncReport, dry_run: bool) {
+pub(super) fn tell(cx: &mut Context, report: &SyncReport, dry_run: bool) {
     let mut out = Out::new();
     if cx.global.json {
         for operation in &report.operations {

@@ -220,6 +220,28 @@ impl Kept {
             let (id, journal) = jobs.create(spec)?;
             Ok(Kept { jobs, id, journal, taken_up: false })
         });
+        Self::made(cx, made)
+    }
+
+    /// A journal for a job that is new in any case, with what `write` puts beside it; without one the job works all
+    /// the same, and the user is told.
+    pub(super) fn anew(cx: &Context, spec: &Spec, write: impl FnOnce(&Self) -> Result<()>) -> Option<Self> {
+        let made = Jobs::of_user().and_then(|jobs| {
+            let (id, journal) = jobs.create(spec)?;
+            let kept = Kept { jobs, id, journal, taken_up: false };
+            write(&kept)?;
+            Ok(kept)
+        });
+        Self::made(cx, made)
+    }
+
+    /// Where the list of the job stands.
+    pub(super) fn list(&self) -> PathBuf {
+        self.jobs.list_of(&self.id)
+    }
+
+    /// What was made; the user is told why it was not.
+    fn made(cx: &Context, made: Result<Self>) -> Option<Self> {
         match made {
             Ok(kept) => Some(kept),
             Err(e) => {
@@ -232,13 +254,13 @@ impl Kept {
     }
 
     /// The job is over: kept for a while if it took long or did not end well, else forgotten at once.
-    async fn end(self, report: &TransferReport, stopped: bool) {
+    pub(super) async fn end(self, success: bool, elapsed: Duration, stopped: bool) {
         if stopped {
             // Who stopped it may want to go on with it: it is interrupted.
             self.journal.leave().await;
-        } else if !report.is_success() {
+        } else if !success {
             self.journal.end("failed").await;
-        } else if self.taken_up || report.elapsed >= SHORT {
+        } else if self.taken_up || elapsed >= SHORT {
             self.journal.end("done").await;
         } else {
             self.journal.discard().await;
@@ -382,7 +404,7 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
             warn("the journal could not be written to its end", cx.global.json);
         }
         job = stopped.then(|| kept.id.clone());
-        kept.end(&report, stopped).await;
+        kept.end(report.is_success(), report.elapsed, stopped).await;
     }
     // Whoever ended it may take it up from here on.
     drop(registered);
@@ -436,7 +458,7 @@ pub(super) fn interrupted_move(source: &Place, to: [&VPath; 2]) -> Option<String
     found.map(|j| j.id)
 }
 
-fn tally(p: &Progress, failed: u64) -> Tally {
+pub(super) fn tally(p: &Progress, failed: u64) -> Tally {
     Tally {
         files_done: p.files_done,
         files_total: p.files_total,
