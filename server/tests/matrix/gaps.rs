@@ -93,13 +93,14 @@ impl Cell {
             all.push(OF_THE_DISK);
         }
         let mut all: Vec<_> = all.into_iter().flatten().chain(self.otherwise()).collect();
-        if let (Reach::Over(front), Kind::Behind(Way::S3)) = (self.reach, self.kind) {
-            // What a protocol would do at once, and what it bounds, is as it is on the other side.
-            let is_named = |gap: &Gap| through(front, Way::S3).iter().any(|g| g.cases == gap.cases);
-            let is_other = |cases: &[&str]| {
-                cases == MOVES_AT_ONCE.cases || front.bounds_names() && cases == LONG_NAMES.cases
+        if let (Reach::Over(front), Kind::Behind(behind)) = (self.reach, self.kind) {
+            // What one side does at once, or does not bound, is as it is on the other.
+            let in_steps = front.moves_in_steps() || behind.moves_in_steps();
+            let bounded = front.bounds_names() || behind.bounds_names();
+            let holds = |gap: &Gap| {
+                in_steps && gap.reason == MOVES_AT_ONCE.reason || bounded && gap.reason == LONG_NAMES.reason
             };
-            all.retain(|gap| is_named(gap) || !is_other(gap.cases));
+            all.retain(|gap| !holds(gap));
         }
         all
     }
@@ -246,6 +247,9 @@ pub fn otherwise_behind(way: Way) -> &'static [Gap] {
 pub fn through(front: Way, behind: Way) -> &'static [Gap] {
     match (front, behind) {
         (Way::Sftp, Way::S3) => SFTP_BEFORE_S3,
+        (Way::Scp, Way::S3) => SCP_BEFORE_S3,
+        (Way::Ftp, Way::S3) => FTP_BEFORE_S3,
+        (Way::Dav, Way::S3) => DAV_BEFORE_S3,
         _ => &[],
     }
 }
@@ -520,6 +524,22 @@ const NOT_BEHIND_SFTP: &[Gap] = &[MOVES_AT_ONCE, NO_PROPERTIES, NO_FILE_IDS, NOT
 
 const MOVES_AT_ONCE_UNTOLD: Gap =
     gap("that a directory would have to be copied has no code of its own", MOVES_AT_ONCE.cases);
+
+const SCP_BEFORE_S3: &[Gap] = &[gap(
+    "takes minutes: without a shell each entry of a listing is a question of its own, and some more behind it",
+    &["cancel::a_listing_does_not_harm_the_next"],
+)];
+
+const FTP_BEFORE_S3: &[Gap] =
+    &[gap("that there are no links at all has no code of its own", &["honesty::symlinks_fit"])];
+
+const DAV_BEFORE_S3: &[Gap] = &[
+    gap(
+        "a time that nobody can set is refused as one that this user may not set",
+        &["honesty::set_times_fits"],
+    ),
+    gap("our server copies a directory that cannot move at once", MOVES_AT_ONCE.cases),
+];
 
 const SFTP_BEFORE_S3: &[Gap] = &[
     gap(

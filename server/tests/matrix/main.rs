@@ -203,6 +203,9 @@ cells! {
     gated_behind_s3 bare Reach::Gate, Behind(Way::S3);
     sftp_behind_s3 bare Reach::Over(Way::Sftp), Behind(Way::S3);
     scp_behind_sftp staged Reach::Over(Way::Scp), Behind(Way::Sftp);
+    ftp_behind_s3 bare Reach::Over(Way::Ftp), Behind(Way::S3);
+    scp_behind_s3 bare Reach::Over(Way::Scp), Behind(Way::S3);
+    dav_behind_s3 bare Reach::Over(Way::Dav), Behind(Way::S3);
 }
 
 /// A hundred thousand entries, filled in below, since the way there is not what is tried.

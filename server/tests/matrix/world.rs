@@ -265,6 +265,11 @@ impl Way {
         !matches!(self, Way::S3 | Way::S3s | Way::Scp)
     }
 
+    /// Whether a directory moves object by object.
+    pub fn moves_in_steps(self) -> bool {
+        matches!(self, Way::S3 | Way::S3s)
+    }
+
     /// Whether nobody sees what is under way, its owner neither.
     pub fn hides_what_is_under_way(self) -> bool {
         matches!(self, Way::S3 | Way::S3s | Way::Scp)
