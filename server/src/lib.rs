@@ -23,6 +23,7 @@ pub mod protector;
 pub mod quarantine;
 pub mod quotas;
 mod rates;
+mod rights;
 pub mod scan;
 mod shared;
 pub mod site;

@@ -34,6 +34,7 @@ use crate::outbox::{self, Outbox};
 use crate::protector::{Guard, Protector, Strike};
 use crate::quarantine::Quarantine;
 use crate::rates::Rates;
+use crate::rights::UserRights;
 use crate::scan::Scan;
 use crate::speeds::Speeds;
 use crate::stores::{self, Stores};
@@ -516,6 +517,7 @@ impl Site for FerrySite {
         let chain = chain::of_user(parts(live.hooks.clone(), live.notifier.clone()));
         if live.hooks.is_some() {
             session.lend_files(Arc::clone(&files), chain::of_user(parts(None, None)));
+            session.tell_rights(UserRights::of(&live.config, &user, &self.common.stores.quotas.book));
         }
         Ok(session.guard(identity, files, chain)?.locking(locks))
     }

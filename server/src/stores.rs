@@ -304,10 +304,15 @@ struct Bounds {
     groups: Vec<(String, Limits)>,
 }
 
+/// Who sets the limits of a user's home, in the book of quotas.
+pub(crate) fn bounds_home(config: &Config, user: &User) -> String {
+    format!("user {} of {}", user.name, config.site)
+}
+
 fn of_home(config: &Config, user: &User) -> Bounds {
     let group = |(name, quota): &(String, Quota)| (format!("{name} of {}", config.site), quota.limits());
     Bounds {
-        by: format!("user {} of {}", user.name, config.site),
+        by: bounds_home(config, user),
         limits: user.quota,
         groups: user.total_quotas.iter().map(group).collect(),
     }

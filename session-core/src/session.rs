@@ -26,6 +26,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use self::hooked::HookFiles;
+pub use self::hooked::{Quota, Rights};
 pub use self::names::{Actor, Ending, Identity, Protocol, SessionId, State};
 pub use self::snapshot::{Snapshot, TransferSnapshot};
 use crate::auth::Account;
@@ -168,6 +169,7 @@ struct Mutable {
     custom: Vec<String>,
     block_next: Option<Arc<str>>,
     hook_files: Option<HookFiles>,
+    rights: Option<Arc<dyn Rights>>,
     speed_limit: Option<Arc<crate::policy::Throttle>>,
     transfers: BTreeMap<u64, Weak<Transfer>>,
     next_transfer: u64,
@@ -250,6 +252,7 @@ impl Session {
                 custom: Vec::new(),
                 block_next: None,
                 hook_files: None,
+                rights: None,
                 speed_limit: None,
                 transfers: BTreeMap::new(),
                 next_transfer: 0,
@@ -438,6 +441,7 @@ impl Session {
             m.state = State::Greeted;
             m.auth_methods.clear();
             m.hook_files = None;
+            m.rights = None;
             self.epoch.fetch_add(1, Ordering::SeqCst);
             if let Some(registry) = self.registry.upgrade() {
                 registry.release(&self.id);

@@ -40,7 +40,8 @@ pub struct Folder {
 }
 
 /// What reading needs.
-fn reading() -> PermissionSet {
+/// What is left of permissions where nothing may be changed.
+pub(crate) fn reading() -> PermissionSet {
     PermissionSet::of(&[Permission::List, Permission::Get, Permission::FollowSymlinks])
 }
 

@@ -60,6 +60,7 @@ pub use self::database::Shared;
 pub use self::directories::DirectoryTable;
 pub use self::fault::Fault;
 use self::fault::{Source, Step, nearest, steps};
+pub(crate) use self::folders::reading;
 pub use self::folders::{Folder, rules};
 pub use self::ftp::{CertificateFiles, Clients, Control, Data, Ftp, Minimum, Tls};
 pub use self::gateways::Gateway;

@@ -153,3 +153,32 @@ async fn a_secret_reaches_a_handler_and_not_the_log() {
     s.logged(&["digest ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]).await;
     assert!(s.log().contains("the key is •••"), "{}", s.log());
 }
+
+#[tokio::test]
+async fn a_handler_asks_what_the_user_may_and_what_its_home_holds() {
+    let asks = "const user = Session.GetUser();
+        Session.BlockOperation([user.GetPermissions('/in'), user.GetPermissions('out'), user.GetQuota()]
+            .map(x => JSON.stringify(x)).join(' '));";
+    let early =
+        "if (Session.GetUser().GetPermissions('/') !== null) throw new Error('before there are files');";
+    let config = user("alice")
+        + "quota = { bytes = 1000 }\n[users.permissions]\n\"/\" = [\"list\", \"put\"]\n\"/in\" = [\"put\", \"rename\"]\n"
+        + &user("bob")
+        + "read_only = true\n"
+        + &hook("OnDirList", "a.js", "")
+        + &hook("OnAuthSuccess", "e.js", "");
+    let s = Server::start(&config, &[("a.js", asks), ("e.js", early)]);
+    let alice = s.login("alice").await;
+    put(&alice, "/f", "12345").await.unwrap();
+    let told = async |who| format!("{:#}", names(who, "/").await.err().unwrap());
+    let words = told(&alice).await;
+    for part in [
+        r#"["put","rename_files","rename_dirs"] ["list","put"]"#,
+        r#"{"Bytes":5,"Files":1,"MaxBytes":1000,"MaxFiles":null}"#,
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+    let words = told(&s.login("bob").await).await;
+    assert!(words.contains(r#"["list","get","follow_symlinks"] null"#), "{words}");
+    assert!(!s.log().contains("before there are files"), "{}", s.log());
+}

@@ -88,6 +88,17 @@ impl Veto {
         }
     }
 
+    /// What a client of WebDAV or S3 sees.
+    pub fn http(self) -> &'static str {
+        match self {
+            Veto::Next | Veto::Never => "",
+            Veto::Anyway | Veto::Channel => "–",
+            Veto::Command | Veto::Commit | Veto::Operation => "403",
+            Veto::Connection => "closed without an answer",
+            Veto::Login => "401, S3 403",
+        }
+    }
+
     /// What an FTP client sees.
     pub fn ftp(self) -> &'static str {
         match self {
@@ -299,8 +310,8 @@ pub fn event(name: &str) -> Option<&'static EventSpec> {
 pub fn table() -> String {
     use std::fmt::Write as _;
     let mut out = String::from(
-        "| Event | When | `Session` | Awaited | Paths | May change | A refusal refuses | SFTP | FTP | Time |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        "| Event | When | `Session` | Awaited | Paths | May change | A refusal refuses | SFTP | FTP | WebDAV, S3 | Time |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for e in EVENTS {
         let changes: Vec<String> = e.changes.iter().map(|c| format!("`{c}`")).collect();
@@ -312,7 +323,7 @@ pub fn table() -> String {
         // Writing to a string does not fail.
         let _ = writeln!(
             out,
-            "| `{}` | {} | {} | {} | {paths} | {} | {} | {} | {} | {} s |",
+            "| `{}` | {} | {} | {} | {paths} | {} | {} | {} | {} | {} | {} s |",
             e.name,
             e.when,
             e.present.words(),
@@ -321,6 +332,7 @@ pub fn table() -> String {
             e.veto.words(),
             e.veto.sftp(),
             e.veto.ftp(),
+            e.veto.http(),
             e.budget.as_secs()
         );
     }
@@ -337,7 +349,8 @@ mod tests {
         for e in EVENTS {
             assert_eq!(event(e.name).map(|f| f.name), Some(e.name));
             assert!(!e.veto.refuses() || e.awaited, "{} can be vetoed but is not awaited", e.name);
-            assert!(!e.veto.refuses() || !e.veto.ftp().is_empty() && !e.veto.sftp().is_empty());
+            let seen = [e.veto.sftp(), e.veto.ftp(), e.veto.http()];
+            assert!(!e.veto.refuses() || seen.iter().all(|words| !words.is_empty()));
             assert!(e.changes.is_empty() || e.awaited, "{} changes what is past", e.name);
             let told = ["OnBlocklistAdd", "OnBlocklistHit", "OnProtectorStrike", "OnQuotaHit"];
             assert_eq!(e.awaited, !e.name.starts_with("After") && !told.contains(&e.name), "{}", e.name);

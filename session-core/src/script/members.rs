@@ -238,6 +238,19 @@ pub static MEMBERS: &[Member] = &[
         "(key: string): string",
         "a value of the account's `custom` table; empty where there is none",
     ),
+    m(
+        User,
+        "GetPermissions",
+        "(path: string): readonly string[] | null",
+        "the names of what it may do at a path, links not followed; `null` before it has files, and where nobody \
+         restricts it",
+    ),
+    m(
+        User,
+        "GetQuota",
+        "(): { Bytes: number, Files: number, MaxBytes: number | null, MaxFiles: number | null } | null",
+        "what its home holds and may hold, uploads under way among it; `null` where that is not counted",
+    ),
     m(User, "ID", ": string", "as `GetID()`"),
     m(User, "UserID", ": string", "as `GetID()`"),
     m(User, "Username", ": string", "as `GetName()`"),

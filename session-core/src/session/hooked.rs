@@ -19,11 +19,44 @@ pub(super) struct HookFiles {
     policies: Arc<Chain>,
 }
 
+/// What a user may and has, for handlers that ask. Every answer is as of now. Must not wait.
+pub trait Rights: Send + Sync {
+    /// The names of what is allowed at a path. A link there is not followed.
+    fn permissions(&self, path: &VPath) -> Vec<&'static str>;
+
+    /// What its home holds and may hold; `None` where that is not counted.
+    fn quota(&self) -> Option<Quota>;
+}
+
+/// What a place holds, uploads under way among it, and what it may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files and links.
+    pub files: u64,
+    /// Bytes at most; 0 for no limit.
+    pub most_bytes: u64,
+    /// Files and links at most; 0 for no limit.
+    pub most_files: u64,
+}
+
 impl Session {
     /// Lets handlers work on the user's files: `policies` without the handlers themselves, so that what a
     /// handler does fires none. Ends with the login.
     pub fn lend_files(&self, files: Arc<dyn Filesystem>, policies: Arc<Chain>) {
         lock(&self.mutable).hook_files = Some(HookFiles { files, policies });
+    }
+
+    /// Tells handlers what the user may. Ends with the login.
+    pub fn tell_rights(&self, rights: Arc<dyn Rights>) {
+        lock(&self.mutable).rights = Some(rights);
+    }
+
+    /// What the user may; `None` while nobody is logged in, or nobody has told.
+    #[cfg_attr(not(feature = "script"), allow(dead_code, reason = "only handlers ask"))]
+    pub(crate) fn rights(&self) -> Option<Arc<dyn Rights>> {
+        lock(&self.mutable).rights.clone()
     }
 
     /// The user's files for one handler, behind a gate and a session of their own: what a handler moves is

@@ -217,6 +217,11 @@ impl Book {
         all
     }
 
+    /// The place whose limits `by` has set: what it holds with what uploads need, and those limits.
+    pub fn bound_by(&self, by: &str) -> Option<(Usage, Limits)> {
+        self.state().places.values().find_map(|p| Some((p.used(), *p.limits.get(by)?)))
+    }
+
     /// The limits of a group, and the sum of its places with what uploads need.
     pub fn group(&self, name: &str) -> Option<(Limits, Usage)> {
         self.state().groups.get(name).map(|g| (g.limits, g.used))

@@ -31,6 +31,8 @@
       GetID: () => u.id, GetName: () => u.name, GetHome: () => u.home, GetGroups: () => groups,
       GetAuthMethods: () => methods, IsAnonymous: () => u.anonymous,
       GetCustom: key => Object.hasOwn(u.custom, key) ? u.custom[key] : '',
+      GetPermissions: p => { const all = native.permissions(path(p)); return all == null ? null : Object.freeze(all); },
+      GetQuota: () => { const q = native.quota(); return q == null ? null : Object.freeze(parse(q)); },
       ID: u.id, UserID: u.id, Username: u.name, HomeDir: u.home,
     });
   };

@@ -86,6 +86,35 @@ pub(super) fn facts<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) -> R
     )?;
     let s = slot.clone();
     native.set(
+        "permissions",
+        Function::new(
+            ctx.clone(),
+            move |ctx: Ctx<'js>, units: Vec<u16>| -> Result<Option<Vec<&'static str>>> {
+                let invocation = s.get(&ctx)?;
+                let path = path_of(&ctx, &invocation, &units)?;
+                Ok(s.session(&ctx)?.rights().map(|rights| rights.permissions(&path)))
+            },
+        )?,
+    )?;
+    let s = slot.clone();
+    native.set(
+        "quota",
+        Function::new(ctx.clone(), move |ctx: Ctx<'js>| -> Result<Option<String>> {
+            let quota = s.session(&ctx)?.rights().and_then(|rights| rights.quota());
+            let most = |n: u64| (n > 0).then_some(n);
+            Ok(quota.map(|q| {
+                serde_json::json!({
+                    "Bytes": q.bytes,
+                    "Files": q.files,
+                    "MaxBytes": most(q.most_bytes),
+                    "MaxFiles": most(q.most_files),
+                })
+                .to_string()
+            }))
+        })?,
+    )?;
+    let s = slot.clone();
+    native.set(
         "path",
         Function::new(ctx.clone(), move |ctx: Ctx<'js>, target: bool| -> Result<Text> {
             let invocation = s.get(&ctx)?;

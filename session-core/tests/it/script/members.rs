@@ -48,6 +48,8 @@ async fn every_member_of_the_session_answers() {
         ("GetUser().GetAuthMethods()[0]", "password"),
         ("GetUser().IsAnonymous()", "false"),
         ("GetUser().GetCustom('none')", ""),
+        ("GetUser().GetPermissions('/')", "null"),
+        ("GetUser().GetQuota()", "null"),
     ];
     for (member, expected) in members {
         let found = found(&format!("Session.AddCustomData(String(Session.{member}));")).await;
