@@ -57,7 +57,7 @@ enum Word {
     Yes(Record),
     No,
     /// It wants to know more.
-    Asks(Prompt, pam::Talk),
+    Asks(Prompt, Box<pam::Talk>),
 }
 
 impl From<Option<Record>> for Word {
@@ -94,7 +94,7 @@ struct Waiting {
     external: Arc<External>,
     directory: Arc<Directory>,
     user: String,
-    talk: Mutex<Option<(pam::Talk, OwnedSemaphorePermit)>>,
+    talk: Mutex<Option<(Box<pam::Talk>, OwnedSemaphorePermit)>>,
 }
 
 #[async_trait]
@@ -360,7 +360,7 @@ impl External {
         name: &str,
         directory: &Arc<Directory>,
         prompt: Prompt,
-        talk: (pam::Talk, OwnedSemaphorePermit),
+        talk: (Box<pam::Talk>, OwnedSemaphorePermit),
     ) -> Heard {
         let waiting = Waiting {
             external: Arc::clone(self),

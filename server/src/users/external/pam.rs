@@ -113,7 +113,7 @@ impl Talk {
             Answer::Asks { words, prompt, echo } => {
                 let words = [shown(&words), shown(&prompt)];
                 let said: Vec<_> = words.into_iter().filter(|w| !w.is_empty()).collect();
-                Ok(Word::Asks(Prompt { text: said.join(" "), echo }, self))
+                Ok(Word::Asks(Prompt { text: said.join(" "), echo }, Box::new(self)))
             }
         }
     }
