@@ -21,7 +21,8 @@ where
 
 /// Exactly one won, the others failed in one of these ways.
 fn one_won<T>(b: &Bench, done: &[Result<T, Error>], due: &[ErrorKind]) -> Outcome {
-    same!(done.iter().filter(|r| r.is_ok()).count(), 1);
+    let won = done.iter().filter(|r| r.is_ok()).count();
+    check!(won == 1, "{won} won; {:?}", done.iter().filter_map(|r| r.as_ref().err()).collect::<Vec<_>>());
     for e in done.iter().filter_map(|r| r.as_ref().err()) {
         check!(b.is_due(e.kind(), due), "a loser failed with {:?}: {e:#}", e.kind());
     }
