@@ -89,6 +89,17 @@ impl Teller {
         self.out.json(&lines::CHANGE, Value::Object(fields));
     }
 
+    /// Opens a place; one that cannot be opened is told of.
+    async fn open(&mut self, cx: &mut Context, text: &str) -> Option<Place> {
+        match cx.places.open(text).await {
+            Ok(place) => Some(place),
+            Err(e) => {
+                self.unopened(cx, text, e);
+                None
+            }
+        }
+    }
+
     /// The same of a place that could not be opened, as it was named.
     pub(super) fn unopened(&mut self, cx: &mut Context, text: &str, e: Error) {
         let mut fields = Map::new();
@@ -126,13 +137,7 @@ pub(super) async fn mkdir(cx: &mut Context, a: &Mkdir) -> Result<()> {
     let attributes = a.mode.map_or_else(Attributes::none, Attributes::mode);
     let mut teller = Teller::new("mkdir");
     for text in &a.places {
-        let place = match cx.places.open(text).await {
-            Ok(place) => place,
-            Err(e) => {
-                teller.unopened(cx, text, e);
-                continue;
-            }
-        };
+        let Some(place) = teller.open(cx, text).await else { continue };
         let mut made = Vec::new();
         let done = if a.parents {
             parents(&place.fs, &place.path, &attributes, &mut made).await
@@ -191,13 +196,7 @@ pub(super) async fn mv(cx: &mut Context, a: &Mv) -> Result<()> {
     }
     let mut teller = Teller::rehearsing("mv", a.dry_run);
     for text in sources {
-        let source = match cx.places.open(text).await {
-            Ok(source) => source,
-            Err(e) => {
-                teller.unopened(cx, text, e);
-                continue;
-            }
-        };
+        let Some(source) = teller.open(cx, text).await else { continue };
         let mut fields = at(&source, &source.path);
         let to = match there(&source, &target, into) {
             Ok(to) => to,
@@ -264,13 +263,7 @@ async fn mv_one(cx: &mut Context, source: &Place, target: &Place, to: VPath, a: 
 pub(super) async fn rm(cx: &mut Context, a: &Rm) -> Result<()> {
     let mut teller = Teller::rehearsing("rm", a.dry_run);
     for text in &a.places {
-        let place = match cx.places.open(text).await {
-            Ok(place) => place,
-            Err(e) => {
-                teller.unopened(cx, text, e);
-                continue;
-            }
-        };
+        let Some(place) = teller.open(cx, text).await else { continue };
         match rm_one(cx, &mut teller, &place, a.recursive).await {
             Ok(()) => {}
             Err(e) if a.force && e.kind() == ErrorKind::NotFound => {
@@ -337,13 +330,7 @@ async fn rm_one(cx: &mut Context, teller: &mut Teller, place: &Place, recursive:
 
 pub(super) async fn ln(cx: &mut Context, a: &Ln) -> Result<()> {
     let mut teller = Teller::new("ln");
-    let link = match cx.places.open(&a.link).await {
-        Ok(link) => link,
-        Err(e) => {
-            teller.unopened(cx, &a.link, e);
-            return Ok(());
-        }
-    };
+    let Some(link) = teller.open(cx, &a.link).await else { return Ok(()) };
     let mut fields = at(&link, &link.path);
     let made = if a.symbolic {
         let target = std::ffi::OsStr::new(&a.target).as_bytes();
@@ -367,13 +354,7 @@ pub(super) async fn chmod(cx: &mut Context, a: &Chmod) -> Result<()> {
     let attributes = Attributes::mode(a.mode);
     let mut teller = Teller::new("chmod");
     for text in &a.places {
-        let place = match cx.places.open(text).await {
-            Ok(place) => place,
-            Err(e) => {
-                teller.unopened(cx, text, e);
-                continue;
-            }
-        };
+        let Some(place) = teller.open(cx, text).await else { continue };
         let fields = |path: &VPath| with(at(&place, path), "mode", format!("{:04o}", a.mode));
         let mut todo = vec![place.path.clone()];
         while let Some(path) = todo.pop() {
@@ -416,13 +397,7 @@ pub(super) async fn touch(cx: &mut Context, a: &Touch) -> Result<()> {
     };
     let mut teller = Teller::new("touch");
     for text in &a.places {
-        let place = match cx.places.open(text).await {
-            Ok(place) => place,
-            Err(e) => {
-                teller.unopened(cx, text, e);
-                continue;
-            }
-        };
+        let Some(place) = teller.open(cx, text).await else { continue };
         let mut fields = with(at(&place, &place.path), "modified", timestamp(time));
         let touched = touch_one(&place, time, a.no_create).await.map(|touched| match touched {
             Touched::Missing => Became::Skipped("it is missing"),
