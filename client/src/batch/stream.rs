@@ -58,7 +58,11 @@ pub(crate) async fn write(
     let written = part.as_ref().unwrap_or(to);
     let file = target.open_file(written, &OpenOptions::create()).await?;
     let filled = async {
-        let size = pump(content, &*file, limiter, stop).await?;
+        let size = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(ErrorKind::Canceled.into()),
+            size = pump(content, &*file, limiter) => size?,
+        };
         let attributes = mode.map_or_else(Attributes::none, Attributes::mode);
         file.commit(&CommitOptions { expected_size: Some(size), attributes }).await?;
         if options.verify != Verify::None && !hidden {
@@ -92,12 +96,7 @@ pub(crate) async fn write(
 }
 
 /// Writes go on while more of the content is waited for.
-async fn pump(
-    mut content: impl AsyncRead + Send + Unpin,
-    file: &dyn File,
-    limiter: &Limiter,
-    stop: &CancellationToken,
-) -> Result<u64> {
+async fn pump(mut content: impl AsyncRead + Send + Unpin, file: &dyn File, limiter: &Limiter) -> Result<u64> {
     let mut offset = 0;
     let mut writes = FuturesUnordered::new();
     loop {
@@ -106,7 +105,6 @@ async fn pump(
         while chunk.len() < WRITE.0 && !ended {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Err(ErrorKind::Canceled.into()),
                 Some(written) = writes.next(), if !writes.is_empty() => written?,
                 read = content.read_buf(&mut chunk) => ended = read.map_err(broken)? == 0,
             }
