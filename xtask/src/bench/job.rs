@@ -57,6 +57,8 @@ pub(super) enum Task {
     Same,
     /// The tree of small files for the near link, or the first so many files of the one for the far link.
     Small(Way),
+    /// One byte: what a transfer takes without its content.
+    Byte(Way),
     /// The names in one big directory.
     List,
 }
@@ -269,12 +271,13 @@ impl Ground {
                 let files = if theirs { sizes.far_files_theirs } else { sizes.far_files };
                 (format!("far-small-{files}"), files as f64)
             }
+            (Task::Byte(_), _) => ("byte".to_owned(), 1.0),
             (Task::List, _) => ("wide".to_owned(), sizes.entries as f64),
         };
         let path = self.root.join(name);
         if !path.exists() {
             match job.task {
-                Task::Big(_) | Task::Huge(_) => data::make_file(&path, amount as u64)?,
+                Task::Big(_) | Task::Huge(_) | Task::Byte(_) => data::make_file(&path, amount as u64)?,
                 Task::Several(_) => data::make_several(&path, amount as u64)?,
                 Task::Mixed(_) => data::make_mixed(&path, amount as u64)?,
                 Task::Same => {
@@ -303,8 +306,12 @@ impl Ground {
         let upload = format!("up/run-{}", self.runs);
         self.make_room(&job, &source, &upload)?;
         let run = match job.task {
-            Task::Big(Way::Down) | Task::Huge(Way::Down) => self.get(client, &at, &name, &landing, false)?,
-            Task::Big(Way::Up) | Task::Huge(Way::Up) => self.put(client, &at, &source, &upload, false)?,
+            Task::Big(Way::Down) | Task::Huge(Way::Down) | Task::Byte(Way::Down) => {
+                self.get(client, &at, &name, &landing, false)?
+            }
+            Task::Big(Way::Up) | Task::Huge(Way::Up) | Task::Byte(Way::Up) => {
+                self.put(client, &at, &source, &upload, false)?
+            }
             Task::Small(Way::Down) | Task::Mixed(Way::Down) => {
                 self.get(client, &at, &name, &landing, true)?
             }
@@ -327,11 +334,12 @@ impl Ground {
             | Task::Huge(Way::Up)
             | Task::Several(Way::Up)
             | Task::Small(Way::Up)
-            | Task::Mixed(Way::Up) => self.root.join(&upload),
+            | Task::Mixed(Way::Up)
+            | Task::Byte(Way::Up) => self.root.join(&upload),
             _ => landing,
         };
         match job.task {
-            Task::Big(_) | Task::Huge(_) => data::same_file(&source, &arrived)?,
+            Task::Big(_) | Task::Huge(_) | Task::Byte(_) => data::same_file(&source, &arrived)?,
             Task::Mixed(_) | Task::Several(_) => _ = data::same_tree(&source, &arrived)?,
             Task::Small(Way::Up) if job.server == Server::Floor => {}
             Task::Small(_) => {
