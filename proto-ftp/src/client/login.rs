@@ -324,9 +324,14 @@ impl Dialer {
             }
             let more = self.habits(&facts);
             let _ = self.facts.set(facts);
-            if !more.is_empty() {
+            if more.iter().any(|c| c.verb() == MODE) {
                 let answers = control.calls(&more).await?;
                 self.took(&more, &answers);
+            } else {
+                // Nobody needs the answers: they go out with what comes next, which saves a round trip.
+                for command in &more {
+                    control.submit(command)?;
+                }
             }
         }
         if let Some(no) = replies.next().filter(|r| r.code >= 300) {
@@ -352,18 +357,21 @@ impl Dialer {
             out.push(Command::with("OPTS", list));
         }
         if self.options.compress && facts.value("MODE").to_ascii_uppercase().contains('Z') {
-            out.push(Command::with("MODE", "Z"));
+            out.push(Command::with(MODE, "Z"));
         }
         out
     }
 
     fn took(&self, asked: &[Command], answers: &[Reply]) {
-        let z = asked.iter().zip(answers).find(|(c, _)| c.verb() == "MODE");
+        let z = asked.iter().zip(answers).find(|(c, _)| c.verb() == MODE);
         if let Some((_, reply)) = z {
             self.learned(|l| l.compressed = reply.code < 300);
         }
     }
 }
+
+/// The habit whose answer counts.
+const MODE: &str = "MODE";
 
 fn control_user(user: &str) -> Command {
     Command::with("USER", user.as_bytes().to_vec())

@@ -46,6 +46,8 @@ const KEPT: usize = 32;
 pub(super) struct Remote {
     pub(super) pool: Arc<Pool>,
     facts: Facts,
+    /// What the facts say, asked for many times with each file.
+    capabilities: Capabilities,
     skipped: AtomicU64,
     kept: Mutex<VecDeque<Bytes>>,
 }
@@ -89,7 +91,7 @@ pub async fn connect(options: FtpConnectOptions, decider: Arc<dyn Decider>) -> R
         if let Some(every) = keepalive {
             tokio::spawn(Pool::keep_alive(Arc::downgrade(&pool), every.max(Duration::from_secs(1))));
         }
-        Ok(FtpRemote(Arc::new(Remote { pool, facts, skipped: AtomicU64::new(0), kept: Mutex::default() })))
+        Ok(FtpRemote(Arc::new(Remote::new(pool, facts))))
     };
     tokio::select! {
         biased;
@@ -196,6 +198,15 @@ fn in_quotes(text: &[u8]) -> Vec<u8> {
 }
 
 impl Remote {
+    fn new(pool: Arc<Pool>, facts: Facts) -> Self {
+        let capabilities = capabilities(&facts);
+        Remote { pool, facts, capabilities, skipped: AtomicU64::new(0), kept: Mutex::default() }
+    }
+
+    pub(super) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
     pub(super) fn facts(&self) -> &Facts {
         &self.facts
     }
@@ -320,12 +331,7 @@ impl Remote {
     /// The entry in its parent's listing, for servers that tell nothing else.
     async fn find(&self, path: &VPath) -> Result<Metadata> {
         let parent = path.parent().ok_or_else(|| Error::new(ErrorKind::NotFound))?;
-        let me = Arc::new(Remote {
-            pool: Arc::clone(&self.pool),
-            facts: self.facts.clone(),
-            skipped: AtomicU64::new(0),
-            kept: Mutex::default(),
-        });
+        let me = Arc::new(Remote::new(Arc::clone(&self.pool), self.facts.clone()));
         let mut pages = Box::pin(list::open(&me, &parent)).await?;
         let mut found = None;
         while let Some(page) = pages.next_page().await? {
@@ -403,30 +409,29 @@ impl Remote {
             _ => as_kind(&e, ErrorKind::PermissionDenied),
         }
     }
+}
 
-    pub(super) fn capabilities(&self) -> Capabilities {
-        let f = &self.facts;
-        Capabilities {
-            write: true,
-            create_dir: true,
-            remove: true,
-            rename: true,
-            rename_replaces: f.kind != ServerKind::Iis,
-            continue_write: true,
-            append: true,
-            text: true,
-            set_times: f.has("MFMT") || f.kind == ServerKind::Vsftpd || f.has_site("UTIME"),
-            set_mode: f.has_site("CHMOD"),
-            symlinks: f.has_site("SYMLINK"),
-            empty_dirs: true,
-            case_sensitive: f.kind != ServerKind::Iis,
-            server_copy: f.has_site("CPFR") && f.has_site("CPTO"),
-            space: f.has("AVBL"),
-            checksums: f.has("HASH") || DIGESTS.iter().any(|(verb, _)| f.has(verb)),
-            follows_links: true,
-            mtime_granularity: Duration::from_secs(if f.lists_facts() { 1 } else { 60 }),
-            ..Capabilities::none()
-        }
+fn capabilities(f: &Facts) -> Capabilities {
+    Capabilities {
+        write: true,
+        create_dir: true,
+        remove: true,
+        rename: true,
+        rename_replaces: f.kind != ServerKind::Iis,
+        continue_write: true,
+        append: true,
+        text: true,
+        set_times: f.has("MFMT") || f.kind == ServerKind::Vsftpd || f.has_site("UTIME"),
+        set_mode: f.has_site("CHMOD"),
+        symlinks: f.has_site("SYMLINK"),
+        empty_dirs: true,
+        case_sensitive: f.kind != ServerKind::Iis,
+        server_copy: f.has_site("CPFR") && f.has_site("CPTO"),
+        space: f.has("AVBL"),
+        checksums: f.has("HASH") || DIGESTS.iter().any(|(verb, _)| f.has(verb)),
+        follows_links: true,
+        mtime_granularity: Duration::from_secs(if f.lists_facts() { 1 } else { 60 }),
+        ..Capabilities::none()
     }
 }
 
@@ -473,7 +478,7 @@ fn digest(reply: &Reply, algorithm: Algorithm) -> Result<Bytes> {
 #[async_trait]
 impl Filesystem for FtpRemote {
     fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+        self.0.capabilities().clone()
     }
 
     async fn stat(&self, path: &VPath, follow: Follow) -> Result<Metadata> {
