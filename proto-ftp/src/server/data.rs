@@ -21,7 +21,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use session_core::error::{Error, ErrorKind};
 use session_core::net::proxy_header;
 use session_core::session::Session;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
@@ -39,6 +39,9 @@ const ATTEMPTS: u32 = 256;
 const KEEP: Duration = Duration::from_secs(10);
 /// What is read of a connection that is not wanted, bytes.
 const DISMISSED: usize = 4 << 20;
+/// What is read ahead of an upload under TLS, bytes: its library asks for one record at a time, and four of them
+/// cost the system little more than one.
+const AHEAD: usize = 64 * 1024;
 /// How long a looked-up address is good.
 const FRESH: Duration = Duration::from_secs(60);
 
@@ -443,7 +446,7 @@ async fn dismiss(mut stream: TlsStream<Holding>) {
 /// handshake: tickets of TLS 1.3 wait for the end. Clients that only send close without reading, and the
 /// system answers unread bytes with a reset that takes what is still on its way to us (RFC 2525, 2.17).
 struct Holding {
-    inner: Counted,
+    inner: BufReader<Counted>,
     /// Tickets that wait; `None` where nothing has to.
     held: Option<Vec<u8>>,
     /// Whether something was read since the last write: what is written next answers it.
@@ -455,8 +458,10 @@ struct Holding {
 const ENCRYPTED: u8 = 23;
 
 impl Holding {
-    fn new(inner: Counted, holds: bool) -> Self {
-        Holding { inner, held: holds.then(Vec::new), answers: false }
+    fn new(inner: Counted, upload: bool) -> Self {
+        // A buffer of one byte takes no part: whoever asks for more reads past it.
+        let inner = BufReader::with_capacity(if upload { AHEAD } else { 1 }, inner);
+        Holding { inner, held: upload.then(Vec::new), answers: false }
     }
 
     /// Sends what was held, and holds no more.
@@ -554,7 +559,7 @@ impl DataStream {
     fn socket(&self) -> &TcpStream {
         match &self.inner {
             Inner::Plain(stream) => stream.stream(),
-            Inner::Tls(stream) => stream.get_ref().0.inner.stream(),
+            Inner::Tls(stream) => stream.get_ref().0.inner.get_ref().stream(),
             Inner::Begun(stream) => stream.get_ref().0.stream(),
         }
     }
