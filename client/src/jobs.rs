@@ -1,9 +1,9 @@
 //! The jobs of this user: one journal each, in the state directory.
 //!
 //! `$XDG_STATE_HOME/ferry/jobs`, or `~/.local/state/ferry/jobs`; only its owner may look into it. Beside the journal
-//! of a job that works off a list (`sync`, `apply`) stands the list, a plan. A job is
-//! running while a process holds its journal, interrupted when none does and it did not end, and finished
-//! jobs are kept for a week, at most a hundred of them. What a job is ([`Spec`]) can be written down and
+//! of a job that works off a list (`sync`, `apply`) stands the list, a plan, and with a state what both sides had in
+//! common. A job is running while a process holds its journal, interrupted when none does and it did not end, and
+//! finished jobs are kept for a week, at most a hundred of them. What a job is ([`Spec`]) can be written down and
 //! read back without loss, and holds no secret.
 
 use std::os::unix::fs::DirBuilderExt;
@@ -324,6 +324,11 @@ impl Jobs {
         self.dir.join(format!("{id}.plan"))
     }
 
+    /// Where what a job will save of two places stands, that has a list and a state. It goes with the job.
+    pub(crate) fn base_of(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}.base"))
+    }
+
     /// Makes a job and its journal, and gives its name. Errors: those of the disk.
     pub fn create(&self, spec: &Spec) -> Result<(String, Arc<Journal>)> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(|e| self.no(e))?;
@@ -424,9 +429,11 @@ impl Jobs {
         if matches!(self.one(id), Some(Listed { standing: Standing::Running(_), .. })) {
             return Err(Error::new(ErrorKind::Locked).with_detail(format!("the job '{id}' is running")));
         }
-        match std::fs::remove_file(self.list_of(id)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(self.no(e)),
-            _ => {}
+        for beside in [self.list_of(id), self.base_of(id)] {
+            match std::fs::remove_file(beside) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(self.no(e)),
+                _ => {}
+            }
         }
         std::fs::remove_file(self.path(id)).map_err(|e| self.no(e))
     }

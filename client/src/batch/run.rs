@@ -318,7 +318,7 @@ impl Batch {
     }
 
     /// Whether a file is moved as text: it is one, and one side can tell.
-    fn is_text(&self, from: &VPath, to: &VPath, metadata: &Metadata) -> bool {
+    pub(crate) fn is_text(&self, from: &VPath, to: &VPath, metadata: &Metadata) -> bool {
         let candidate = Candidate { path: from, root: from, metadata };
         self.options.text.as_ref().is_some_and(|s| s.0.takes(&candidate))
             && (is_text_at(&self.source, from) || is_text_at(&self.target, to))

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use session_core::batch::{Answer, Decider, Observer, Query, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow, Replace};
-use session_core::fs_ext::FilesystemExt;
 use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
@@ -19,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::backup::{Backup, Kept};
-use super::base::{Base, Conflict, counts, kept_name};
+use super::base::{Base, Conflict, counts};
 use super::decide::{Action, Facts};
 use super::difference::{Difference, Differences, Note};
 use super::{Direction, Root, Side, Sides, SyncOptions, above, compare, expand};
@@ -142,7 +141,7 @@ impl SyncReport {
 /// Makes two trees alike.
 pub struct Runner {
     pub(super) sides: Sides,
-    options: SyncOptions,
+    pub(super) options: SyncOptions,
     to_left: Arc<Batch>,
     to_right: Arc<Batch>,
     decider: Arc<dyn Decider>,
@@ -352,7 +351,7 @@ impl Runner {
         let again = match &entry {
             Some(entry) if entry.was_done() => {
                 self.was_done(d);
-                return Ok(Ended { outcome: Outcome::Done(0), now: None });
+                return Ok(Ended { outcome: Outcome::Done(0), now: self.in_common_since(d).await });
             }
             Some(entry) => {
                 entry.begun(0).await;
@@ -370,10 +369,17 @@ impl Runner {
     /// Does one operation. `again`: it was begun before this run, and may have been done.
     async fn settle(&self, d: &Difference, again: bool) -> Result<Ended> {
         let settled = match d.conflict {
-            Some(Conflict::Ask) => match self.ask(d).await? {
-                Some(side) => Difference { action: Action::Update(side), conflict: None, ..d.clone() },
-                None => return Ok(Ended { outcome: Outcome::Skipped(CONFLICT), now: None }),
-            },
+            Some(Conflict::Ask) => {
+                let before = if again { self.was_settled(d).await? } else { None };
+                let side = match before {
+                    None => self.ask(d).await?,
+                    before => before,
+                };
+                match side {
+                    Some(side) => Difference { action: Action::Update(side), conflict: None, ..d.clone() },
+                    None => return Ok(Ended { outcome: Outcome::Skipped(CONFLICT), now: None }),
+                }
+            }
             _ => d.clone(),
         };
         let target = settled.action.side();
@@ -400,13 +406,20 @@ impl Runner {
 
     /// What both sides have in common after a copy, where the next run wants to know: the source as it was
     /// copied, the target as it is, if that is surely the copy. Else the next run compares contents.
-    async fn in_common(&self, d: &Difference, target: Side, copied: Facts) -> Result<Option<(Facts, Facts)>> {
+    pub(super) async fn in_common(
+        &self,
+        d: &Difference,
+        target: Side,
+        copied: Facts,
+    ) -> Result<Option<(Facts, Facts)>> {
         if self.options.base.is_none() {
             return Ok(None);
         }
-        let now = look(self.sides.get(target), &d.place(target, &self.sides)?).await?;
+        let to = d.place(target, &self.sides)?;
+        let text = self.is_text(target, &d.place(target.other(), &self.sides)?, &to, &copied);
+        let now = look(self.sides.get(target), &to).await?;
         Ok(now
-            .filter(|now| self.is_copy(&copied, now, target))
+            .filter(|now| self.is_copy(&copied, now, target, text))
             .map(|now| if target == Side::Right { (copied, now) } else { (now, copied) }))
     }
 
@@ -465,7 +478,10 @@ impl Runner {
                 now.ok_or(ErrorKind::Internal)?
             }
         };
-        if again && self.was_copied(d, target, &to, &facts).await? {
+        if d.conflict == Some(Conflict::Both) {
+            return self.copy_beside(d, target, &facts, again).await.map(|bytes| (bytes, facts));
+        }
+        if again && self.was_copied(d, target, &facts).await? {
             self.was_done(d);
             return Ok((0, facts));
         }
@@ -473,9 +489,6 @@ impl Runner {
         let backed = again && self.backup.is_some() && look(self.sides.get(target), &to).await?.is_none();
         if !backed {
             self.unchanged(d, target).await?;
-        }
-        if d.conflict == Some(Conflict::Both) {
-            return self.copy_beside(target, &from, &to, &facts).await.map(|bytes| (bytes, facts));
         }
         let kept = match (&self.backup, d.facts(target)) {
             (Some(backup), Some(old)) if !backed => {
@@ -537,32 +550,6 @@ impl Runner {
             fs.set_attributes(&to, &attributes, Follow::No).await?;
         }
         Ok((0, facts))
-    }
-
-    /// Keeps both: the target's file steps aside under a name of its own, which the source gets, too.
-    async fn copy_beside(&self, target: Side, from: &VPath, to: &VPath, facts: &Facts) -> Result<u64> {
-        let (source, fs) = (target.other(), &self.sides.get(target).fs);
-        let parents = (from.parent().unwrap_or_else(VPath::root), to.parent().unwrap_or_else(VPath::root));
-        for number in 1..1000 {
-            let name = kept_name(to.name(), target, number);
-            let (here, there) = (parents.1.join(&name)?, parents.0.join(&name)?);
-            if fs.exists(&here).await? || self.sides.get(source).fs.exists(&there).await? {
-                continue;
-            }
-            fs.rename(to, &here, Replace::No).await?;
-            let copied = match self.batch(target).copy_one(from, to, &metadata(facts), false).await {
-                Ok(bytes) => bytes,
-                Err(e) => {
-                    // Where this fails, it stays under its new name, and the first failure is told.
-                    let _ = fs.rename(&here, to, Replace::No).await;
-                    return Err(e);
-                }
-            };
-            let kept = fs.stat(&here, Follow::Yes).await?;
-            self.batch(source).announce([kept.size]);
-            return Ok(copied + self.batch(source).copy_one(&here, &there, &kept, false).await?);
-        }
-        Err(Error::new(ErrorKind::AlreadyExists).with_detail("too many conflicts of one name are kept"))
     }
 
     async fn remove(&self, d: &Difference, side: Side, again: bool) -> Result<()> {
@@ -641,7 +628,7 @@ impl Runner {
     }
 }
 
-fn metadata(facts: &Facts) -> Metadata {
+pub(super) fn metadata(facts: &Facts) -> Metadata {
     let mut metadata = Metadata::new(FileType::File, facts.size);
     metadata.modified = facts.modified;
     metadata.mode = facts.mode;

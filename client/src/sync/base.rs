@@ -11,8 +11,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use session_core::digest::{Hasher, hex};
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::fs::Algorithm;
 use session_core::metadata::FileType;
 
 use super::Side;
@@ -122,8 +124,17 @@ fn alone(one: &Facts, on: Side, base: Option<&Facts>, clocks: &Clocks) -> Verdic
 pub struct BaseFile {
     path: PathBuf,
     places: (String, String),
+    /// Of what the file holds: whether another run has written it since is seen by it. Empty where there is none.
+    digest: String,
     /// Holds the lock.
     _lock: File,
+}
+
+/// What a file of a base holds.
+struct Held {
+    head: Value,
+    base: Base,
+    digest: String,
 }
 
 impl BaseFile {
@@ -140,70 +151,127 @@ impl BaseFile {
             }
             Err(std::fs::TryLockError::Error(e)) => return Err(e.into()),
         }
-        let file = BaseFile { path: path.into(), places: (left.into(), right.into()), _lock: lock };
+        let places = (left.into(), right.into());
+        let mut file = BaseFile { path: path.into(), places, digest: String::new(), _lock: lock };
         let base = match File::open(path) {
-            Ok(open) => file.read(BufReader::new(open))?,
+            Ok(open) => {
+                let held = read(path, &file.places, BufReader::new(open))?;
+                file.digest = held.digest;
+                held.base
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Base::new(),
             Err(e) => return Err(e.into()),
         };
         Ok((file, base))
     }
 
-    fn read(&self, mut input: impl BufRead) -> Result<Base> {
-        let wrong = |why: &str| {
-            Error::new(ErrorKind::InvalidArgument)
-                .with_detail(format!("'{}' {why}", self.path.display()))
-                .with_hint("without that file nothing is taken for removed: take it away to begin anew")
-        };
-        let mut base = Base::new();
-        let mut line = Vec::new();
-        let mut head = true;
-        loop {
-            line.clear();
-            input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
-            let value: Value = serde_json::from_slice(&line).map_err(|_| wrong("is damaged"))?;
-            if std::mem::take(&mut head) {
-                let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
-                if text("schema") != SCHEMA {
-                    return Err(wrong("is no base of a synchronisation"));
-                }
-                if (text("left"), text("right")) != (self.places.0.as_str(), self.places.1.as_str()) {
-                    return Err(wrong(&format!(
-                        "belongs to other places: '{}' and '{}'",
-                        text("left"),
-                        text("right")
-                    )));
-                }
-            } else if let Some(count) = value.get("items").and_then(Value::as_u64) {
-                let whole = count == base.len() as u64;
-                return if whole { Ok(base) } else { Err(wrong("is damaged")) };
-            } else {
-                let facts = |key: &str| value.get(key).and_then(read_facts);
-                let entry = path_of(&value, "path").zip(facts("left").zip(facts("right")));
-                let (path, entry) = entry.ok_or_else(|| wrong("is damaged"))?;
-                base.entries.insert(path, entry);
-            }
-        }
-    }
-
     /// Puts `base` in the place of what the file held, in one step. Blocks. Errors: those of the disk; the
     /// old base stays then.
-    pub fn save(&self, base: &Base) -> Result<()> {
-        let new = beside(&self.path, ".new");
-        let mut out = BufWriter::new(File::create(&new)?);
-        writeln!(out, "{}", json!({ "schema": SCHEMA, "left": self.places.0, "right": self.places.1 }))?;
-        for (path, (left, right)) in &base.entries {
-            let mut v = json!({ "left": facts_json(left), "right": facts_json(right) });
-            if let Some(map) = v.as_object_mut() {
-                bytes_into(map, "path", path);
-            }
-            writeln!(out, "{v}")?;
-        }
-        writeln!(out, "{}", json!({ "items": base.len() }))?;
-        out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-        std::fs::rename(&new, &self.path)?;
+    pub fn save(&mut self, base: &Base) -> Result<()> {
+        self.digest = write(&self.path, self.head(), base)?;
         Ok(())
     }
+
+    fn head(&self) -> Map<String, Value> {
+        let mut head = Map::new();
+        head.insert("schema".into(), SCHEMA.into());
+        head.insert("left".into(), self.places.0.clone().into());
+        head.insert("right".into(), self.places.1.clone().into());
+        head
+    }
+
+    /// Writes down, in another file, what is to be saved here when the run that this is opened for has come to its
+    /// end, for one that takes it up. Blocks. Errors: those of the disk, and `InvalidArgument` where this file has a
+    /// path that cannot be written down.
+    pub(crate) fn set_aside(&self, at: &Path, base: &Base) -> Result<()> {
+        let mut head = self.head();
+        let path = std::path::absolute(&self.path)?.into_os_string().into_string();
+        let path = path.map_err(|path| {
+            Error::new(ErrorKind::InvalidArgument)
+                .with_detail(format!("the path '{}' cannot be written down", path.display()))
+        })?;
+        head.insert("state".into(), path.into());
+        head.insert("digest".into(), self.digest.clone().into());
+        write(at, head, base).map(|_| ())
+    }
+
+    /// The file that a base was set aside for, and that base. Blocks. Errors: those of [`Self::open`];
+    /// `PreconditionFailed` where the file was written since.
+    pub(crate) fn take_up(at: &Path, left: &str, right: &str) -> Result<(Self, Base)> {
+        let held = read(at, &(left.into(), right.into()), BufReader::new(File::open(at)?))?;
+        let text = |key: &str| held.head.get(key).and_then(Value::as_str).unwrap_or_default();
+        let (file, _) = Self::open(Path::new(text("state")), left, right)?;
+        if file.digest != text("digest") {
+            return Err(Error::new(ErrorKind::PreconditionFailed)
+                .with_detail(format!("'{}' was written since: the list is out of date", text("state")))
+                .with_hint("run 'ferry sync' again, and 'ferry jobs forget' this job"));
+        }
+        Ok((file, held.base))
+    }
+}
+
+fn read(path: &Path, places: &(String, String), mut input: impl BufRead) -> Result<Held> {
+    let wrong = |why: &str| {
+        Error::new(ErrorKind::InvalidArgument)
+            .with_detail(format!("'{}' {why}", path.display()))
+            .with_hint("without that file nothing is taken for removed: take it away to begin anew")
+    };
+    let mut base = Base::new();
+    let mut hasher = Hasher::new(Algorithm::Blake3);
+    let mut line = Vec::new();
+    let mut head = None;
+    loop {
+        line.clear();
+        input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
+        hasher.update(&line);
+        let value: Value = serde_json::from_slice(&line).map_err(|_| wrong("is damaged"))?;
+        let Some(head) = &head else {
+            let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+            if text("schema") != SCHEMA {
+                return Err(wrong("is no base of a synchronisation"));
+            }
+            if (text("left"), text("right")) != (places.0.as_str(), places.1.as_str()) {
+                let others = (text("left"), text("right"));
+                return Err(wrong(&format!("belongs to other places: '{}' and '{}'", others.0, others.1)));
+            }
+            head = Some(value);
+            continue;
+        };
+        if let Some(count) = value.get("items").and_then(Value::as_u64) {
+            if count != base.len() as u64 {
+                return Err(wrong("is damaged"));
+            }
+            return Ok(Held { head: head.clone(), base, digest: hex(&hasher.finish()) });
+        }
+        let facts = |key: &str| value.get(key).and_then(read_facts);
+        let entry = path_of(&value, "path").zip(facts("left").zip(facts("right")));
+        let (path, entry) = entry.ok_or_else(|| wrong("is damaged"))?;
+        base.entries.insert(path, entry);
+    }
+}
+
+/// Writes a base in one step, and gives the digest of the file.
+fn write(path: &Path, head: Map<String, Value>, base: &Base) -> Result<String> {
+    let new = beside(path, ".new");
+    let mut out = BufWriter::new(File::create(&new)?);
+    let mut hasher = Hasher::new(Algorithm::Blake3);
+    let mut put = |value: Value| {
+        let line = format!("{value}\n");
+        hasher.update(line.as_bytes());
+        out.write_all(line.as_bytes())
+    };
+    put(head.into())?;
+    for (path, (left, right)) in &base.entries {
+        let mut v = json!({ "left": facts_json(left), "right": facts_json(right) });
+        if let Some(map) = v.as_object_mut() {
+            bytes_into(map, "path", path);
+        }
+        put(v)?;
+    }
+    put(json!({ "items": base.len() }))?;
+    out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+    std::fs::rename(&new, path)?;
+    Ok(hex(&hasher.finish()))
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -294,7 +362,7 @@ mod tests {
     fn a_base_comes_back_and_belongs_to_its_places() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("base");
-        let (open, empty) = BaseFile::open(&path, "/a", "sftp://h/b").unwrap();
+        let (mut open, empty) = BaseFile::open(&path, "/a", "sftp://h/b").unwrap();
         assert!(empty.is_empty());
         let mut base = Base::new();
         base.entries.insert(b"d/\xff".as_slice().into(), (file(1, u64::MAX), file(2, 0)));
@@ -306,6 +374,21 @@ mod tests {
         assert_eq!(BaseFile::open(&path, "/a", "sftp://h/b").unwrap().1, base);
         let e = BaseFile::open(&path, "/a", "/other").err().unwrap();
         assert!(e.to_string().contains("belongs to other places"), "{e}");
+        // Set aside for the file as it is: once that is written anew, it is out of date.
+        let aside = dir.path().join("aside");
+        let (mut open, _) = BaseFile::open(&path, "/a", "sftp://h/b").unwrap();
+        open.set_aside(&aside, &Base::new()).unwrap();
+        drop(open);
+        let taken = BaseFile::take_up(&aside, "/a", "sftp://h/b").unwrap();
+        assert!(taken.1.is_empty());
+        open = taken.0;
+        open.save(&Base::new()).unwrap();
+        drop(open);
+        let e = BaseFile::take_up(&aside, "/a", "sftp://h/b").err().unwrap();
+        assert_eq!(e.kind(), ErrorKind::PreconditionFailed);
+        let (mut open, _) = BaseFile::open(&path, "/a", "sftp://h/b").unwrap();
+        open.save(&base).unwrap();
+        drop(open);
         let text = std::fs::read(&path).unwrap();
         for cut in 1..text.len() - 1 {
             std::fs::write(&path, &text[..cut]).unwrap();

@@ -14,6 +14,7 @@
 mod apply;
 mod backup;
 pub mod base;
+mod beside;
 pub mod decide;
 mod difference;
 mod pair;

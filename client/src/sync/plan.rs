@@ -42,6 +42,17 @@ pub struct Header {
     pub backup_dir: Option<VPath>,
 }
 
+/// A plan that was read.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What stands above the differences.
+    pub header: Header,
+    /// What is to be done.
+    pub differences: Differences,
+    /// Whether every listing of the comparison was complete.
+    pub complete: bool,
+}
+
 pub(crate) fn bytes_into(map: &mut Map<String, Value>, key: &str, bytes: &[u8]) {
     map.insert(key.into(), String::from_utf8_lossy(bytes).into());
     if std::str::from_utf8(bytes).is_err() {
@@ -110,7 +121,7 @@ pub fn write(out: &mut dyn Write, header: &Header, differences: &Differences) ->
 
 /// Reads a plan. Errors: `InvalidArgument` with the line for what is no plan, or not all of one; those of
 /// `input`.
-pub fn read(mut input: impl BufRead) -> Result<(Header, Differences)> {
+pub fn read(mut input: impl BufRead) -> Result<Plan> {
     let mut header = None;
     let mut found = Differences::default();
     let mut line = Vec::new();
@@ -136,7 +147,8 @@ pub fn read(mut input: impl BufRead) -> Result<(Header, Differences)> {
             if count != found.items.len() as u64 {
                 return Err(wrong(&format!("{count} lines are announced, {} are there", found.items.len())));
             }
-            return Ok((header.ok_or(ErrorKind::Internal)?, found));
+            let complete = value.get("complete").and_then(Value::as_bool).unwrap_or(true);
+            return Ok(Plan { header: header.ok_or(ErrorKind::Internal)?, differences: found, complete });
         } else {
             let d = read_difference(&value).ok_or_else(|| wrong("it is no difference"))?;
             found.items.push(d);
@@ -305,9 +317,12 @@ mod tests {
 
     #[test]
     fn a_plan_comes_back_to_the_nanosecond() {
-        let (head, found) = read(text().as_bytes()).unwrap();
-        assert_eq!(head, header());
-        assert_eq!(found.items, some().items);
+        let plan = read(text().as_bytes()).unwrap();
+        assert_eq!(plan.header, header());
+        assert_eq!(plan.differences.items, some().items);
+        assert!(plan.complete);
+        let cut = text().replace("\"complete\":true", "\"complete\":false");
+        assert!(!read(cut.as_bytes()).unwrap().complete);
     }
 
     #[test]

@@ -443,7 +443,7 @@ async fn what_was_moved_is_renamed() {
     };
     let mut text = Vec::new();
     client::sync::plan::write(&mut text, &header, &found).unwrap();
-    assert_eq!(client::sync::plan::read(text.as_slice()).unwrap().1.items, found.items);
+    assert_eq!(client::sync::plan::read(text.as_slice()).unwrap().differences.items, found.items);
 
     let report = two.run(renaming()).await;
     report.check().unwrap();

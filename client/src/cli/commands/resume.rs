@@ -1,6 +1,7 @@
 //! `resume`: goes on with a job that was interrupted, as it was begun.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
@@ -65,9 +66,20 @@ pub(super) async fn throw_away(cx: &mut Context, jobs: &Jobs, id: &str) -> Resul
     let listed = jobs.list()?.into_iter().find(|j| j.id == id);
     let Some(spec) = listed.and_then(|j| j.spec) else { return Err(ErrorKind::NotFound.into()) };
     recall(cx.places.global_mut(), &spec.extra);
-    let target = open(cx, &spec.target).await?;
+    let mut places = vec![open(cx, &spec.target).await?];
+    if sync_jobs::goes_both_ways(&spec) {
+        // Only places that are reached over a network keep unfinished uploads.
+        places.push(open(cx, &spec.source).await?);
+        places.retain(|place| place.remote);
+    }
     for (to, words) in unfinished {
-        crate::batch::throw_away(&target.fs, &to, words).await?;
+        let mut thrown = Err(Error::new(ErrorKind::NotFound).with_detail("its target is not known any more"));
+        for place in &places {
+            // What one place does not know may be the other's.
+            let done = crate::batch::throw_away(&place.fs, &to, Arc::clone(&words)).await;
+            thrown = if thrown.is_ok() { thrown } else { done };
+        }
+        thrown?;
     }
     Ok(())
 }

@@ -10,17 +10,17 @@ use session_core::batch::{Resume, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::{VPath, display_bytes};
 
-use super::sync_jobs::{self, APPLY, Listed, SYNC};
+use super::sync_jobs::{self, APPLY, Listed, Run, SYNC};
 use super::{Context, transfer};
 use crate::cli::exit;
 use crate::cli::lines;
 use crate::cli::places::Place;
 use crate::cli::progress::Drawn;
 use crate::cli::render::{Out, complain, error_json, files, left_alone, size};
-use crate::cli::sync_args::{Alike, Apply, CaseArg, Comparison, Copying, Diff, Plan, Sync};
+use crate::cli::sync_args::{self, Alike, Apply, CaseArg, Comparison, Copying, Diff, Sync};
 use crate::live::{Live, What};
 use crate::mask::{FileMask, Filter};
-use crate::sync::plan::{self, Header, difference_json};
+use crate::sync::plan::{self, Header, Plan, difference_json};
 use crate::sync::{
     Action, BaseFile, CaseRule, Check, Difference, Differences, Direction, MaxDelete, Note, Operation,
     Outcome, Runner, Side, Sides, SyncOptions, SyncReport, compare,
@@ -59,15 +59,19 @@ pub(super) async fn sync(cx: &mut Context, a: &Sync) -> Result<()> {
     let began = Instant::now();
     let found = attended(cx, &runner, direction, what.clone(), None, runner.compare()).await?.0?;
     let receipts = a.copying.proving.receipts.as_deref();
-    let listed = Listed { command: SYNC, header: &header, places: &places, options: &transfer, receipts };
+    let listed = Listed {
+        command: SYNC,
+        header: &header,
+        places: &places,
+        options: &transfer,
+        text: a.copying.ascii_mask.as_ref(),
+        receipts,
+        state: state.as_ref(),
+    };
     let kept = if a.no_journal { None } else { listed.keep(cx, &found) };
-    let mut report = sync_jobs::apply(cx, &runner, what, direction, found, kept, receipts).await?;
+    let run = Run { what, direction, found, kept, state, receipts };
+    let mut report = sync_jobs::apply(cx, &runner, run).await?;
     report.elapsed = began.elapsed();
-    if let (Some(state), Some(base)) = (state, report.base.take())
-        && let Err(e) = blocking(move || state.save(&base)).await
-    {
-        report.failures.push(e);
-    }
     tell(cx, &report, false);
     Ok(())
 }
@@ -78,7 +82,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(call).await.map_err(|_| ErrorKind::Internal)?
 }
 
-pub(super) async fn plan(cx: &mut Context, a: &Plan) -> Result<()> {
+pub(super) async fn plan(cx: &mut Context, a: &sync_args::Plan) -> Result<()> {
     let (sides, places) = open(cx, &a.left, &a.right).await?;
     let mut options = options(cx, &a.alike, &places).await?;
     options.make_root = true;
@@ -110,7 +114,7 @@ pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
     } else {
         Box::new(std::fs::File::open(&a.plan)?)
     };
-    let (header, found) = blocking(move || plan::read(BufReader::new(input))).await?;
+    let Plan { header, differences: found, .. } = blocking(move || plan::read(BufReader::new(input))).await?;
     let (sides, places) = open(cx, &header.left, &header.right).await?;
     let transfer = transfer_options(&a.copying);
     let options = SyncOptions {
@@ -127,9 +131,18 @@ pub(super) async fn apply(cx: &mut Context, a: &Apply) -> Result<()> {
     }
     let what = what(APPLY, &header.left, &header.right, header.direction);
     let receipts = a.copying.proving.receipts.as_deref();
-    let listed = Listed { command: APPLY, header: &header, places: &places, options: &transfer, receipts };
+    let listed = Listed {
+        command: APPLY,
+        header: &header,
+        places: &places,
+        options: &transfer,
+        text: a.copying.ascii_mask.as_ref(),
+        receipts,
+        state: None,
+    };
     let kept = if a.no_journal { None } else { listed.keep(cx, &found) };
-    let report = sync_jobs::apply(cx, &runner, what, header.direction, found, kept, receipts).await?;
+    let run = Run { what, direction: header.direction, found, kept, state: None, receipts };
+    let report = sync_jobs::apply(cx, &runner, run).await?;
     tell(cx, &report, false);
     Ok(())
 }

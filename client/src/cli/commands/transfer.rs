@@ -240,6 +240,11 @@ impl Kept {
         self.jobs.list_of(&self.id)
     }
 
+    /// Where what the job will save of both sides stands.
+    pub(super) fn base(&self) -> PathBuf {
+        self.jobs.base_of(&self.id)
+    }
+
     /// What was made; the user is told why it was not.
     fn made(cx: &Context, made: Result<Self>) -> Option<Self> {
         match made {
