@@ -30,6 +30,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::connect::RequestLimit;
 use crate::hash::Proof;
 use crate::session::{
     self, CommandResult, EnumerationOptions, Event, FilePermissions, Matching, RemoteDirectoryInfo,
@@ -249,6 +250,11 @@ impl Session {
     /// See [`session::Session::reconnect_time`].
     pub fn reconnect_time(&self) -> Duration {
         self.inner.reconnect_time()
+    }
+
+    /// See [`session::Session::set_request_limit`].
+    pub fn set_request_limit(&self, limit: Option<Arc<RequestLimit>>) {
+        self.inner.set_request_limit(limit);
     }
 
     /// See [`session::Session::set_interceptors`].

@@ -11,6 +11,7 @@ mod certificate;
 mod execute;
 #[cfg(feature = "ftp")]
 mod ftp;
+mod requests;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(feature = "sftp")]
@@ -47,6 +48,7 @@ pub use execute::{Executor, Exit, Said, Sink, quoted};
 pub use proto_sftp::ssh::config::{ConfigUse, Hop, HopLogin};
 #[cfg(feature = "sftp")]
 pub use proto_sftp::ssh::keys::Agent;
+pub use requests::RequestLimit;
 #[cfg(feature = "s3")]
 pub use s3::{Checksums, Putting, S3Options, S3Role, UrlStyle};
 #[cfg(feature = "ftp")]
@@ -434,7 +436,13 @@ impl Options {
 
     /// Ask these interceptors at the steps of the connection's life and about every operation on the remote.
     pub fn interceptors(mut self, chain: Arc<Chain>) -> Self {
-        self.around = Around(chain);
+        self.around.chain = chain;
+        self
+    }
+
+    /// Ask no more of the remote in a second than this allows, which all that are given the same share.
+    pub fn request_limit(mut self, limit: Option<Arc<RequestLimit>>) -> Self {
+        self.around.limit = limit;
         self
     }
 

@@ -1,5 +1,6 @@
 //! The flags and commands, defined once.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 #[cfg(any(feature = "s3", feature = "webdav"))]
 use std::time::Duration;
@@ -64,6 +65,10 @@ pub(super) struct Global {
     /// Give up connecting after this many seconds; 20 where ssh_config says nothing else
     #[arg(long, global = true, value_name = "SECONDS")]
     pub(super) connect_timeout: Option<u64>,
+    /// Ask no more than this of all servers together in a second: listings, looks, opened files, changes, as 20 or
+    /// 20/s; off. What is in files does not count, see --limit
+    #[arg(long, global = true, default_value = "off", value_name = "N/s", value_parser = requests)]
+    pub(super) limit_requests: Requests,
     #[command(flatten)]
     pub(super) way: Way,
     #[cfg(feature = "hooks")]
@@ -716,6 +721,20 @@ fn octal(text: &str) -> Result<u32, String> {
 
 fn bytes(text: &str) -> Result<u64, String> {
     parse_bytes(text).ok_or_else(|| "a size is a whole number with K, M or G behind it, or nothing".into())
+}
+
+/// How many operations a second, if there is a bound.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Requests(pub(super) Option<NonZeroU32>);
+
+fn requests(text: &str) -> Result<Requests, String> {
+    match text {
+        "off" => Ok(Requests(None)),
+        text => match text.strip_suffix("/s").unwrap_or(text).parse() {
+            Ok(n) => Ok(Requests(Some(n))),
+            Err(_) => Err("a bound of requests is a whole number, as 20 or 20/s, or off".into()),
+        },
+    }
 }
 
 /// How fast: a rate, or rates by the time of the week.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use session_core::auth::Secret;
 use session_core::batch::Decider;
@@ -16,7 +16,7 @@ use session_core::path::VPath;
 use super::args::Global;
 use super::decide::Terminal;
 use super::render::warn;
-use crate::connect::{Connected, Executor, Options, open_local, open_url};
+use crate::connect::{Connected, Executor, Options, RequestLimit, open_local, open_url};
 use crate::jobs::Side;
 use crate::sites::Store;
 use crate::url::{Location, Url};
@@ -55,6 +55,8 @@ pub(super) struct Places {
     channels: usize,
     lines: usize,
     around: Arc<Chain>,
+    /// Of all remotes together, from the first on that is opened.
+    requests: OnceLock<Option<Arc<RequestLimit>>>,
     warned: BTreeSet<String>,
 }
 
@@ -69,6 +71,7 @@ impl Places {
             channels: 1,
             lines: 1,
             around: Arc::default(),
+            requests: OnceLock::new(),
             warned: BTreeSet::new(),
         }
     }
@@ -116,6 +119,12 @@ impl Places {
         Arc::clone(&self.around)
     }
 
+    /// How much may be asked of all remotes in a second.
+    pub(super) fn request_limit(&self) -> Option<Arc<RequestLimit>> {
+        let limit = || self.global.limit_requests.0.map(|n| Arc::new(RequestLimit::new(n)));
+        self.requests.get_or_init(limit).clone()
+    }
+
     /// The flags that the next places are opened with.
     pub(super) fn global_mut(&mut self) -> &mut Global {
         &mut self.global
@@ -151,6 +160,7 @@ impl Places {
             .phrase(std::env::var("FERRY_PASSPHRASE").ok().map(Secret::new))
             .proxy_of_environment(true)
             .interceptors(self.around())
+            .request_limit(self.request_limit())
             .reconnect(std::time::Duration::from_secs(global.reconnect));
         if !global.identity.is_empty() {
             options = options.identities(global.identity.clone());

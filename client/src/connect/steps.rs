@@ -10,24 +10,37 @@ use std::sync::Arc;
 
 use session_core::auth::{Account, Method};
 use session_core::error::{ErrorKind, Result};
-use session_core::intercept::Chain;
+use session_core::intercept::{Chain, Interceptor};
 use session_core::lifecycle::{ChannelKind, Lifecycle, Verdict};
 use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup, State};
 
+use super::requests::RequestLimit;
+
 /// The interceptors of the sessions that are opened with some options.
 #[derive(Clone, Default)]
-pub(super) struct Around(pub(super) Arc<Chain>);
+pub(super) struct Around {
+    pub(super) chain: Arc<Chain>,
+    /// Asked before all others.
+    pub(super) limit: Option<Arc<RequestLimit>>,
+}
 
 impl fmt::Debug for Around {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Around({})", self.0.links().len())
+        write!(f, "Around({}, {:?})", self.chain.links().len(), self.limit)
     }
 }
 
 impl Around {
     /// A session of the client with this host.
     pub(super) fn session(&self, protocol: Protocol, host: &str) -> Arc<Session> {
-        Session::new(Setup { chain: Arc::clone(&self.0), ..Setup::new(protocol, host) })
+        let chain = match &self.limit {
+            Some(limit) => {
+                let first = Arc::clone(limit) as Arc<dyn Interceptor>;
+                Chain::new(std::iter::once(first).chain(self.chain.links().iter().cloned()).collect())
+            }
+            None => Arc::clone(&self.chain),
+        };
+        Session::new(Setup { chain, ..Setup::new(protocol, host) })
     }
 }
 

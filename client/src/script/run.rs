@@ -31,6 +31,7 @@ use super::local::Drives;
 use super::text::{Variables, expand};
 use super::transfer::Mode;
 use super::xml::XmlLog;
+use crate::connect::RequestLimit;
 use crate::live::Table;
 use crate::session::{Session, remote_path};
 use crate::sites::Store;
@@ -105,6 +106,7 @@ pub struct Runner<'a> {
     reconnect: Option<u64>,
     mode: Mode,
     around: Arc<Chain>,
+    requests: Option<Arc<RequestLimit>>,
     live: Option<Arc<Table>>,
     failed: bool,
     over: bool,
@@ -150,6 +152,7 @@ impl<'a> Runner<'a> {
             reconnect: Some(120),
             mode: Mode::default(),
             around: Arc::default(),
+            requests: None,
             live: None,
             failed: false,
             over: false,
@@ -159,6 +162,11 @@ impl<'a> Runner<'a> {
     /// Asks these interceptors about everything in the sessions that are opened from now on.
     pub fn ask(&mut self, around: Arc<Chain>) {
         self.around = around;
+    }
+
+    /// Bounds what is asked of servers in a second, in all sessions together that are opened from now on.
+    pub fn limit_requests(&mut self, limit: Option<Arc<RequestLimit>>) {
+        self.requests = limit;
     }
 
     /// Shows what moves files in this table, in the sessions that are opened from now on.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::decide::SessionDecider;
 use super::event::{Event, Hub, Subscription};
 use super::options::SessionOptions;
-use crate::connect::{Connected, Executor, open_local, open_url};
+use crate::connect::{Connected, Executor, RequestLimit, open_local, open_url};
 use crate::live::{Live, Registered, Table, What};
 
 /// How often progress is told, if the caller does not say.
@@ -39,6 +39,7 @@ struct Inner {
     progress: Mutex<Duration>,
     reconnect: Mutex<Duration>,
     around: Mutex<Arc<Chain>>,
+    requests: Mutex<Option<Arc<RequestLimit>>>,
     live: Mutex<Option<Arc<Table>>>,
     abort: CancellationToken,
 }
@@ -113,6 +114,7 @@ impl Session {
             progress: Mutex::new(PROGRESS),
             reconnect: Mutex::new(RECONNECT),
             around: Mutex::default(),
+            requests: Mutex::default(),
             live: Mutex::default(),
             abort: CancellationToken::new(),
         }))
@@ -170,6 +172,7 @@ impl Session {
         let _opening = Opening(&self.0);
         let around = Arc::clone(&*lock(&self.0.around));
         let connect = options.to_connect()?.reconnect(self.reconnect_time()).interceptors(around);
+        let connect = connect.request_limit(lock(&self.0.requests).clone());
         let decider: Arc<dyn Decider> =
             Arc::new(SessionDecider::new(Arc::clone(&self.0.hub), decider, &options));
         let line = tokio::select! {
@@ -266,6 +269,12 @@ impl Session {
     /// See [`set_reconnect_time`](Self::set_reconnect_time).
     pub fn reconnect_time(&self) -> Duration {
         *lock(&self.0.reconnect)
+    }
+
+    /// How much may be asked of the remote in a second; nothing for no limit. Sessions that are given the same limit
+    /// share it. Sessions that are open keep what they were opened with.
+    pub fn set_request_limit(&self, limit: Option<Arc<RequestLimit>>) {
+        *lock(&self.0.requests) = limit;
     }
 
     /// Who is asked about every operation on the remote and at the steps of the connection's life. Sessions that

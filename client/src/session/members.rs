@@ -312,6 +312,7 @@ const MORE: &[(&str, &str)] = &[
     ("Session::tags, set_tags", "S3: the tags of an object"),
     ("Session::versions, restore_version", "S3: the versions of an object, and back to one"),
     ("Session::events, Session::on_event", "events as a stream and as callbacks"),
+    ("Session::set_request_limit", "bounds the operations a second, over all sessions that share the limit"),
     ("Session::snapshot", "counters and state of the connection"),
     ("Session::filesystem", "the guarded filesystem below, for everything else"),
 ];

@@ -9,6 +9,7 @@ use client::session::*;
 use futures_util::StreamExt;
 use session_core::batch::{TransferOptions, Unattended};
 use session_core::error::{Error, ErrorKind};
+use session_core::fs::Follow;
 use session_core::intercept::{Cx, Interceptor};
 use session_core::operation::{Operation, OperationSet, Record};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
@@ -586,4 +587,37 @@ async fn directories_are_compared_resolved_and_synchronised() {
 fn a_session_may_be_shared() {
     fn shared<T: Send + Sync + Clone + 'static>() {}
     shared::<Session>();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_share_a_limit_ask_no_more_than_it_allows() {
+    use client::connect::RequestLimit;
+    use std::num::NonZeroU32;
+    use std::time::{Duration, Instant};
+
+    let world = World::sftp().await;
+    world.write("/f", "content").await;
+    let limit = Arc::new(RequestLimit::new(NonZeroU32::new(50).unwrap()));
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let session = Session::new();
+        session.set_request_limit(Some(Arc::clone(&limit)));
+        session.open(world.options(), Arc::new(Unattended)).await.unwrap();
+        sessions.push(session);
+    }
+    // Twelve of each at the same time: the last of all has its turn after 23 others.
+    let began = Instant::now();
+    let asked = sessions.iter().flat_map(|session| (0..12).map(|_| session.stat("/f", Follow::Yes)));
+    for found in futures_util::future::join_all(asked).await {
+        assert_eq!(found.unwrap().size, 7);
+    }
+    assert!(began.elapsed() >= Duration::from_millis(450), "{:?}", began.elapsed());
+
+    // Without one nothing waits.
+    let free = world.open().await;
+    let began = Instant::now();
+    for _ in 0..24 {
+        free.stat("/f", Follow::Yes).await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_millis(450), "{:?}", began.elapsed());
 }

@@ -1,5 +1,6 @@
 //! `resume`: goes on with a job that was interrupted, as it was begun.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub(super) fn extra(global: &Global, receipts: Option<&Path>, masks: &Masks) -> 
         "identity": global.identity.iter().map(absolute).filter_map(text).collect::<Vec<_>>(),
         "host_key": global.host_key,
         "certificate": global.certificate,
+        "limit_requests": global.limit_requests.0,
         "known_hosts": global.known_hosts.as_ref().map(absolute).and_then(text),
         "ascii_mask": masks.text,
         "mask": masks.mask,
@@ -51,6 +53,10 @@ fn recall(global: &mut Global, extra: &Value) {
     #[cfg(feature = "s3")]
     if let Some(s3) = extra.get("s3") {
         global.s3.recall(s3);
+    }
+    if global.limit_requests.0.is_none() {
+        let number = extra.get("limit_requests").and_then(Value::as_u64);
+        global.limit_requests.0 = number.and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new);
     }
     if global.known_hosts.is_none() {
         global.known_hosts = extra.get("known_hosts").and_then(Value::as_str).map(PathBuf::from);

@@ -134,6 +134,7 @@ pub(super) async fn script(cx: &mut Context, a: &Script) -> Result<()> {
     let xml = a.xmllog.as_ref().map(|_| XmlLog::new(a.xmlgroups));
     let mut runner = Runner::new(&settings, &mut console, xml)?;
     runner.ask(cx.places.around());
+    runner.limit_requests(cx.places.request_limit());
     if let Some(table) = &cx.live {
         runner.show_in(Arc::clone(table));
     }
