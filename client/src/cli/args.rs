@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use session_core::batch::{Timetable, Verify, parse_bytes};
 
+use super::change_args;
 use super::exit;
 #[cfg(feature = "s3")]
 use super::s3_args::{self, S3Args};
@@ -134,15 +135,19 @@ pub(super) enum Command {
     /// List transfers (running, interrupted, and for a week the finished ones), or pause, slow and end them
     Jobs(Jobs),
     /// Make directories
-    Mkdir(Mkdir),
+    Mkdir(change_args::Mkdir),
     /// Rename or move within one place
-    Mv(Mv),
+    Mv(change_args::Mv),
     /// Remove files, and directories with -r
-    Rm(Rm),
+    Rm(change_args::Rm),
+    /// Remove directories that are empty
+    Rmdir(change_args::Rmdir),
     /// Make a link
-    Ln(Ln),
+    Ln(change_args::Ln),
     /// Change permission bits
-    Chmod(Chmod),
+    Chmod(change_args::Chmod),
+    /// Change owner and group
+    Chown(change_args::Chown),
     /// Show free space
     Df(Paths),
     /// Show digests of files
@@ -430,6 +435,9 @@ pub(super) struct Transfer {
     /// Stop at the first failure
     #[arg(long)]
     pub(super) fail_fast: bool,
+    /// Go on after a failure: what is done anyway, unless --fail-fast stands before it
+    #[arg(long = "keep-going", overrides_with = "fail_fast")]
+    pub(super) _keep_going: bool,
     /// Show what would be copied, and change nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
@@ -497,79 +505,6 @@ pub(super) enum JobsCommand {
         #[arg(required = true, value_name = "JOB")]
         jobs: Vec<String>,
     },
-}
-
-/// `mkdir`.
-#[derive(Args)]
-pub(super) struct Mkdir {
-    /// Also the directories above; one that is there is fine
-    #[arg(short, long)]
-    pub(super) parents: bool,
-    /// Permission bits, octal
-    #[arg(short, long, value_parser = octal, value_name = "MODE")]
-    pub(super) mode: Option<u32>,
-    /// Local paths or URLs
-    #[arg(required = true, value_name = "PLACE")]
-    pub(super) places: Vec<String>,
-}
-
-/// `mv`.
-#[derive(Args)]
-pub(super) struct Mv {
-    /// Fail where the target exists
-    #[arg(short, long)]
-    pub(super) no_clobber: bool,
-    /// Show what would be renamed, and change nothing
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Sources, then the target
-    #[arg(required = true, num_args = 2.., value_name = "PLACE")]
-    pub(super) places: Vec<String>,
-}
-
-/// `rm`.
-#[derive(Args)]
-pub(super) struct Rm {
-    /// Directories with all they hold; links are removed, not followed
-    #[arg(short, long)]
-    pub(super) recursive: bool,
-    /// What is missing is fine
-    #[arg(short, long)]
-    pub(super) force: bool,
-    /// Show what would be removed, and change nothing
-    #[arg(short = 'n', long)]
-    pub(super) dry_run: bool,
-    /// Local paths or URLs
-    #[arg(required = true, value_name = "PLACE")]
-    pub(super) places: Vec<String>,
-}
-
-/// `ln`.
-#[derive(Args)]
-pub(super) struct Ln {
-    /// A symbolic link
-    #[arg(short, long)]
-    pub(super) symbolic: bool,
-    /// What the link points to: for -s the text as it is, else a place
-    #[arg(value_name = "TARGET")]
-    pub(super) target: String,
-    /// Where the link is made
-    #[arg(value_name = "PLACE")]
-    pub(super) link: String,
-}
-
-/// `chmod`.
-#[derive(Args)]
-pub(super) struct Chmod {
-    /// Directories with all they hold
-    #[arg(short = 'R', long)]
-    pub(super) recursive: bool,
-    /// Permission bits, octal
-    #[arg(value_parser = octal, value_name = "MODE")]
-    pub(super) mode: u32,
-    /// Local paths or URLs
-    #[arg(required = true, value_name = "PLACE")]
-    pub(super) places: Vec<String>,
 }
 
 /// `hash`.
@@ -712,7 +647,7 @@ fn max_delete(text: &str) -> Result<crate::sync::MaxDelete, String> {
     crate::sync::MaxDelete::parse(text).map_err(|e| e.to_string())
 }
 
-fn octal(text: &str) -> Result<u32, String> {
+pub(super) fn octal(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o7777 => Ok(mode),
         _ => Err("permission bits are octal, at most 7777".into()),

@@ -92,12 +92,12 @@ pub(super) const SUM: Kind = Kind {
 };
 pub(super) const CHANGE: Kind = Kind {
     event: "change",
-    by: "alter, chmod, hooks types, jobs forget, jobs kill, jobs limit, jobs pause, jobs resume, ln, lock, mkdir, mv, rm, \
+    by: "alter, chmod, chown, hooks types, jobs forget, jobs kill, jobs limit, jobs pause, jobs resume, ln, lock, mkdir, mv, rm, rmdir, \
          sites add, sites passphrase, sites rm, touch, unlock, versions",
     about: "One thing that was changed, or was not",
     fields: "`command`; `place`: as it was named; `path`: what was changed there, `path_b64` where that is not UTF-8; \
              `outcome`: done, skipped or failed; `why` it was skipped; `error`; `dry_run`; `target` of a link or a \
-             rename, `target_b64`; `mode`, octal; `modified`; `made`; `recursive`; of a lock `token`, `exclusive`, \
+             rename, `target_b64`; `mode`, octal; `uid`, `gid`; `modified`; `made`; `recursive`; of a lock `token`, `exclusive`, \
              `deep`, `seconds`; `version`; `job`; `rate`",
 };
 pub(super) const ITEM: Kind = Kind {

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
 
 mod args;
+mod change_args;
 mod commands;
 mod completions;
 mod decide;

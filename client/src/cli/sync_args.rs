@@ -174,6 +174,9 @@ pub(super) struct Copying {
     /// Stop at the first failure
     #[arg(long)]
     pub(super) fail_fast: bool,
+    /// Go on after a failure: what is done anyway, unless --fail-fast stands before it
+    #[arg(long = "keep-going", overrides_with = "fail_fast")]
+    pub(super) _keep_going: bool,
 }
 
 /// `sync`.

@@ -1,5 +1,6 @@
 //! Locks of WebDAV: asked for, held while the session is open, given back. Elsewhere all of it is `Unsupported`.
 //!
+//! Dropped, the server may have done what was asked; a lock whose token nobody got ends with its time.
 //! Handlers are not asked: nothing of this changes a file. WinSCP locks in its windows only, not in its class.
 
 use std::sync::Arc;

@@ -147,6 +147,51 @@ fn copies_moves_removes() {
 }
 
 #[test]
+fn only_empty_directories_are_removed_by_rmdir() {
+    let d = dir();
+    let at = |s: &str| d.path().join(s);
+    assert_eq!(run(d.path(), &["mkdir", "-p", "x/y"]).0, 0);
+    for dry_run in [true, false] {
+        let args = |name: &'static str| {
+            let mut args = vec!["rmdir", name];
+            args.extend(dry_run.then_some("-n"));
+            args
+        };
+        let (code, _, err) = run(d.path(), &args("x"));
+        assert!(code == 1 && err.contains("directory not empty"), "{code} {err}");
+        assert_eq!(run(d.path(), &args("d/f")).0, 1, "a file");
+        assert_eq!(run(d.path(), &args("missing")).0, 5);
+        let (code, out, _) = run(d.path(), &args("x/y"));
+        assert_eq!((code, out.contains("would rmdir"), at("x/y").exists()), (0, dry_run, dry_run), "{out}");
+    }
+    assert!(at("x").exists() && at("d/f").exists());
+}
+
+#[test]
+fn owners_are_numbers_and_what_is_not_said_stays() {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    let d = dir();
+    let own = std::fs::metadata(d.path().join("d/f")).unwrap();
+    // A link in a tree is left out: whatever it leads to keeps its owner.
+    symlink("/", d.path().join("d/e/away")).unwrap();
+    // Whoever runs the tests may give its files to itself, and root to anybody.
+    let (uid, gid) = if own.uid() == 0 { (12, 34) } else { (own.uid(), own.gid()) };
+    assert_eq!(run(d.path(), &["chown", "-R", &format!("{uid}:{gid}"), "d"]).0, 0);
+    for name in ["d", "d/f", "d/e", "d/e/g"] {
+        let m = std::fs::metadata(d.path().join(name)).unwrap();
+        assert_eq!((m.uid(), m.gid()), (uid, gid), "{name}");
+    }
+    assert_eq!(std::fs::symlink_metadata(d.path().join("d/e/away")).unwrap().uid(), own.uid());
+    assert_eq!(run(d.path(), &["chown", &format!(":{}", own.gid()), "d/f"]).0, 0);
+    let m = std::fs::metadata(d.path().join("d/f")).unwrap();
+    assert_eq!((m.uid(), m.gid()), (uid, own.gid()));
+    for bad in ["root", "1:users", ":", "", "-1"] {
+        assert_eq!(run(d.path(), &["chown", "--", bad, "d/f"]).0, 2, "{bad}");
+    }
+    assert_eq!(run(d.path(), &["chown", "0:0", "missing"]).0, 5);
+}
+
+#[test]
 fn digests_are_the_ones_that_other_tools_print() {
     let d = dir();
     let expected = Command::new("sha256sum").arg("d/f").current_dir(d.path()).output().unwrap();

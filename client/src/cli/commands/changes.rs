@@ -1,4 +1,4 @@
-//! Commands that change entries: `mkdir`, `mv`, `rm`, `ln`, `chmod`, `touch`; and how every command tells what it
+//! Commands that change entries: `mkdir`, `mv`, `rm`, `rmdir`, `ln`, `chmod`, `chown`, `touch`; and how every command tells what it
 //! changed: with `--json` a line for each thing that was done, was not needed or failed, else failures only.
 
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,7 +15,7 @@ use session_core::operation::OperationKind;
 use session_core::path::{VPath, display_bytes};
 
 use super::{Context, transfer};
-use crate::cli::args::{Chmod, Ln, Mkdir, Mv, Rm};
+use crate::cli::change_args::{Chmod, Chown, Ln, Mkdir, Mv, Owner, Rm, Rmdir};
 use crate::cli::lines;
 use crate::cli::places::{Place, shown};
 use crate::cli::render::{Out, error_json};
@@ -350,18 +350,75 @@ pub(super) async fn ln(cx: &mut Context, a: &Ln) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn chmod(cx: &mut Context, a: &Chmod) -> Result<()> {
-    let attributes = Attributes::mode(a.mode);
-    let mut teller = Teller::new("chmod");
+pub(super) async fn rmdir(cx: &mut Context, a: &Rmdir) -> Result<()> {
+    let mut teller = Teller::rehearsing("rmdir", a.dry_run);
     for text in &a.places {
         let Some(place) = teller.open(cx, text).await else { continue };
-        let fields = |path: &VPath| with(at(&place, path), "mode", format!("{:04o}", a.mode));
+        let removed = match a.dry_run {
+            true => would_rmdir(&place).await,
+            false => place.fs.remove_dir(&place.path).await,
+        };
+        teller.tell(cx, at(&place, &place.path), removed.map(|()| Became::Done));
+    }
+    Ok(())
+}
+
+/// What would keep a directory from being removed, as far as can be seen.
+async fn would_rmdir(place: &Place) -> Result<()> {
+    let no = |kind| Err(Error::new(kind).at(OperationKind::RemoveDir, Some(&place.path)));
+    if !place.fs.stat(&place.path, Follow::No).await?.is_dir() {
+        return no(ErrorKind::NotADirectory);
+    }
+    let mut pages = place.fs.list(&place.path, &ListOptions::default()).await?;
+    while let Some(page) = pages.next_page().await? {
+        if !page.is_empty() {
+            return no(ErrorKind::NotEmpty);
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn chmod(cx: &mut Context, a: &Chmod) -> Result<()> {
+    let mut fields = Map::new();
+    fields.insert("mode".into(), format!("{:04o}", a.mode).into());
+    set_all(cx, Teller::new("chmod"), &a.places, a.recursive, &Attributes::mode(a.mode), &fields).await
+}
+
+pub(super) async fn chown(cx: &mut Context, a: &Chown) -> Result<()> {
+    let Owner { uid, gid } = a.owner;
+    let mut fields = Map::new();
+    for (name, number) in [("uid", uid), ("gid", gid)] {
+        if let Some(number) = number {
+            fields.insert(name.into(), number.into());
+        }
+    }
+    let attributes = Attributes { uid, gid, ..Attributes::none() };
+    set_all(cx, Teller::new("chown"), &a.places, a.recursive, &attributes, &fields).await
+}
+
+/// Sets attributes of what was named, with all it holds where that is wanted. `said`: what is told of each beside
+/// its place.
+async fn set_all(
+    cx: &mut Context,
+    mut teller: Teller,
+    places: &[String],
+    recursive: bool,
+    attributes: &Attributes,
+    said: &Map<String, Value>,
+) -> Result<()> {
+    for text in places {
+        let Some(place) = teller.open(cx, text).await else { continue };
+        let fields = |path: &VPath| {
+            let mut fields = at(&place, path);
+            fields.extend(said.clone());
+            fields
+        };
         let mut todo = vec![place.path.clone()];
         while let Some(path) = todo.pop() {
-            let set = place.fs.set_attributes(&path, &attributes, Follow::Yes).await;
+            let set = place.fs.set_attributes(&path, attributes, Follow::Yes).await;
             let failed = set.is_err();
             teller.tell(cx, fields(&path), set.map(|()| Became::Done));
-            if failed || !a.recursive || !place.fs.stat(&path, Follow::No).await.is_ok_and(|m| m.is_dir()) {
+            if failed || !recursive || !place.fs.stat(&path, Follow::No).await.is_ok_and(|m| m.is_dir()) {
                 continue;
             }
             if let Err(e) = below(&place.fs, &path, &mut todo).await {
