@@ -23,5 +23,5 @@ pub use copy::throw_away;
 pub use limit::Limiter;
 pub use run::{Batch, Job};
 pub(crate) use segments::Segment;
-pub(crate) use stream::write as write_stream;
+pub(crate) use stream::{Flow, write as write_stream};
 pub use tracker::Tracker;

@@ -5,6 +5,7 @@
 //! for another beside it, a server that renames nothing. A stream cannot be told twice: nothing is continued.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -20,15 +21,53 @@ use tokio_util::sync::CancellationToken;
 
 use super::limit::Limiter;
 use super::part::{Kept, is_lost, publish, temporary};
+use super::tracker::{Item, Tracker};
 use super::verify::Verifier;
 
 /// Bytes of one write, and how many are under way.
 const WRITE: (usize, usize) = (256 << 10, 16);
 
+/// A stream under way: counted, held to a speed and stopped by who looks at it (`crate::live`).
+pub(crate) struct Flow {
+    /// How far it is; how much there is to come nobody knows.
+    pub(crate) tracker: Arc<Tracker>,
+    pub(crate) limiter: Arc<Limiter>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Flow {
+    /// One that has not begun.
+    pub(crate) fn new(options: &TransferOptions) -> Arc<Self> {
+        let limiter = Arc::new(Limiter::of(options));
+        Arc::new(Flow { tracker: Tracker::new(), limiter, stop: CancellationToken::new() })
+    }
+
+    /// A file of it begins; it is over when the result is dropped.
+    pub(crate) fn begin(&self, name: String) -> Arc<Item> {
+        self.tracker.found(0);
+        self.tracker.begin(name, 0)
+    }
+
+    /// Waits until so many bytes may move. Errors: `Canceled` once it is stopped.
+    pub(crate) async fn pass(&self, bytes: usize) -> Result<()> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(ErrorKind::Canceled.into()),
+            () = self.limiter.pass(bytes) => Ok(()),
+        }
+    }
+
+    /// How much is asked for at once, of `most`, and how often of `times`, so that what is on its way beyond the
+    /// limit is little.
+    pub(crate) fn ahead(&self, most: usize, times: usize) -> (usize, usize) {
+        if self.limiter.is_open() { (most, times) } else { (self.limiter.chunk(most), 2.min(times)) }
+    }
+}
+
 /// Writes all of `content` to a file, which it replaces, and gives its size and how it got its name.
 ///
 /// Of the options these count: temporary names, permission bits (without any, those of the old file are kept where
-/// the target sets some), verification of the size. Broken off, by an error or by `stop`, the old content stands and
+/// the target sets some), verification of the size. Broken off, by an error or by `flow`, the old content stands and
 /// nothing is left beside it that could be removed; dropped, there may be a `.filepart`; written in place, the file
 /// may hold a part. Errors: those of the stream and of the target; `Canceled`; `Corrupt` where the size is another.
 pub(crate) async fn write(
@@ -36,8 +75,7 @@ pub(crate) async fn write(
     content: impl AsyncRead + Send + Unpin,
     to: &VPath,
     options: &TransferOptions,
-    limiter: &Limiter,
-    stop: &CancellationToken,
+    flow: &Flow,
 ) -> Result<(u64, Guarantee)> {
     let capabilities = target.capabilities_at(to);
     let (old, hidden) = match target.stat(to, Follow::No).await {
@@ -57,11 +95,12 @@ pub(crate) async fn write(
     let mode = options.permissions.or(kept.map(|mode| mode & 0o777));
     let written = part.as_ref().unwrap_or(to);
     let file = target.open_file(written, &OpenOptions::create()).await?;
+    let item = flow.begin(to.display());
     let filled = async {
         let size = tokio::select! {
             biased;
-            () = stop.cancelled() => return Err(ErrorKind::Canceled.into()),
-            size = pump(content, &*file, limiter) => size?,
+            () = flow.stop.cancelled() => return Err(ErrorKind::Canceled.into()),
+            size = pump(content, &*file, &flow.limiter, &item) => size?,
         };
         let attributes = mode.map_or_else(Attributes::none, Attributes::mode);
         file.commit(&CommitOptions { expected_size: Some(size), attributes }).await?;
@@ -96,7 +135,12 @@ pub(crate) async fn write(
 }
 
 /// Writes go on while more of the content is waited for.
-async fn pump(mut content: impl AsyncRead + Send + Unpin, file: &dyn File, limiter: &Limiter) -> Result<u64> {
+async fn pump(
+    mut content: impl AsyncRead + Send + Unpin,
+    file: &dyn File,
+    limiter: &Limiter,
+    item: &Item,
+) -> Result<u64> {
     let mut offset = 0;
     let mut writes = FuturesUnordered::new();
     loop {
@@ -112,6 +156,7 @@ async fn pump(mut content: impl AsyncRead + Send + Unpin, file: &dyn File, limit
         if !chunk.is_empty() {
             let len = chunk.len();
             limiter.pass(len).await;
+            item.moved(len as u64);
             writes.push(file.write_at(offset, chunk.freeze()));
             offset += len as u64;
         }

@@ -25,7 +25,7 @@ struct Window {
 }
 
 /// One file in work.
-pub(super) struct Item {
+pub(crate) struct Item {
     name: Arc<str>,
     done: AtomicU64,
     sent: AtomicU64,
@@ -140,7 +140,7 @@ impl Item {
         self.furthest.load(Ordering::Relaxed)
     }
 
-    pub(super) fn moved(&self, bytes: u64) {
+    pub(crate) fn moved(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.furthest.fetch_max(done, Ordering::Relaxed);

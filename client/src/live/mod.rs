@@ -21,7 +21,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::event::timestamp;
 use tokio::sync::watch;
 
-use crate::batch::{Batch, Limiter};
+use crate::batch::{Batch, Flow, Limiter};
 use crate::sync::{Runner, Side};
 use crate::watch::Watch;
 
@@ -86,6 +86,20 @@ impl Live for Watch {
 
     fn stop(&self) {
         self.cancel();
+    }
+}
+
+impl Live for Flow {
+    fn progress(&self) -> Progress {
+        self.tracker.progress()
+    }
+
+    fn limiter(&self) -> Arc<Limiter> {
+        Arc::clone(&self.limiter)
+    }
+
+    fn stop(&self) {
+        self.stop.cancel();
     }
 }
 

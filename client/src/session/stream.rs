@@ -17,10 +17,10 @@ use session_core::fs::{File, Filesystem, Follow, OpenOptions};
 use session_core::gate::SessionFile;
 use session_core::operation::OperationKind;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
-use tokio_util::sync::CancellationToken;
 
 use super::core::Session;
-use crate::batch::{Limiter, write_stream};
+use crate::batch::{Flow, write_stream};
+use crate::live::What;
 
 /// Bytes of one read, and how many are under way.
 const READ: (usize, usize) = (128 << 10, 16);
@@ -200,8 +200,10 @@ impl Session {
     ) -> Result<u64> {
         let open = self.opened_now()?;
         let path = Session::remote(&open, path)?;
-        let (limiter, stop) = (Limiter::of(options), CancellationToken::new());
-        let written = write_stream(&open.fs, content, &path, options, &limiter, &stop).await?;
+        let flow = Flow::new(options);
+        let what = What { command: "put".into(), source: "-".into(), target: open.shown(&path) };
+        let _shown = self.enter(what, Arc::clone(&flow) as _);
+        let written = write_stream(&open.fs, content, &path, options, &flow).await?;
         Ok(written.0)
     }
 }

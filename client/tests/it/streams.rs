@@ -210,3 +210,54 @@ async fn a_dry_run_fails_where_the_run_would() {
         "it is there"
     );
 }
+
+/// The one stream that is under way.
+async fn only(dir: &Path, world: &World) -> serde_json::Value {
+    let began = Instant::now();
+    loop {
+        let jobs = checked("jobs", &ended(ferry(dir, world, &["--json", "jobs"])).await.1);
+        if let [one] = jobs.as_slice()
+            && one["bytes_done"].as_u64() > Some(0)
+        {
+            return one.clone();
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{jobs:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_are_among_the_running_jobs_and_slowed_and_ended_there() {
+    let world = World::sftp().await;
+    let dir = tempfile::tempdir().unwrap();
+    world.write("/old", "old").await;
+    let content: Vec<u8> = (0..4_000_000u32).map(|n| (n % 241) as u8).collect();
+
+    let mut put = ferry(dir.path(), &world, &["put", "--limit", "200K", "-", &url(&world, "/old")]);
+    let put = put.stdin(input(dir.path(), &content)).spawn().unwrap();
+    let job = only(dir.path(), &world).await;
+    let what =
+        ["standing", "command", "source"].map(|name| job[name].as_str().unwrap_or_default().to_owned());
+    assert_eq!((what, &job["limit"]), (["running", "put", "-"].map(str::to_owned), &(200 << 10).into()));
+    assert!(job["target"].as_str().unwrap().ends_with("/old") && job["scanning"] == true, "{job}");
+    let id = job["job"].as_str().unwrap().to_owned();
+    assert_eq!(ended(ferry(dir.path(), &world, &["jobs", "kill", &id])).await.0, 0);
+    let out = tokio::task::spawn_blocking(move || put.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!(out.status.code(), Some(130), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!((world.read("/old").await, world.tree().await), (b"old".to_vec(), vec!["/old".to_owned()]));
+
+    world.write("/large", content.clone()).await;
+    let mut get = ferry(dir.path(), &world, &["get", "--limit", "200K", &url(&world, "/large"), "-"]);
+    let began = Instant::now();
+    let get = tokio::task::spawn_blocking(move || get.output().unwrap());
+    let job = only(dir.path(), &world).await;
+    assert_eq!((&job["command"], &job["target"]), (&"get".into(), &"-".into()), "{job}");
+    // What is asked for beyond the limit is little.
+    let most = 200 * 1024 * (began.elapsed().as_secs() + 2);
+    assert!(job["bytes_done"].as_u64().unwrap() <= most, "{job}");
+    let id = job["job"].as_str().unwrap().to_owned();
+    assert_eq!(ended(ferry(dir.path(), &world, &["jobs", "limit", "off", &id])).await.0, 0);
+    let out = get.await.unwrap();
+    assert!(out.status.success() && out.stdout == content);
+    assert!(began.elapsed() < Duration::from_secs(15), "the old limit held: {:?}", began.elapsed());
+}

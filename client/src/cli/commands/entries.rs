@@ -1,5 +1,7 @@
 //! Commands that tell of single entries: `stat`, `cat`, `df`, `hash`.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use serde_json::json;
 use session_core::error::{Error, Result};
@@ -8,6 +10,7 @@ use session_core::metadata::FileType;
 use session_core::path::display_bytes;
 
 use super::Context;
+use crate::batch::Flow;
 use crate::cli::args::{Hash, Paths};
 use crate::cli::lines;
 use crate::cli::render::{Out, date, entry_json, mode_text, size};
@@ -76,7 +79,7 @@ pub(super) async fn stat(cx: &mut Context, a: &Paths) -> Result<()> {
 pub(super) async fn cat(cx: &mut Context, a: &Paths) -> Result<()> {
     let mut out = Out::new();
     for text in &a.places {
-        if let Err(e) = cat_one(cx, text, &mut out).await {
+        if let Err(e) = cat_one(cx, text, &mut out, None).await {
             out.flush();
             cx.complain(&e);
         }
@@ -84,37 +87,51 @@ pub(super) async fn cat(cx: &mut Context, a: &Paths) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn cat_one(cx: &mut Context, text: &str, out: &mut Out) -> Result<()> {
+/// Writes a file to the output, with others looking at `flow` where there is one.
+pub(super) async fn cat_one(
+    cx: &mut Context,
+    text: &str,
+    out: &mut Out,
+    flow: Option<&Arc<Flow>>,
+) -> Result<()> {
     use futures_util::stream::{FuturesOrdered, StreamExt};
     const CHUNK: usize = 256 << 10;
     const AHEAD: usize = 32;
     let place = cx.places.open(text).await?;
     let file = place.fs.open_file(&place.path, &OpenOptions::read()).await?;
+    let item = flow.map(|flow| flow.begin(place.path.display()));
     let mut ahead = FuturesOrdered::new();
     let mut next = 0u64;
-    let read = |offset: u64| {
+    let read = |offset: u64, len: usize| {
         let file = &file;
         async move {
-            let mut buf = BytesMut::with_capacity(CHUNK);
-            while buf.len() < CHUNK {
+            let mut buf = BytesMut::with_capacity(len);
+            while buf.len() < len {
                 let had = buf.len();
-                buf = file.read_into(offset + had as u64, CHUNK - had, buf).await?;
+                buf = file.read_into(offset + had as u64, len - had, buf).await?;
                 if buf.len() == had {
                     break;
                 }
             }
-            Ok::<_, Error>(buf)
+            let ended = buf.len() < len;
+            Ok::<_, Error>((buf, ended))
         }
     };
     loop {
-        while ahead.len() < AHEAD {
-            ahead.push_back(read(next));
-            next += CHUNK as u64;
+        // The limit may change on the way.
+        let (len, times) = flow.map_or((CHUNK, AHEAD), |flow| flow.ahead(CHUNK, AHEAD));
+        while ahead.len() < times {
+            ahead.push_back(read(next, len));
+            next += len as u64;
         }
         let Some(chunk) = ahead.next().await else { return Ok(()) };
-        let chunk = chunk?;
+        let (chunk, ended) = chunk?;
+        if let (Some(flow), Some(item)) = (flow, &item) {
+            flow.pass(chunk.len()).await?;
+            item.moved(chunk.len() as u64);
+        }
         out.raw(&chunk);
-        if chunk.len() < CHUNK {
+        if ended {
             return Ok(());
         }
     }

@@ -5,20 +5,21 @@
 //! the shell (`set -o pipefail`).
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use session_core::batch::{Overwrite, TransferOptions, Verify};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem as _, Follow};
-use tokio_util::sync::CancellationToken;
 
 use super::{Context, entries, transfer};
-use crate::batch::{Limiter, write_stream};
+use crate::batch::{Flow, write_stream};
 use crate::cli::args::Transfer;
 use crate::cli::lines;
-use crate::cli::places::Place;
+use crate::cli::places::{Place, shown};
 use crate::cli::render::{Out, complain, error_json, size};
+use crate::live::What;
 
 /// What stands for the standard input or output.
 pub(super) const DASH: &str = "-";
@@ -68,7 +69,7 @@ pub(super) async fn put(cx: &mut Context, a: &Transfer, target: &str) -> Result<
         return Err(bad("'put' sends to a remote", "the shell writes files of this machine: … > FILE"));
     }
     let began = Instant::now();
-    let sent = send(&place, a, &options).await;
+    let sent = send(cx, &place, a, &options).await;
     tell(cx, a, &place, &sent, began.elapsed());
     if let Err(e) = &sent {
         cx.count(e);
@@ -76,7 +77,7 @@ pub(super) async fn put(cx: &mut Context, a: &Transfer, target: &str) -> Result<
     Ok(())
 }
 
-async fn send(place: &Place, a: &Transfer, options: &TransferOptions) -> Result<Sent> {
+async fn send(cx: &Context, place: &Place, a: &Transfer, options: &TransferOptions) -> Result<Sent> {
     let there = place.fs.stat(&place.path, Follow::Yes).await;
     if place.slash || there.as_ref().is_ok_and(|m| m.is_dir()) {
         return Err(bad(
@@ -94,14 +95,15 @@ async fn send(place: &Place, a: &Transfer, options: &TransferOptions) -> Result<
         return Ok(Sent::Done(0));
     }
     let input = tokio::fs::File::from_std(std::io::stdin().as_fd().try_clone_to_owned()?.into());
-    let (limiter, stop) = (Limiter::of(options), CancellationToken::new());
+    let flow = Flow::new(options);
+    let _shown = cx.enter(None, what("put", DASH, &place.shown), Arc::clone(&flow) as _);
     let mut running = transfer::Running::begin()?;
-    let write = write_stream(&place.fs, input, &place.path, options, &limiter, &stop);
+    let write = write_stream(&place.fs, input, &place.path, options, &flow);
     tokio::pin!(write);
     loop {
         tokio::select! {
             written = &mut write => return written.map(|(size, _)| Sent::Done(size)),
-            () = running.interrupted(), if !stop.is_cancelled() => stop.cancel(),
+            () = running.interrupted(), if !flow.stop.is_cancelled() => flow.stop.cancel(),
         }
     }
 }
@@ -152,12 +154,23 @@ pub(super) async fn get(cx: &mut Context, a: &Transfer, sources: &[String]) -> R
     if a.dry_run {
         return Err(bad("what is written to the standard output changes nothing", "leave --dry-run out"));
     }
+    let flow = Flow::new(&transfer::options(a, cx.global.reconnect));
+    let named = sources.iter().filter_map(|text| shown(text)).collect::<Vec<_>>().join(" ");
+    let _shown = cx.enter(None, what("get", &named, DASH), Arc::clone(&flow) as _);
     let mut out = Out::new();
     for text in sources {
-        if let Err(e) = entries::cat_one(cx, text, &mut out).await {
+        if let Err(e) = entries::cat_one(cx, text, &mut out, Some(&flow)).await {
             out.flush();
             cx.complain(&e);
         }
+        if flow.stop.is_cancelled() {
+            break;
+        }
     }
     Ok(())
+}
+
+/// What a stream is, for who looks.
+fn what(command: &str, source: &str, target: &str) -> What {
+    What { command: command.into(), source: source.into(), target: target.into() }
 }
