@@ -28,6 +28,7 @@ mod keys;
 mod lines;
 #[path = "../../../session-core/tests/support/proxy.rs"]
 mod proxy;
+mod published;
 mod reconnect;
 mod relocate;
 mod s3;
@@ -44,6 +45,7 @@ mod sites;
 mod streams;
 mod support;
 mod sync;
+mod sync_faults;
 mod sync_jobs;
 mod unfinished;
 mod uploads;

@@ -87,7 +87,7 @@ async fn run_until(
 
 /// The rules of the schema: well-formed, one root, elements where they belong, each operation with one
 /// result at its end.
-fn check(xml: &str) {
+pub fn check(xml: &str) {
     const OPERATIONS: [&str; 14] = [
         "upload",
         "download",

@@ -1,5 +1,5 @@
-//! WinSCP's calls when things break: every k-th operation of a removal fails, or the connection dies in it; a command
-//! is cut after every so many bytes. What the result says is what happened, and no failure stands in it twice.
+//! WinSCP's calls when things break: every k-th operation of a removal, or of a raw command of FTP, fails, or the
+//! connection dies in it; a command is cut after every so many bytes. What the result says is what happened, and no failure stands in it twice.
 #![cfg(all(feature = "ftp", feature = "sftp"))]
 
 use std::collections::BTreeSet;
@@ -163,4 +163,81 @@ async fn a_command_that_is_cut_anywhere_is_no_success() {
         }
     }
     assert!(broken > CUTS / 2, "{broken} of {CUTS} were cut");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_raw_command_of_ftp_that_is_cut_anywhere_is_no_success() {
+    const CUTS: u64 = 24;
+    let world = World::ftpes().await;
+    let proxy = Proxy::cutting(world.port, u64::MAX).await;
+    let session = Session::new();
+    session.set_reconnect_time(Duration::ZERO);
+    session.open(world.options().port_number(proxy.port), Arc::new(Unattended)).await.unwrap();
+    let told = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&told);
+    let _events =
+        session.on_event(move |e| *count.lock().unwrap() += usize::from(matches!(e, Event::Failed(_))));
+    // It goes over a connection of its own, whose login is cut, too.
+    let before = proxy.passed();
+    let whole = session.execute_command("FEAT", "").await.unwrap();
+    let all = proxy.passed() - before;
+    assert!(whole.is_success() && *told.lock().unwrap() == 0 && whole.output_text().contains("REST STREAM"));
+    let whole = whole.output_text();
+    let mut broken = 0;
+    for n in 0..CUTS {
+        proxy.cut_from_now_on(all * n / CUTS + 1);
+        *told.lock().unwrap() = 0;
+        let what = format!("cut {n} of {CUTS}");
+        let result = session.execute_command("FEAT", "").await;
+        let told = *told.lock().unwrap();
+        match result {
+            Ok(result) if result.is_success() => {
+                assert!(result.output_text() == whole && told == 0, "{what}: not whole");
+            }
+            Ok(result) => {
+                broken += 1;
+                assert_eq!((result.failures.len(), told), (1, 1), "{what}: {:?}", result.failures);
+            }
+            Err(_) => {
+                broken += 1;
+                assert_eq!(told, 1, "{what}");
+            }
+        }
+    }
+    assert!(broken > CUTS / 2, "{broken} of {CUTS} were cut");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whichever_operation_of_a_raw_command_fails_the_result_is_true() {
+    for (command, cuts) in
+        [("MKD /made", false), ("DELE /1.log", false), ("MKD /made", true), ("DELE /1.log", true)]
+    {
+        let plan = Arc::new(Plan::default());
+        let world = World::ftpes_with(vec![Arc::new(Failing(Arc::clone(&plan)))]).await;
+        plan.cuts.store(cuts, Ordering::SeqCst);
+        for k in 1.. {
+            world.write("/1.log", "").await;
+            let _ = world.store.remove_dir(&crate::support::path("/made")).await;
+            let (session, told) = opened(&world, Duration::from_secs(20)).await;
+            let before = world.tree().await;
+            plan.calls.store(0, Ordering::SeqCst);
+            plan.at.store(k, Ordering::SeqCst);
+            let result = session.execute_command(command, "").await;
+            let calls = plan.calls.load(Ordering::SeqCst);
+            plan.at.store(0, Ordering::SeqCst);
+            let what = format!("{command} at {k}, cut {cuts}");
+            let good = result.as_ref().is_ok_and(|result| result.is_success());
+            let done = world.tree().await != before;
+            let told = *told.lock().unwrap();
+            session.abort();
+            assert_eq!(told, usize::from(!good), "{what}: {result:?}");
+            assert!(!good || done, "{what}: a success that was none");
+            if calls < k {
+                assert!(good && done && k > 1, "{what}: {result:?}");
+                break;
+            }
+            // A reply may still be faster than the cut; and of what a connection took with it nobody knows.
+            assert!(cuts || !(good || done), "{what}: {result:?}");
+        }
+    }
 }

@@ -161,6 +161,11 @@ impl World {
 
     /// A server of FTP that demands TLS.
     pub async fn ftpes() -> Self {
+        Self::ftpes_with(Vec::new()).await
+    }
+
+    /// The same with interceptors.
+    pub async fn ftpes_with(links: Vec<Arc<dyn Interceptor>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let certificates = vec![self_signed(dir.path(), &["localhost".to_string()]).unwrap()];
         let tls = ServerTls::new(ServerTlsOptions { certificates, ..ServerTlsOptions::default() }).unwrap();
@@ -171,7 +176,7 @@ impl World {
             active: true,
             ..FtpServerOptions::with_tls(tls)
         };
-        let (site, listener, port) = place(Vec::new()).await;
+        let (site, listener, port) = place(links).await;
         let stop = CancellationToken::new();
         let (store, token) = (Arc::clone(&site.store), stop.clone());
         let server = FtpServer::new(options, site).unwrap();

@@ -174,6 +174,7 @@ pub struct Proxy {
     pub port: u16,
     pub cuts: Arc<AtomicU64>,
     passed: Arc<AtomicU64>,
+    after: Arc<AtomicU64>,
     _stop: DropGuard,
 }
 
@@ -183,17 +184,25 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let (cuts, passed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let stop = CancellationToken::new();
+        let after = Arc::new(AtomicU64::new(after));
         let (counted, moved, token) = (Arc::clone(&cuts), Arc::clone(&passed), stop.clone());
+        let most = Arc::clone(&after);
         tokio::spawn(async move {
             loop {
                 let (client, _) = tokio::select! {
                     accepted = listener.accept() => accepted.unwrap(),
                     () = token.cancelled() => return,
                 };
+                let after = most.load(Ordering::SeqCst);
                 tokio::spawn(pass(client, to, after, Arc::clone(&counted), Arc::clone(&moved)));
             }
         });
-        Proxy { port, cuts, passed, _stop: stop.drop_guard() }
+        Proxy { port, cuts, passed, after, _stop: stop.drop_guard() }
+    }
+
+    /// Cuts the connections that begin from now on after so many bytes.
+    pub fn cut_from_now_on(&self, after: u64) {
+        self.after.store(after, Ordering::SeqCst);
     }
 
     /// How many bytes came so far, in both directions.
