@@ -117,6 +117,8 @@ pub(super) struct Control {
     pub(super) tls: Option<TlsLogin>,
     /// A passive port that was asked for ahead of its use, and when.
     pub(super) ahead: Option<(Token, Instant)>,
+    /// The last command whose answer nobody needs.
+    aside: Option<Token>,
     /// TYPE A is set.
     pub(super) text: bool,
     /// When it was last used.
@@ -147,6 +149,7 @@ impl Control {
             local,
             tls: None,
             ahead: None,
+            aside: None,
             text: false,
             used: Instant::now(),
             asked: Instant::now(),
@@ -174,6 +177,7 @@ impl Control {
             session: Arc::clone(&self.session),
             tls: None,
             ahead: None,
+            aside: None,
             ..*self
         };
         std::mem::replace(self, dead)
@@ -186,7 +190,7 @@ impl Control {
 
     /// Whether an answer is owed to somebody who is gone.
     pub(super) fn is_owed(&self) -> bool {
-        self.machine.pending() > usize::from(self.ahead.is_some())
+        self.machine.pending_behind(self.aside) > usize::from(self.ahead.is_some())
     }
 
     /// Queues a command; it goes out with the next wait.
@@ -194,6 +198,12 @@ impl Control {
         let token = self.machine.submit(command)?;
         tracing::trace!(?command, "to server");
         Ok(token)
+    }
+
+    /// Queues a command whose answer nobody needs: it goes out with the next one.
+    pub(super) fn mention(&mut self, command: &Command) -> Result<()> {
+        self.aside = Some(self.submit(command)?);
+        Ok(())
     }
 
     /// From now on names go byte by byte, and none is doubled.

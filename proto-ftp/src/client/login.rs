@@ -330,7 +330,7 @@ impl Dialer {
             } else {
                 // Nobody needs the answers: they go out with what comes next, which saves a round trip.
                 for command in &more {
-                    control.submit(command)?;
+                    control.mention(command)?;
                 }
             }
         }

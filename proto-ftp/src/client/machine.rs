@@ -242,9 +242,9 @@ impl Machine {
         self.events.pop_front()
     }
 
-    /// How many commands wait for their final answer.
-    pub fn pending(&self) -> usize {
-        self.pending.len()
+    /// How many commands wait for their final answer, of those behind `aside`.
+    pub fn pending_behind(&self, aside: Option<Token>) -> usize {
+        self.pending.iter().filter(|p| Some(p.token) > aside).count()
     }
 
     /// Why it has ended, once it has.

@@ -78,7 +78,7 @@ fn a_421_ends_the_dialogue_for_everybody_with_the_servers_words() {
     assert_eq!((e.kind(), e.wire().unwrap().code), (ErrorKind::Disconnected, 421));
     assert!(e.to_string().contains("too long idle"));
     assert_eq!(machine.submit(&Command::new("NOOP")).unwrap_err().kind(), ErrorKind::Disconnected);
-    assert_eq!(machine.pending(), 0);
+    assert_eq!(machine.pending_behind(None), 0);
 }
 
 #[test]

@@ -270,6 +270,17 @@ async fn an_old_server_is_understood_and_its_private_address_passed_over() {
 }
 
 #[tokio::test]
+async fn answers_that_change_nothing_are_not_waited_for() {
+    // It answers to OPTS only together with what comes next.
+    let says = &[("OPTS UTF8", "200-in a moment"), ("SIZE", "200 noted\r\n213 100000")];
+    let server = Server::start(Ways { features: " UTF8\r\n", says, ..Ways::default() }).await;
+    let remote = server.remote().await.unwrap();
+    assert_eq!(remote.stat(&p("/f"), Follow::Yes).await.unwrap().size, SIZE as u64);
+    // Nor does anybody else get a connection of their own meanwhile.
+    assert_eq!((server.heard("OPTS UTF8"), server.heard("USER")), (1, 1));
+}
+
+#[tokio::test]
 async fn a_download_that_ends_early_is_never_a_short_file() {
     let cases: [(&str, Ways); 6] = [
         ("421", Ways { sends: 50_000, last: "421 shutting down", ..Ways::default() }),
