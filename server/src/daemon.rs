@@ -10,6 +10,8 @@
 mod admission;
 mod differences;
 mod keeping;
+mod making;
+mod reload;
 mod telling;
 
 use std::collections::HashMap;
@@ -24,7 +26,6 @@ use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join_all};
 use proto_webdav::server::Sessions;
 use serde_json::{Value, json};
-use session_core::auth::Site;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::server_tls::ServerTls;
 use session_core::reason::Reason;
@@ -35,13 +36,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::admission::Admission;
-use crate::accounts::{Accounts, Desk, InForce, Touched};
-use crate::config::{Config, Listener, ListenerProtocol, reaches};
+use self::making::Ready;
+use self::reload::Anew;
+use crate::accounts::{Accounts, Contents, Desk, InForce, Touched};
+use crate::config::{Config, ListenerProtocol};
 use crate::control::{ControlState, serve as serve_control, serve_network};
 use crate::hooks::declared_secrets;
 use crate::journal::Journal;
-use crate::listen::{self, Bound, Identities, Names, Servers};
-use crate::log::{Logging, parse_level};
+use crate::listen::{self, Bound, Identities, Servers};
+use crate::log::Logging;
 use crate::protector::{self, Protector, Shared};
 use crate::shared::{Hub, Orders};
 use crate::site::{Common, FerrySite};
@@ -77,65 +80,6 @@ struct Served {
 impl Served {
     fn site(&self, name: &str) -> Option<&Arc<FerrySite>> {
         self.sites.iter().find(|s| s.config().site == name)
-    }
-}
-
-/// What was read of the sites, and is not in use.
-struct Read {
-    listening: Vec<(Config, listen::Prepared)>,
-}
-
-impl Read {
-    /// Blocks. Errors: those of keys and certificates, by name.
-    fn new(config: &Config) -> Result<Read> {
-        let all = config.each_site();
-        let mut listening = Vec::new();
-        for site in &all {
-            let others: Vec<&Config> =
-                all.iter().filter(|o| o.site != site.site && reaches(site, o)).collect();
-            listening.push((site.clone(), listen::prepare(site, &others)?));
-        }
-        let read = Read { listening };
-        read.check_gateways(config)?;
-        Ok(read)
-    }
-
-    /// No gateway leads to this server. Errors: `InvalidArgument`.
-    fn check_gateways(&self, config: &Config) -> Result<()> {
-        let identities = self.identities();
-        let ours: Vec<&str> = identities.values().flat_map(Identities::all).collect();
-        for gateway in &config.gateways {
-            let pinned =
-                gateway.host_keys.iter().chain(&gateway.certificates).chain(&gateway.url.fingerprint);
-            if pinned.into_iter().any(|p| ours.iter().any(|own| own.eq_ignore_ascii_case(p.trim()))) {
-                let words = format!("the gateway '{}' leads to this very server", gateway.name);
-                return Err(Error::new(ErrorKind::InvalidArgument).with_detail(words));
-            }
-        }
-        Ok(())
-    }
-
-    fn identities(&self) -> HashMap<String, Identities> {
-        self.listening.iter().map(|(c, p)| (c.site.clone(), p.identities.clone())).collect()
-    }
-
-    /// The servers of each site, which lead to the others by name. `sites` are in the order of the file.
-    fn servers(self, sites: &[Arc<FerrySite>], http: &Arc<Sessions>) -> Result<HashMap<String, Servers>> {
-        let mut servers = HashMap::new();
-        let site = |n: usize| sites.get(n).map(|s| Arc::clone(s) as Arc<dyn Site>);
-        let configs: Vec<Config> = self.listening.iter().map(|(c, _)| c.clone()).collect();
-        for (n, (config, prepared)) in self.listening.into_iter().enumerate() {
-            let mut names = config.one_of_several.then(Names::default);
-            if let Some(names) = &mut names {
-                for (at, other) in configs.iter().enumerate().filter(|(_, other)| reaches(&config, other)) {
-                    site(at).into_iter().for_each(|site| names.add(other, &site));
-                }
-            }
-            if let Some(site) = site(n) {
-                servers.insert(config.site, prepared.servers(&site, names, http)?);
-            }
-        }
-        Ok(servers)
     }
 }
 
@@ -221,19 +165,14 @@ impl Daemon {
         };
         let shutdown = CancellationToken::new();
         let orders = keeping::meet(hub.as_ref(), &common, &config, &shutdown).await?;
-        let read = Read::new(&config)?;
-        let mut bound = Vec::new();
-        for site in config.each_site() {
-            for listener in &site.listeners {
-                bound.push(Bound::new(&site.site, listener).await?);
-            }
-        }
+        let wanted = making::with_stored(&config, &common.accounts.contents(), None)?;
+        let Ready { config, read, sites, sockets } =
+            making::ready_without_unusable(&wanted, None, &[], &common).await?;
+        let bound = sockets.into_iter().filter_map(|s| s.made).collect();
+        let sites: Vec<_> = sites.into_iter().map(|(site, _)| site).collect();
+        sites.iter().for_each(|site| site.announce());
         let control = config.control.clone();
         let admin = Admin::open(&config).await?;
-        let mut sites = Vec::new();
-        for site in config.each_site() {
-            sites.push(FerrySite::new(site, Arc::clone(&common))?);
-        }
         let serving = Serving { bound, identities: read.identities(), generation: CancellationToken::new() };
         let http = Sessions::new()?;
         let servers = read.servers(&sites, &http)?;
@@ -462,7 +401,8 @@ impl Daemon {
                     Touched::Users(keys) => {
                         Some(keys.iter().filter(|k| k.0 == site).map(|k| k.1.clone()).collect::<Vec<_>>())
                     }
-                    Touched::Nothing => Some(Vec::new()),
+                    // All of it is made anew.
+                    Touched::Nothing | Touched::Sites => Some(Vec::new()),
                     Touched::AllUsers | Touched::Secrets => None,
                 };
                 let mut ended = 0;
@@ -476,112 +416,24 @@ impl Daemon {
             });
             ended += work.await.map_err(|_| Error::from(ErrorKind::Internal))??;
         }
-        if touched == Touched::Secrets {
-            self.reload(actor).await?;
+        match touched {
+            Touched::Secrets => drop(self.reload(actor).await?),
+            Touched::Sites => {
+                let _one = self.reloading.lock().await;
+                ended += self.read_anew(Anew::Stored, actor).await?.1;
+            }
+            _ => {}
         }
         let (what, users) = match &touched {
             Touched::Users(keys) => ("users", keys.iter().map(|k| format!("{}/{}", k.0, k.1)).collect()),
             Touched::AllUsers => ("all users", Vec::new()),
             Touched::Secrets => ("secrets", Vec::new()),
+            Touched::Sites => ("sites", Vec::new()),
             Touched::Nothing => ("nothing in force", Vec::new()),
         };
         let note = json!({ "actor": actor, "what": what, "users": users, "ended": ended });
         self.journal.note("accounts-changed", note);
         Ok(ended)
-    }
-
-    /// Reads the configuration anew; a bad one changes nothing. The answer says what changed and how many
-    /// sessions were ended, because their account is gone.
-    pub async fn reload(&self, actor: &str) -> Result<Value> {
-        let _one = self.reloading.lock().await;
-        let read = self.read_anew(actor).await;
-        if let Err(e) = &read {
-            self.journal.note("reload-failed", json!({ "actor": actor, "reason": format!("{e:#}") }));
-        }
-        read
-    }
-
-    async fn read_anew(&self, actor: &str) -> Result<Value> {
-        self.common.accounts.refresh().await?;
-        let (again, old, common) = (Arc::clone(&self.reload), self.served(), Arc::clone(&self.common));
-        let there = Arc::clone(&old);
-        let read = tokio::task::spawn_blocking(move || {
-            let config = again()?;
-            parse_level(&config.log.level)?;
-            let read = Read::new(&config)?;
-            let mut sites = Vec::new();
-            for site in config.each_site() {
-                sites.push(match there.site(&site.site) {
-                    Some(stays) => (Arc::clone(stays), Some(stays.prepare(site)?)),
-                    None => (FerrySite::new(site, Arc::clone(&common))?, None),
-                });
-            }
-            Ok::<_, Error>((config, read, sites))
-        });
-        let (new, read, prepared) = read.await.map_err(|_| Error::from(ErrorKind::Internal))??;
-        let new_sites = new.each_site();
-        let asked =
-            |of: &Config| of.listeners.iter().map(|l| (of.site.clone(), l.clone())).collect::<Vec<_>>();
-        let asked: Vec<_> = new_sites.iter().flat_map(asked).collect();
-        let there: Vec<_> =
-            lock(&self.serving).bound.iter().map(|b| (b.site.clone(), b.asked.clone())).collect();
-        let taken_over = assign(&there, &asked);
-        let mut fresh = Vec::new();
-        for ((site, listener), from) in asked.iter().zip(&taken_over) {
-            fresh.push(match from {
-                Some(_) => None,
-                None => Some(Bound::new(site, listener).await?),
-            });
-        }
-        let identities = read.identities();
-        let sites_now: Vec<_> = prepared.iter().map(|(s, _)| Arc::clone(s)).collect();
-        let servers = read.servers(&sites_now, &self.http)?;
-        if let Some((_, Some(tls))) = &self.admin {
-            // A certificate that was renewed; one that cannot be read leaves the old one in force.
-            tls.reload()?;
-        }
-        // The last step that can fail for a fault of the configuration; nothing has changed before it.
-        self.journal.set_audit(new.log.audit.as_ref())?;
-        if let Some(logging) = &self.logging {
-            logging.set_level(&new.log.level)?;
-        }
-        let mut changes = differences::told(&old.config, &new);
-        limit(&self.common, &new);
-        self.common.outbox.set(new.outbox.clone());
-        self.common.protector.set(new.protector.clone());
-        let mut ended = 0;
-        let mut sites = Vec::new();
-        for (site, prepared) in prepared {
-            ended += prepared.map_or(0, |p| site.replace(p));
-            sites.push(site);
-        }
-        let gone = old.sites.iter().filter(|s| !sites.iter().any(|n| Arc::ptr_eq(n, s)));
-        ended += gone.map(|s| s.abolish()).sum::<usize>();
-        *self.served.write().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Served { config: Arc::new(new), sites });
-        {
-            let mut serving = lock(&self.serving);
-            let mut old: Vec<Option<Bound>> = serving.bound.drain(..).map(Some).collect();
-            for ((site, _), (from, made)) in asked.into_iter().zip(taken_over.into_iter().zip(fresh)) {
-                if let Some(b) = &made {
-                    changes.push(format!("listening on {}", b.address));
-                }
-                let stays = from.and_then(|i| old.get_mut(i)?.take());
-                serving.bound.extend(made.or(stays).map(|mut b| {
-                    b.site = site;
-                    b
-                }));
-            }
-            changes.extend(old.iter().flatten().map(|b| format!("no longer listening on {}", b.address)));
-            if serving.identities != identities {
-                changes.push("other host keys or certificates".into());
-                serving.identities = identities;
-            }
-            self.listen(&mut serving, &servers)?;
-        }
-        tracing::info!(ended, changes = changes.join("; "), "the configuration was read anew");
-        self.journal.note("reloaded", json!({ "actor": actor, "ended": ended, "changes": changes }));
-        Ok(json!({ "reloaded": true, "ended": ended, "changes": changes }))
     }
 
     /// Serves until a signal ends it: SIGHUP reloads, SIGTERM and SIGINT drain. A second one ends at once.
@@ -655,26 +507,6 @@ impl Daemon {
     }
 }
 
-/// Which of the sockets that are there each wanted listener takes over, each socket once: one of the same
-/// site before one of another.
-fn assign(there: &[(String, Listener)], wanted: &[(String, Listener)]) -> Vec<Option<usize>> {
-    let mut taken = vec![None; wanted.len()];
-    for same_site in [true, false] {
-        for (n, (site, listener)) in wanted.iter().enumerate() {
-            let fits = |(i, (s, l)): &(usize, &(String, Listener))| {
-                l == listener && (!same_site || s == site) && !taken.contains(&Some(*i))
-            };
-            if taken.get(n) == Some(&None)
-                && let Some((i, _)) = there.iter().enumerate().find(fits)
-                && let Some(place) = taken.get_mut(n)
-            {
-                *place = Some(i);
-            }
-        }
-    }
-    taken
-}
-
 fn stopping() -> Ending {
     Ending::new("the server stops", Actor::Server).because(Reason::Stopping)
 }
@@ -699,9 +531,13 @@ struct Behind(Weak<Daemon>);
 
 #[async_trait]
 impl InForce for Behind {
-    fn sites(&self) -> Vec<Arc<Config>> {
-        let daemon = self.0.upgrade();
-        daemon.map(|d| d.served().sites.iter().map(|s| s.config()).collect()).unwrap_or_default()
+    fn file(&self) -> Arc<Config> {
+        self.0.upgrade().map(|d| Arc::clone(&d.served().config)).unwrap_or_default()
+    }
+
+    async fn rehearse(&self, after: Contents, changed: Vec<String>) -> Result<()> {
+        let daemon = self.0.upgrade().ok_or(ErrorKind::Closed)?;
+        daemon.rehearse(&after, &changed).await
     }
 
     fn declared_secrets(&self) -> Vec<String> {
@@ -764,20 +600,5 @@ fn raise_descriptors() {
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         let _ = setrlimit(Resource::Nofile, limit);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sockets_are_taken_over_once_and_by_their_own_site_first() {
-        let of =
-            |site: &str, port| (site.to_string(), Listener { port, ..Listener::of(ListenerProtocol::Sftp) });
-        let there = [of("a", 0), of("b", 0), of("a", 22)];
-        assert_eq!(assign(&there, &[of("b", 0), of("a", 0)]), [Some(1), Some(0)]);
-        assert_eq!(assign(&there, &[of("b", 22), of("c", 0), of("a", 0)]), [Some(2), Some(1), Some(0)]);
-        assert_eq!(assign(&there, &[of("a", 0), of("a", 0), of("a", 0)]), [Some(0), Some(1), None]);
     }
 }

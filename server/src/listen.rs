@@ -291,12 +291,13 @@ fn fingerprints(keys: &HostKeys) -> Vec<String> {
 
 fn host_keys(config: &Config) -> Result<HostKeys> {
     // A site without host keys has those of the server, whose folder is two above its own.
-    let above = if config.one_of_several { 2 } else { 0 };
+    let above = if config.apart { 2 } else { 0 };
     let folder = config.data.ancestors().nth(above).unwrap_or(&config.data);
-    let own = folder.join("host_ed25519");
+    // Its own, where it names one.
+    let own = [folder, &config.data].map(|folder| folder.join("host_ed25519"));
     let mut keys = HostKeys::new();
     for path in &config.host_keys {
-        if *path == own {
+        if own.contains(path) {
             let (more, made) = keys.load_or_make(path, HostKeyKind::Ed25519)?;
             keys = more;
             if made {

@@ -181,11 +181,10 @@ pub struct FerrySite {
 }
 
 impl FerrySite {
-    /// A site of this configuration, which is that of one site. Errors: those of its users and handlers.
+    /// A site of this configuration, which is that of one site; nothing outside knows of it yet. Errors: those of its users and handlers.
     pub fn new(config: Config, common: Arc<Common>) -> Result<Arc<Self>> {
         let values = Arc::<Values>::default();
         let live = Live::new(config, &common, &values)?;
-        live.announce(&common);
         let paused = live.config.data.join(PAUSED).exists();
         if paused {
             tracing::warn!(site = live.config.site, "the site is paused, as it was before: 'ferryd resume'");
@@ -197,6 +196,11 @@ impl FerrySite {
             closed: AtomicBool::new(false),
             paused: AtomicBool::new(paused),
         }))
+    }
+
+    /// It is served from now on: what is told of its events is told to those whom it names.
+    pub(crate) fn announce(&self) {
+        self.live().announce(&self.common);
     }
 
     /// Makes ready what a configuration comes to, and changes nothing. Reads files and compiles scripts:
@@ -376,6 +380,11 @@ impl FerrySite {
 pub async fn check(config: Config) -> Result<()> {
     let protector = Protector::new(config.protector.clone(), None, system_clock())?;
     let accounts = Accounts::look(&config).await?;
+    let (config, wrong) = accounts.contents().with_sites(&config);
+    if let Some(fault) = wrong.first() {
+        let kind = if fault.double { ErrorKind::AlreadyExists } else { ErrorKind::InvalidArgument };
+        return Err(Error::new(kind).with_detail(fault.to_string()));
+    }
     let common = Common::new(&config, Arc::default(), protector, accounts)?;
     config.each_site().into_iter().try_for_each(|site| {
         stores::check(&site)?;

@@ -279,7 +279,7 @@ fn is_shared(account: &Account) -> bool {
 
 /// Whose what is parked or locked is. Accounts of two sites are two, also where both use one folder.
 fn name(config: &Config, account: &Account, session: &SessionId) -> Arc<str> {
-    match (is_shared(account), config.one_of_several) {
+    match (is_shared(account), config.apart) {
         (true, _) => session.as_str().into(),
         (false, false) => Arc::clone(&account.name),
         (false, true) => format!("{}@{}", account.name, config.site).into(),

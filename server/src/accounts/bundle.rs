@@ -1,4 +1,4 @@
-//! Export and import: users, groups and secrets as one file of JSON.
+//! Export and import: sites, users, groups and secrets as one file of JSON.
 //!
 //! Passwords, recovery codes and the tokens of accounts are hashes already. What cannot be a hash (the keys of
 //! one-time codes, what is kept for Digest, the secrets of hooks) is left out unless it is asked for; a user whose
@@ -9,13 +9,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::desk::{Plan, Touched, bad, is_declared, judge};
-use super::{Change, Contents, Key, Stored, seconds_now};
+use super::{Change, Contents, Key, Stored, seconds_now, sites};
 use crate::config::{Config, Record, group, is_user_name};
 
 /// What the file says it is.
@@ -34,6 +35,13 @@ struct Entry {
     /// Its access keys were left out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     keys_left_out: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SiteEntry {
+    name: String,
+    record: Record,
 }
 
 /// Whether secrets of access keys stand in the record itself.
@@ -73,9 +81,13 @@ pub(super) fn export(contents: &Contents, secrets: bool) -> Value {
             keys_left_out: false,
         })
     };
+    let site = |(name, stored): (&String, &Arc<Stored>)| {
+        json!(SiteEntry { name: name.clone(), record: stored.record.clone() })
+    };
     let mut bundle = json!({
         "format": FORMAT,
         "version": VERSION,
+        "sites": contents.sites.iter().map(site).collect::<Vec<_>>(),
         "groups": contents.groups.iter().map(group).collect::<Vec<_>>(),
         "users": contents.users.iter().map(user).collect::<Vec<_>>(),
     });
@@ -86,7 +98,7 @@ pub(super) fn export(contents: &Contents, secrets: bool) -> Value {
     bundle
 }
 
-fn entries(bundle: &Record, key: &str) -> Result<Vec<Entry>> {
+fn entries<T: DeserializeOwned>(bundle: &Record, key: &str) -> Result<Vec<T>> {
     let list = bundle.get(key).cloned().unwrap_or_else(|| json!([]));
     // A parser's message may quote a value.
     serde_json::from_value(list).map_err(|_| bad(format!("'{key}' is no list of what an export holds")))
@@ -94,7 +106,7 @@ fn entries(bundle: &Record, key: &str) -> Result<Vec<Entry>> {
 
 /// What an import changes. `replace` lets it take the place of what is there. Errors: faults of what it
 /// holds, all of them at once; doubles.
-pub(super) fn plan(before: Contents, sites: &[Arc<Config>], bundle: &Record, replace: bool) -> Result<Plan> {
+pub(super) fn plan(before: Contents, file: &Config, bundle: &Record, replace: bool) -> Result<Plan> {
     if bundle.get("format").and_then(Value::as_str) != Some(FORMAT) {
         return Err(bad("this is no export of accounts"));
     }
@@ -106,25 +118,38 @@ pub(super) fn plan(before: Contents, sites: &[Arc<Config>], bundle: &Record, rep
     let mut switched_off = Vec::new();
     let mut seen = BTreeSet::new();
     let now = seconds_now();
+    let mut with_sites = before.clone();
+    for SiteEntry { name, record } in entries(bundle, "sites")? {
+        if !seen.insert(("site", (name.clone(), String::new()))) {
+            faults.push(format!("site '{name}' comes twice"));
+        } else if before.sites.contains_key(&name) && !replace {
+            faults.push(format!("site '{name}' is there already"));
+        }
+        let change = Change::Site(name, Some(Arc::new(Stored { record, changed: now })));
+        with_sites.apply(change.clone());
+        changes.push(change);
+    }
+    let (sites_before, sites_after) = (sites::all(&before, file), sites::judged(&before, &with_sites, file)?);
+    let sites = &sites_after;
     let mut admit = |what: &'static str, key: &Key, there: bool| {
         let (site, name) = key;
         if !seen.insert((what, key.clone())) {
             faults.push(format!("{what} '{name}' comes twice"));
         } else if !sites.iter().any(|s| s.site == *site) {
             faults.push(format!("{what} '{name}': there is no site '{site}'"));
-        } else if is_declared(sites, site, name, what) {
+        } else if is_declared(file, site, name, what) {
             faults.push(format!("{what} '{name}' stands in the configuration file"));
         } else if there && !replace {
             faults.push(format!("{what} '{name}' is there already"));
         }
     };
-    for entry in entries(bundle, "groups")? {
+    for entry in entries::<Entry>(bundle, "groups")? {
         let key = (entry.site, entry.name);
         admit("group", &key, before.groups.contains_key(&key));
         group(&key.1, &entry.record).map_err(|words| bad(format!("group '{}': {words}", key.1)))?;
         changes.push(Change::Group(key, Some(Arc::new(Stored { record: entry.record, changed: now }))));
     }
-    for entry in entries(bundle, "users")? {
+    for entry in entries::<Entry>(bundle, "users")? {
         let key = (entry.site, entry.name);
         let there = before.users.get(&key);
         admit("user", &key, there.is_some());
@@ -172,20 +197,26 @@ pub(super) fn plan(before: Contents, sites: &[Arc<Config>], bundle: &Record, rep
     let mut after = before.clone();
     changes.iter().for_each(|change| after.apply(change.clone()));
     let keys: Vec<Key> = after.users.keys().cloned().collect();
-    judge(&before, &after, sites, &keys)?;
+    judge((&before, &sites_before), (&after, &sites_after), &keys)?;
     let count = |is: fn(&Change) -> bool| changes.iter().filter(|c| is(c)).count();
     let (users, groups) =
         (count(|c| matches!(c, Change::User(..))), count(|c| matches!(c, Change::Group(..))));
     let secrets = count(|c| matches!(c, Change::Secret(..)));
+    let sites = count(|c| matches!(c, Change::Site(..)));
     Ok(Plan {
-        touched: if secrets > 0 { Touched::Secrets } else { Touched::AllUsers },
+        touched: match (secrets, sites) {
+            (0, 0) => Touched::AllUsers,
+            (0, _) => Touched::Sites,
+            _ => Touched::Secrets,
+        },
         answer: Map::from_iter([
+            ("sites".into(), sites.into()),
             ("users".into(), users.into()),
             ("groups".into(), groups.into()),
             ("secrets".into(), secrets.into()),
             ("switchedOff".into(), json!(switched_off)),
         ]),
-        words: format!("imported {users} users, {groups} groups, {secrets} secrets"),
+        words: format!("imported {sites} sites, {users} users, {groups} groups, {secrets} secrets"),
         changes,
     })
 }

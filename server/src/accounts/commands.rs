@@ -1,4 +1,4 @@
-//! `ferryd user`, `group`, `secret`, `token` and `accounts`: the commands that ask the desk.
+//! `ferryd site`, `user`, `group`, `secret`, `token` and `accounts`: the commands that ask the desk.
 //!
 //! With a server running they ask it, and what they change takes effect at once; without one they open the
 //! database themselves, hold the lock of the data folder meanwhile, and get the same answers. What is secret
@@ -19,7 +19,8 @@ use serde_json::{Map, Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::desk::{InForce, Touched};
-use super::{Accounts, Desk, Role};
+use super::site_commands::{self, Sites};
+use super::{Accounts, Contents, Desk, Role};
 use crate::config::{Config, SECRET_KEYS};
 use crate::control::ask_desk;
 use crate::control::client::Control;
@@ -31,6 +32,8 @@ use crate::shared::Hub;
 /// The commands.
 #[derive(Subcommand)]
 pub(crate) enum Commands {
+    /// Sites, of the database and of the configuration file
+    Site(Sites),
     /// Users, of the database and of the configuration file
     User(Users),
     /// Groups: what several users have in common
@@ -39,7 +42,7 @@ pub(crate) enum Commands {
     Secret(Secrets),
     /// Tokens for the API over the network
     Token(Tokens),
-    /// All users and groups of the database as one file
+    /// All sites, users and groups of the database as one file
     Accounts(Bundles),
 }
 
@@ -258,7 +261,7 @@ pub(crate) struct Bundles {
 
 #[derive(Subcommand)]
 enum BundleCommand {
-    /// Write users and groups as JSON: passwords as hashes, other secrets left out
+    /// Write sites, users and groups as JSON: passwords as hashes, other secrets left out
     Export {
         /// Where, readable by you alone; without it to standard output
         file: Option<PathBuf>,
@@ -277,7 +280,7 @@ enum BundleCommand {
 }
 
 /// Where the answers come from.
-enum Way {
+pub(super) enum Way {
     Server(Control),
     /// No server runs, and while the file is locked none begins to.
     Here {
@@ -288,18 +291,23 @@ enum Way {
 
 /// Nobody serves.
 struct Still {
-    sites: Vec<Arc<Config>>,
+    file: Arc<Config>,
     secrets: Vec<String>,
 }
 
 #[async_trait]
 impl InForce for Still {
-    fn sites(&self) -> Vec<Arc<Config>> {
-        self.sites.clone()
+    fn file(&self) -> Arc<Config> {
+        Arc::clone(&self.file)
     }
 
     fn declared_secrets(&self) -> Vec<String> {
         self.secrets.clone()
+    }
+
+    /// The next start tells.
+    async fn rehearse(&self, _: Contents, _: Vec<String>) -> Result<()> {
+        Ok(())
     }
 
     async fn renew(&self, _: Touched, _: &str) -> Result<usize> {
@@ -318,11 +326,11 @@ impl Way {
         let hub = Hub::new(&config)?;
         let accounts = Accounts::open(&config, hub.as_ref()).await?;
         let secrets = declared_secrets(&config.scripts);
-        let sites = config.each_site().into_iter().map(Arc::new).collect();
-        Ok(Way::Here { desk: Desk::new(accounts, Arc::new(Still { sites, secrets })), _lock: lock })
+        let still = Still { file: Arc::new(config), secrets };
+        Ok(Way::Here { desk: Desk::new(accounts, Arc::new(still)), _lock: lock })
     }
 
-    async fn ask(&self, method: Method, target: &str, body: Value) -> Result<Value> {
+    pub(super) async fn ask(&self, method: Method, target: &str, body: Value) -> Result<Value> {
         match self {
             Way::Server(control) => {
                 let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
@@ -345,6 +353,7 @@ pub(crate) async fn run(
     let work = async {
         let way = Way::find(control, config).await?;
         match what {
+            Commands::Site(args) => site_commands::run(&way, args).await,
             Commands::User(args) => users(&way, args).await,
             Commands::Group(args) => groups(&way, args).await,
             Commands::Secret(args) => secrets(&way, args).await,
@@ -356,22 +365,32 @@ pub(crate) async fn run(
 }
 
 /// A path, with the site behind it.
-fn target(path: &str, name: Option<&str>, site: Option<&str>) -> String {
+pub(super) fn target(path: &str, name: Option<&str>, site: Option<&str>) -> String {
     let name = name.map(|n| format!("/{}", encode(n))).unwrap_or_default();
     let site = site.map(|s| format!("?site={}", encode(s))).unwrap_or_default();
     format!("/v1/{path}{name}{site}")
 }
 
-fn invalid(words: impl Into<String>) -> Error {
+pub(super) fn invalid(words: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument).with_detail(words.into())
 }
 
 /// Keys of which one value alone is meant as a list of it.
-const LISTS: &[&str] =
-    &["addresses", "authorities", "groups", "hours", "keys", "principals", "protocols", "require"];
+const LISTS: &[&str] = &[
+    "addresses",
+    "authorities",
+    "groups",
+    "host_keys",
+    "hosts",
+    "hours",
+    "keys",
+    "principals",
+    "protocols",
+    "require",
+];
 
 /// `KEY=VALUE` as keys of a record: values as in the file, and without quotes what is no value there.
-fn settings(words: &[String], unset: &[String]) -> Result<Map<String, Value>> {
+pub(super) fn settings(words: &[String], unset: &[String]) -> Result<Map<String, Value>> {
     let mut record = Map::new();
     for word in words {
         let (key, text) =
@@ -396,7 +415,7 @@ fn settings(words: &[String], unset: &[String]) -> Result<Map<String, Value>> {
     Ok(record)
 }
 
-fn to_json(value: toml::Value) -> Value {
+pub(super) fn to_json(value: toml::Value) -> Value {
     match value {
         toml::Value::String(s) => s.into(),
         toml::Value::Integer(n) => n.into(),
@@ -409,7 +428,7 @@ fn to_json(value: toml::Value) -> Value {
 }
 
 /// What a change came to: as it is, or in these words.
-fn told(answer: &Value, json: bool, words: &str) -> Result<()> {
+pub(super) fn told(answer: &Value, json: bool, words: &str) -> Result<()> {
     if json {
         return put(&format!("{answer}\n")).map(|_| ());
     }
@@ -423,7 +442,7 @@ fn told(answer: &Value, json: bool, words: &str) -> Result<()> {
     put(&format!("{words}{ended}\n")).map(|_| ())
 }
 
-fn print(rows: Vec<Vec<String>>, header: &[&str], what: &str) -> Result<()> {
+pub(super) fn print(rows: Vec<Vec<String>>, header: &[&str], what: &str) -> Result<()> {
     let mut t = headed(header.to_vec());
     let count = rows.len();
     rows.into_iter().for_each(|row| {
@@ -433,7 +452,7 @@ fn print(rows: Vec<Vec<String>>, header: &[&str], what: &str) -> Result<()> {
 }
 
 /// A list of words within an answer.
-fn words(v: &Value, key: &str) -> String {
+pub(super) fn words(v: &Value, key: &str) -> String {
     let all = v.get(key).and_then(Value::as_array).into_iter().flatten();
     let all: Vec<_> = all.filter_map(Value::as_str).collect();
     session_core::path::display_bytes(all.join(",").as_bytes())
@@ -693,7 +712,12 @@ async fn bundles(way: &Way, what: BundleCommand) -> Result<()> {
             let answer = way.ask(Method::POST, target, bundle).await?;
             let count = |key: &str| answer.get(key).and_then(Value::as_u64).unwrap_or(0);
             let off = words(&answer, "switchedOff");
-            let mut said = format!("imported {} users and {} groups", count("users"), count("groups"));
+            let mut said = format!(
+                "imported {} sites, {} users and {} groups",
+                count("sites"),
+                count("users"),
+                count("groups")
+            );
             if !off.is_empty() {
                 said.push_str(&format!(
                     "\nswitched off, because their one-time codes were left out: {off}\

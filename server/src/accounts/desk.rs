@@ -18,11 +18,10 @@ use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::event::timestamp;
 
-use super::token::Role;
-use super::{Accounts, Change, Contents, Key, Stored, Token, bundle, logins, seconds_now};
-use crate::config::{
-    AccessKey, Config, Record, SECRET_KEYS, Store, User, group, is_user_name, line, parse_duration,
-};
+use super::token::{Role, plan_token, show_token};
+use super::views::{redacted, show_user};
+use super::{Accounts, Change, Contents, Key, Stored, bundle, logins, seconds_now, sites};
+use crate::config::{AccessKey, Config, Record, group, is_user_name, line};
 use crate::users::password;
 use crate::users::totp::{Enrolment, recovery_hash};
 
@@ -54,6 +53,11 @@ pub(crate) enum Asked {
     Tokens,
     AddToken,
     RemoveToken,
+    Sites,
+    Site,
+    AddSite,
+    ChangeSite,
+    RemoveSite,
     Export,
     Import,
 }
@@ -67,6 +71,8 @@ pub(crate) fn filters(asked: Asked) -> &'static [&'static str] {
         Asked::Import => &["replace"],
         Asked::Secrets | Asked::PutSecret | Asked::RemoveSecret => &[],
         Asked::Tokens | Asked::AddToken | Asked::RemoveToken => &[],
+        Asked::Sites | Asked::Site | Asked::AddSite | Asked::ChangeSite => &[],
+        Asked::RemoveSite => &["accounts"],
         _ => &["site"],
     }
 }
@@ -89,6 +95,8 @@ pub(crate) enum Touched {
     AllUsers,
     /// What hooks are given.
     Secrets,
+    /// Sites; perhaps their accounts, too.
+    Sites,
     /// What nobody holds.
     Nothing,
 }
@@ -96,11 +104,15 @@ pub(crate) enum Touched {
 /// The server behind the desk.
 #[async_trait]
 pub(crate) trait InForce: Send + Sync {
-    /// The configurations of the sites.
-    fn sites(&self) -> Vec<Arc<Config>>;
+    /// The configuration of the file.
+    fn file(&self) -> Arc<Config>;
 
     /// Secrets of hooks that stand elsewhere, and first.
     fn declared_secrets(&self) -> Vec<String>;
+
+    /// Makes ready what these contents would serve with these sites changed, and throws it away. Errors: what stands
+    /// against it, as a file that is missing or a port that is taken.
+    async fn rehearse(&self, after: Contents, changed: Vec<String>) -> Result<()>;
 
     /// Puts in force what was changed. The answer: how many sessions ended by it.
     async fn renew(&self, touched: Touched, actor: &str) -> Result<usize>;
@@ -125,11 +137,11 @@ pub(super) fn bad(words: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument).with_detail(words.into())
 }
 
-fn missing(what: &str, name: &str) -> Error {
+pub(super) fn missing(what: &str, name: &str) -> Error {
     Error::new(ErrorKind::NotFound).with_detail(format!("there is no {what} '{name}'"))
 }
 
-fn taken(words: String) -> Error {
+pub(super) fn taken(words: String) -> Error {
     Error::new(ErrorKind::AlreadyExists).with_detail(words)
 }
 
@@ -191,6 +203,8 @@ impl Desk {
                 | Asked::Group
                 | Asked::Secrets
                 | Asked::Tokens
+                | Asked::Sites
+                | Asked::Site
                 | Asked::Export => {
                     let work = tokio::task::spawn_blocking(move || desk.look(asked, &name, &query));
                     work.await.map_err(|_| Error::from(ErrorKind::Internal))?
@@ -217,6 +231,12 @@ impl Desk {
             let work = tokio::task::spawn_blocking(move || desk.plan(asked, &name, &query, body));
             let Plan { changes, touched, answer, words } =
                 work.await.map_err(|_| Error::from(ErrorKind::Internal))??;
+            let changed = sites::given(&changes);
+            if !changed.is_empty() {
+                let mut after = self.accounts.contents().clone();
+                changes.iter().for_each(|change| after.apply(change.clone()));
+                self.serving.rehearse(after, changed).await?;
+            }
             tries += 1;
             match self.accounts.apply(changes, &actor).await {
                 Ok(()) => break (touched, answer, words),
@@ -236,9 +256,15 @@ impl Desk {
         Ok(Value::Object(answer))
     }
 
+    /// The configurations of the sites that can be: those of the file, and those of the database.
+    pub(super) fn sites(&self, contents: &Contents) -> Vec<Arc<Config>> {
+        let (config, _) = contents.with_sites(&self.serving.file());
+        config.each_site().into_iter().map(Arc::new).collect()
+    }
+
     /// The site that is meant: the one that is named, or the only one.
-    fn site(&self, query: &[(String, String)]) -> Result<Arc<Config>> {
-        let sites = self.serving.sites();
+    fn site(&self, contents: &Contents, query: &[(String, String)]) -> Result<Arc<Config>> {
+        let sites = self.sites(contents);
         match asked_for(query, "site") {
             Some(name) => sites.into_iter().find(|s| s.site == name).ok_or_else(|| missing("site", name)),
             None => match sites.as_slice() {
@@ -250,10 +276,10 @@ impl Desk {
     }
 
     /// The key of something that may belong to a site that is no longer there.
-    fn key(&self, query: &[(String, String)], name: &str) -> Result<Key> {
+    fn key(&self, contents: &Contents, query: &[(String, String)], name: &str) -> Result<Key> {
         let site = match asked_for(query, "site") {
             Some(site) => site.to_string(),
-            None => self.site(query)?.site.clone(),
+            None => self.site(contents, query)?.site.clone(),
         };
         Ok((site, name.to_string()))
     }
@@ -263,18 +289,20 @@ impl Desk {
         Ok(match asked {
             Asked::Users => self.list(&contents, query)?,
             Asked::User => {
-                let key = self.key(query, name)?;
-                self.show(&contents, &self.serving.sites(), &key).ok_or_else(|| missing("user", name))?
+                let key = self.key(&contents, query, name)?;
+                self.show(&contents, &self.sites(&contents), &key).ok_or_else(|| missing("user", name))?
             }
             Asked::Groups => self.list_groups(&contents, query),
             Asked::Group => {
-                let (site, name) = &self.key(query, name)?;
+                let (site, name) = &self.key(&contents, query, name)?;
                 let all = self.list_groups(&contents, &[("site".into(), site.clone())]);
                 let is = |g: &&Value| g.get("name").is_some_and(|n| n == name);
                 let found = all.get("groups").and_then(Value::as_array).and_then(|g| g.iter().find(is));
                 found.cloned().ok_or_else(|| missing("group", name))?
             }
             Asked::Secrets => json!({ "secrets": contents.secrets.keys().collect::<Vec<_>>() }),
+            Asked::Sites => sites::list(&contents, &self.serving.file()),
+            Asked::Site => sites::show(&contents, &self.serving.file(), name)?,
             Asked::Tokens => {
                 let tokens = contents.tokens.iter().map(|(id, t)| show_token(id, t));
                 json!({ "tokens": tokens.collect::<Vec<_>>() })
@@ -289,7 +317,7 @@ impl Desk {
             Some(Ok(n)) if (1..=PAGE).contains(&n) => n,
             Some(_) => return Err(bad(format!("a limit is a number from 1 to {PAGE}"))),
         };
-        let sites = self.serving.sites();
+        let sites = self.sites(contents);
         let wanted = asked_for(query, "site");
         let declared = sites.iter().flat_map(|s| s.users.iter().map(|u| (s.site.clone(), u.name.clone())));
         let mut keys: BTreeSet<Key> = declared.collect();
@@ -358,7 +386,7 @@ impl Desk {
     fn list_groups(&self, contents: &Contents, query: &[(String, String)]) -> Value {
         let wanted = |site: &str| asked_for(query, "site").is_none_or(|w| w == site);
         let mut groups = Vec::new();
-        for config in self.serving.sites().iter().filter(|c| wanted(&c.site)) {
+        for config in self.sites(contents).iter().filter(|c| wanted(&c.site)) {
             let declared = config.groups.iter();
             groups.extend(declared.map(|g| json!({ "name": g.name, "site": config.site, "source": "file" })));
         }
@@ -385,7 +413,7 @@ impl Desk {
             | Asked::UserToken
             | Asked::NoUserTokens => self.plan_user(before, asked, name, query, body),
             Asked::RemoveUser => {
-                let key = self.key(query, name)?;
+                let key = self.key(&before, query, name)?;
                 if !before.users.contains_key(&key) {
                     self.not_declared(&key, "user")?;
                     return Err(missing("user", name));
@@ -399,7 +427,7 @@ impl Desk {
             }
             Asked::AddGroup | Asked::ChangeGroup => self.plan_group(before, asked, name, query, body),
             Asked::RemoveGroup => {
-                let key = self.key(query, name)?;
+                let key = self.key(&before, query, name)?;
                 if !before.groups.contains_key(&key) {
                     self.not_declared(&key, "group")?;
                     return Err(missing("group", name));
@@ -433,6 +461,15 @@ impl Desk {
                     words: format!("removed secret '{name}'"),
                 })
             }
+            Asked::AddSite | Asked::ChangeSite => {
+                sites::plan(before, &self.serving.file(), asked, name, object(body)?)
+            }
+            Asked::RemoveSite => sites::removal(
+                before,
+                &self.serving.file(),
+                name,
+                asked_for(query, "accounts") == Some("yes"),
+            ),
             Asked::AddToken => plan_token(&object(body)?),
             Asked::RemoveToken => {
                 before.tokens.get(name).ok_or_else(|| missing("token", name))?;
@@ -445,7 +482,7 @@ impl Desk {
             }
             Asked::Import => {
                 let replace = asked_for(query, "replace") == Some("yes");
-                bundle::plan(before, &self.serving.sites(), &object(body)?, replace)
+                bundle::plan(before, &self.serving.file(), &object(body)?, replace)
             }
             _ => Err(ErrorKind::Internal.into()),
         }
@@ -453,7 +490,7 @@ impl Desk {
 
     /// Errors: `AlreadyExists` for what stands in the file.
     fn not_declared(&self, (site, name): &Key, what: &str) -> Result<()> {
-        if is_declared(&self.serving.sites(), site, name, what) {
+        if is_declared(&self.serving.file(), site, name, what) {
             return Err(taken(format!("the {what} '{name}' stands in the configuration file"))
                 .with_hint("change it there, then `ferryd reload`"));
         }
@@ -468,7 +505,7 @@ impl Desk {
         query: &[(String, String)],
         body: Value,
     ) -> Result<Plan> {
-        let config = self.site(query)?;
+        let config = self.site(&before, query)?;
         let mut body = match asked {
             Asked::Codes | Asked::NoCodes | Asked::AccessKey | Asked::NoAccessKeys | Asked::NoUserTokens => {
                 Map::new()
@@ -573,7 +610,7 @@ impl Desk {
         query: &[(String, String)],
         body: Value,
     ) -> Result<Plan> {
-        let config = self.site(query)?;
+        let config = self.site(&before, query)?;
         let mut body = object(body)?;
         let adds = asked == Asked::AddGroup;
         let name = &if adds { text(&body, "name")?.to_string() } else { name.to_string() };
@@ -598,7 +635,8 @@ impl Desk {
         let find = |name: &str| declared(name).or_else(|| after.group(&key.0, name));
         line(std::slice::from_ref(name), &find).map_err(|words| bad(format!("groups: {words}")))?;
         let keys: Vec<Key> = users.into_iter().map(|user| (key.0.clone(), user)).collect();
-        judge(&before, &after, &self.serving.sites(), &keys)?;
+        let sites = self.sites(&before);
+        judge((&before, &sites), (&after, &sites), &keys)?;
         let what = if adds { "added" } else { "changed" };
         Ok(Plan {
             changes: vec![change],
@@ -631,8 +669,8 @@ impl Desk {
 }
 
 /// Whether the file has a user or a group of this name.
-pub(super) fn is_declared(sites: &[Arc<Config>], site: &str, name: &str, what: &str) -> bool {
-    let Some(config) = sites.iter().find(|s| s.site == site) else { return false };
+pub(super) fn is_declared(file: &Config, site: &str, name: &str, what: &str) -> bool {
+    let Some(config) = file.each_site().into_iter().find(|s| s.site == site) else { return false };
     match what {
         "user" => config.users.iter().any(|u| u.name == name),
         _ => config.groups.iter().any(|g| g.name == name),
@@ -640,13 +678,21 @@ pub(super) fn is_declared(sites: &[Arc<Config>], site: &str, name: &str, what: &
 }
 
 /// Errors: accounts that a change would make unusable, and were not before.
-pub(super) fn judge(before: &Contents, after: &Contents, sites: &[Arc<Config>], keys: &[Key]) -> Result<()> {
+pub(super) fn judge(
+    (before, sites_before): (&Contents, &[Arc<Config>]),
+    (after, sites_after): (&Contents, &[Arc<Config>]),
+    keys: &[Key],
+) -> Result<()> {
+    let of = |sites: &[Arc<Config>], site: &str| sites.iter().find(|s| s.site == site).cloned();
     let mut faults = Vec::new();
     for key @ (site, name) in keys {
-        let Some(config) = sites.iter().find(|s| s.site == *site) else { continue };
-        if let Some(Err(wrong)) = after.account(config, name)
-            && !(before.users.get(key) == after.users.get(key)
-                && matches!(before.account(config, name), Some(Err(_))))
+        let Some(config) = of(sites_after, site) else { continue };
+        let was_wrong = || {
+            let then = of(sites_before, site).and_then(|config| before.account(&config, name));
+            before.users.get(key) == after.users.get(key) && matches!(then, Some(Err(_)))
+        };
+        if let Some(Err(wrong)) = after.account(&config, name)
+            && !was_wrong()
         {
             faults.push(format!("user '{name}': {}", wrong.join("; ")));
         }
@@ -690,7 +736,7 @@ fn members(contents: &Contents, site: &str, group: &str) -> Vec<String> {
 }
 
 /// Keys take the place of those that are there; `null` takes away.
-fn merge(record: &mut Record, body: Record) {
+pub(super) fn merge(record: &mut Record, body: Record) {
     for (key, value) in body {
         match value {
             Value::Null => record.remove(&key),
@@ -707,90 +753,6 @@ fn hashed(password: &Secret) -> Result<String> {
     password::hash(password).map_err(bad)
 }
 
-fn plan_token(body: &Record) -> Result<Plan> {
-    let name = text(body, "name")?;
-    if !is_user_name(name) {
-        return Err(bad("a token's name is letters, digits and '.', '_', '@', '-'"));
-    }
-    let role: Role = serde_json::from_value(body.get("role").cloned().unwrap_or_default())
-        .map_err(|_| bad("a role is read, operate or admin"))?;
-    let now = seconds_now();
-    let expires = match body.get("time") {
-        None | Some(Value::Null) => None,
-        Some(time) => {
-            let time = time.as_str().ok_or_else(|| bad("a time is text, as 90d"))?;
-            Some(now + parse_duration(time).map_err(bad)?.as_secs())
-        }
-    };
-    let (id, token, text) = Token::make(name, role, expires, now)?;
-    let answer = Map::from_iter([
-        ("id".into(), id.as_str().into()),
-        ("token".into(), text.expose().into()),
-        ("role".into(), role.name().into()),
-        ("expires".into(), expires.map(moment).into()),
-    ]);
-    let words = format!("added token {id} '{name}', which may {}", role.name());
-    Ok(Plan { changes: vec![Change::Token(id, Some(token))], touched: Touched::Nothing, answer, words })
-}
-
-fn show_token(id: &str, token: &Token) -> Value {
-    json!({
-        "id": id, "name": token.name, "role": token.role.name(), "made": moment(token.made),
-        "expires": token.expires.map(moment), "expired": token.is_over(seconds_now()),
-    })
-}
-
 pub(super) fn moment(seconds: u64) -> String {
     timestamp(UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
-/// A record without what is secret.
-fn redacted(record: &Record) -> Record {
-    let hide = |(key, value): (&String, &Value)| {
-        let secret = SECRET_KEYS.contains(&key.as_str());
-        let shown = match key.as_str() {
-            "access_keys" | "tokens" => ids(value),
-            _ if secret => "set".into(),
-            _ => value.clone(),
-        };
-        (key.clone(), shown)
-    };
-    record.iter().map(hide).collect()
-}
-
-/// What access keys and tokens are known by.
-fn ids(keys: &Value) -> Value {
-    keys.as_array().into_iter().flatten().filter_map(|key| key.get("id")).cloned().collect()
-}
-
-/// What an account comes to, with what its groups have.
-fn show_user(site: &str, user: &User, source: &str) -> Value {
-    json!({
-        "name": user.name,
-        "site": site,
-        "source": source,
-        "enabled": user.enabled,
-        "groups": user.groups,
-        "home": user.home.display().to_string(),
-        "store": match user.store { Store::Local => "local", Store::Memory => "memory" },
-        "start": user.start().to_string(),
-        "password": user.password.is_some(),
-        "keys": user.keys.len() + usize::from(user.keys_file.is_some()),
-        "authorities": user.authorities.len(),
-        "accessKeys": user.access_keys.iter().map(|k| k.id.as_str()).collect::<Vec<_>>(),
-        "tokens": user.tokens.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(),
-        "digest": !user.digest.is_empty(),
-        "totp": user.totp.is_some(),
-        "recoveryCodes": user.recovery.len(),
-        "require": user.require.iter().map(|m| m.name()).collect::<Vec<_>>(),
-        "addresses": user.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "protocols": user.protocols.iter().map(|p| p.name()).collect::<Vec<_>>(),
-        "expires": user.expires.map(timestamp),
-        "sessions": user.sessions,
-        "readOnly": user.read_only,
-        "shared": user.shared,
-        "anonymous": user.anonymous,
-        "speedLimit": user.speed_limit, "uploadLimit": user.upload_limit, "downloadLimit": user.download_limit,
-        "custom": user.custom,
-    })
 }

@@ -16,6 +16,7 @@ impl Touched {
         for change in changes {
             touched = match (touched, change) {
                 (_, Change::Secret(..)) | (Touched::Secrets, _) => Touched::Secrets,
+                (_, Change::Site(..)) | (Touched::Sites, _) => Touched::Sites,
                 // Whoever is in it, by whatever way.
                 (_, Change::Group(..)) | (Touched::AllUsers, _) => Touched::AllUsers,
                 (touched, Change::Token(..)) => touched,

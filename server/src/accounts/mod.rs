@@ -1,4 +1,4 @@
-//! Accounts that are not in the configuration file: users, groups, secrets and the tokens of the API.
+//! What is not in the configuration file: sites, users, groups, secrets and the tokens of the API.
 //!
 //! A database is the truth, and a running server holds all of it in memory as well: a login never waits for
 //! it, a name that nobody has costs what any name costs, and a database that fails lets those in who are known;
@@ -6,7 +6,8 @@
 //! counts, and before whoever asked hears of it; what other nodes change is taken up as they tell it.
 //!
 //! The file wins: what it declares is not in the database, commands refuse to make a double, and a double
-//! that comes about later is told and does not count. There is no database until something is put there.
+//! that comes about later is told and does not count; one of a site is a fault of the file. There is no database
+//! until something is put there.
 //!
 //! `sqlite` or `postgres` keeps it as `rows`, `desk` answers the API and the commands, `follow` takes up what
 //! others change, `commands` are those, `bundle` is export and import. Deliberately absent: what an account is (`crate::config`), logins.
@@ -18,10 +19,13 @@ mod follow;
 mod logins;
 mod postgres;
 mod rows;
+mod site_commands;
+mod sites;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod token;
+mod views;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,7 +41,7 @@ pub(crate) use self::desk::{Asked, Desk, InForce, Touched, filters};
 use self::postgres::PostgresStore;
 use self::sqlite::{SqliteStore, read_file};
 pub(crate) use self::token::{Role, Token};
-use crate::config::{Config, Group, Record, User, group};
+use crate::config::{Config, Group, Record, SiteFault, User, group};
 use crate::shared::{Follow, Hub};
 
 /// The database in a data folder.
@@ -46,7 +50,7 @@ pub const FILE: &str = "accounts.db";
 /// A site and a name there.
 pub(crate) type Key = (String, String);
 
-/// A user or a group as it is kept.
+/// A user, a group or a site as it is kept.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Stored {
     pub(crate) record: Record,
@@ -66,6 +70,7 @@ pub(crate) struct Contents {
     pub(crate) users: BTreeMap<Key, Arc<Stored>>,
     pub(crate) groups: BTreeMap<Key, Arc<Stored>>,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) sites: BTreeMap<String, Arc<Stored>>,
     /// By what stands in a token before its secret.
     pub(crate) tokens: BTreeMap<String, Token>,
 }
@@ -76,6 +81,7 @@ pub(crate) enum Change {
     User(Key, Option<Arc<Stored>>),
     Group(Key, Option<Arc<Stored>>),
     Secret(String, Option<Secret>),
+    Site(String, Option<Arc<Stored>>),
     Token(String, Option<Token>),
 }
 
@@ -92,6 +98,7 @@ impl Contents {
             Change::User(key, value) => set(&mut self.users, key, value),
             Change::Group(key, value) => set(&mut self.groups, key, value),
             Change::Secret(key, value) => set(&mut self.secrets, key, value),
+            Change::Site(key, value) => set(&mut self.sites, key, value),
             Change::Token(key, value) => set(&mut self.tokens, key, value),
         }
     }
@@ -101,6 +108,9 @@ impl Contents {
         if self.secrets != fresh.secrets {
             return Touched::Secrets;
         }
+        if self.sites != fresh.sites {
+            return Touched::Sites;
+        }
         if self.groups != fresh.groups {
             return Touched::AllUsers;
         }
@@ -108,6 +118,12 @@ impl Contents {
         let added = fresh.users.keys().filter(|key| !self.users.contains_key(*key));
         let keys: Vec<Key> = changed.map(|(key, _)| key).chain(added).cloned().collect();
         if keys.is_empty() { Touched::Nothing } else { Touched::Users(keys) }
+    }
+
+    /// A configuration with the sites that are kept in place of those that it had of here; beside it, what is wrong
+    /// with those that are left out.
+    pub(crate) fn with_sites(&self, file: &Config) -> (Config, Vec<SiteFault>) {
+        file.with_stored(self.sites.iter().map(|(name, stored)| (name.as_str(), &stored.record)))
     }
 
     /// A group that is kept.

@@ -1,4 +1,4 @@
-//! What is kept, as rows: the one place that says which text a user, a group, a secret or a token is.
+//! What is kept, as rows: the one place that says which text a site, a user, a group, a secret or a token is.
 //!
 //! Every database keeps these rows, each in tables of its own; reading them back gives the same [`Contents`].
 
@@ -15,18 +15,20 @@ use super::{Change, Stored};
 pub(super) enum Kind {
     Group,
     Secret,
+    Site,
     Token,
     User,
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 4] = [Kind::Group, Kind::Secret, Kind::Token, Kind::User];
+    pub(super) const ALL: [Kind; 5] = [Kind::Group, Kind::Secret, Kind::Site, Kind::Token, Kind::User];
 
     /// Its word.
     pub(super) fn name(self) -> &'static str {
         match self {
             Kind::Group => "group",
             Kind::Secret => "secret",
+            Kind::Site => "site",
             Kind::Token => "token",
             Kind::User => "user",
         }
@@ -63,6 +65,7 @@ impl Row {
             Change::Secret(name, secret) => {
                 row(Kind::Secret, "", name, secret.as_ref().map(|s| s.expose().to_owned()), 0)
             }
+            Change::Site(name, stored) => row(Kind::Site, "", name, text(stored)?, changed(stored)),
             Change::Token(id, token) => row(Kind::Token, "", id, token.as_ref().map(json).transpose()?, 0),
             Change::User((site, name), stored) => row(Kind::User, site, name, text(stored)?, changed(stored)),
         }
@@ -73,12 +76,13 @@ impl Row {
         let Row { kind, site, name, text, changed } = self;
         let damaged = |name: &str| format!("the {} '{name}'", kind.name());
         Ok(match (kind, text) {
-            (Kind::Group | Kind::User, text) => {
+            (Kind::Group | Kind::Site | Kind::User, text) => {
                 let record = text.map(|t| serde_json::from_str(&t)).transpose();
                 let record = record.map_err(|_| damaged(&name))?;
                 let stored = record.map(|record| Arc::new(Stored { record, changed }));
                 match kind {
                     Kind::Group => Change::Group((site, name), stored),
+                    Kind::Site => Change::Site(name, stored),
                     _ => Change::User((site, name), stored),
                 }
             }

@@ -24,7 +24,8 @@ use super::{AccountStore, Change, Contents, Revision};
 const APPLICATION: i64 = 0x4665_7272;
 
 /// Each brings the database from the version before it to the next. They are never changed, only added to.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE users (
     site TEXT NOT NULL, name TEXT NOT NULL,
     record TEXT NOT NULL CHECK (json_valid(record)), changed INTEGER NOT NULL,
@@ -36,7 +37,13 @@ CREATE TABLE groups (
 CREATE TABLE secrets (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE tokens (
     id TEXT NOT NULL PRIMARY KEY, record TEXT NOT NULL CHECK (json_valid(record))) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE sites (
+    name TEXT NOT NULL PRIMARY KEY,
+    record TEXT NOT NULL CHECK (json_valid(record)), changed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Work that waits for the thread.
 const QUEUE: usize = 64;
@@ -92,8 +99,8 @@ impl AccountStore for SqliteStore {
     }
 }
 
-/// What a database file holds, for who only looks: nothing is made or brought up to date. A file that is not
-/// there holds nothing. Blocks. Errors: as of a load.
+/// What a database file holds, for who only looks: nothing is made or brought up to date, and what an older program
+/// wrote is read as it is. A file that is not there holds nothing. Blocks. Errors: as of a load.
 pub(crate) fn read_file(path: &Path) -> Result<Contents> {
     if !path.exists() {
         return Ok(Contents::default());
@@ -104,10 +111,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Contents> {
     connection.busy_timeout(BUSY).map_err(said)?;
     match version_of(&connection, path)? {
         0 => Ok(Contents::default()),
-        version if version < STEPS.len() => Err(Error::new(ErrorKind::Unsupported)
-            .with_detail(format!("{} was written by an older ferryd", path.display()))
-            .with_hint("start the server: it brings the file up to date")),
-        _ => contents(&connection, path),
+        version => contents(&connection, path, version),
     }
 }
 
@@ -162,7 +166,7 @@ impl Database {
 
     fn load(&mut self) -> Result<Contents> {
         let path = self.path.clone();
-        contents(self.connection()?, &path)
+        contents(self.connection()?, &path, STEPS.len())
     }
 
     fn apply(&mut self, changes: &[Change]) -> Result<()> {
@@ -247,9 +251,15 @@ fn write(connection: &Connection, change: &Change, path: &Path) -> Result<()> {
         ),
         (Kind::Group | Kind::User, None) => connection
             .execute(&format!("DELETE FROM {table} WHERE site = ?1 AND name = ?2"), params![site, name]),
+        (Kind::Site, Some(text)) => connection.execute(
+            "INSERT OR REPLACE INTO sites VALUES (?1, ?2, ?3)",
+            params![name, text, changed.cast_signed()],
+        ),
         (Kind::Secret | Kind::Token, Some(text)) => connection
             .execute(&format!("INSERT OR REPLACE INTO {table} VALUES (?1, ?2)"), params![name, text]),
-        (Kind::Secret, None) => connection.execute("DELETE FROM secrets WHERE name = ?1", params![name]),
+        (Kind::Secret | Kind::Site, None) => {
+            connection.execute(&format!("DELETE FROM {table} WHERE name = ?1"), params![name])
+        }
         (Kind::Token, None) => connection.execute("DELETE FROM tokens WHERE id = ?1", params![name]),
     };
     done.map(|_| ()).map_err(|e| failed(path, e))
@@ -259,20 +269,30 @@ fn table_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Group => "groups",
         Kind::Secret => "secrets",
+        Kind::Site => "sites",
         Kind::Token => "tokens",
         Kind::User => "users",
     }
 }
 
-/// Everything, as of one moment.
-fn contents(connection: &Connection, path: &Path) -> Result<Contents> {
+/// The version whose files have this kind.
+fn since(kind: Kind) -> usize {
+    match kind {
+        Kind::Group | Kind::Secret | Kind::Token | Kind::User => 1,
+        Kind::Site => 2,
+    }
+}
+
+/// Everything that a file of this version holds, as of one moment.
+fn contents(connection: &Connection, path: &Path, version: usize) -> Result<Contents> {
     let said = |e| failed(path, e);
     let snapshot = connection.unchecked_transaction().map_err(said)?;
     let mut all = Contents::default();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| since(*kind) <= version) {
         let sql = match kind {
             Kind::Group => "SELECT site, name, record, changed FROM groups",
             Kind::Secret => "SELECT '', name, value, 0 FROM secrets",
+            Kind::Site => "SELECT '', name, record, changed FROM sites",
             Kind::Token => "SELECT '', id, record, 0 FROM tokens",
             Kind::User => "SELECT site, name, record, changed FROM users",
         };
@@ -306,25 +326,68 @@ mod tests {
         c.query_row("PRAGMA user_version", [], |r| r.get(0)).unwrap()
     }
 
+    /// Every version that there was becomes the one that there is, in one step, with what it was beside it.
     #[test]
-    fn an_old_file_is_brought_up_to_date_at_once_with_a_copy_beside_it() {
+    fn a_file_of_every_version_is_brought_up_to_date_with_a_copy_beside_it() {
+        for old in 1..STEPS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("accounts.db");
+            let c = open(&path, &STEPS[..old]).unwrap();
+            write(&c, &user("a"), &path).unwrap();
+            drop(c);
+            assert_eq!(version(&path), i64::try_from(old).unwrap());
+            // Who only looks changes nothing.
+            assert_eq!(read_file(&path).unwrap().users.len(), 1);
+            assert_eq!(version(&path), i64::try_from(old).unwrap());
+            let mut database = Database { path: path.clone(), connection: None };
+            let site = Arc::new(Stored { record: Default::default(), changed: 7 });
+            database.apply(&[user("b"), Change::Site("shop".into(), Some(site.clone()))]).unwrap();
+            let all = database.load().unwrap();
+            assert_eq!((all.users.len(), all.sites.get("shop")), (2, Some(&site)));
+            database.apply(&[Change::Site("shop".into(), None)]).unwrap();
+            assert!(database.load().unwrap().sites.is_empty());
+            drop(database);
+            assert_eq!(version(&path), i64::try_from(STEPS.len()).unwrap());
+            let copy = dir.path().join(format!("accounts.db.v{old}"));
+            assert_eq!(
+                (version(&copy), read_file(&copy).unwrap().users.len()),
+                (i64::try_from(old).unwrap(), 1)
+            );
+            // Put back, it is what it was.
+            std::fs::rename(&copy, &path).unwrap();
+            for beside in ["accounts.db-wal", "accounts.db-shm"] {
+                let _ = std::fs::remove_file(dir.path().join(beside));
+            }
+            let mut database = Database { path, connection: None };
+            assert_eq!(database.load().unwrap().users.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_file_as_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("accounts.db");
         let mut database = Database { path: path.clone(), connection: None };
         database.apply(&[user("a"), user("b")]).unwrap();
         drop(database);
+        let now = i64::try_from(STEPS.len()).unwrap();
         let second = "ALTER TABLE users ADD COLUMN note TEXT NOT NULL DEFAULT ''";
         let third = "UPDATE users SET note = 'old'";
-        // A step that fails leaves the file as it was.
-        let wrong = [STEPS[0], second, "UPDATE nothing SET x = 1"];
+        let wrong = [STEPS, &[second, "UPDATE nothing SET x = 1"]].concat();
         assert!(open(&path, &wrong).is_err());
-        assert_eq!(version(&path), 1);
-        let c = open(&path, &[STEPS[0], second, third]).unwrap();
+        assert_eq!(version(&path), now);
+        // Where no copy can be put aside, nothing is begun.
+        let copy = dir.path().join(format!("accounts.db.v{now}"));
+        std::fs::remove_file(&copy).unwrap();
+        std::fs::create_dir_all(copy.join("in the way")).unwrap();
+        assert!(open(&path, &[STEPS, &[second, third]].concat()).is_err());
+        assert_eq!(version(&path), now);
+        std::fs::remove_dir_all(&copy).unwrap();
+        let c = open(&path, &[STEPS, &[second, third]].concat()).unwrap();
         let notes: i64 =
             c.query_row("SELECT count(*) FROM users WHERE note = 'old'", [], |r| r.get(0)).unwrap();
-        assert_eq!((notes, version(&path)), (2, 3));
+        assert_eq!((notes, version(&path)), (2, now + 2));
         drop(c);
-        let copy = dir.path().join("accounts.db.v1");
         assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_file(&copy).unwrap().users.len(), 2);
         // This program is the older one now.
@@ -332,7 +395,7 @@ mod tests {
         let e = database.load().unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported);
         assert!(e.to_string().contains("newer"), "{e}");
-        assert_eq!(version(&path), 3);
+        assert_eq!(version(&path), now + 2);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 mod nodes;
+mod sites;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -16,14 +17,21 @@ use super::*;
 
 /// A server that only remembers what it was told.
 struct Told {
-    sites: Vec<Arc<Config>>,
+    file: Arc<Config>,
     touched: Mutex<Vec<Touched>>,
 }
 
 #[async_trait]
 impl InForce for Told {
-    fn sites(&self) -> Vec<Arc<Config>> {
-        self.sites.clone()
+    fn file(&self) -> Arc<Config> {
+        Arc::clone(&self.file)
+    }
+
+    async fn rehearse(&self, _: Contents, changed: Vec<String>) -> Result<()> {
+        match changed.iter().any(|name| name == "unservable") {
+            true => Err(Error::new(ErrorKind::AlreadyExists).with_detail("a port that is taken")),
+            false => Ok(()),
+        }
     }
 
     fn declared_secrets(&self) -> Vec<String> {
@@ -64,8 +72,7 @@ impl World {
         std::fs::write(&file, format!("data = \".\"\n{text}")).unwrap();
         let (config, faults) = Config::load(&file).unwrap();
         assert!(faults.is_empty(), "{faults:?}");
-        let sites = config.each_site().into_iter().map(Arc::new).collect();
-        let told = Arc::new(Told { sites, touched: Mutex::default() });
+        let told = Arc::new(Told { file: Arc::new(config.clone()), touched: Mutex::default() });
         let accounts = match shared {
             Some((store, believed)) => Accounts::of(store, Some(believed)).await.unwrap(),
             None => Accounts::open(&config, None).await.unwrap(),
@@ -156,7 +163,7 @@ async fn the_file_wins_and_no_double_is_made() {
     let w = World::at(dir, &format!("{FILE_TEXT}[[users]]\nname = \"bob\"\nread_only = true\n")).await;
     let bob = w.done(Asked::User, "bob", Value::Null).await;
     assert!(bob["source"] == "file" && bob["readOnly"] == true && bob["double"].is_string(), "{bob}");
-    assert!(w.accounts.users(&w.told.sites[0]).is_empty());
+    assert!(w.accounts.users(&w.told.file).is_empty());
     w.done(Asked::RemoveUser, "bob", Value::Null).await;
     assert!(w.done(Asked::User, "bob", Value::Null).await.get("double").is_none());
 }
@@ -194,7 +201,7 @@ async fn groups_are_given_and_not_taken_from_who_needs_them() {
     let w = World::new().await;
     w.done(Asked::AddGroup, "", json!({ "name": "fast", "speed_limit": 7, "home": "homes/f/%u" })).await;
     w.done(Asked::AddUser, "", json!({ "name": "bob", "groups": ["fast"], "new_password": "x" })).await;
-    let bob = w.accounts.user(&w.told.sites[0], "bob").unwrap();
+    let bob = w.accounts.user(&w.told.file, "bob").unwrap();
     assert_eq!((bob.speed_limit, bob.home.clone()), (7, w.dir.path().join("homes/f/bob")));
     assert_eq!(w.refused(Asked::RemoveGroup, "fast", Value::Null).await.0, ErrorKind::NotEmpty);
     // A factor that a member does not have would lock it out.
@@ -203,9 +210,9 @@ async fn groups_are_given_and_not_taken_from_who_needs_them() {
     w.done(Asked::ChangeGroup, "fast", json!({ "speed_limit": 8 })).await;
     let keys = vec![("ferry".to_string(), "bob".to_string())];
     assert_eq!(w.told.touched.lock().unwrap().last(), Some(&Touched::Users(keys)));
-    assert_eq!(w.accounts.user(&w.told.sites[0], "bob").unwrap().speed_limit, 8);
+    assert_eq!(w.accounts.user(&w.told.file, "bob").unwrap().speed_limit, 8);
     w.done(Asked::ChangeUser, "bob", json!({ "groups": null, "home": "/h" })).await;
-    let bob = w.accounts.user(&w.told.sites[0], "bob").unwrap();
+    let bob = w.accounts.user(&w.told.file, "bob").unwrap();
     assert!(bob.speed_limit == 0 && bob.home == Path::new("/h") && bob.password.is_some());
     w.done(Asked::RemoveGroup, "fast", Value::Null).await;
 }
@@ -216,7 +223,7 @@ async fn groups_in_groups_give_to_all_below_and_never_to_themselves() {
     w.done(Asked::AddGroup, "", json!({ "name": "all", "speed_limit": 7 })).await;
     w.done(Asked::AddGroup, "", json!({ "name": "some", "groups": ["all", "staff"] })).await;
     w.done(Asked::AddUser, "", json!({ "name": "bob", "groups": ["some"] })).await;
-    let bob = || w.accounts.user(&w.told.sites[0], "bob").unwrap();
+    let bob = || w.accounts.user(&w.told.file, "bob").unwrap();
     assert!(bob().speed_limit == 7 && bob().read_only && bob().groups == ["some"]);
     w.done(Asked::ChangeGroup, "all", json!({ "speed_limit": 8 })).await;
     let keys = vec![("ferry".to_string(), "bob".to_string())];

@@ -6,9 +6,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use session_core::auth::Secret;
 use session_core::error::Result;
 
+use super::desk::{Plan, Touched, bad, moment, text};
+use super::{Change, seconds_now};
+use crate::config::{Record, is_user_name, parse_duration};
 use crate::users::token;
 
 /// What somebody may do through the API; each may do what those before it may.
@@ -79,6 +83,41 @@ pub(crate) fn find<'a>(
     let (id, kept) = tokens.get_key_value(id)?;
     let same = token::opens(secret, &kept.hash);
     (same && !kept.is_over(now)).then_some((id.as_str(), kept))
+}
+
+/// One more. Errors: `InvalidArgument`, `Internal`.
+pub(super) fn plan_token(body: &Record) -> Result<Plan> {
+    let name = text(body, "name")?;
+    if !is_user_name(name) {
+        return Err(bad("a token's name is letters, digits and '.', '_', '@', '-'"));
+    }
+    let role: Role = serde_json::from_value(body.get("role").cloned().unwrap_or_default())
+        .map_err(|_| bad("a role is read, operate or admin"))?;
+    let now = seconds_now();
+    let expires = match body.get("time") {
+        None | Some(Value::Null) => None,
+        Some(time) => {
+            let time = time.as_str().ok_or_else(|| bad("a time is text, as 90d"))?;
+            Some(now + parse_duration(time).map_err(bad)?.as_secs())
+        }
+    };
+    let (id, token, text) = Token::make(name, role, expires, now)?;
+    let answer = Map::from_iter([
+        ("id".into(), id.as_str().into()),
+        ("token".into(), text.expose().into()),
+        ("role".into(), role.name().into()),
+        ("expires".into(), expires.map(moment).into()),
+    ]);
+    let words = format!("added token {id} '{name}', which may {}", role.name());
+    Ok(Plan { changes: vec![Change::Token(id, Some(token))], touched: Touched::Nothing, answer, words })
+}
+
+/// Without its secret.
+pub(super) fn show_token(id: &str, token: &Token) -> Value {
+    json!({
+        "id": id, "name": token.name, "role": token.role.name(), "made": moment(token.made),
+        "expires": token.expires.map(moment), "expired": token.is_over(seconds_now()),
+    })
 }
 
 #[cfg(test)]

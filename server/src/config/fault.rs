@@ -69,13 +69,32 @@ pub(super) struct Source<'a> {
     pub(super) file: &'a Path,
     pub(super) text: &'a str,
     /// Where the tables are that steps begin from.
-    pub(super) within: Vec<Step>,
+    within: Vec<Step>,
+    /// Faults name their keys: nobody sees lines of this text.
+    unseen: bool,
+}
+
+impl<'a> Source<'a> {
+    /// The text of a file.
+    pub(super) fn of(file: &'a Path, text: &'a str) -> Self {
+        Source { file, text, within: Vec::new(), unseen: false }
+    }
+
+    /// A text that was made of what stands elsewhere.
+    pub(super) fn unseen(text: &'a str) -> Self {
+        Source { unseen: true, ..Source::of(Path::new(""), text) }
+    }
 }
 
 impl Source<'_> {
     /// The same text, with steps from this table on.
     pub(super) fn below(&self, steps: &[Step]) -> Source<'_> {
-        Source { file: self.file, text: self.text, within: [&self.within, steps].concat() }
+        Source {
+            file: self.file,
+            text: self.text,
+            within: [&self.within, steps].concat(),
+            unseen: self.unseen,
+        }
     }
 
     /// Whether the text has this key.
@@ -112,8 +131,24 @@ impl Source<'_> {
 
     /// A fault at the key or element that `steps` lead to, or as near to it as they go.
     pub(super) fn fault_at(&self, steps: &[Step], words: impl Into<String>) -> Fault {
+        if self.unseen {
+            return self.fault(None, format!("{}: {}", written(steps), words.into()));
+        }
         self.fault(find(self.text, &[&self.within, steps].concat()), words)
     }
+}
+
+/// `listeners[1].port`; elements are counted from 0, as in JSON.
+fn written(steps: &[Step]) -> String {
+    let mut out = String::new();
+    for step in steps {
+        match step {
+            Step::Key(key) if out.is_empty() => out.push_str(key),
+            Step::Key(key) => out.extend([".", key]),
+            Step::Index(n) => out.push_str(&format!("[{n}]")),
+        }
+    }
+    out
 }
 
 fn find(text: &str, steps: &[Step]) -> Option<Range<usize>> {

@@ -38,6 +38,7 @@ mod scan;
 mod sites;
 mod speeds;
 mod ssh;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -79,6 +80,7 @@ pub use self::scan::{Infected, Scan};
 pub use self::sites::{History, SiteTable, reaches, speaks_ftp, speaks_s3, speaks_webdav};
 pub use self::speeds::{Per, Speed, SpeedRule};
 pub use self::ssh::Ssh;
+pub use self::stored::SiteFault;
 pub use self::transfer::{Period, Transfer};
 pub use self::user::User;
 pub use self::values::{is_user_name, parse_duration, parse_network};
@@ -172,6 +174,12 @@ pub struct Config {
     /// Whether this is one site of several; never read from a file.
     #[serde(skip)]
     pub one_of_several: bool,
+    /// Whether what this site keeps is below `sites/NAME` in the server's data folder; never read from a file.
+    #[serde(skip)]
+    pub apart: bool,
+    /// Sites that are not in the file; never read from one.
+    #[serde(skip)]
+    pub stored: Vec<SiteTable>,
 }
 
 impl Default for Config {
@@ -213,6 +221,8 @@ impl Default for Config {
             scan: Scan::default(),
             history: History::default(),
             one_of_several: false,
+            apart: false,
+            stored: Vec::new(),
         }
     }
 }
@@ -545,7 +555,7 @@ impl Config {
         file: &Path,
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
-        let source = Source { file, text, within: Vec::new() };
+        let source = Source::of(file, text);
         let refuse = |e: toml::de::Error| vec![source.fault(e.span(), e.message())];
         let mut unknown: Vec<Vec<Step>> = Vec::new();
         let reader = toml::Deserializer::parse(text).map_err(refuse)?;

@@ -109,7 +109,7 @@ pub fn group(name: &str, record: &Record) -> Result<Group, String> {
     read(name, record)
 }
 
-fn read<T: DeserializeOwned>(name: &str, record: &Record) -> Result<T, String> {
+pub(super) fn read<T: DeserializeOwned>(name: &str, record: &Record) -> Result<T, String> {
     if serde_json::to_vec(record).map_or(true, |text| text.len() > MOST) {
         return Err(format!("a record has at most {MOST} bytes"));
     }
@@ -142,7 +142,7 @@ fn read<T: DeserializeOwned>(name: &str, record: &Record) -> Result<T, String> {
     })
 }
 
-fn table(name: &str, record: &Record) -> toml::Value {
+pub(super) fn table(name: &str, record: &Record) -> toml::Value {
     let mut table = toml::Table::new();
     table.insert("name".into(), toml::Value::String(name.into()));
     for (key, value) in record {

@@ -104,12 +104,14 @@ impl History {
 
 impl SiteTable {
     /// The configuration of this site alone, with what `file` has for all.
-    fn config(&self, file: &Config) -> Config {
+    pub(super) fn config(&self, file: &Config) -> Config {
         Config {
             site: self.name.clone(),
             hosts: self.hosts.clone(),
             sites: Vec::new(),
+            stored: Vec::new(),
             one_of_several: true,
+            apart: true,
             data: file.data.join("sites").join(&self.name),
             listeners: self.listeners.clone(),
             host_keys: self.host_keys.clone().unwrap_or_else(|| file.host_keys.clone()),
@@ -134,7 +136,7 @@ impl SiteTable {
     }
 
     /// Takes over what was completed, for what it has of its own.
-    fn take(&mut self, config: Config) {
+    pub(super) fn take(&mut self, config: Config) {
         fn own<T>(to: &mut Option<T>, value: T) {
             if to.is_some() {
                 *to = Some(value);
@@ -148,12 +150,20 @@ impl SiteTable {
 }
 
 impl Config {
-    /// The configuration of each site. A file without `[[sites]]` is one.
+    /// The configuration of each site: those of the file, then those of the database. A file without `[[sites]]`
+    /// is one, which keeps what it has in the data folder itself.
     pub fn each_site(&self) -> Vec<Config> {
-        if self.sites.is_empty() {
-            return vec![self.clone()];
-        }
-        self.sites.iter().map(|site| site.config(self)).collect()
+        let of_file = match self.sites.is_empty() {
+            true => vec![self.alone()],
+            false => self.sites.iter().map(|site| site.config(self)).collect(),
+        };
+        of_file.into_iter().chain(self.stored.iter().map(|site| site.config(self))).collect()
+    }
+
+    /// The file that is one site, as that site.
+    fn alone(&self) -> Config {
+        let one_of_several = self.one_of_several || !self.stored.is_empty();
+        Config { stored: Vec::new(), one_of_several, ..self.clone() }
     }
 
     pub(super) fn complete_sites(&mut self, base: &Path) {
@@ -252,18 +262,25 @@ impl Config {
                 told.extend(site.check_hooks(&here));
             }
             told.extend(site.check_certificates(&all, &here));
-            let is_door = |c: &Config| speaks_ftp(c) || speaks_s3(c, false) || speaks_webdav(c, false);
-            if site.listeners.is_empty() && !all.iter().any(|door| is_door(door) && reaches(door, site)) {
-                let mut fault = here.fault_at(&[Step::Key("name".into())], "nobody can reach this site");
-                fault.hint = Some(
-                    "give it listeners, or another site listeners of ftp, webdav or s3 with the same protection"
-                        .into(),
-                );
+            if !is_reached(site, &all) {
+                let mut fault = here.fault_at(&[Step::Key("name".into())], NOBODY);
+                fault.hint = Some(DOORS.into());
                 told.push(fault);
             }
         }
         told
     }
+}
+
+/// What is said of a site that nobody comes to, and what to do about it.
+pub(super) const NOBODY: &str = "nobody can reach this site";
+pub(super) const DOORS: &str =
+    "give it listeners, or another site listeners of ftp, webdav or s3 with the same protection";
+
+/// Whether anybody comes to a site, of all of these.
+pub(super) fn is_reached(site: &Config, all: &[Config]) -> bool {
+    let is_door = |c: &Config| speaks_ftp(c) || speaks_s3(c, false) || speaks_webdav(c, false);
+    !site.listeners.is_empty() || all.iter().any(|door| is_door(door) && reaches(door, site))
 }
 
 fn steps_to(site: usize) -> [Step; 2] {

@@ -105,6 +105,11 @@ pub(super) static PATHS: &[Entry] = &[
     entry(M::POST, "/v1/pause", Call::Pause, Operate, "Take no new session, of one site or of all; those that are there go on", SITE),
     entry(M::POST, "/v1/resume", Call::Resume, Operate, "Take new sessions again", SITE),
     entry(M::POST, "/v1/drain", Call::Drain, Operate, "Take no new session, let transfers end within the configured time, and stop; one site: end its sessions, and leave it paused", SITE),
+    entry(M::GET, "/v1/sites", On(A::Sites), Read, "Sites of the file and of the database", &[]),
+    entry(M::POST, "/v1/sites", On(A::AddSite), Admin, "Add a site to the database, and serve it", &["name", "any key of the record"]),
+    entry(M::GET, "/v1/sites/{name}", On(A::Site), Read, "One site, without its secrets", &[]),
+    entry(M::PATCH, "/v1/sites/{name}", On(A::ChangeSite), Admin, "Replace keys of a site's record; null takes one away", &["any key of the record"]),
+    entry(M::DELETE, "/v1/sites/{name}", On(A::RemoveSite), Admin, "Remove a site and end its sessions; `accounts=yes` with its users and groups; its files stay", &[]),
     entry(M::GET, "/v1/users", On(A::Users), Read, "Users of the file and of the database; `after` goes on behind SITE/NAME", &[]),
     entry(M::POST, "/v1/users", On(A::AddUser), Admin, "Add a user to the database", &["name", "any key of the record", "new_password"]),
     entry(M::GET, "/v1/users/{name}", On(A::User), Read, "One user, without its secrets", &[]),
@@ -129,7 +134,7 @@ pub(super) static PATHS: &[Entry] = &[
     entry(M::GET, "/v1/tokens", On(A::Tokens), Admin, "The tokens of this API, without their secrets", &[]),
     entry(M::POST, "/v1/tokens", On(A::AddToken), Admin, "Make a token; the answer alone shows it", &["name", "role", "time"]),
     entry(M::DELETE, "/v1/tokens/{id}", On(A::RemoveToken), Admin, "Remove a token", &[]),
-    entry(M::GET, "/v1/accounts", On(A::Export), Admin, "Users and groups of the database as one file; `secrets=yes` for all of it", &[]),
+    entry(M::GET, "/v1/accounts", On(A::Export), Admin, "Sites, users and groups of the database as one file; `secrets=yes` for all of it", &[]),
     entry(M::POST, "/v1/accounts", On(A::Import), Admin, "Take such a file, whole or not at all; `replace=yes` over what is there", &["what an export holds"]),
 ];
 

@@ -156,7 +156,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::accounts::{Accounts, Desk, InForce, Touched};
+    use crate::accounts::{Accounts, Contents, Desk, InForce, Touched};
     use crate::config::Config;
     use crate::control::api::MAX_BODY;
     use crate::control::client::Control;
@@ -294,12 +294,16 @@ mod tests {
 
     #[async_trait::async_trait]
     impl InForce for Nobody {
-        fn sites(&self) -> Vec<Arc<Config>> {
-            Vec::new()
+        fn file(&self) -> Arc<Config> {
+            Arc::default()
         }
 
         fn declared_secrets(&self) -> Vec<String> {
             Vec::new()
+        }
+
+        async fn rehearse(&self, _: Contents, _: Vec<String>) -> Result<()> {
+            Ok(())
         }
 
         async fn renew(&self, _: Touched, _: &str) -> Result<usize> {

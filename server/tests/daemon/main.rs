@@ -42,5 +42,6 @@ mod sessions;
 mod sites;
 mod soak;
 mod ssh;
+mod stored_sites;
 mod webdav;
 mod webhooks;

@@ -196,3 +196,17 @@ async fn what_happened_while_nobody_looked_is_found() {
     b.catch_up().await.unwrap();
     assert_eq!(b.told.touched.lock().unwrap().len(), told);
 }
+
+#[tokio::test]
+async fn a_site_of_one_node_is_one_of_all() {
+    let (_, a, b) = nodes().await;
+    a.done(Asked::AddSite, "", json!({ "name": "shop", "listeners": [{ "port": 2222 }] })).await;
+    b.desk.catch_up().await.unwrap();
+    assert_eq!(b.told.touched.lock().unwrap().pop(), Some(Touched::Sites));
+    assert_eq!(b.done(Asked::Site, "shop", Value::Null).await["source"], "database");
+    // What is read as a whole leads to the same.
+    b.done(Asked::RemoveSite, "shop", Value::Null).await;
+    a.desk.catch_up().await.unwrap();
+    assert_eq!(a.told.touched.lock().unwrap().pop(), Some(Touched::Sites));
+    assert_eq!(a.refused(Asked::Site, "shop", Value::Null).await.0, ErrorKind::NotFound);
+}
