@@ -611,6 +611,11 @@ impl Batch {
         }
     }
 
+    /// The caller has seen what is in a directory of the target: nobody asks whether that can be seen.
+    pub(crate) fn has_seen(&self, dir: VPath) {
+        self.state().hidden.insert(dir, Arc::new(OnceCell::new_with(Some(false))));
+    }
+
     /// Whether the account may put files into `dir` at most, and see none of them.
     /// Errors: a lost connection.
     pub(super) async fn is_hidden(&self, dir: VPath) -> Result<bool> {

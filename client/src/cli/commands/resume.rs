@@ -121,7 +121,7 @@ pub(super) async fn resume(cx: &mut Context, a: &Resume) -> Result<()> {
     let source = open(cx, &spec.source).await?;
     let target = open(cx, &spec.target).await?;
     let receipts = spec.extra.get("receipts").and_then(Value::as_str).map(PathBuf::from);
-    run(cx, Work { source: source.fs, target: target.fs, spec, receipts }, Some(kept)).await
+    run(cx, Work { source: source.fs, target: target.fs, spec, receipts, looked: None }, Some(kept)).await
 }
 
 async fn open(cx: &mut Context, side: &Side) -> Result<Place> {

@@ -122,6 +122,13 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
         }
         Err(_) => false,
     };
+    // Whoever was told what is there, or that nothing is, sees what is in the directory.
+    let looked = match &existing {
+        Ok(m) if m.is_dir() => Some(target.path.clone()),
+        Ok(_) => target.path.parent(),
+        Err(e) if e.kind() == ErrorKind::NotFound => target.path.parent(),
+        Err(_) => None,
+    };
     if (opened.len() > 1 || target.slash) && !is_dir {
         return Err(Error::new(ErrorKind::NotADirectory)
             .with_detail(format!("'{}' is not a directory", target.shown))
@@ -177,8 +184,13 @@ pub(super) async fn transfer(cx: &mut Context, a: &Transfer, kind: Kind) -> Resu
         // What is appended cannot be told from what was there: a second run could append it twice.
         let once = a.no_journal || options.overwrite == Overwrite::Append;
         let journal = if once { None } else { Kept::begin(cx, &spec) };
-        let work =
-            Work { source: first.fs.clone(), target: target.fs.clone(), spec, receipts: receipts.clone() };
+        let work = Work {
+            source: first.fs.clone(),
+            target: target.fs.clone(),
+            spec,
+            receipts: receipts.clone(),
+            looked: looked.clone(),
+        };
         run(cx, work, journal).await?;
     }
     Ok(())
@@ -190,6 +202,8 @@ pub(super) struct Work {
     pub(super) target: SessionFs,
     pub(super) spec: Spec,
     pub(super) receipts: Option<PathBuf>,
+    /// A directory of the target in which the account is known to see what is there.
+    pub(super) looked: Option<VPath>,
 }
 
 /// The journal of a batch, with the job's name.
@@ -354,6 +368,9 @@ pub(super) async fn run(cx: &mut Context, work: Work, journal: Option<Kept>) -> 
     let what = what(&work.spec);
     let options = TransferOptions { details: cx.global.json, ..work.spec.options };
     let batch = Batch::new(work.source, work.target, options, cx.places.decider());
+    if let Some(dir) = work.looked {
+        batch.has_seen(dir);
+    }
     let receipts = work.receipts.as_deref().map(Receipts::open).transpose()?;
     if let Some(receipts) = &receipts {
         batch.observe(Arc::<Receipts>::clone(receipts));
@@ -447,8 +464,12 @@ pub(super) async fn move_dir(cx: &mut Context, source: &Place, to: VPath, no_clo
         extra: super::resume::extra(&cx.global, None, &Masks::default()),
     };
     let journal = Kept::begin(cx, &spec);
-    run(cx, Work { source: source.fs.clone(), target: source.fs.clone(), spec, receipts: None }, journal)
-        .await
+    run(
+        cx,
+        Work { source: source.fs.clone(), target: source.fs.clone(), spec, receipts: None, looked: None },
+        journal,
+    )
+    .await
 }
 
 /// The job that did not come to its end in moving the source to one of these.
