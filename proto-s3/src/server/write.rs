@@ -265,6 +265,10 @@ pub(super) async fn put(
     if input.website_redirect_location.is_some() {
         return Err(refuse(S3ErrorCode::NotImplemented, "nothing is served as a website here"));
     }
+    if input.write_offset_bytes.is_some() {
+        // What comes is the end of an object alone: it must not take the place of the whole.
+        return Err(refuse(S3ErrorCode::NotImplemented, "nothing is added to objects here"));
+    }
     let fs = x.fs()?;
     let spot = Spot::of(&input.bucket, &input.key).map_err(|e| x.fail(e))?;
     let kept: Kept = kept!(input);

@@ -162,6 +162,7 @@ async fn writes_are_conditional_verified_and_whole() {
         ("x-amz-tagging: a=b", "NotImplemented"),
         ("x-amz-storage-class: GLACIER", "InvalidStorageClass"),
         ("x-amz-object-lock-legal-hold: ON", "NotImplemented"),
+        ("x-amz-write-offset-bytes: 0", "NotImplemented"),
     ] {
         let refused = c.ask("PUT /data/c", &[field], "x").await;
         assert_eq!(refused.failure().1, code, "{field}: {}", refused.text());
