@@ -61,6 +61,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::opens_and_makes_pgp", "gnupg", pgp::opened_and_made_on_arrival),
     case("ferryd::asks_postgresql", "postgresql", services::database_is_asked),
     case("ferryd::shares_accounts_by_postgresql", "postgresql", nodes::accounts_are_shared),
+    case("ferryd::updates_tables_of_postgresql", "postgresql", nodes::tables_are_brought_up_to_date),
     case("ferryd::shows_sessions_by_postgresql", "postgresql", together::sessions_are_seen_and_ended),
     case("ferryd::counts_together_by_postgresql", "postgresql", together::codes_and_sessions_are_counted),
     case("ferryd::strikes_together_by_postgresql", "postgresql", together::strikes_and_limits_are_counted),

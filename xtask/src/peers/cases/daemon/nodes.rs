@@ -129,6 +129,18 @@ pub(super) fn accounts_are_shared(stage: &Stage) -> Result<()> {
     };
     ensure!(exported(&a)? == exported(&b)?, "the nodes differ");
 
+    // So is a site, with its users.
+    asks(stage, &a, &["site", "add", "shop", "listeners=[{protocol=\"sftp\",port=0}]"], "")?.succeeded()?;
+    let serves = |node: &Endpoint| -> Result<bool> {
+        let status = asks(stage, node, &["status", "--json"], "")?.succeeded()?.stdout;
+        Ok(status.contains("\"site\":\"shop\""))
+    };
+    soon("the shop at b", &nodes, || Ok(serves(&a)? && serves(&b)?))?;
+    asks(stage, &b, &["user", "add", "zac", "--site", "shop"], PASSWORD)?.succeeded()?;
+    asks(stage, &b, &["site", "rm", "shop"], "")?.refused()?;
+    asks(stage, &b, &["site", "rm", "shop", "--accounts"], "")?.succeeded()?;
+    soon("the end of the shop", &nodes, || Ok(!serves(&a)? && !serves(&b)?))?;
+
     // A ban of one node holds on the other, for sessions that are there too, until it is lifted on either.
     let mut client = session_of(stage, &b, "bob", &dir.join("back"))?;
     stage.wait(&b, |sessions| sessions.iter().any(|s| text(s, "userName") == "bob"))?;
@@ -191,4 +203,44 @@ pub(super) fn accounts_are_shared(stage: &Stage) -> Result<()> {
     postgres.ask("update ferry_schema set version = 99")?;
     let newer = alone(&["user", "list"])?.refused()?;
     says(&newer.stderr, "a newer ferryd's")
+}
+
+/// Tables of an older ferryd are brought up to date as a whole, with copies of what they held, or not at all.
+pub(super) fn tables_are_brought_up_to_date(stage: &Stage) -> Result<()> {
+    let postgres = Postgres::start()?;
+    let dir = folder(stage, "tables")?;
+    let (secrets, file) = (postgres.secret(&dir)?, dir.join("bare.toml"));
+    let lines = format!(
+        "data = {:?}\n[scripts]\nsecrets = {secrets:?}\n[database]\nurl = {:?}\npassword_secret = \"db\"\n",
+        dir.join("bare"),
+        postgres.url("127.0.0.1")
+    );
+    write(&file, lines)?;
+    let alone = |args: &[&str], input: &str| -> Result<Finished> {
+        Run::new(stage.ferryd).arg("--config").arg(&file).args(args).input(input).finish()
+    };
+    alone(&["user", "add", "ada"], PASSWORD)?.succeeded()?;
+    let tells = |question: &str, wanted: &str| -> Result<()> {
+        let told = postgres.ask(question)?;
+        ensure!(told.trim() == wanted, "{question}: {told}, not {wanted}");
+        Ok(())
+    };
+    let newest = postgres.ask("select version from ferry_schema")?;
+    let rows = postgres.ask("select count(*) from ferry_records")?;
+    // As the first version left them.
+    postgres.ask(
+        "do $$ declare t text; begin for t in select tablename from pg_tables where tablename like 'ferry%' \
+         and tablename not in ('ferry_schema', 'ferry_state', 'ferry_records') \
+         loop execute format('drop table %I cascade', t); end loop; end $$",
+    )?;
+    postgres.ask("update ferry_schema set version = 1")?;
+    // What stands in the way of a later step: nothing of the earlier ones stays.
+    postgres.ask("create table ferry_steps (other int)")?;
+    alone(&["user", "list"], "")?.refused()?;
+    tells("select version from ferry_schema", "1")?;
+    tells("select to_regclass('ferry_nodes') is null and to_regclass('ferry_records_v1') is null", "t")?;
+    postgres.ask("drop table ferry_steps")?;
+    says(&alone(&["user", "list"], "")?.succeeded()?.stdout, "ada")?;
+    tells("select version from ferry_schema", newest.trim())?;
+    tells("select count(*) from ferry_records_v1", rows.trim())
 }
