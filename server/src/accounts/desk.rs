@@ -232,7 +232,8 @@ impl Desk {
             let Plan { changes, touched, answer, words } =
                 work.await.map_err(|_| Error::from(ErrorKind::Internal))??;
             let changed = sites::given(&changes);
-            if !changed.is_empty() {
+            // What comes with secrets may need them, and they are in force once they are kept.
+            if !changed.is_empty() && touched != Touched::Secrets {
                 let mut after = self.accounts.contents().clone();
                 changes.iter().for_each(|change| after.apply(change.clone()));
                 self.serving.rehearse(after, changed).await?;

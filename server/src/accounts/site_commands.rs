@@ -124,10 +124,18 @@ pub(super) async fn run(way: &Way, args: Sites) -> Result<()> {
     }
 }
 
+/// A text or a number within an answer.
+fn plain(v: &Value, key: &str) -> String {
+    match v.get(key) {
+        Some(Value::Number(n)) => n.to_string(),
+        _ => shown(v, key),
+    }
+}
+
 fn row(site: &Value) -> Vec<String> {
     let listeners = site.get("listeners").and_then(Value::as_array).into_iter().flatten();
     let listener = |l: &Value| {
-        let of = |key: &str| shown(l, key);
+        let of = |key: &str| plain(l, key);
         let address = of("address");
         let address = if address.contains(':') { format!("[{address}]") } else { address };
         format!("{}://{address}:{}", of("protocol"), of("port"))
@@ -138,6 +146,6 @@ fn row(site: &Value) -> Vec<String> {
         shown(site, "source"),
         listeners.join(" "),
         words(site, "hosts"),
-        shown(site, "users"),
+        plain(site, "users"),
     ]
 }
