@@ -30,6 +30,7 @@ pub(super) fn show_user(site: &str, user: &User, source: &str) -> Value {
         "name": user.name,
         "site": site,
         "source": source,
+        "directory": user.directory,
         "enabled": user.enabled,
         "groups": user.groups,
         "home": user.home.display().to_string(),

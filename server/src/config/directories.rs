@@ -1,8 +1,8 @@
 //! `[[directories]]`: who vouches for accounts that are neither in the file nor in the database: servers of LDAP,
 //! hooks over HTTP, and PAM.
 //!
-//! They are asked in turn, after the accounts of this server, and only with a password. What a directory's accounts
-//! may do is said by groups of this server. A password is told to nobody in the clear, unless that is said.
+//! They are asked in turn, after the accounts of this server: with a password, or about a name where they can be. What a
+//! directory's accounts may do is said by groups of this server. A password is told to nobody in the clear, unless that is said.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,12 @@ pub struct DirectoryTable {
     /// LDAP: an attribute of the account that lists its groups.
     #[serde(default)]
     pub member_attribute: Option<String>,
+    /// LDAP: an attribute of the account that holds its public keys, a line of OpenSSH's each.
+    #[serde(default)]
+    pub key_attribute: Option<String>,
+    /// A hook: it is asked about who shows no password, too.
+    #[serde(default)]
+    pub keys: bool,
     /// How long a good password is remembered; zero: not at all.
     #[serde(default = "cache", deserialize_with = "values::duration")]
     pub cache: Duration,
@@ -157,6 +163,17 @@ pub(super) fn check(all: &[DirectoryTable], source: &Source<'_>) -> Vec<Fault> {
                 wrong("authorities", "a hook is vouched for by the system's authorities");
             }
             _ => {}
+        }
+        let is_ldap = matches!(directory.scheme(), "ldap" | "ldaps");
+        match &directory.key_attribute {
+            Some(_) if !is_ldap => wrong("key_attribute", "only accounts of LDAP have attributes"),
+            Some(_) if directory.base.is_empty() => {
+                wrong("key_attribute", "who shows a key is searched for below 'base'");
+            }
+            _ => {}
+        }
+        if directory.keys && !matches!(directory.scheme(), "http" | "https") {
+            wrong("keys", "this is for hooks: of LDAP it is 'key_attribute'");
         }
         if directory.program.is_some() && directory.scheme() != "pam" {
             wrong("program", "only PAM is asked by a program");

@@ -3,7 +3,8 @@
 //! There is one definition of what an account is, and this reads it from another place: the same keys, the
 //! same checks, the same inheritance from groups. What differs: the name stands beside the record, a key
 //! that nobody knows is a fault, a date is text, relative paths begin in the data folder, and keys stand in
-//! the record itself (`keys_file` is refused).
+//! the record itself (`keys_file` is refused). A record may be an entry of a directory's account (`directory`): what this
+//! server keeps for it, but for its password.
 //!
 //! Deliberately absent: where records are kept (`crate::accounts`).
 
@@ -38,7 +39,10 @@ impl Config {
         if record.contains_key("keys_file") {
             return Err(vec!["keys_file: keys stand in the record itself: keys = [\"…\"]".into()]);
         }
+        let (record, directory) = self.entry_of(record).map_err(|words| vec![words])?;
+        let record = &record;
         let mut user: User = read(name, record).map_err(|words| vec![words])?;
+        user.directory = directory;
         let declared = |name: &str| self.groups.iter().find(|g| g.name == name).cloned();
         let has: HashSet<String> = record.keys().cloned().collect();
         let given = groups::give_all(&mut user, has, &|name| declared(name).or_else(|| stored(name)));
@@ -62,6 +66,21 @@ impl Config {
 }
 
 impl Config {
+    /// A record without the name of the directory that it is an entry of. Err: what is wrong with that.
+    fn entry_of(&self, record: &Record) -> Result<(Record, Option<String>), String> {
+        let mut record = record.clone();
+        let Some(named) = record.remove("directory") else { return Ok((record, None)) };
+        let name = named.as_str().ok_or("directory: this is no text")?;
+        if !self.directories.iter().any(|d| d.name == name) {
+            return Err(format!("directory: there is no directory '{name}'"));
+        }
+        let theirs = ["password", "digest", "certificates", "certificate_names"];
+        match theirs.into_iter().find(|key| record.contains_key(*key)) {
+            Some(key) => Err(format!("{key}: not of an account of a directory, which judges its password")),
+            None => Ok((record, Some(name.to_owned()))),
+        }
+    }
+
     /// Faults of an account whose home is on a gateway: the key, and the words.
     pub(super) fn check_gateway(&self, user: &User) -> Vec<(&'static str, String)> {
         let Some(gateway) = &user.gateway else { return Vec::new() };
@@ -195,14 +214,16 @@ pub(super) fn check_user(user: &User) -> Vec<(&'static str, String)> {
         if user.require.iter().take(n).any(|m| m == method) {
             wrong(format!("{} is required twice", method.name()));
         }
-        if *method == Method::PublicKey && !user.has_key() {
+        // What a directory has of it is known once it is asked.
+        let is_here = user.directory.is_none();
+        if *method == Method::PublicKey && !user.has_key() && is_here {
             wrong(format!("'{name}' must show a key and has none"));
         }
         let codes = user.totp.is_some() && !user.require.contains(&Method::Interactive);
         if codes && n == 0 {
             wrong(format!("the codes of '{name}' need keyboard-interactive here"));
         }
-        if *method == Method::Password && user.password.is_none() && !user.takes_any_password() {
+        if *method == Method::Password && user.password.is_none() && !user.takes_any_password() && is_here {
             wrong(format!("'{name}' must give a password and has none"));
         }
     }
@@ -285,6 +306,7 @@ mod tests {
             (json!({ "require": ["publickey"] }), "require: 'bob' must show a key and has none"),
             (json!({ "password": "hunter2" }), "password: this is no password hash"),
             (json!({ "password": 1234567 }), "password: this is no text"),
+            (json!({ "directory": "none" }), "directory: there is no directory 'none'"),
             (json!({ "keys_file": "k" }), "keys_file: keys stand in the record itself"),
             (json!({ "name": "other" }), "name: stands beside"),
             (json!({ "expires": "tomorrow" }), "expires: "),

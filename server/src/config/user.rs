@@ -26,6 +26,9 @@ pub struct User {
     /// Its name: one plain path segment.
     #[serde(deserialize_with = "values::user_name")]
     pub name: String,
+    /// The directory that judges its password, of which it is an entry here; never read from a file.
+    #[serde(skip)]
+    pub directory: Option<String>,
     /// The hash of its password.
     #[serde(default, deserialize_with = "values::hash")]
     pub password: Option<PasswordHash>,

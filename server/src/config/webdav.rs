@@ -37,6 +37,8 @@ pub struct Webdav {
     pub realm: String,
     /// Whether Digest is offered, to the accounts that keep what it needs.
     pub digest: bool,
+    /// Whether a one-time code may stand behind the password of Basic.
+    pub append_code: bool,
     /// Proxies that must say, by the PROXY protocol, who is behind them.
     #[serde(deserialize_with = "values::networks")]
     pub proxies: Vec<IpNet>,
@@ -72,6 +74,7 @@ impl Default for Webdav {
             anonymous: String::new(),
             realm: options.realm,
             digest: options.digest,
+            append_code: false,
             proxies: Vec::new(),
             connections: options.max_connections,
             linger: Duration::ZERO,

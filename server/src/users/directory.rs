@@ -9,13 +9,16 @@
 //!
 //! Who has one-time codes is asked for one once another factor was good, and never sooner: nothing tells
 //! strangers who has them. FTP has one question (ACCT), so its clients may also write the code behind the
-//! password; for that, every password that ends in six digits is judged once more without them.
+//! password; for that, every password that ends in six digits is judged once more without them. HTTP has no
+//! question, and its clients show the same with every request: where the site lets them write a code behind the
+//! password (`append_code`), it is taken when a session begins, and not again while that session lasts.
 //!
 //! A certificate of TLS is an account's own only if the account says so, by its fingerprint or by a name in
 //! it; which authorities are believed TLS has judged before. Its factor is that of a key.
 //!
 //! Accounts that are not here may be those of other directories (`external`), which are asked with the password, and
-//! may ask more where the client can be asked: in an interactive login, and once over FTP.
+//! may ask more where the client can be asked: in an interactive login, and once over FTP. What this server keeps for
+//! such accounts are entries (`User::directory`): theirs are keys, tokens and one-time codes.
 //!
 //! Absent: reloading (a site makes a new directory; what codes were used is handed on).
 
@@ -56,6 +59,10 @@ const DECOYS: usize = 256;
 /// The accounts of a site.
 pub struct Directory {
     accounts: HashMap<String, Arc<User>>,
+    /// What is kept here for accounts of other directories.
+    entries: HashMap<String, Arc<User>>,
+    /// A one-time code may stand behind the password over WebDAV.
+    append_code: bool,
     /// Access keys by their ids.
     keys: HashMap<String, AccessKey>,
     /// Whose tokens are, by their ids.
@@ -127,7 +134,9 @@ impl Directory {
         hashing: Arc<Hashing>,
         secrets: Secrets,
     ) -> Result<Directory> {
-        let mut accounts: HashMap<_, _> = stored.into_iter().map(|user| (user.name.clone(), user)).collect();
+        let by_name = |users: Vec<Arc<User>>| users.into_iter().map(|u| (u.name.clone(), u)).collect();
+        let (entries, stored): (Vec<_>, Vec<_>) = stored.into_iter().partition(|u| u.directory.is_some());
+        let (mut accounts, entries): (HashMap<_, _>, HashMap<_, _>) = (by_name(stored), by_name(entries));
         for user in &config.users {
             let mut user = user.clone();
             if let Some(file) = &user.keys_file {
@@ -153,10 +162,12 @@ impl Directory {
         }
         Ok(Directory {
             decoys: decoys(&accounts)?,
-            keys: access_keys(&accounts, &secrets),
-            tokens: tokens(&accounts),
+            keys: access_keys(accounts.values().chain(entries.values()), &secrets),
+            tokens: tokens(accounts.values().chain(entries.values())),
             secrets,
             accounts,
+            entries,
+            append_code: config.webdav.append_code,
             picks: RandomState::new(),
             spent,
             hashing,
@@ -186,25 +197,31 @@ impl Directory {
     /// Whether it may be said of an account that it is as it is known here.
     fn is_believed(&self, user: &str) -> bool {
         let Some((accounts, declared)) = &self.belief else { return true };
-        accounts.is_believed() || declared.contains(user) || !self.accounts.contains_key(user)
+        let is_stored = self.accounts.contains_key(user) || self.entries.contains_key(user);
+        accounts.is_believed() || declared.contains(user) || !is_stored
     }
 
     /// These accounts, with others in place of some: `None` for those that are gone. Blocks where nobody is
     /// left who has a password. Errors: `Internal`.
     pub(crate) fn changed(&self, changes: Vec<(String, Option<Arc<User>>)>) -> Result<Directory> {
-        let mut accounts = self.accounts.clone();
+        let (mut accounts, mut entries) = (self.accounts.clone(), self.entries.clone());
         for (name, user) in changes {
+            accounts.remove(&name);
+            entries.remove(&name);
             match user {
+                Some(user) if user.directory.is_some() => entries.insert(name, user),
                 Some(user) => accounts.insert(name, user),
-                None => accounts.remove(&name),
+                None => None,
             };
         }
         Ok(Directory {
             decoys: decoys(&accounts)?,
-            keys: access_keys(&accounts, &self.secrets),
-            tokens: tokens(&accounts),
+            keys: access_keys(accounts.values().chain(entries.values()), &self.secrets),
+            tokens: tokens(accounts.values().chain(entries.values())),
             secrets: self.secrets.clone(),
             accounts,
+            entries,
+            append_code: self.append_code,
             // A name is judged by the same decoy while the decoys are the same.
             picks: self.picks.clone(),
             spent: Arc::clone(&self.spent),
@@ -357,8 +374,28 @@ impl Directory {
         }
     }
 
-    /// A password; over FTP perhaps with a code behind it. The second judging depends on what was typed only,
-    /// not on who exists or has codes.
+    /// An account that shows something else than a password: one of here, or one that its directory knows.
+    async fn held(&self, user: &str, key: Option<&str>, session: &Session) -> Result<Arc<User>, Refusal> {
+        if let Some(account) = self.accounts.get(user) {
+            return Ok(Arc::clone(account));
+        }
+        let known = match &self.external {
+            Some(external) if external.knows(user, key, session).await => external.account(user),
+            _ => None,
+        };
+        known.ok_or((Reason::UnknownUser, "no such user"))
+    }
+
+    /// What was shown is kept here for this account; whether there still is one.
+    async fn is_there(&self, user: &str, session: &Session) -> Result<(), Refusal> {
+        match self.entries.contains_key(user) {
+            true => self.held(user, None, session).await.map(|_| ()),
+            false => Ok(()),
+        }
+    }
+
+    /// A password; over FTP perhaps with a code behind it, and over WebDAV where that is taken. The second judging
+    /// depends on what was typed only, not on who exists or has codes here.
     async fn password_and_code(
         &self,
         session: &Session,
@@ -366,16 +403,26 @@ impl Directory {
         password: &Secret,
     ) -> Result<Given, Refusal> {
         let ftp = matches!(session.protocol(), Protocol::Ftp | Protocol::Ftps);
-        let judged = self.password(session, user, password, ftp).await;
-        // Others are not asked twice: they may count wrong passwords.
-        let ftp = ftp && (self.external.is_none() || self.accounts.contains_key(user));
-        let at = password.expose().len().checked_sub(6);
+        let dav = self.append_code && matches!(session.protocol(), Protocol::Webdav | Protocol::Webdavs);
+        let outside = self.external.is_some() && !self.accounts.contains_key(user);
+        // Over FTP others are not asked twice: they may count wrong passwords, and there is a question for codes.
+        let at = password.expose().len().checked_sub(6).filter(|_| dav || (ftp && !outside));
         let parts = at.and_then(|at| password.expose().split_at_checked(at));
-        let digits = |(_, code): &(&str, &str)| code.bytes().all(|b| b.is_ascii_digit());
-        match (judged, parts.filter(digits).filter(|_| ftp)) {
+        let parts = parts.filter(|(_, code)| code.bytes().all(|b| b.is_ascii_digit()));
+        // Nor of whom it is known that a code is due.
+        let has_codes = dav && outside && self.account(user).is_some_and(|a| a.totp.is_some());
+        let judged = match has_codes && parts.is_some() {
+            true => Err(wrong("a one-time code is due")),
+            false => self.password(session, user, password, ftp).await,
+        };
+        match (judged, parts) {
             (Err(_), Some((rest, code))) => {
                 self.password(session, user, &Secret::new(rest), false).await?;
-                self.code(user, &Secret::new(code), session.now()).await?;
+                // HTTP shows with every request what let it in: the code was taken when the session began.
+                let is_in = session.identity().is_some_and(|i| *i.account().name == *user);
+                if !(dav && is_in) {
+                    self.code(user, &Secret::new(code), session.now()).await?;
+                }
                 Ok(Given { code: true, ..Given::password() })
             }
             (judged, _) => judged,
@@ -391,11 +438,19 @@ impl Directory {
         }
     }
 
-    fn token(&self, user: &str, token: &Secret, now: SystemTime) -> Result<Given, Refusal> {
-        let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
-        match account.tokens.iter().any(|t| t.is(token.expose(), now)) {
-            true => Ok(Given::default()),
-            false => Err(wrong("not a token of this account, or one that has ended")),
+    async fn token(&self, user: &str, token: &Secret, session: &Session) -> Result<Given, Refusal> {
+        let account = self.accounts.get(user).or_else(|| self.entries.get(user));
+        let account = account.ok_or((Reason::UnknownUser, "no such user"))?;
+        if !account.tokens.iter().any(|t| t.is(token.expose(), session.now())) {
+            return Err(wrong("not a token of this account, or one that has ended"));
+        }
+        self.is_there(user, session).await.map(|()| Given::default())
+    }
+
+    async fn access_key_of(&self, user: &str, id: &str, session: &Session) -> Result<Given, Refusal> {
+        match self.keys.get(id) {
+            Some(key) if *key.user == *user => self.is_there(user, session).await.map(|()| Given::default()),
+            _ => Err(wrong("not an access key of this account")),
         }
     }
 
@@ -407,10 +462,11 @@ impl Directory {
         }
     }
 
-    fn key(&self, user: &str, key: &SignedKey, peer: Option<IpAddr>) -> Result<(), Refusal> {
-        let account = self.accounts.get(user).ok_or((Reason::UnknownUser, "no such user"))?;
+    async fn key(&self, user: &str, key: &SignedKey, session: &Session) -> Result<(), Refusal> {
+        let shown = key.certificate.is_none().then_some(&*key.openssh);
+        let account = self.held(user, shown, session).await?;
         match &key.certificate {
-            Some(certificate) => check_certificate(account, certificate, peer),
+            Some(certificate) => check_certificate(&account, certificate, session.peer_address()),
             None => {
                 let signed = PublicKey::parse(&key.openssh)
                     .map_err(|_| wrong("the key is of a form that is not known"))?;
@@ -422,9 +478,12 @@ impl Directory {
 
 /// The access keys of all accounts. An id that two have is the one's whose name comes first; a key whose secret is
 /// not there opens nothing.
-fn access_keys(accounts: &HashMap<String, Arc<User>>, secrets: &Secrets) -> HashMap<String, AccessKey> {
+fn access_keys<'a>(
+    accounts: impl Iterator<Item = &'a Arc<User>>,
+    secrets: &Secrets,
+) -> HashMap<String, AccessKey> {
     let mut keys = HashMap::new();
-    let mut users: Vec<_> = accounts.values().filter(|u| !u.access_keys.is_empty()).collect();
+    let mut users: Vec<_> = accounts.filter(|u| !u.access_keys.is_empty()).collect();
     users.sort_unstable_by_key(|u| &u.name);
     for user in users {
         for key in &user.access_keys {
@@ -445,9 +504,9 @@ fn access_keys(accounts: &HashMap<String, Arc<User>>, secrets: &Secrets) -> Hash
 }
 
 /// Whose the tokens of all accounts are. An id that two have is the one's whose name comes first.
-fn tokens(accounts: &HashMap<String, Arc<User>>) -> HashMap<String, Arc<str>> {
+fn tokens<'a>(accounts: impl Iterator<Item = &'a Arc<User>>) -> HashMap<String, Arc<str>> {
     let mut tokens = HashMap::new();
-    let mut users: Vec<_> = accounts.values().filter(|u| !u.tokens.is_empty()).collect();
+    let mut users: Vec<_> = accounts.filter(|u| !u.tokens.is_empty()).collect();
     users.sort_unstable_by_key(|u| &u.name);
     for user in users {
         for token in &user.tokens {
@@ -656,19 +715,15 @@ impl Authenticator for Directory {
         credential: &Credential,
         passed: &[Method],
     ) -> Proof {
-        let peer = session.peer_address();
         // Judged before the account's state is looked at, so that the state does not show in the time.
         let judged = match credential {
-            Credential::AccessKey(id) => match self.keys.get(&**id) {
-                Some(key) if *key.user == *user => Ok(Given::default()),
-                _ => Err(wrong("not an access key of this account")),
-            },
+            Credential::AccessKey(id) => self.access_key_of(user, id, session).await,
             Credential::Answers(answers) => self.answers(user, answers, session).await,
             Credential::Certificate(certificate) => self.certificate(user, certificate),
             Credential::Digest(key) => self.digest(user, key),
-            Credential::Key(key) => self.key(user, key, peer).map(|()| Given::default()),
+            Credential::Key(key) => self.key(user, key, session).await.map(|()| Given::default()),
             Credential::Password(password) => self.password_and_code(session, user, password).await,
-            Credential::Token(token) => self.token(user, token, session.now()),
+            Credential::Token(token) => self.token(user, token, session).await,
         };
         let judged = match judged {
             // Its account is known once it has the last answer.

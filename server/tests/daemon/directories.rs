@@ -24,6 +24,11 @@ struct Hook {
 }
 
 fn hook() -> Hook {
+    hook_with(Vec::new())
+}
+
+/// One that tells of these keys.
+fn hook_with(keys: Vec<String>) -> Hook {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://127.0.0.1:{}/login", listener.local_addr().unwrap().port());
     let (asked, count) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<AtomicUsize>::default());
@@ -51,8 +56,11 @@ fn hook() -> Hook {
             stream.read_exact(&mut body).unwrap();
             let body: Value = serde_json::from_slice(&body).unwrap();
             counts.fetch_add(1, Ordering::SeqCst);
-            let good = body["user"] == "ada" && body["password"] == PASSWORD;
-            let answer = json!({ "groups": ["guests"], "custom": { "mail": "ada@example.com" } }).to_string();
+            let proven = body.get("password").map_or(!keys.is_empty(), |p| p == PASSWORD);
+            let good = body["user"] == "ada" && proven;
+            let answer =
+                json!({ "groups": ["guests"], "keys": keys, "custom": { "mail": "ada@example.com" } });
+            let answer = answer.to_string();
             let (status, answer) = if good { ("200 OK", answer.as_str()) } else { ("403 Forbidden", "") };
             into.lock().unwrap().push((token, body));
             let text = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
@@ -107,6 +115,59 @@ async fn a_hook_vouches_and_groups_say_what_its_accounts_may() {
     assert!(s.try_login("ada", PASSWORD).await.is_err());
     let log = s.log();
     assert!(!log.contains(PASSWORD) && !log.contains("the token"), "{log}");
+}
+
+/// Keys stand in the directory, codes here; who is gone there gets in with neither.
+#[tokio::test]
+async fn keys_of_a_hook_and_codes_of_an_entry_let_in_together() {
+    let keys = tempfile::tempdir().unwrap();
+    let make = |name: &str| {
+        let file = keys.path().join(name);
+        let made = std::process::Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "t", "-f"])
+            .arg(&file)
+            .status();
+        assert!(made.unwrap().success());
+        let public = std::fs::read_to_string(file.with_extension("pub")).unwrap().trim().to_owned();
+        (file, public)
+    };
+    let ((file, public), (other, _)) = (make("id"), make("other"));
+    let hook = hook_with(vec![public.clone()]);
+    let config = format!(
+        "[[directories]]\nname = \"web\"\nurl = \"{}\"\nallow_clear = true\nkeys = true\n\
+         [[groups]]\nname = \"guests\"\n{}",
+        hook.url,
+        user("bob")
+    );
+    let s = Server::start(&config, &[]);
+    let by = |user: &str, file: &std::path::Path, decider: Arc<dyn Decider>| {
+        let options = s.options(user, "").password(None).identities(vec![file.to_path_buf()]);
+        open_url(options, decider)
+    };
+    let nobody = || Arc::new(Unattended) as Arc<dyn Decider>;
+    put(&by("ada", &file, nobody()).await.unwrap(), "/f", "x").await.unwrap();
+    assert!(by("ada", &other, nobody()).await.is_err() && by("eve", &file, nobody()).await.is_err());
+    let asked = hook.asked.lock().unwrap().clone();
+    let body = &asked.iter().find(|(_, body)| body["user"] == "ada").unwrap().1;
+    assert!(public.starts_with(body["key"].as_str().unwrap()) && body.get("password").is_none(), "{body}");
+    // Codes are kept here, for an account whose password is not.
+    let (code, out, err) = s.ask(&["user", "add", "ada", "directory=web", "--no-password"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let made: Value = serde_json::from_str(&s.ask(&["user", "totp", "ada", "--json"]).1).unwrap();
+    let secret = server::users::totp::TotpKey::parse(made["secret"].as_str().unwrap()).unwrap();
+    assert!(s.try_login("ada", PASSWORD).await.is_err() && by("ada", &file, nobody()).await.is_err());
+    let code: &'static str = secret.code_at(std::time::SystemTime::now()).leak();
+    let knows = || Arc::new(Knows(code, Mutex::default())) as Arc<dyn Decider>;
+    let ada = by("ada", &file, knows()).await.unwrap_or_else(|e| panic!("{e:#}\n{}", s.log()));
+    put(&ada, "/g", "x").await.unwrap();
+    assert!(by("ada", &file, knows()).await.is_err(), "a code is good once");
+    // Switched off here, it is out, whatever the directory says.
+    assert!(s.ask(&["user", "disable", "ada"]).1.contains("sessions were ended"));
+    assert!(put(&ada, "/h", "x").await.is_err() && by("ada", &file, knows()).await.is_err());
+    let (code, _, err) = ferryd_reads(&s.data, &["user", "passwd", "ada"], "x\n");
+    assert!(code == 2 && err.contains("which judges its password"), "{err}");
+    let (code, _, err) = s.ask(&["user", "add", "eve", "directory=none", "--no-password"]);
+    assert!(code == 2 && err.contains("there is no directory 'none'"), "{err}");
 }
 
 /// In place of `ferryd-pam`: it asks `ada` for a code, has `eve` change her password and asks `joe` for ever.

@@ -378,3 +378,26 @@ async fn tokens_log_in_programs_whatever_factors_people_need() {
     assert_eq!(after.status("GET /f", &[], ""), 401);
     assert!(!s.log().contains(token));
 }
+
+#[tokio::test]
+async fn a_code_behind_the_password_begins_a_session_and_no_second_one() {
+    let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let codes = format!("{}totp = \"{secret}\"\n", user("carol"));
+    let s =
+        Server::configured(&format!("[webdav]\nappend_code = true\nhold = \"0s\"\n{LISTENERS}{codes}"), &[]);
+    let key = server::users::totp::TotpKey::parse(secret).unwrap();
+    let code = key.code_at(std::time::SystemTime::now());
+    let (port, shown) = (s.port_of("ferry", "webdav"), format!("{PASSWORD}{code}"));
+    assert_eq!(Dav::connect(port, "carol", PASSWORD).status("PUT /f", &[], "x"), 401);
+    let mut one = Dav::connect(port, "carol", &shown);
+    assert_eq!(one.status("PUT /f", &[], "x"), 201);
+    let mut two = Dav::connect(port, "carol", &shown);
+    assert_eq!(two.status("GET /f", &[], ""), 200, "the session has any number of connections");
+    // The rules are read anew: it is judged again, and the code was taken when it began.
+    assert_eq!(s.ask(&["reload"]).0, 0);
+    assert_eq!(Dav::connect(port, "carol", &shown).status("GET /f", &[], ""), 200);
+    assert_eq!(s.sessions().len(), 1);
+    assert_eq!(s.ask(&["sessions", "kill", "--user", "carol", "--reason", "bye"]).0, 0);
+    until("the session to be gone", || s.sessions().is_empty()).await;
+    assert_eq!(Dav::connect(port, "carol", &shown).status("GET /f", &[], ""), 401, "a code is good once");
+}

@@ -407,6 +407,46 @@ async fn a_code_is_good_on_one_node_and_on_none_where_that_cannot_be_told() {
     }
 }
 
+/// HTTP shows the same with every request: a code behind the password counts once, and for as long as its session.
+#[tokio::test]
+async fn over_webdav_a_code_may_stand_behind_the_password_where_that_is_said() {
+    const SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let text = format!(
+        "[[users]]\nname = \"u\"\npassword = \"HASH\"\ntotp = \"{SECRET}\"\n\
+         [[users]]\nname = \"plain\"\npassword = \"HASH\"\n"
+    );
+    let key = crate::users::totp::TotpKey::parse(SECRET).unwrap();
+    let code = key.code_at(SystemTime::now());
+    let shown = password(&format!("right{code}"));
+    let dav = || Session::new(Setup::new(Protocol::Webdavs, "test"));
+    let not_said = directory(&text);
+    assert!(matches!(not_said.verify(&dav(), "u", &shown, &[]).await, Proof::Rejected(_)));
+    let d = directory(&format!("[webdav]\nappend_code = true\n{text}"));
+    let session = dav();
+    let mut login = Login::new(Arc::clone(&session), Arc::clone(&d) as _, 1);
+    let wrong = password(&format!("wrong{code}"));
+    assert!(
+        matches!(d.verify(&dav(), "u", &wrong, &[]).await, Proof::Rejected(_)),
+        "and the code is not taken"
+    );
+    assert!(matches!(login.attempt("u", &shown).await, Step::Accepted(_)));
+    // It stays good for its session, and for no other one.
+    assert!(session_core::auth::still_good(&session, &*d, "u", &shown).await);
+    assert!(!session_core::auth::still_good(&session, &*d, "u", &wrong).await);
+    assert!(matches!(d.verify(&dav(), "u", &shown, &[]).await, Proof::Rejected(_)), "a code is good once");
+    for (user, text) in [("u", "right"), ("plain", &*format!("right{code}")), ("u", &*code)] {
+        assert!(
+            matches!(d.verify(&dav(), user, &password(text), &[]).await, Proof::Rejected(_) | Proof::More(_)),
+            "{user}"
+        );
+    }
+    assert!(matches!(d.verify(&dav(), "plain", &password("right"), &[]).await, Proof::Complete(_)));
+    // Another password ends it.
+    let hash = bcrypt::hash("another", 4).unwrap();
+    let changed = directory(&format!("[webdav]\nappend_code = true\n{}", text.replace("HASH", &hash)));
+    assert!(!session_core::auth::still_good(&session, &*changed, "u", &shown).await);
+}
+
 /// Takes as many as it was made for.
 struct Places(std::sync::atomic::AtomicUsize);
 

@@ -1,7 +1,8 @@
 //! Servers of LDAP (RFC 4511): an account logs in by its whole name, which a pattern makes or a search finds.
 //!
 //! What a client types is escaped wherever it goes (RFC 4514, 4515). A search must find exactly one. Groups are read
-//! as whoever may: the reader where there is one, else the account itself. `ldap:` turns to TLS before anything is
+//! as whoever may: the reader where there is one, else the account itself; so are public keys. Who shows a key is
+//! searched for, and nothing but the search says whether the account is good still: what is locked the filter leaves out. `ldap:` turns to TLS before anything is
 //! said. A connection serves one question. Not here: referrals.
 
 use std::path::PathBuf;
@@ -19,12 +20,16 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::client_tls::{ClientTls, ClientTlsOptions};
 use session_core::script::Secrets;
 
-use super::{About, Vouch, Word};
+use super::{About, Found, Vouch, Word};
 use crate::config::{DirectoryTable, Record};
 use crate::hooks::secret_named;
+use crate::users::keys::PublicKey;
 
 /// Groups of one account that are looked at.
 const GROUPS: i32 = 1000;
+
+/// Keys of one account that are looked at.
+const KEYS: usize = 64;
 
 /// No such object, and wrong credentials.
 const NOBODY: [u32; 2] = [32, 49];
@@ -157,6 +162,11 @@ impl Server {
         if let Some(pattern) = &self.table.bind {
             return Ok(Some(fill(pattern, |mark| (mark == 'u').then(|| dn_escape(user).into_owned()))));
         }
+        self.searched(ldap, user).await
+    }
+
+    /// The same, found by a search.
+    async fn searched(&self, ldap: &mut Ldap, user: &str) -> Result<Option<String>> {
         self.log_in_reader(ldap).await?;
         let filter = filled(&self.table.filter, user, "");
         let found = self.search(ldap, &self.table.base, Scope::Subtree, &filter, ("1.1", 2)).await?;
@@ -194,6 +204,37 @@ impl Server {
         Ok(names)
     }
 
+    /// The public keys of an account; values that are none are left out.
+    async fn keys_of(&self, ldap: &mut Ldap, dn: &str) -> Result<Vec<String>> {
+        let Some(attribute) = &self.table.key_attribute else { return Ok(Vec::new()) };
+        self.log_in_reader(ldap).await?;
+        let found = self.search(ldap, dn, Scope::Base, "(objectClass=*)", (attribute, 1)).await?;
+        let mut keys: Vec<_> = found.into_iter().flat_map(|e| values(e, attribute)).collect();
+        let all = keys.len();
+        keys.retain(|line| PublicKey::parse(line.trim()).is_ok());
+        keys.truncate(KEYS);
+        if keys.len() < all {
+            let (directory, left_out) = (&self.table.name, all - keys.len());
+            tracing::debug!(directory, dn, left_out, "values that are no public keys, or too many of them");
+        }
+        Ok(keys)
+    }
+
+    /// What is known of an account; `None` for one that is in none of the groups.
+    async fn record(&self, ldap: &mut Ldap, user: &str, dn: &str) -> Result<Option<Record>> {
+        let theirs = self.groups_of(ldap, user, dn).await?;
+        let keys = self.keys_of(ldap, dn).await?;
+        let Some(groups) = self.ours(&theirs) else {
+            tracing::info!(directory = self.table.name, user, "an account is in none of the groups");
+            return Ok(None);
+        };
+        let mut record = Record::from_iter([("groups".to_owned(), groups.into())]);
+        if !keys.is_empty() {
+            record.insert("keys".to_owned(), keys.into());
+        }
+        Ok(Some(record))
+    }
+
     /// The groups here; `None` where those over there are what counts, and none does.
     fn ours(&self, theirs: &[String]) -> Option<Vec<String>> {
         let mut groups = self.table.groups.clone();
@@ -223,14 +264,21 @@ impl Vouch for Server {
             code if NOBODY.contains(&code) => return Ok(Word::No),
             code => return Err(said("the login", code)),
         }
-        let theirs = self.groups_of(&mut ldap, user, &dn).await?;
+        let record = self.record(&mut ldap, user, &dn).await?;
         // It has told all that was asked for.
         let _ = ldap.unbind().await;
-        let Some(groups) = self.ours(&theirs) else {
-            tracing::info!(directory = self.table.name, user, "an account is in none of the groups");
-            return Ok(Word::No);
-        };
-        Ok(Word::Yes(Record::from_iter([("groups".to_owned(), groups.into())])))
+        Ok(record.into())
+    }
+
+    async fn find(&self, user: &str, _: Option<&str>, _: About<'_>) -> Result<Found> {
+        if self.table.base.is_empty() {
+            return Ok(Found::Silent);
+        }
+        let mut ldap = self.connect().await?;
+        let Some(dn) = self.searched(&mut ldap, user).await? else { return Ok(Found::Nobody) };
+        let record = self.record(&mut ldap, user, &dn).await?;
+        let _ = ldap.unbind().await;
+        Ok(record.map_or(Found::Nobody, Found::Is))
     }
 }
 

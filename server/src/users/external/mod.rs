@@ -6,11 +6,16 @@
 //! a good password need not be asked about again for a while; both are bounded, and gone with the process. Of
 //! passwords only a keyed digest is kept.
 //!
+//! What this server keeps for an account of a directory stands in an entry (a stored account with `directory`): keys,
+//! tokens, one-time codes, what it may do. It lies over what the directory tells, whose groups and keys are added. Who
+//! shows a key or a token is looked up by name in the directories that can be asked so; of one that cannot, the entry
+//! alone says who there is.
+//!
 //! A directory may ask more than the password (PAM); then it has the last word, and its password alone proves nothing
 //! later. Who is asked in turn holds a process, so that only so many are at a time.
 //!
-//! A directory that cannot be asked vouches for nobody. Deliberately absent: keys and one-time codes of such
-//! accounts; directories that are asked without a password.
+//! A directory that cannot be asked vouches for nobody. Deliberately absent: whether a key or a code is right
+//! (`super::directory`).
 
 mod hook;
 mod ldap;
@@ -23,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hyper::Uri;
+use serde_json::Value;
 use session_core::auth::{Asked, Asker, Check, Heard, Question, Secret};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::script::Secrets;
@@ -66,6 +72,26 @@ impl From<Option<Record>> for Word {
     }
 }
 
+/// What a directory says of a name alone.
+enum Found {
+    /// There is one; the account's record.
+    Is(Record),
+    Nobody,
+    /// It says nothing without a password.
+    Silent,
+}
+
+/// By what somebody is believed to be who it says.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    /// The password alone, which proves it for a while.
+    Password(&'a Secret),
+    /// The password and more: neither alone proves anything later.
+    More,
+    /// Something that is not the directory's to judge.
+    Else,
+}
+
 /// What a client is asked.
 struct Prompt {
     text: String,
@@ -77,10 +103,17 @@ struct Prompt {
 trait Vouch: Send + Sync {
     /// Whether name and password are right. Errors: those of asking.
     async fn ask(&self, user: &str, password: &Secret, about: About<'_>) -> Result<Word>;
+
+    /// Whether there is such an account, which shows this key or something that is kept here. Errors: those of asking.
+    async fn find(&self, _user: &str, _key: Option<&str>, _about: About<'_>) -> Result<Found> {
+        Ok(Found::Silent)
+    }
 }
 
 struct Directory {
     name: String,
+    /// The groups here of all its accounts.
+    groups: Vec<String>,
     cache: Duration,
     time: Duration,
     permits: Semaphore,
@@ -104,7 +137,7 @@ impl Asker for Waiting {
         let Some((talk, place)) = talk.filter(|_| user == self.user) else { return Heard::No };
         let directory = &self.directory;
         match directory.within(talk.answer(answer)).await {
-            Ok(Word::Yes(record)) => self.external.believe(user, directory, record, None),
+            Ok(Word::Yes(record)) => self.external.believe(user, directory, record, By::More),
             Ok(Word::No) => Heard::No,
             Ok(Word::Asks(prompt, talk)) => self.external.waits(user, directory, prompt, (talk, place)),
             Err(e) => directory.cannot_say(&e),
@@ -212,6 +245,7 @@ fn directory(table: &DirectoryTable, secrets: &Secrets) -> Result<Directory> {
     };
     Ok(Directory {
         name: table.name.clone(),
+        groups: table.groups.clone(),
         cache: table.cache,
         time: table.time,
         permits: Semaphore::new(table.connections),
@@ -258,9 +292,31 @@ impl External {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn make(&self, name: &str, record: &Record) -> Option<User> {
+    /// The entry of an account here, and the directory that it is of.
+    fn entry(&self, name: &str) -> Option<(String, Record)> {
+        let contents = self.accounts.contents();
+        let stored = contents.users.get(&(self.config.site.clone(), name.to_owned()))?;
+        let directory = stored.record.get("directory")?.as_str()?.to_owned();
+        Some((directory, stored.record.clone()))
+    }
+
+    /// The directories that may have an account: that of its entry, or all.
+    fn asked_about(&self, entry: Option<&(String, Record)>) -> impl Iterator<Item = &Arc<Directory>> {
+        let only = entry.map(|(name, _)| name.clone());
+        self.directories.iter().filter(move |d| only.as_ref().is_none_or(|name| *name == d.name))
+    }
+
+    fn make(&self, name: &str, record: &Record, directory: &str) -> Option<User> {
+        let mut record = record.clone();
+        // Not a directory's to say.
+        record.remove("password");
+        record.remove("digest");
+        if let Some((_, entry)) = self.entry(name) {
+            lay_over(&mut record, entry);
+        }
+        record.insert("directory".to_owned(), directory.into());
         let stored = |group: &str| self.accounts.contents().group(&self.config.site, group);
-        match self.config.account(name, record, &stored) {
+        match self.config.account(name, &record, &stored) {
             Ok(user) => Some(user),
             Err(faults) => {
                 let faults = faults.join("; ");
@@ -275,13 +331,14 @@ impl External {
         if let Some(made) = self.made().get(name) {
             return Some(made.clone());
         }
-        let record = {
+        let entry = self.entry(name);
+        let (record, directory) = {
             let all = self.remembered.all();
             let known = all.get(name)?;
-            let is_there = self.directories.iter().any(|d| d.name == known.directory);
-            is_there.then(|| known.record.clone())?
+            let is_there = self.asked_about(entry.as_ref()).any(|d| d.name == known.directory);
+            is_there.then(|| (known.record.clone(), known.directory.clone()))?
         };
-        let user = self.make(name, &record)?;
+        let user = self.make(name, &record, &directory)?;
         Some(self.keep(user))
     }
 
@@ -312,9 +369,11 @@ impl External {
         let site = session.site();
         let (address, protocol) = (session.peer_address(), session.protocol().name());
         let about = About { address, protocol, site: &site, may_ask };
-        for directory in self.directories.iter() {
+        for directory in self.asked_about(self.entry(name).as_ref()) {
             match directory.within(directory.vouch.ask(name, password, about)).await {
-                Ok(Word::Yes(record)) => return self.believe(name, directory, record, Some(password)),
+                Ok(Word::Yes(record)) => {
+                    return self.believe(name, directory, record, By::Password(password));
+                }
                 Ok(Word::No) => {}
                 Ok(Word::Asks(prompt, talk)) => match Arc::clone(&directory.talks).try_acquire_owned() {
                     Ok(place) => return self.waits(name, directory, prompt, (talk, place)),
@@ -331,15 +390,52 @@ impl External {
         Heard::No
     }
 
-    /// A directory vouches for an account. The password is what proves it for a while, where it alone did.
-    fn believe(&self, name: &str, directory: &Directory, record: Record, password: Option<&Secret>) -> Heard {
-        let Some(user) = self.make(name, &record) else { return Heard::No };
+    /// Whether there is an account of this name, which shows a key or something that is kept here; it is known from
+    /// then on. That what it shows is right is not said.
+    pub(crate) async fn knows(self: &Arc<Self>, name: &str, key: Option<&str>, session: &Session) -> bool {
+        if !is_user_name(name) {
+            return false;
+        }
+        let site = session.site();
+        let (address, protocol) = (session.peer_address(), session.protocol().name());
+        let about = About { address, protocol, site: &site, may_ask: false };
+        let entry = self.entry(name);
+        for directory in self.asked_about(entry.as_ref()) {
+            let record = match directory.within(directory.vouch.find(name, key, about)).await {
+                Ok(Found::Is(record)) => record,
+                Ok(Found::Silent) if entry.is_some() => {
+                    if self.account(name).is_some() {
+                        return true;
+                    }
+                    Record::from_iter([("groups".to_owned(), directory.groups.clone().into())])
+                }
+                Ok(Found::Nobody | Found::Silent) => continue,
+                Err(e) => {
+                    directory.cannot_say(&e);
+                    continue;
+                }
+            };
+            return self.believe(name, directory, record, By::Else) == Heard::Yes;
+        }
+        false
+    }
+
+    /// A directory vouches for an account.
+    fn believe(&self, name: &str, directory: &Directory, record: Record, by: By<'_>) -> Heard {
+        let Some(user) = self.make(name, &record, &directory.name) else { return Heard::No };
         let now = Instant::now();
         let until = now.checked_add(directory.cache).filter(|_| !directory.cache.is_zero());
         let known = Known {
             directory: directory.name.clone(),
             record,
-            proof: password.zip(until).map(|(p, until)| (self.remembered.digest(name, p), until)),
+            proof: match by {
+                By::Password(p) => until.map(|until| (self.remembered.digest(name, p), until)),
+                By::More => None,
+                By::Else => {
+                    let all = self.remembered.all();
+                    all.get(name).filter(|k| k.directory == directory.name).and_then(|k| k.proof)
+                }
+            },
             seen: now,
         };
         let changed = {
@@ -373,9 +469,27 @@ impl External {
     }
 }
 
+/// Lays an entry of here over what a directory tells; groups and keys are those of both.
+fn lay_over(record: &mut Record, entry: Record) {
+    for (key, value) in entry {
+        let added = match (key.as_str(), record.get_mut(&key).and_then(Value::as_array_mut), value.as_array())
+        {
+            ("groups" | "keys", Some(theirs), Some(ours)) => {
+                let more: Vec<_> = ours.iter().filter(|one| !theirs.contains(one)).cloned().collect();
+                theirs.extend(more);
+                true
+            }
+            _ => false,
+        };
+        if !added {
+            record.insert(key, value);
+        }
+    }
+}
+
 impl Directory {
     /// One question of ours or answer of the client's, in its time.
-    async fn within(&self, asking: impl Future<Output = Result<Word>>) -> Result<Word> {
+    async fn within<T>(&self, asking: impl Future<Output = Result<T>>) -> Result<T> {
         let asking = async {
             let _permit = self.permits.acquire().await.map_err(|_| ErrorKind::Closed)?;
             asking.await

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
+use session_core::auth::{Authenticator as _, Credential, Method, Proof, SignedKey};
 use session_core::session::{Protocol, Setup};
 
 use super::*;
@@ -16,6 +17,8 @@ struct Fake {
     password: &'static str,
     record: Result<Option<Record>, ()>,
     asked: Arc<AtomicUsize>,
+    /// It may be asked without a password.
+    finds: bool,
 }
 
 #[async_trait]
@@ -25,6 +28,15 @@ impl Vouch for Fake {
         let record = self.record.clone().map_err(|()| Error::new(ErrorKind::Disconnected))?;
         Ok(record.filter(|_| user == "ada" && password.expose() == self.password).into())
     }
+
+    async fn find(&self, user: &str, _: Option<&str>, _: About<'_>) -> Result<Found> {
+        let record = self.record.clone().map_err(|()| Error::new(ErrorKind::Disconnected))?;
+        Ok(match record.filter(|_| user == "ada") {
+            _ if !self.finds => Found::Silent,
+            Some(record) => Found::Is(record),
+            None => Found::Nobody,
+        })
+    }
 }
 
 fn groups(names: &[&str]) -> Record {
@@ -33,13 +45,14 @@ fn groups(names: &[&str]) -> Record {
 
 fn fake(record: Result<Option<Record>, ()>, cache: Duration) -> (Directory, Arc<AtomicUsize>) {
     let asked = Arc::<AtomicUsize>::default();
-    let vouch = Box::new(Fake { password: "good", record, asked: Arc::clone(&asked) });
+    let vouch = Box::new(Fake { password: "good", record, asked: Arc::clone(&asked), finds: false });
     (one(cache, vouch), asked)
 }
 
 fn one(cache: Duration, vouch: Box<dyn Vouch>) -> Directory {
     let (permits, talks) = (Semaphore::new(1), Arc::new(Semaphore::new(2)));
-    Directory { name: "fake".into(), cache, time: Duration::from_secs(5), permits, talks, vouch }
+    let groups = vec!["staff".to_owned()];
+    Directory { name: "fake".into(), groups, cache, time: Duration::from_secs(5), permits, talks, vouch }
 }
 
 fn config(groups: &str) -> Arc<Config> {
@@ -49,16 +62,34 @@ fn config(groups: &str) -> Arc<Config> {
 }
 
 fn external(config: Arc<Config>, directories: Vec<Directory>, remembered: &Arc<Remembered>) -> Arc<External> {
+    with_entries(config, directories, remembered, &[])
+}
+
+/// With what is kept here for accounts of theirs.
+fn with_entries(
+    config: Arc<Config>,
+    directories: Vec<Directory>,
+    remembered: &Arc<Remembered>,
+    entries: &[(&str, serde_json::Value)],
+) -> Arc<External> {
+    let mut contents = accounts::Contents::default();
+    for (name, record) in entries {
+        let record = record.as_object().unwrap().clone();
+        let stored = accounts::Stored { record, changed: 0 };
+        contents.users.insert((config.site.clone(), (*name).to_owned()), Arc::new(stored));
+    }
     Arc::new(External {
         config,
-        accounts: Accounts::holding(accounts::Contents::default()),
+        accounts: Accounts::holding(contents),
         directories: directories.into_iter().map(Arc::new).collect(),
         remembered: Arc::clone(remembered),
         made: Mutex::default(),
     })
 }
 
-const STAFF: &str = "[[groups]]\nname = \"staff\"\nspeed_limit = 1000\nread_only = true\n";
+const STAFF: &str = "[[groups]]\nname = \"staff\"\nspeed_limit = 1000\nread_only = true\n\
+                     [[directories]]\nname = \"fake\"\nurl = \"https://fake.example/\"\n";
+const DIRECTORY: &str = "[[directories]]\nname = \"fake\"\nurl = \"https://fake.example/\"\n";
 const MINUTE: Duration = Duration::from_secs(60);
 
 async fn hears(external: &Arc<External>, user: &str, password: &str, may_ask: bool) -> Heard {
@@ -174,14 +205,15 @@ async fn a_reload_judges_who_is_there_by_the_new_rules() {
     let before = external(config(STAFF), vec![directory], &remembered);
     assert!(proves(&before, "ada", "good").await);
     let (directory, asked) = fake(Ok(Some(groups(&["staff"]))), MINUTE);
-    let after = external(config("[[groups]]\nname = \"staff\"\n"), vec![directory], &remembered);
+    let after =
+        external(config(&format!("[[groups]]\nname = \"staff\"\n{DIRECTORY}")), vec![directory], &remembered);
     assert!(!after.account("ada").unwrap().read_only);
     remembered.forget_proofs();
     assert!(proves(&after, "ada", "good").await);
     assert_eq!(asked.load(Ordering::SeqCst), 1, "the password is asked about again");
     // Without the group, or without the directory, nobody is left.
     let (directory, _) = fake(Ok(None), MINUTE);
-    assert!(external(config(""), vec![directory], &remembered).account("ada").is_none());
+    assert!(external(config(DIRECTORY), vec![directory], &remembered).account("ada").is_none());
     assert!(external(config(STAFF), vec![], &remembered).account("ada").is_none());
 }
 
@@ -220,4 +252,146 @@ fn what_is_remembered_is_bounded() {
     let all = remembered.all();
     assert_eq!(all.len(), MOST);
     assert!(!all.contains_key("u4") && all.contains_key("u5"), "who was here least recently goes first");
+}
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDAQZXYdSMSHWgf5wzJUb1rGRmYFp1zD5K1mC7lbvHkt";
+
+fn ssh() -> Arc<Session> {
+    Session::new(Setup::new(Protocol::Sftp, "ferry"))
+}
+
+/// The accounts of a site with these directories.
+fn site(
+    record: Result<Option<Record>, ()>,
+    finds: bool,
+    entries: &[(&str, serde_json::Value)],
+) -> (crate::users::directory::Directory, Arc<External>) {
+    let config = config(STAFF);
+    let vouch = Fake { password: "good", record, asked: Arc::default(), finds };
+    let remembered = Arc::new(Remembered::new().unwrap());
+    let external =
+        with_entries(Arc::clone(&config), vec![one(MINUTE, Box::new(vouch))], &remembered, entries);
+    let stored = external.accounts.users(&config);
+    let all = crate::users::directory::Directory::with(
+        &config,
+        stored,
+        Arc::default(),
+        Arc::default(),
+        Secrets::default(),
+    );
+    (all.unwrap().and(Some(Arc::clone(&external))), external)
+}
+
+async fn shows(
+    all: &crate::users::directory::Directory,
+    user: &str,
+    shown: &Credential,
+    passed: &[Method],
+) -> String {
+    match all.verify(&ssh(), user, shown, passed).await {
+        Proof::Complete(account) => format!("{} in {:?}", account.name, account.groups),
+        Proof::More(next) => format!("more: {next:?}"),
+        Proof::Rejected(words) | Proof::Barred(_, words) => words.to_string(),
+        Proof::Ask(_) => "asks".into(),
+    }
+}
+
+fn key(line: &str) -> Credential {
+    Credential::Key(SignedKey {
+        algorithm: "ssh-ed25519".into(),
+        fingerprint: "SHA256:x".into(),
+        openssh: line.into(),
+        certificate: None,
+    })
+}
+
+fn good() -> Credential {
+    Credential::Password(Secret::new("good"))
+}
+
+#[tokio::test]
+async fn a_key_that_a_directory_has_of_an_account_lets_it_in() {
+    let mut record = groups(&["staff"]);
+    record.insert("keys".into(), json!([KEY]));
+    let (all, _) = site(Ok(Some(record.clone())), true, &[]);
+    assert_eq!(shows(&all, "ada", &key(KEY), &[]).await, "ada in [\"staff\"]");
+    assert_eq!(shows(&all, "ada", &key(OTHER), &[]).await, "not a key of this account");
+    assert_eq!(shows(&all, "eve", &key(KEY), &[]).await, "no such user");
+    // One that says nothing without a password, and one that cannot be asked.
+    let (silent, _) = site(Ok(Some(record)), false, &[]);
+    assert_eq!(shows(&silent, "ada", &key(KEY), &[]).await, "no such user");
+    let (broken, _) = site(Err(()), true, &[("ada", json!({ "directory": "fake", "keys": [KEY] }))]);
+    assert_eq!(shows(&broken, "ada", &key(KEY), &[]).await, "no such user");
+}
+
+#[tokio::test]
+async fn what_is_kept_here_for_an_account_lies_over_what_its_directory_tells() {
+    let entry = json!({ "directory": "fake", "keys": [OTHER], "read_only": false, "groups": ["staff"] });
+    let mut record = groups(&["staff"]);
+    record.insert("keys".into(), json!([KEY]));
+    for finds in [true, false] {
+        let (all, external) = site(Ok(Some(record.clone())), finds, &[("ada", entry.clone())]);
+        assert_eq!(shows(&all, "ada", &key(OTHER), &[]).await, "ada in [\"staff\"]", "{finds}");
+        let ada = external.account("ada").unwrap();
+        assert!(!ada.read_only && ada.speed_limit > 0, "{finds}");
+        // The directory's own key counts where it tells of it.
+        assert_eq!(shows(&all, "ada", &key(KEY), &[]).await.starts_with("ada in"), finds);
+        assert_eq!(shows(&all, "ada", &good(), &[]).await, "ada in [\"staff\"]");
+        assert_eq!(
+            shows(&all, "ada", &Credential::Password(Secret::new("bad")), &[]).await,
+            "no directory vouches for it"
+        );
+    }
+    // Whom its directory does not know any more nobody is.
+    let (gone, _) = site(Ok(None), true, &[("ada", entry)]);
+    assert_eq!(shows(&gone, "ada", &key(OTHER), &[]).await, "no such user");
+    let (off, _) = site(
+        Ok(Some(groups(&["staff"]))),
+        true,
+        &[("ada", json!({ "directory": "fake", "enabled": false }))],
+    );
+    assert_eq!(shows(&off, "ada", &good(), &[]).await, "the account is disabled");
+    // An entry of another directory is asked about nowhere else.
+    let (other, external) =
+        site(Ok(Some(groups(&["staff"]))), true, &[("ada", json!({ "directory": "none" }))]);
+    assert_eq!(shows(&other, "ada", &good(), &[]).await, "no such user");
+    assert!(external.account("ada").is_none());
+}
+
+#[tokio::test]
+async fn codes_and_factors_of_an_entry_are_due_behind_the_directorys_password() {
+    const SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let (all, _) =
+        site(Ok(Some(groups(&["staff"]))), false, &[("ada", json!({ "directory": "fake", "totp": SECRET }))]);
+    assert_eq!(shows(&all, "ada", &good(), &[]).await, "more: [Interactive]");
+    let code = crate::users::totp::TotpKey::parse(SECRET).unwrap().code_at(std::time::SystemTime::now());
+    let answer = |text: &str| {
+        let question = Question { prompt: "?".into(), echo: false, check: Check::Totp };
+        Credential::Answers(vec![(question, Secret::new(text))])
+    };
+    assert!(shows(&all, "ada", &answer("000000x"), &[Method::Password]).await.contains("code"));
+    assert_eq!(shows(&all, "ada", &answer(&code), &[Method::Password]).await, "ada in [\"staff\"]");
+    // One that the directory itself tells of is due as well.
+    let mut record = groups(&["staff"]);
+    record.insert("totp".into(), json!(SECRET));
+    let (told, _) = site(Ok(Some(record)), false, &[]);
+    assert_eq!(shows(&told, "ada", &good(), &[]).await, "more: [Interactive]");
+    // A key and then the password.
+    let both = json!({ "directory": "fake", "keys": [KEY], "require": ["publickey", "password"] });
+    let (all, _) = site(Ok(Some(groups(&["staff"]))), false, &[("ada", both)]);
+    assert_eq!(shows(&all, "ada", &good(), &[]).await, "another factor is due first");
+    assert_eq!(shows(&all, "ada", &key(KEY), &[]).await, "more: [Password, Interactive]");
+    assert_eq!(shows(&all, "ada", &good(), &[Method::PublicKey]).await, "ada in [\"staff\"]");
+}
+
+#[tokio::test]
+async fn a_token_of_an_entry_is_good_while_its_directory_knows_the_account() {
+    let (token, secret) = crate::users::token::UserToken::make("backup", None).unwrap();
+    let entry = json!({ "directory": "fake", "tokens": [token] });
+    let (all, _) = site(Ok(Some(groups(&["staff"]))), true, &[("ada", entry.clone())]);
+    assert_eq!(all.token_owner(&secret).await.as_deref(), Some("ada"));
+    assert_eq!(shows(&all, "ada", &Credential::Token(secret.clone()), &[]).await, "ada in [\"staff\"]");
+    let (gone, _) = site(Ok(None), true, &[("ada", entry)]);
+    assert_eq!(shows(&gone, "ada", &Credential::Token(secret), &[]).await, "no such user");
 }

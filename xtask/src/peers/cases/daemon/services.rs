@@ -181,6 +181,15 @@ cn: staff
 member: uid=ada,ou=people,dc=example,dc=com
 ";
 
+/// A key without a phrase: its file, and its line.
+fn key_pair(dir: &Path, name: &str) -> Result<(PathBuf, String)> {
+    let file = dir.join(name);
+    let run = program("ssh-keygen")?.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]);
+    run.arg(&file).finish()?.succeeded()?;
+    let public = read(&file.with_extension("pub"))?;
+    Ok((file, String::from_utf8_lossy(&public).trim().to_owned()))
+}
+
 /// Accounts of a directory log in by search and by their whole name; groups decide who, and what they may.
 pub(super) fn directory_vouches(stage: &Stage) -> Result<()> {
     let (dir, port) = (folder(stage, "ldap")?, free_port()?);
@@ -200,7 +209,11 @@ pub(super) fn directory_vouches(stage: &Stage) -> Result<()> {
         data.display(),
     );
     write(&config, lines)?;
-    write(&people, PEOPLE)?;
+    // Ada's key, as a directory has it: beside words that are none.
+    let (key, public) = key_pair(&dir, "ada")?;
+    let (other, _) = key_pair(&dir, "other")?;
+    let ada = format!("uid: ada\ndescription: the countess\ndescription: {public}\n");
+    write(&people, PEOPLE.replace("uid: ada\n", &ada))?;
     program("slapadd")?.arg("-f").arg(&config).arg("-l").arg(&people).finish()?.succeeded()?;
     let run = program("slapd")?.args(["-d", "0", "-f"]).arg(&config).arg("-h");
     let mut slapd = Server::start(&run.arg(format!("ldap://{LOOPBACK}:{port}/")))?;
@@ -212,6 +225,7 @@ pub(super) fn directory_vouches(stage: &Stage) -> Result<()> {
         "[[directories]]\nname = \"search\"\nurl = \"ldap://localhost:{port}\"\nauthorities = {certificate:?}\n\
          base = \"ou=people,dc=example,dc=com\"\nreader = \"cn=reader,dc=example,dc=com\"\n\
          password_secret = \"reader\"\ngroup_base = \"ou=groups,dc=example,dc=com\"\n\
+         key_attribute = \"description\"\n\
          [directories.group_map]\nstaff = \"here\"\n"
     );
     let bound = format!(
@@ -242,6 +256,16 @@ pub(super) fn directory_vouches(stage: &Stage) -> Result<()> {
         ] {
             let does = logs_in(user, password)?;
             ensure!(does == may, "{user} with `{password}`: {does}, not {may}\n{}", endpoint.tail());
+        }
+        // By key where a search may find whose it is, before and after a password was right.
+        for (user, file, may) in
+            [("ada", &key, table == &searched), ("ada", &other, false), ("nobody", &key, false)]
+        {
+            let mut at = endpoint.at.clone();
+            user.clone_into(&mut at.user);
+            let run = drive::ferry(stage.kit, stage.ferry, &at).arg("--identity").arg(file);
+            let does = run.arg("ls").arg(drive::ferry_url(&at, "/")).finish()?.is_success();
+            ensure!(does == may, "{user} by {}: {does}, not {may}\n{}", file.display(), endpoint.tail());
         }
     }
     Ok(())
