@@ -521,6 +521,7 @@ fn limit(common: &Common, config: &Config) {
     let rates = several.iter().map(|c| (c.site.as_str().into(), c.limits.rate));
     common.rates.set(config.limits.rate, rates, Instant::now());
 }
+    common.speeds.set_total(config.limits.speed());
 
 fn is_busy(session: &Session) -> bool {
     !session.transfers().is_empty() || session.leases().in_flight() > 0

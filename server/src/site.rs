@@ -88,7 +88,7 @@ pub struct Common {
     /// How much was moved.
     pub(crate) transfers: Arc<Transfers>,
     /// How fast content moves.
-    speeds: Speeds,
+    pub(crate) speeds: Speeds,
     /// How many connections arrive.
     pub(crate) rates: Rates,
     /// What passwords are hashed with.

@@ -1,4 +1,5 @@
-//! The limits of speed that hold for a session: those of its account and those of where it comes from.
+//! The limits of speed that hold for a session: those of its account, of where it comes from, of its site and of the
+//! whole server.
 //!
 //! Each is a `Throttle` that is asked about one direction or both. What sessions share, they share through every
 //! reload that leaves its settings as they were. A bucket of an address or an account is there as long as
@@ -45,6 +46,10 @@ impl Interceptor for Directed {
 /// What shares buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Sharer {
+    /// All sessions of the server.
+    Server,
+    /// All of a site.
+    Site(String),
     /// Those of a rule of a site, by its place.
     Rule(String, usize),
     /// An address, by such a rule.
@@ -59,7 +64,11 @@ type Kept = (Speed, Vec<Weak<Directed>>);
 
 /// The buckets that are shared in a server.
 #[derive(Default)]
-pub(crate) struct Speeds(Mutex<HashMap<Sharer, Kept>>);
+pub(crate) struct Speeds {
+    shared: Mutex<HashMap<Sharer, Kept>>,
+    /// Of all sites together.
+    total: Mutex<Speed>,
+}
 
 fn buckets(speed: Speed) -> Buckets {
     use OperationKind::{Read, Write};
@@ -71,8 +80,13 @@ fn buckets(speed: Speed) -> Buckets {
 }
 
 impl Speeds {
+    /// How fast the content of all sites together moves, for sessions that log in from now on.
+    pub(crate) fn set_total(&self, total: Speed) {
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner) = total;
+    }
+
     fn shared(&self, by: Sharer, speed: Speed) -> Buckets {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((had, kept)) = all.get(&by)
             && *had == speed
         {
@@ -91,11 +105,15 @@ impl Speeds {
     /// What limits a session of a user.
     pub(crate) fn of(&self, config: &Config, user: &User, session: &Session) -> Buckets {
         let site = || config.site.clone();
-        let own = user.speed();
-        let mut all = match own.is_none() {
-            true => Vec::new(),
-            false => self.shared(Sharer::User(site(), user.name.clone()), own),
-        };
+        let total = *self.total.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_site = if config.one_of_several { config.limits.speed() } else { Speed::default() };
+        let everybodys = [
+            (Sharer::Server, total),
+            (Sharer::Site(site()), of_site),
+            (Sharer::User(site(), user.name.clone()), user.speed()),
+        ];
+        let limited = everybodys.into_iter().filter(|(_, speed)| !speed.is_none());
+        let mut all: Buckets = limited.flat_map(|(by, speed)| self.shared(by, speed)).collect();
         let address = session.peer_address();
         for (n, rule) in config.speeds.iter().enumerate() {
             let fits = |ip| rule.networks.iter().any(|net| net.contains(&ip));
@@ -152,7 +170,25 @@ mod tests {
         assert_eq!((asked(&u, OperationKind::Read), asked(&u, OperationKind::Write)), (3, 4));
         drop((u, same, v, far));
         of(1, [192, 0, 2, 1]);
-        assert!(speeds.0.lock().unwrap().len() <= 2, "what nobody uses is forgotten");
+        assert!(speeds.shared.lock().unwrap().len() <= 2, "what nobody uses is forgotten");
+    }
+
+    #[test]
+    fn sites_share_the_total_of_the_server_and_have_their_own_besides() {
+        let config = config(
+            "[limits]\nupload_limit = 5\n[[sites]]\nname = \"a\"\n[[sites.users]]\nname = \"u\"\n\
+             [[sites]]\nname = \"b\"\n[sites.limits]\nspeed_limit = 3\n[[sites.users]]\nname = \"u\"\n",
+        );
+        let speeds = Speeds::default();
+        speeds.set_total(config.limits.speed());
+        let sites = config.each_site();
+        let of = |n: usize| speeds.of(&sites[n], &sites[n].users[0], &session([192, 0, 2, 1]));
+        let (a, also_a, b) = (of(0), of(0), of(1));
+        // Of the server, and of the site: the limits of the file, or its own.
+        assert_eq!((a.len(), b.len()), (2, 2));
+        assert!(Arc::ptr_eq(&a[0], &b[0]) && !Arc::ptr_eq(&a[1], &b[1]) && Arc::ptr_eq(&a[1], &also_a[1]));
+        let asked = |all: &Buckets, kind| all.iter().filter(|d| d.of.contains(kind)).count();
+        assert_eq!((asked(&b, OperationKind::Read), asked(&b, OperationKind::Write)), (1, 2));
     }
 
     #[test]

@@ -336,6 +336,12 @@ pub struct Limits {
     pub unauthenticated: usize,
     /// Connections that arrive in a second.
     pub rate: u32,
+    /// Bytes a second of all sessions together, in both directions; 0 for no limit.
+    pub speed_limit: u64,
+    /// The same to the server.
+    pub upload_limit: u64,
+    /// The same from the server.
+    pub download_limit: u64,
     /// Failed attempts to log in before the connection ends; at least 1.
     pub tries: u32,
     /// From connect to login; not zero.
@@ -358,6 +364,9 @@ impl Default for Limits {
             per_user: 100,
             unauthenticated: 100,
             rate: 0,
+            speed_limit: 0,
+            upload_limit: 0,
+            download_limit: 0,
             tries: 6,
             login_time: Duration::from_secs(60),
             idle_time: Duration::from_secs(15 * 60),
@@ -367,6 +376,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// How fast the content of all sessions moves.
+    pub fn speed(&self) -> Speed {
+        Speed { both: self.speed_limit, download: self.download_limit, upload: self.upload_limit }
+    }
+
     /// What the live table counts.
     pub fn caps(&self) -> Caps {
         Caps {
