@@ -216,6 +216,7 @@ impl Daemon {
         let started = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
         daemon.journal.note("started", started);
         let sites = Arc::downgrade(&daemon);
+        tokio::spawn(keeping::count(Arc::clone(&daemon.common), daemon.served().sites.clone()));
         tokio::spawn(Arc::clone(&daemon.common.outbox).deliver(shutdown.clone()));
         tokio::spawn(telling::keep_looking(Arc::clone(&daemon.common.outbox), Arc::downgrade(&daemon)));
         let transfers = daemon.served().config.data.join(TRANSFERS);
@@ -271,6 +272,7 @@ impl Daemon {
             stores: Arc::clone(&self.common.stores),
             outbox: Arc::clone(&self.common.outbox),
             status: Arc::new(move || status.upgrade().map_or(Value::Null, |d| d.status())),
+            leases: self.common.leases.get().cloned(),
             reload: Arc::new(move |actor| {
                 let daemon = reload.upgrade();
                 Box::pin(async move {
@@ -480,9 +482,7 @@ impl Daemon {
         let left: usize = join_all(ends).await.iter().map(|left| left.in_flight).sum();
         let _ = tokio::time::timeout(PATIENCE, self.common.outbox.flush()).await;
         self.shutdown.cancel();
-        if let Some(orders) = &self.orders {
-            let _ = tokio::time::timeout(PATIENCE, orders.leave()).await;
-        }
+        keeping::leave(&self.common, self.orders.as_ref()).await;
         if let Err(e) = self.common.protector.save() {
             tracing::error!("{e:#}");
         }

@@ -4,7 +4,7 @@
 //! What a reload changes stands in one value, `Live`, that is exchanged as a whole: sessions that are
 //! there keep the chain they were guarded with, new ones get the new rules. The homes are `stores`' business.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -36,6 +36,7 @@ use crate::quarantine::Quarantine;
 use crate::rates::Rates;
 use crate::rights::UserRights;
 use crate::scan::Scan;
+use crate::shared::Leases;
 use crate::speeds::Speeds;
 use crate::stores::{self, Stores};
 use crate::transfers::{Counted, Transfers};
@@ -99,6 +100,8 @@ pub struct Common {
     remembered: Mutex<HashMap<String, Arc<Remembered>>>,
     /// What is counted on all nodes: one-time codes, sessions of accounts.
     together: OnceLock<(Arc<dyn Once>, Arc<dyn Room>)>,
+    /// This node's parts of quotas, where there are several.
+    pub(crate) leases: OnceLock<Arc<Leases>>,
 }
 
 impl Common {
@@ -133,6 +136,7 @@ impl Common {
             spent,
             remembered: Mutex::default(),
             together: OnceLock::new(),
+            leases: OnceLock::new(),
         }))
     }
 
@@ -320,6 +324,23 @@ impl FerrySite {
         let files = files.await;
         let keeps = live.config.staging.enabled && live.config.staging.parking == config::Parking::Keep;
         outbox::recover::outcome(intent, files.as_deref(), keeps).await
+    }
+
+    /// Counts what is in the homes of a group that is bounded as a whole, and wherever somebody of `of` has set
+    /// limits, before anybody comes there. What cannot be opened is in the log, and is not counted.
+    pub(crate) async fn count(&self, of: &HashSet<String>) {
+        let live = self.live();
+        for user in live.directory.users() {
+            let bounds = stores::bounds(&live.config, user);
+            let is_wanted = !user.total_quotas.is_empty() || bounds.iter().any(|by| of.contains(by));
+            // A home that nobody has come to yet holds nothing.
+            if !is_wanted || user.gateway.is_some() || !user.home.exists() {
+                continue;
+            }
+            let (account, session) = (Account::named(user.name.as_str()), SessionId::from("counting"));
+            let mounted = self.common.stores.mount(&live.config, &live.gateways, user, &account, &session);
+            let _ = mounted.await;
+        }
     }
 
     /// Shows its handlers what the protector did; waits for them.

@@ -126,11 +126,7 @@ impl Stores {
             Some(gateway) => self.far(gateway, &asked.folder, user, far, makes)?,
             None => folder(asked.folder.clone(), makes, config).await?,
         };
-        let bounds = Bounds {
-            by: format!("folder {} of {}", asked.path, config.site),
-            limits: asked.quota,
-            groups: Vec::new(),
-        };
+        let bounds = Bounds { by: bounds_folder(config, asked), limits: asked.quota, groups: Vec::new() };
         Ok(self.view(place, config, &asked.path, owner, &bounds).await?.0)
     }
 
@@ -238,6 +234,9 @@ impl Stores {
                 metered.rescan().await?;
             }
         }
+        if let Err(e) = metered.account().join().await {
+            tracing::warn!(place, "other nodes do not know yet what is here: {e:#}");
+        }
         Ok(metered)
     }
 
@@ -307,6 +306,17 @@ struct Bounds {
 /// Who sets the limits of a user's home, in the book of quotas.
 pub(crate) fn bounds_home(config: &Config, user: &User) -> String {
     format!("user {} of {}", user.name, config.site)
+}
+
+/// The same of a folder. With its place on this machine: there may be one for each user.
+fn bounds_folder(config: &Config, folder: &Folder) -> String {
+    format!("folder {} at {} of {}", folder.path, folder.folder.display(), config.site)
+}
+
+/// Who sets the limits of whatever a user sees.
+pub(crate) fn bounds(config: &Config, user: &User) -> Vec<String> {
+    let folders = user.folders.iter().filter(|f| f.gateway.is_none()).map(|f| bounds_folder(config, f));
+    folders.chain([bounds_home(config, user)]).collect()
 }
 
 fn of_home(config: &Config, user: &User) -> Bounds {

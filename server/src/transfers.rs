@@ -5,13 +5,14 @@
 //! taken for no more than its file still has. What a client sent counts, whatever became of it.
 //!
 //! The counts are written every few seconds and at the end of the process: one that is killed forgets what moved
-//! since. Deliberately absent: periods in other zones than UTC.
+//! since. Servers that count together have parts of each limit ([`share`]): one that was killed has moved all of its
+//! part, so that nothing is forgotten. Deliberately absent: periods in other zones than UTC.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::event::{Direction, OperationId, timestamp};
 use session_core::intercept::{Cx, Interceptor};
+use session_core::layers::quota::share::{Ask, Grant, Grants, Held, Holder, Share};
 use session_core::operation::{Operation, OperationKind, OperationSet, Outcome, Record};
 use session_core::session::{Session, SessionId};
 
@@ -30,21 +32,58 @@ const DAY: u64 = 86_400;
 /// Reads under way above which those of sessions that are gone are looked for.
 const UNDER_WAY: usize = 4096;
 
-/// What somebody has moved.
+/// The days of the longest period.
+const LONGEST: i64 = 31;
+
+/// How often something is tried anew because others took what was granted.
+const TRIES: u32 = 16;
+
+/// What is counted: the words of keys.
+const WHAT: [&str; 3] = ["upload", "download", "both"];
+
+/// What somebody has moved, on this server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Moved {
     /// The first day of the period, since 1970-01-01.
     since: i64,
     upload: u64,
     download: u64,
+    /// Both together, and what a process that was killed may have moved.
+    #[serde(default)]
+    both: u64,
+    /// This server's parts, where several count together.
+    #[serde(skip)]
+    shares: [Share; 3],
+    /// The limits when something was last taken.
+    #[serde(skip)]
+    limits: [u64; 3],
 }
 
 impl Moved {
-    fn of(&mut self, direction: Direction) -> &mut u64 {
-        match direction {
+    fn used(&self) -> [u64; 3] {
+        [self.upload, self.download, self.both]
+    }
+
+    /// Counts what moves in a direction, by `change`.
+    fn change(&mut self, direction: Direction, change: impl Fn(u64) -> u64) {
+        let of = match direction {
             Direction::Download => &mut self.download,
             Direction::Upload => &mut self.upload,
-        }
+        };
+        *of = change(*of);
+        self.both = change(self.both);
+    }
+
+    fn of(&mut self, what: usize) -> Option<&mut u64> {
+        [&mut self.upload, &mut self.download, &mut self.both].into_iter().nth(what)
+    }
+}
+
+/// Which limits hold for a direction.
+fn limits_of(limits: &Transfer, direction: Direction) -> [u64; 3] {
+    match direction {
+        Direction::Download => [0, limits.download, limits.both],
+        Direction::Upload => [limits.upload, 0, limits.both],
     }
 }
 
@@ -59,7 +98,30 @@ struct Book {
 
 /// The counts of a server.
 #[derive(Default)]
-pub(crate) struct Transfers(Mutex<Book>);
+pub(crate) struct Transfers {
+    book: Mutex<Book>,
+    /// Who counts for all servers, where there are several.
+    grants: OnceLock<Arc<dyn Grants>>,
+}
+
+/// Why nothing was taken.
+#[derive(Debug, PartialEq, Eq)]
+enum Stop {
+    /// This is left, on this server.
+    Full(u64),
+    /// These parts are too small.
+    Short(Vec<Ask>),
+}
+
+/// When nothing of a period counts any more, whatever its length.
+fn over(since: i64) -> Option<i64> {
+    Some(since.saturating_add(LONGEST).saturating_mul(DAY.cast_signed()))
+}
+
+/// Which limit of whom, in which period; the same on every server.
+fn key(what: usize, who: &str, since: i64) -> String {
+    format!("{} of {who} since {since}", WHAT.get(what).unwrap_or(&""))
+}
 
 fn day_of(now: SystemTime) -> i64 {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -73,37 +135,85 @@ fn left(limit: u64, moved: u64) -> u64 {
 
 impl Transfers {
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes `bytes` from everybody, or from nobody. Errors: how much is left.
-    fn take(&self, bounds: &[Bound], direction: Direction, bytes: u64, day: i64) -> Result<(), u64> {
+    /// Limits hold over several servers from now on.
+    pub(crate) fn count_together(&self, grants: Arc<dyn Grants>) {
+        let _ = self.grants.set(grants);
+    }
+
+    /// Takes `bytes` from everybody, or from nobody, on this server.
+    fn try_take(&self, bounds: &[Bound], direction: Direction, bytes: u64, day: i64) -> Result<(), Stop> {
         let mut book = self.book();
-        let mut room = u64::MAX;
+        let together = self.grants.get().is_some();
+        let (mut room, mut short) = (u64::MAX, Vec::new());
         for (who, limits) in bounds {
             let moved = book.moved.entry((**who).to_owned()).or_default();
             let since = limits.period.start(day);
             if moved.since != since {
                 *moved = Moved { since, ..Moved::default() };
             }
-            let of_direction = match direction {
-                Direction::Download => left(limits.download, moved.download),
-                Direction::Upload => left(limits.upload, moved.upload),
-            };
-            let both = left(limits.both, moved.upload.saturating_add(moved.download));
-            room = room.min(of_direction).min(both);
+            moved.limits = [limits.upload, limits.download, limits.both];
+            let of = limits_of(limits, direction).into_iter().zip(moved.used()).zip(moved.shares).enumerate();
+            for (what, ((limit, used), share)) in of {
+                room = room.min(left(limit, used));
+                let need = used.saturating_add(bytes);
+                if together && limit > 0 && need > share.may {
+                    short.push(Ask { key: key(what, who, since), limit, used, need, until: over(since) });
+                }
+            }
         }
         if bytes > room {
-            return Err(room);
+            return Err(Stop::Full(room));
+        }
+        if !short.is_empty() {
+            return Err(Stop::Short(short));
         }
         for (who, _) in bounds {
             if let Some(moved) = book.moved.get_mut(&**who) {
-                let n = moved.of(direction);
-                *n = n.saturating_add(bytes);
+                moved.change(direction, |n| n.saturating_add(bytes));
             }
         }
         book.changed = true;
         Ok(())
+    }
+
+    /// Takes `bytes` from everybody, or from nobody. Errors: `QuotaExceeded`; nobody can be asked for a larger part.
+    async fn take(&self, bounds: &[Bound], direction: Direction, bytes: u64, day: i64) -> Result<()> {
+        for _ in 0..TRIES {
+            let (asks, grants) = match (self.try_take(bounds, direction, bytes, day), self.grants.get()) {
+                (Ok(()), _) => return Ok(()),
+                (Err(Stop::Short(asks)), Some(grants)) => (asks, grants),
+                (Err(_), _) => return Err(used_up()),
+            };
+            for ask in asks {
+                let apply = |granted: Grant| self.granted(&ask.key, granted);
+                if grants.ask(&ask, &apply).await?.may < ask.need {
+                    return Err(used_up());
+                }
+            }
+        }
+        Err(used_up())
+    }
+
+    fn granted(&self, of: &str, granted: Grant) {
+        let mut book = self.book();
+        let parts = of.split_once(" of ").and_then(|(what, rest)| Some((what, rest.rsplit_once(" since ")?)));
+        let Some((what, (who, since))) = parts else { return };
+        let Some(what) = WHAT.iter().position(|w| *w == what) else { return };
+        // Another period may have begun meanwhile.
+        let moved = book.moved.get_mut(who).filter(|m| m.since.to_string() == since);
+        let Some(moved) = moved else { return };
+        let first = moved.shares.get(what).is_some_and(|s| !s.asked);
+        if first && let Some(used) = moved.of(what) {
+            // A process that was killed may have moved all of its part.
+            *used = (*used).max(granted.had);
+        }
+        if let Some(share) = moved.shares.get_mut(what) {
+            *share = Share { may: granted.may, elsewhere: granted.elsewhere, asked: true };
+        }
+        book.changed = true;
     }
 
     /// Counts what has moved already.
@@ -111,8 +221,7 @@ impl Transfers {
         let mut book = self.book();
         for (who, _) in bounds {
             if let Some(moved) = book.moved.get_mut(&**who) {
-                let n = moved.of(direction);
-                *n = n.saturating_add(bytes);
+                moved.change(direction, |n| n.saturating_add(bytes));
             }
         }
     }
@@ -122,8 +231,7 @@ impl Transfers {
         let mut book = self.book();
         for (who, limits) in bounds {
             if let Some(moved) = book.moved.get_mut(&**who).filter(|m| m.since == limits.period.start(day)) {
-                let n = moved.of(direction);
-                *n = n.saturating_sub(bytes);
+                moved.change(direction, |n| n.saturating_sub(bytes));
             }
         }
     }
@@ -139,9 +247,11 @@ impl Transfers {
             let since = limits.period.start(day);
             let moved = book.moved.get(&**who).copied().filter(|m| m.since == since).unwrap_or_default();
             let begun = UNIX_EPOCH + Duration::from_secs(u64::try_from(since).unwrap_or(0) * DAY);
+            let [upload, download, both] = moved.shares.map(|share| share.elsewhere);
             json!({
                 "who": &**who, "period": limits.period.name(), "since": timestamp(begun),
-                "moved": { "upload": moved.upload, "download": moved.download },
+                "moved": { "upload": moved.upload, "download": moved.download, "both": moved.both },
+                "elsewhere": { "upload": upload, "download": download, "both": both },
                 "limits": { "upload": limits.upload, "download": limits.download, "both": limits.both },
             })
         };
@@ -152,7 +262,12 @@ impl Transfers {
     pub(crate) fn load(&self, file: &Path) {
         let Ok(text) = std::fs::read(file) else { return };
         match serde_json::from_slice::<BTreeMap<String, Moved>>(&text) {
-            Ok(moved) => self.book().moved = moved,
+            Ok(mut moved) => {
+                for m in moved.values_mut() {
+                    m.both = m.both.max(m.upload.saturating_add(m.download));
+                }
+                self.book().moved = moved;
+            }
             Err(e) => tracing::warn!(file = %file.display(), "counts of transfers are not understood: {e}"),
         }
     }
@@ -171,6 +286,36 @@ impl Transfers {
             self.book().changed = true;
         }
         written
+    }
+}
+
+impl Holder for Transfers {
+    fn give_back(&self, spare: &dyn Fn(u64) -> u64) -> Vec<Held> {
+        let mut all = Vec::new();
+        for (who, moved) in &mut self.book().moved {
+            let (used, since, until) = (moved.used(), moved.since, over(moved.since));
+            let each = moved.shares.iter_mut().zip(moved.limits).zip(used).enumerate();
+            for (what, ((share, limit), used)) in each.filter(|(_, ((share, _), _))| share.asked) {
+                share.may = share.may.min(used.saturating_add(spare(limit)));
+                all.push(Held { key: key(what, who, since), until, used, may: share.may.max(used) });
+            }
+        }
+        all
+    }
+
+    fn heard(&self, elsewhere: &[(String, u64)]) {
+        if elsewhere.is_empty() {
+            return;
+        }
+        let by_key: HashMap<&str, u64> = elsewhere.iter().map(|(key, used)| (key.as_str(), *used)).collect();
+        for (who, moved) in &mut self.book().moved {
+            let since = moved.since;
+            for (what, share) in moved.shares.iter_mut().enumerate() {
+                if let Some(used) = by_key.get(key(what, who, since).as_str()) {
+                    share.elsewhere = *used;
+                }
+            }
+        }
     }
 }
 
@@ -233,14 +378,14 @@ impl Interceptor for Counted {
         let day = day_of(cx.session.now());
         let take = |direction, bytes| self.transfers.take(&self.bounds, direction, bytes, day);
         match operation {
-            Operation::Write(w) => take(Direction::Upload, w.len as u64).map_err(|_| used_up()),
+            Operation::Write(w) => take(Direction::Upload, w.len as u64).await,
             Operation::Read(r) => {
                 let mut bytes = r.len as u64;
-                if take(Direction::Download, bytes).is_err() {
+                if take(Direction::Download, bytes).await.is_err() {
                     // It asks for more than there may be in the file.
                     let size = cx.peek.stat(&r.path).await.map_err(|_| used_up())?.size;
                     bytes = bytes.min(size.saturating_sub(r.offset));
-                    take(Direction::Download, bytes).map_err(|_| used_up())?;
+                    take(Direction::Download, bytes).await?;
                 }
                 let taken = Taken { session: Arc::downgrade(cx.session), bytes, day };
                 let mut reads = self.reads();
@@ -280,6 +425,14 @@ mod tests {
         (who.into(), limits)
     }
 
+    /// Without other servers.
+    fn take(t: &Transfers, bounds: &[Bound], direction: Direction, bytes: u64, day: i64) -> Result<(), u64> {
+        t.try_take(bounds, direction, bytes, day).map_err(|stop| match stop {
+            Stop::Full(left) => left,
+            Stop::Short(asks) => panic!("{asks:?}"),
+        })
+    }
+
     fn moved(t: &Transfers, who: &str) -> (u64, u64) {
         t.book().moved.get(who).map_or((0, 0), |m| (m.upload, m.download))
     }
@@ -292,14 +445,14 @@ mod tests {
         let bounds = [bound("user", day), bound("group", month)];
         // 2024-02-29 and the day after.
         let (last, first) = (19_782, 19_783);
-        assert_eq!(t.take(&bounds, Direction::Download, 20, last), Ok(()));
-        assert_eq!(t.take(&bounds, Direction::Download, 20, last), Err(10));
+        assert_eq!(take(&t, &bounds, Direction::Download, 20, last), Ok(()));
+        assert_eq!(take(&t, &bounds, Direction::Download, 20, last), Err(10));
         assert_eq!((moved(&t, "user"), moved(&t, "group")), ((0, 20), (0, 20)));
-        assert_eq!(t.take(&bounds, Direction::Upload, 80, last), Ok(()));
-        assert_eq!(t.take(&bounds, Direction::Upload, 1, last), Err(0));
+        assert_eq!(take(&t, &bounds, Direction::Upload, 80, last), Ok(()));
+        assert_eq!(take(&t, &bounds, Direction::Upload, 1, last), Err(0));
         t.give_back(&bounds, Direction::Download, 5, last);
-        assert_eq!(t.take(&bounds, Direction::Download, 5, last), Ok(()));
-        assert_eq!(t.take(&bounds, Direction::Download, 30, first), Ok(()));
+        assert_eq!(take(&t, &bounds, Direction::Download, 5, last), Ok(()));
+        assert_eq!(take(&t, &bounds, Direction::Download, 30, first), Ok(()));
         assert_eq!((moved(&t, "user"), moved(&t, "group")), ((0, 30), (0, 30)));
         // What was taken yesterday is not given back today.
         t.give_back(&bounds, Direction::Download, 5, last);
@@ -315,7 +468,7 @@ mod tests {
                 let (t, bounds) = (&t, &bounds);
                 scope.spawn(move || {
                     let direction = if n.is_multiple_of(2) { Direction::Upload } else { Direction::Download };
-                    (0..1000).filter(|_| t.take(bounds, direction, 7, 0).is_ok()).count() as u64 * 7
+                    (0..1000).filter(|_| t.try_take(bounds, direction, 7, 0).is_ok()).count() as u64 * 7
                 })
             };
             let threads: Vec<_> = (0..4).map(work).collect();
@@ -332,11 +485,11 @@ mod tests {
         let first = Transfers::default();
         first.save(&file).unwrap();
         assert!(!file.exists(), "nothing has changed");
-        first.take(&bounds, Direction::Upload, 9, 5).unwrap();
+        take(&first, &bounds, Direction::Upload, 9, 5).unwrap();
         first.save(&file).unwrap();
         let second = Transfers::default();
         second.load(&file);
-        assert_eq!(second.take(&bounds, Direction::Upload, 2, 5), Err(1));
+        assert_eq!(take(&second, &bounds, Direction::Upload, 2, 5), Err(1));
         std::fs::write(&file, "not json").unwrap();
         Transfers::default().load(&file);
     }

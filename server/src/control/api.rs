@@ -27,6 +27,7 @@ use crate::accounts::{Asked, Desk, Role};
 use crate::daemon::Admission;
 use crate::outbox::Outbox;
 use crate::protector::Protector;
+use crate::shared::Leases;
 use crate::stores::Stores;
 
 /// The largest body, bytes.
@@ -58,6 +59,8 @@ pub struct ControlState {
     pub stores: Arc<Stores>,
     /// What others are to be told.
     pub(crate) outbox: Arc<Outbox>,
+    /// This node's parts of quotas, where there are several nodes.
+    pub(crate) leases: Option<Arc<Leases>>,
     /// The accounts.
     pub(crate) desk: Arc<Desk>,
     /// What accounts and groups have moved, where that is bounded.
@@ -217,6 +220,10 @@ async fn route(
         Call::Rescan => {
             let body = body(request, MAX_BODY, REQUEST_TIME).await?;
             quotas::apply(&state.stores, &body, actor).await?
+        }
+        Call::ForgetNode => {
+            let body = body(request, MAX_BODY, REQUEST_TIME).await?;
+            quotas::forget_node(state.leases.as_deref(), &body, actor).await?
         }
         Call::Outbox => outbox::show(&state.outbox, &query).await?,
         Call::OutboxRetry | Call::OutboxDrop => {

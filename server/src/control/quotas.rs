@@ -13,6 +13,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use super::client::Control;
 use super::commands::{failure, put, shown};
 use super::table::{counted, headed};
+use crate::shared::Leases;
 use crate::stores::Stores;
 
 /// `ferryd quota`.
@@ -36,6 +37,11 @@ enum QuotaCommand {
         /// Only this place, as `show` names it
         place: Option<String>,
     },
+    /// What a node that does not come back held counts no more
+    Forget {
+        /// The node, as `[database]` named it
+        node: String,
+    },
 }
 
 /// Runs `ferryd quota …`.
@@ -45,6 +51,7 @@ pub async fn quota(control: PathBuf, args: Quota) -> ExitCode {
         QuotaCommand::Show => list(&control, args.json).await,
         QuotaCommand::Transfers => transfers(&control, args.json).await,
         QuotaCommand::Rescan { place } => rescan(&control, place.as_deref(), args.json).await,
+        QuotaCommand::Forget { node } => forget(&control, node, args.json).await,
     };
     result.map_or_else(|e| failure(&e), |()| ExitCode::SUCCESS)
 }
@@ -60,6 +67,12 @@ fn limit(place: &Value, of: &str) -> String {
     least.map_or_else(|| "-".into(), |n| n.to_string())
 }
 
+/// The bytes that others have of the same quota.
+fn elsewhere(place: &Value) -> u64 {
+    let all = place.get("elsewhere").and_then(Value::as_object).into_iter().flatten();
+    all.map(|(_, used)| number(used, "/bytes")).max().unwrap_or(0)
+}
+
 fn lines(answer: &Value, key: &str) -> Vec<Value> {
     answer.get(key).and_then(Value::as_array).cloned().unwrap_or_default()
 }
@@ -70,7 +83,7 @@ async fn list(control: &Control, json: bool) -> Result<()> {
         let lines: String = places.iter().map(|p| format!("{p}\n")).collect();
         return put(&lines).map(|_| ());
     }
-    let mut t = headed(["PLACE", "BYTES", "OF", "FILES", "OF", "UNDER WAY"]);
+    let mut t = headed(["PLACE", "BYTES", "OF", "FILES", "OF", "UNDER WAY", "ELSEWHERE"]);
     for p in &places {
         t.add_row([
             shown(p, "place"),
@@ -79,6 +92,7 @@ async fn list(control: &Control, json: bool) -> Result<()> {
             number(p, "/published/files").to_string(),
             limit(p, "/files"),
             number(p, "/promised/bytes").to_string(),
+            elsewhere(p).to_string(),
         ]);
     }
     put(&format!("{}\n", counted(&t, places.len(), "places"))).map(|_| ())
@@ -98,9 +112,9 @@ async fn transfers(control: &Control, json: bool) -> Result<()> {
         t.add_row([
             shown(one, "who"),
             shown(one, "period"),
-            number(one, "/moved/upload").to_string(),
+            (number(one, "/moved/upload") + number(one, "/elsewhere/upload")).to_string(),
             limit(one, "/limits/upload"),
-            number(one, "/moved/download").to_string(),
+            (number(one, "/moved/download") + number(one, "/elsewhere/download")).to_string(),
             limit(one, "/limits/download"),
             limit(one, "/limits/both"),
         ]);
@@ -125,6 +139,34 @@ async fn rescan(control: &Control, place: Option<&str>, json: bool) -> Result<()
         });
     }
     put(&text).map(|_| ())
+}
+
+async fn forget(control: &Control, node: &str, json: bool) -> Result<()> {
+    let answer = control.post("/v1/quotas/forget", &json!({ "node": node })).await?;
+    let text = match json {
+        true => format!("{answer}\n"),
+        false => format!("{} limits count without '{node}'\n", number(&answer, "/forgotten")),
+    };
+    put(&text).map(|_| ())
+}
+
+/// Carries out `POST /v1/quotas/forget`. Errors: `NotFound` for a node of which nothing is counted;
+/// `PreconditionFailed` for one that is there; `Unsupported` where there are no others.
+pub(super) async fn forget_node(leases: Option<&Leases>, body: &Value, actor: &str) -> Result<Value> {
+    let Some(node) = body.get("node").and_then(Value::as_str) else {
+        return Err(Error::new(ErrorKind::InvalidArgument).with_detail("name a node"));
+    };
+    let alone =
+        || Error::new(ErrorKind::Unsupported).with_detail("this server shares no database with others");
+    match leases.ok_or_else(alone)?.forget(node).await? {
+        0 => {
+            Err(Error::new(ErrorKind::NotFound).with_detail(format!("nothing is counted of a node '{node}'")))
+        }
+        n => {
+            tracing::info!(node, actor, limits = n, "what a node held counts no more");
+            Ok(json!({ "forgotten": n }))
+        }
+    }
 }
 
 /// The answer to `GET /v1/quotas`.

@@ -319,6 +319,7 @@ mod tests {
             desk: Desk::new(Accounts::none(), Arc::new(Nobody)),
             stores: Arc::default(),
             outbox: crate::outbox::Outbox::new(Path::new("nowhere"), Default::default()).unwrap(),
+            leases: None,
             transfers: Arc::new(|| Value::Null),
             status: Arc::new(|| Value::Null),
             reload: Arc::new(|_| Box::pin(async { Ok(Value::Null) })),

@@ -1,22 +1,29 @@
 //! What changes all the time is kept from time to time: what was transferred, who may not connect; and what
 //! other nodes ask for is done.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use session_core::error::Result;
+use session_core::layers::quota::Book;
+use session_core::layers::quota::share::Holder;
+use session_core::registry::PATIENCE;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::control::Nodes;
 use crate::protector::{Protector, Shared};
-use crate::shared::{Codes, Hub, Orders};
-use crate::site::{Common, SPENT};
+use crate::shared::{Codes, Hub, Leases, Orders};
+use crate::site::{Common, FerrySite, SPENT};
 use crate::transfers::Transfers;
 
 /// How often it is written what was transferred.
 const TRANSFERS_WRITTEN: Duration = Duration::from_secs(5);
+
+/// The pause after a question to the database that failed.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The time between two writings of the block list, at least.
 const BANS_WRITTEN: Duration = Duration::from_secs(1);
@@ -77,7 +84,50 @@ pub(super) async fn meet(
     tokio::spawn(async move { until.run_until_cancelled(claims.serve()).await });
     let (counts, until) = (orders.counts(&common.registry), shutdown.clone());
     tokio::spawn(async move { until.run_until_cancelled(counts.serve()).await });
+    let (book, transfers) = (Arc::clone(&common.stores.quotas.book), Arc::clone(&common.transfers));
+    let leases = Leases::new(Arc::clone(hub), vec![weak(&book), weak(&transfers)]);
+    book.count_together(Arc::clone(&leases) as _);
+    transfers.count_together(Arc::clone(&leases) as _);
+    let _ = common.leases.set(Arc::clone(&leases));
+    let until = shutdown.clone();
+    tokio::spawn(async move { until.run_until_cancelled(leases.serve()).await });
     Ok(Some(orders))
+}
+
+fn weak<H: Holder + 'static>(holder: &Arc<H>) -> Weak<dyn Holder> {
+    let holder = Arc::clone(holder) as Arc<dyn Holder>;
+    Arc::downgrade(&holder)
+}
+
+/// Counts what must be known before anybody comes to it: groups as a whole, and what a former run was granted. What
+/// it did not use is given back.
+pub(super) async fn count(common: Arc<Common>, sites: Vec<Arc<FerrySite>>) {
+    let leases = common.leases.get();
+    let mut of = HashSet::new();
+    if let Some(leases) = leases {
+        let keys = loop {
+            // One that fails is in the log; what was granted is kept until it is known.
+            match leases.unsettled().await {
+                Ok(keys) => break keys,
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        };
+        of.extend(keys.iter().filter_map(|key| Book::setter(key)).map(str::to_owned));
+    }
+    for site in sites {
+        site.count(&of).await;
+    }
+    leases.into_iter().for_each(|leases| leases.settle());
+}
+
+/// Takes leave of the other nodes.
+pub(super) async fn leave(common: &Common, orders: Option<&Arc<Orders>>) {
+    if let Some(leases) = common.leases.get() {
+        let _ = tokio::time::timeout(PATIENCE, leases.leave()).await;
+    }
+    if let Some(orders) = orders {
+        let _ = tokio::time::timeout(PATIENCE, orders.leave()).await;
+    }
 }
 
 /// Does what other nodes ask for.

@@ -6,12 +6,13 @@
 //! ferryd wrote is refused. Whether the database is reached is told in the log when it changes, once.
 //!
 //! `records` are rows that are read as a whole once and by their changes from then on; `orders` is what one node
-//! has the others do; `claims`, `codes`, `counts` and `strikes` are what all nodes count together. Deliberately
+//! has the others do; `claims`, `codes`, `counts`, `leases` and `strikes` are what all nodes count together. Deliberately
 //! absent: what they mean; another try of what failed (those who follow try again, who asked is told).
 
 mod claims;
 mod codes;
 mod counts;
+mod leases;
 mod orders;
 mod records;
 mod strikes;
@@ -30,6 +31,7 @@ use tokio_postgres::{AsyncMessage, Client, GenericClient};
 pub(crate) use self::claims::Claims;
 pub(crate) use self::codes::Codes;
 pub(crate) use self::counts::Elsewhere;
+pub(crate) use self::leases::Leases;
 #[cfg(test)]
 pub(crate) use self::orders::Answer;
 pub(crate) use self::orders::{Orders, Others, Said};
@@ -81,6 +83,14 @@ CREATE UNLOGGED TABLE ferry_strikes (
 CREATE INDEX ferry_strikes_of ON ferry_strikes USING spgist (address);
 CREATE INDEX ferry_strikes_over ON ferry_strikes (until);
 ",
+    "
+CREATE TABLE ferry_leases (
+    key text NOT NULL, node text NOT NULL, used bigint NOT NULL, may bigint NOT NULL,
+    until timestamptz, changed timestamptz NOT NULL, PRIMARY KEY (key, node));
+CREATE INDEX ferry_leases_of ON ferry_leases (node);
+CREATE INDEX ferry_leases_changed ON ferry_leases (changed);
+CREATE INDEX ferry_leases_over ON ferry_leases (until) WHERE until IS NOT NULL;
+",
 ];
 
 /// Tables of which copies are kept before they are brought up to date.
@@ -106,10 +116,11 @@ pub(crate) struct Hub {
     made: AtomicU64,
     /// Whether the last question was answered.
     reached: AtomicBool,
-    /// Counts what was heard of changes, what of orders, and what of sessions.
+    /// Counts what was heard of changes, of orders, of sessions, and of parts that are needed.
     heard: Arc<watch::Sender<u64>>,
     ordered: Arc<watch::Sender<u64>>,
     counted: Arc<watch::Sender<u64>>,
+    wanted: Arc<watch::Sender<u64>>,
 }
 
 impl Hub {
@@ -135,6 +146,7 @@ impl Hub {
             heard: Arc::new(watch::Sender::new(0)),
             ordered: Arc::new(watch::Sender::new(0)),
             counted: Arc::new(watch::Sender::new(0)),
+            wanted: Arc::new(watch::Sender::new(0)),
         })))
     }
 
@@ -161,6 +173,11 @@ impl Hub {
     /// The same for the counts of sessions.
     fn follow_counts(&self) -> Follow {
         self.follow_what(&self.counted)
+    }
+
+    /// The same for parts of limits that somebody needs.
+    fn follow_leases(&self) -> Follow {
+        self.follow_what(&self.wanted)
     }
 
     fn follow_what(&self, heard: &watch::Sender<u64>) -> Follow {
@@ -227,14 +244,15 @@ impl Hub {
     async fn open(&self) -> Result<Client> {
         let (mut client, mut messages) =
             timeout(self.time, self.way.connect()).await.map_err(|_| late())??;
-        let all = [&self.heard, &self.ordered, &self.counted].map(Arc::clone);
+        let all = [&self.heard, &self.ordered, &self.counted, &self.wanted].map(Arc::clone);
         tokio::spawn(async move {
-            let [heard, ordered, counted] = &all;
+            let [heard, ordered, counted, wanted] = &all;
             while let Some(Ok(said)) = messages.next().await {
                 if let AsyncMessage::Notification(told) = said {
                     let of = match told.channel() {
                         orders::CHANNEL => ordered,
                         counts::CHANNEL => counted,
+                        leases::CHANNEL => wanted,
                         _ => heard,
                     };
                     of.send_modify(|n| *n += 1);
@@ -247,7 +265,8 @@ impl Hub {
         if version < STEPS.len() {
             timeout(UPGRADE, bring_up_to_date(&mut client, STEPS)).await.map_err(|_| late())??;
         }
-        let listen = format!("LISTEN ferry; LISTEN {}; LISTEN {}", orders::CHANNEL, counts::CHANNEL);
+        let [orders, counts, leases] = [orders::CHANNEL, counts::CHANNEL, leases::CHANNEL];
+        let listen = format!("LISTEN ferry; LISTEN {orders}; LISTEN {counts}; LISTEN {leases}");
         timeout(self.time, client.batch_execute(&listen)).await.map_err(|_| late())?.map_err(failed)?;
         self.made.fetch_add(1, Ordering::Relaxed);
         Ok(client)
@@ -322,6 +341,11 @@ impl Follow {
         let _ = getrandom::fill(&mut chance);
         tokio::time::sleep(pause(self.failures, chance[0])).await;
         self.heard.mark_unchanged();
+    }
+
+    /// Waits until something was heard, however long.
+    async fn heard(&mut self) {
+        let _ = self.heard.changed().await;
     }
 
     /// What became of a look.

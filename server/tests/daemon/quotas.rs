@@ -103,3 +103,20 @@ async fn counts_survive_a_restart_and_are_made_anew_on_request_and_after_a_crash
     names(&s.login("alice").await, "/").await.unwrap();
     assert_eq!(bytes_of(&s, "alice"), 5, "nobody wrote it down: it is counted");
 }
+
+#[tokio::test]
+async fn a_group_is_bounded_by_what_is_in_homes_that_nobody_has_come_to_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let group = "[[groups]]\nname = \"g\"\n[groups.total_quota]\nbytes = 100\n";
+    let users = ["alice", "bob"].map(|name| user(name) + "groups = [\"g\"]\n").concat();
+    std::fs::write(dir.path().join("ferryd.toml"), format!("data = \".\"\n{group}{users}")).unwrap();
+    let mut s = Server::at(dir.path());
+    put(&s.login("alice").await, "/f", &"x".repeat(80)).await.unwrap();
+    s.signal("KILL");
+    s.ended().await;
+    let s = Server::at(dir.path());
+    until("alice's home is counted", || places(&s).iter().any(|p| p["published"]["bytes"] == 80)).await;
+    let bob = s.login("bob").await;
+    assert!(put(&bob, "/f", &"x".repeat(30)).await.is_err());
+    put(&bob, "/f", &"x".repeat(20)).await.unwrap();
+}

@@ -30,14 +30,14 @@ impl FileLayer for StagedFile {
 
     async fn write_at(&self, offset: u64, data: Bytes) -> Result<()> {
         if !data.is_empty() {
-            self.account.grow(&self.id, offset.saturating_add(data.len() as u64))?;
+            self.account.grow(&self.id, offset.saturating_add(data.len() as u64)).await?;
         }
         self.inner.write_at(offset, data).await
     }
 
     async fn set_attributes(&self, attributes: &Attributes) -> Result<()> {
         let Some(size) = attributes.size else { return self.inner.set_attributes(attributes).await };
-        self.account.grow(&self.id, size)?;
+        self.account.grow(&self.id, size).await?;
         self.inner.set_attributes(attributes).await?;
         self.account.cut(&self.id, size);
         Ok(())

@@ -7,10 +7,13 @@
 //! parked ones too; a hard limit refuses the byte that does not fit, a soft one the next beginning. Every name
 //! counts with the whole size of its file. What others change in the store is found by [`Metered::rescan`].
 //!
+//! Several servers may count together what each of them has in stores of its own ([`share`]).
+//!
 //! Absent: directories do not count; several servers on one store.
 
 mod book;
 mod file;
+pub mod share;
 #[cfg(test)]
 mod tests;
 
@@ -140,7 +143,7 @@ impl Metered {
     async fn make(&self, bytes: u64, work: impl Future<Output = Result<()>>) -> Result<()> {
         let account = &self.0.account;
         account.begin()?;
-        account.add(bytes.into(), 1)?;
+        account.add(bytes.into(), 1).await?;
         let made = work.await;
         if made.is_err() {
             account.correct(-i128::from(bytes), -1);
@@ -157,7 +160,7 @@ impl Metered {
             account.begin()?;
         }
         if new {
-            account.add(0, 1)?;
+            account.add(0, 1).await?;
         }
         let opened = self.0.store.open(path, options).await;
         match opened {
@@ -193,7 +196,7 @@ impl Metered {
         account.begin()?;
         let bytes = i128::from(size) - i128::from(old.as_ref().map_or(0, bytes_of));
         let files = i128::from(old.is_none());
-        account.add(bytes, files)?;
+        account.add(bytes, files).await?;
         match self.0.store.copy(from, to, replace).await {
             Ok(()) => {
                 // The source may have changed until it was copied.
@@ -240,7 +243,7 @@ impl Metered {
         };
         let new = matches!(stage, Stage::New { .. }) && replaces.is_none();
         if new {
-            account.add(0, 1)?;
+            account.add(0, 1).await?;
         }
         let staged = self.0.store.stage(stage).await;
         if new {
@@ -258,7 +261,7 @@ impl Metered {
 
     async fn publish_held(&self, id: &StageId, to: &VPath, replace: Replace, keep: bool) -> Result<Metadata> {
         let replaced = self.entry(to).await?.map(|m| bytes_of(&m));
-        self.0.account.aim(id, replaced)?;
+        self.0.account.aim(id, replaced).await?;
         let published = self.0.store.publish(id, to, replace, keep).await?;
         self.0.account.publish(id, published.size, replaced);
         Ok(published)
@@ -276,7 +279,7 @@ async fn resize(
     let had = weight(before);
     let wants = size.map_or(had, |size| weight(&Metadata { size, ..before.clone() }));
     let promised = (wants - had).max(0);
-    account.add(promised, 0)?;
+    account.add(promised, 0).await?;
     let changed = change.await;
     let has = after.await.as_ref().map_or(had, weight);
     account.correct(has - had - promised, 0);

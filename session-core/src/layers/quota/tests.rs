@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use super::share::{Apply, Ask, Grant, Grants, Holder, ahead};
 use super::*;
 use crate::fs_ext::FilesystemExt as _;
 use crate::layers::staged::{Owner, Staged, StagingArea, StagingPolicy};
@@ -324,4 +325,148 @@ async fn the_room_that_is_left_is_told_and_what_others_did_is_found() {
     let (before, found) = b.metered.rescan().await.unwrap();
     assert_eq!((before.bytes, found.bytes), (300, 800));
     assert_eq!(b.alice.space(&VPath::root()).await.unwrap().available, 200);
+}
+
+/// Who counts for some servers, in memory: of each key and server what it uses and may use.
+#[derive(Default)]
+struct Ledger {
+    held: std::sync::Mutex<std::collections::BTreeMap<(String, usize), (u64, u64)>>,
+    asked: std::sync::atomic::AtomicUsize,
+    away: std::sync::atomic::AtomicBool,
+}
+
+struct Server(usize, Arc<Ledger>);
+
+#[async_trait]
+impl Grants for Server {
+    async fn ask(&self, ask: &Ask, apply: Apply<'_>) -> Result<Grant> {
+        use std::sync::atomic::Ordering;
+        // Somebody else may come first.
+        tokio::task::yield_now().await;
+        if self.1.away.load(Ordering::SeqCst) {
+            return Err(ErrorKind::Throttled.into());
+        }
+        self.1.asked.fetch_add(1, Ordering::SeqCst);
+        let mut held = self.1.held.lock().unwrap();
+        let others = held.iter().filter(|((key, n), _)| *key == ask.key && *n != self.0).map(|(_, h)| *h);
+        let (used, may) = others.fold((0, 0), |sum, h| (sum.0 + h.0, sum.1 + h.1));
+        let had = held.get(&(ask.key.clone(), self.0)).map_or(0, |h| h.1);
+        let left = ask.limit.saturating_sub(may);
+        let wanted = (ask.need + ahead(ask.limit, 1000)).min(left);
+        let may = if ask.need <= left { wanted } else { 0 }.max(ask.used).max(had);
+        held.insert((ask.key.clone(), self.0), (ask.used, may));
+        let grant = Grant { may, elsewhere: used, had };
+        apply(grant);
+        Ok(grant)
+    }
+}
+
+impl Ledger {
+    /// A server tells what it uses, and gives back the rest.
+    fn exchange(&self, n: usize, book: &Book) {
+        let mut held = self.held.lock().unwrap();
+        for h in book.give_back(&|_| 0) {
+            held.insert((h.key, n), (h.used, h.may));
+        }
+        let mut sums = std::collections::BTreeMap::<String, u64>::new();
+        for ((key, _), (used, _)) in held.iter().filter(|((_, of), _)| *of != n) {
+            *sums.entry(key.clone()).or_default() += used;
+        }
+        book.heard(&sums.into_iter().collect::<Vec<_>>());
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+async fn servers(limits: Limits, groups: &[(String, Limits)]) -> (Arc<Ledger>, Vec<Bench>) {
+    let ledger = Arc::<Ledger>::default();
+    let mut all = Vec::new();
+    for n in 0..3 {
+        let b = bench_over(Arc::new(MemoryStore::new()), limits, groups).await;
+        b.book.count_together(Arc::new(Server(n, Arc::clone(&ledger))));
+        b.metered.account().join().await.unwrap();
+        all.push(b);
+    }
+    (ledger, all)
+}
+
+#[tokio::test]
+async fn servers_together_hold_no_more_than_one_may() {
+    let groups = [("staff".to_owned(), bytes(70_000))];
+    let (ledger, all) = servers(Limits { files: 12, ..bytes(40_000) }, &groups).await;
+    let mut dice = Dice(0x5eed);
+    for step in 0..600 {
+        let n = dice.below(3) as usize;
+        let each = (0..3).map(|k| {
+            let fs = Arc::clone(if k == 1 { &all[k].raw } else { &all[k].alice });
+            let (at, size) = (format!("/f{}", dice.below(9)), 1 + dice.below(9000));
+            let removes = dice.below(3) == 0;
+            async move {
+                let _ = match removes {
+                    true => fs.remove_file(&p(&at)).await,
+                    false => put(&fs, &at, size as usize).await,
+                };
+            }
+        });
+        futures_util::future::join_all(each.collect::<Vec<_>>()).await;
+        let used = all.iter().map(|b| (b.published(), b.book.report()[0].promised));
+        let (bytes, files) = used.fold((0, 0), |sum, (published, promised)| {
+            (sum.0 + published.bytes + promised.bytes, sum.1 + published.files + promised.files)
+        });
+        assert!(bytes <= 40_000 && files <= 12, "{bytes} bytes, {files} files after step {step}");
+        if step % 7 == 0 {
+            ledger.exchange(n, &all[n].book);
+        }
+    }
+    for b in &all {
+        assert!(b.agrees().await);
+    }
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_had_by_others_and_small_changes_ask_nobody() {
+    let (ledger, all) = servers(bytes(16_000), &[]).await;
+    let [a, b, c] = &all[..] else { panic!("three") };
+    put(&a.alice, "/f", 100).await.unwrap();
+    let asked = ledger.asked();
+    for n in 0..9 {
+        put(&a.alice, &format!("/g{n}"), 100).await.unwrap();
+    }
+    assert_eq!(ledger.asked(), asked, "there is room ahead");
+    // All but what the others have: what the third did not use is missing.
+    assert_eq!(kind(put(&b.alice, "/big", 15_000).await), ErrorKind::QuotaExceeded);
+    ledger.exchange(2, &c.book);
+    put(&b.alice, "/f", 15_000).await.unwrap();
+    assert_eq!(kind(put(&a.alice, "/more", 1).await), ErrorKind::QuotaExceeded);
+    ledger.exchange(1, &b.book);
+    ledger.exchange(0, &a.book);
+    assert_eq!(a.alice.space(&VPath::root()).await.unwrap().available, 0);
+    let (used, _) = a.book.bound_by("user").unwrap();
+    assert_eq!(used.bytes, 16_000, "what a handler is told is of all servers");
+    // What there is may be changed, and goes to the others.
+    b.alice.remove_file(&p("/f")).await.unwrap();
+    ledger.exchange(1, &b.book);
+    put(&a.alice, "/more", 5000).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_for_is_not_let_through() {
+    let (ledger, all) = servers(bytes(16_000), &[]).await;
+    put(&all[0].alice, "/f", 100).await.unwrap();
+    ledger.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    put(&all[0].alice, "/within", 900).await.unwrap();
+    assert_eq!(kind(put(&all[0].alice, "/beyond", 900).await), ErrorKind::Throttled);
+    all[0].alice.remove_file(&p("/f")).await.unwrap();
+    assert!(all[0].agrees().await);
+}
+
+#[tokio::test]
+async fn a_soft_limit_counts_what_the_others_have() {
+    let (ledger, all) = servers(Limits { soft_bytes: 100, ..bytes(1000) }, &[]).await;
+    put(&all[0].alice, "/f", 150).await.unwrap();
+    ledger.exchange(0, &all[0].book);
+    ledger.exchange(1, &all[1].book);
+    assert_eq!(kind(put(&all[1].alice, "/g", 1).await), ErrorKind::QuotaExceeded);
 }

@@ -8,6 +8,7 @@ mod nodes;
 mod pam;
 mod pgp;
 mod postgres;
+mod quotas;
 mod s3;
 mod scanners;
 mod services;
@@ -65,6 +66,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::shows_sessions_by_postgresql", "postgresql", together::sessions_are_seen_and_ended),
     case("ferryd::counts_together_by_postgresql", "postgresql", together::codes_and_sessions_are_counted),
     case("ferryd::strikes_together_by_postgresql", "postgresql", together::strikes_and_limits_are_counted),
+    case("ferryd::quotas_together_by_postgresql", "postgresql", quotas::quotas_count_once),
     case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
     case("ferryd::asks_pam", "pam", pam::pam_vouches),
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),

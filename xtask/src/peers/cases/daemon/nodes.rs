@@ -200,6 +200,16 @@ pub(super) fn accounts_are_shared(stage: &Stage) -> Result<()> {
     alone(&["user", "rm", "zoe"])?.succeeded()?;
     soon("the end of zoe", &nodes, || Ok(!logs_in(stage, &b, "zoe")?))?;
     alone(&["check"])?.succeeded()?;
+    // Tables of an older ferryd are brought up to date by who comes first, and what was in them is kept beside them.
+    let before = postgres.ask("select count(*) from ferry_records")?;
+    postgres.ask("drop table ferry_leases; update ferry_schema set version = 4")?;
+    alone(&["user", "list"])?.succeeded()?;
+    let after = "select (select count(*) from ferry_records_v4), version > 4 from ferry_schema";
+    let after = postgres.ask(after)?;
+    ensure!(
+        after.trim() == format!("{}|t", before.trim()),
+        "{before} records, and of an older ferryd {after}"
+    );
     postgres.ask("update ferry_schema set version = 99")?;
     let newer = alone(&["user", "list"])?.refused()?;
     says(&newer.stderr, "a newer ferryd's")
