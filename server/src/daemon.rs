@@ -199,7 +199,8 @@ impl Daemon {
         });
         let weak = Arc::downgrade(&daemon);
         let sites = move || weak.upgrade().map(|d| d.served().sites.clone()).unwrap_or_default();
-        protector::tell(&daemon.common.protector, Arc::clone(&daemon.journal), sites, shutdown.clone());
+        let (journal, outbox) = (Arc::clone(&daemon.journal), Arc::clone(&daemon.common.outbox));
+        protector::tell(&daemon.common.protector, journal, outbox, sites, shutdown.clone());
         let state = daemon.state();
         let (desk, until) = (Arc::clone(&state.desk), shutdown.clone());
         tokio::spawn(async move { until.run_until_cancelled(desk.follow()).await });
@@ -215,8 +216,8 @@ impl Daemon {
         daemon.listen(&mut lock(&daemon.serving), &servers)?;
         let started = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id() });
         daemon.journal.note("started", started);
-        let sites = Arc::downgrade(&daemon);
         tokio::spawn(keeping::count(Arc::clone(&daemon.common), daemon.served().sites.clone()));
+        let sites = Arc::downgrade(&daemon);
         tokio::spawn(Arc::clone(&daemon.common.outbox).deliver(shutdown.clone()));
         tokio::spawn(telling::keep_looking(Arc::clone(&daemon.common.outbox), Arc::downgrade(&daemon)));
         let transfers = daemon.served().config.data.join(TRANSFERS);
@@ -271,8 +272,8 @@ impl Daemon {
             desk: Desk::new(Arc::clone(&self.common.accounts), Arc::new(Behind(weak()))),
             stores: Arc::clone(&self.common.stores),
             outbox: Arc::clone(&self.common.outbox),
-            status: Arc::new(move || status.upgrade().map_or(Value::Null, |d| d.status())),
             leases: self.common.leases.get().cloned(),
+            status: Arc::new(move || status.upgrade().map_or(Value::Null, |d| d.status())),
             reload: Arc::new(move |actor| {
                 let daemon = reload.upgrade();
                 Box::pin(async move {
@@ -520,8 +521,8 @@ fn limit(common: &Common, config: &Config) {
     registry.set_site_caps(several.iter().map(|c| (c.site.as_str().into(), c.limits.caps())));
     let rates = several.iter().map(|c| (c.site.as_str().into(), c.limits.rate));
     common.rates.set(config.limits.rate, rates, Instant::now());
-}
     common.speeds.set_total(config.limits.speed());
+}
 
 fn is_busy(session: &Session) -> bool {
     !session.transfers().is_empty() || session.leases().in_flight() > 0

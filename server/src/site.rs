@@ -343,6 +343,11 @@ impl FerrySite {
         }
     }
 
+    /// Keeps what the protector did for receivers outside; whether there are any for it.
+    pub(crate) fn keep(&self, step: &Lifecycle<'_>) -> bool {
+        self.live().notifier.as_ref().is_some_and(|notifier| notifier.notice(step))
+    }
+
     /// Shows its handlers what the protector did; waits for them.
     pub async fn notice(&self, step: Lifecycle<'_>) {
         self.live().front.decide(None, step).await;
@@ -393,6 +398,26 @@ impl FerrySite {
     /// Admits nobody any more.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether somebody may come in. Errors: why not.
+    async fn meet(&self, peer: SocketAddr, local: SocketAddr) -> Result<()> {
+        self.is_open()?;
+        let live = self.live();
+        Recorded(Arc::clone(&self.common.journal)).check()?;
+        // Before any script runs: a flood must not reach the engine. `open` counts exactly.
+        self.common.protector.admit(peer.ip())?;
+        self.common.rates.admit(&live.config.site, Instant::now())?;
+        if let Err(e) = self.common.registry.has_room(&live.config.site, peer.ip()) {
+            if e.reason() == Reason::AddressLimit {
+                self.common.protector.strike(peer.ip(), Strike::Limit);
+            }
+            return Err(e);
+        }
+        match live.front.decide(None, Lifecycle::Connect { peer, local }).await {
+            Verdict::Refuse(e) => Err(e),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -480,22 +505,11 @@ impl Site for FerrySite {
     }
 
     async fn knock(&self, peer: SocketAddr, local: SocketAddr) -> Result<()> {
-        self.is_open()?;
-        let live = self.live();
-        Recorded(Arc::clone(&self.common.journal)).check()?;
-        // Before any script runs: a flood must not reach the engine. `open` counts exactly.
-        self.common.protector.admit(peer.ip())?;
-        self.common.rates.admit(&live.config.site, Instant::now())?;
-        if let Err(e) = self.common.registry.has_room(&live.config.site, peer.ip()) {
-            if e.reason() == Reason::AddressLimit {
-                self.common.protector.strike(peer.ip(), Strike::Limit);
-            }
-            return Err(e);
+        let met = self.meet(peer, local).await;
+        if met.is_err() {
+            self.common.protector.written().await;
         }
-        match live.front.decide(None, Lifecycle::Connect { peer, local }).await {
-            Verdict::Refuse(e) => Err(e),
-            _ => Ok(()),
-        }
+        met
     }
 
     async fn begin(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {

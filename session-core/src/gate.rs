@@ -267,8 +267,21 @@ impl SessionFs {
         let result = result.map_err(|e| e.at(R::KIND, Some(owed.record.to_record().path())));
         owed.settle(result.as_ref().map(&done).map_err(Clone::clone));
         drop(owed);
+        if let Some(e) = result.as_ref().err().cloned() {
+            self.refused(&e, record.to_record()).await;
+        }
         *carried_out = Some(record);
         result
+    }
+
+    /// What must be kept of a failure is, before its client is told.
+    async fn refused(&self, e: &Error, record: Record) {
+        if e.kind() == ErrorKind::QuotaExceeded {
+            for link in self.0.chain.links().iter().rev() {
+                link.quota_hit(&self.0.session, &record).await;
+            }
+        }
+        self.0.session.written().await;
     }
 
     /// A chunk: only interested interceptors, no events.

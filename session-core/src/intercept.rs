@@ -99,9 +99,10 @@ pub trait Interceptor: Send + Sync {
         let _ = (session, transfer);
     }
 
-    /// A file that is being written came to the end of a quota; told once for each open file. It must not wait.
-    fn quota_hit(&self, session: &Arc<Session>, path: &VPath) {
-        let _ = (session, path);
+    /// An operation failed because a quota is used up; awaited, before the client is told. Of writes the first one
+    /// of each open file.
+    async fn quota_hit(&self, session: &Arc<Session>, record: &Record) {
+        let _ = (session, record);
     }
 
     /// Something failed in the session: an operation, a login, a command. Asked of the interceptors that
@@ -109,6 +110,10 @@ pub trait Interceptor: Send + Sync {
     fn failed(&self, session: &Session, error: &Error) {
         let _ = (session, error);
     }
+
+    /// What came of failures that were told of is kept where it must be; awaited before they are answered. Asked of
+    /// the interceptors that stand before login.
+    async fn written(&self) {}
 
     /// A step in the connection's life; awaited. `None` before there is a session.
     async fn decide(&self, session: Option<&Arc<Session>>, step: Lifecycle<'_>) -> Verdict {

@@ -518,6 +518,14 @@ impl Session {
         chain.links().iter().for_each(|link| link.failed(self, error));
     }
 
+    /// Waits until what came of the failures so far is kept, where somebody keeps it: before they are answered.
+    pub async fn written(&self) {
+        let chain = Arc::clone(&lock(&self.mutable).chain);
+        for link in chain.links() {
+            link.written().await;
+        }
+    }
+
     /// The last error in words; empty until one happens.
     pub fn last_error(&self) -> Arc<str> {
         lock(&self.mutable).last_error.as_ref().map_or_else(|| "".into(), |e| Arc::clone(&e.0))

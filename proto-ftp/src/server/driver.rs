@@ -190,7 +190,10 @@ impl Driver {
                 }
                 self.running = None;
             }
-            Output::Failed(e) => self.session.note_error(&e),
+            Output::Failed(e) => {
+                self.session.note_error(&e);
+                self.session.written().await;
+            }
             Output::Close(ending) => self.ending = Some(ending),
             Output::Status { .. } => self.tell(),
             Output::Call(Call::StartTls) => {

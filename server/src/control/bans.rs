@@ -100,7 +100,7 @@ pub(super) async fn apply(
     actor: &str,
 ) -> Result<Value> {
     let network = entry::network(body)?;
-    let protector = Arc::clone(protector);
+    let (protector, tells) = (Arc::clone(protector), protector);
     if what == "remove" {
         let who = format!("admin {actor}");
         let work = tokio::task::spawn_blocking(move || protector.remove(&network, &who));
@@ -112,6 +112,7 @@ pub(super) async fn apply(
     let by = format!("admin {actor}");
     let work = tokio::task::spawn_blocking(move || protector.add(network, time, reason, by));
     let ban = work.await.map_err(|_| Error::from(ErrorKind::Internal))??;
+    tells.written().await;
     tracing::info!(%network, actor, "a ban was added");
     let ending = Ending::new("connections from this address are not taken", Actor::Admin(actor.into()));
     let ending = ending.because(Reason::Banned);

@@ -5,7 +5,8 @@
 //! that somebody is told of afterwards is written to the outbox before it begins, as the last thing before the
 //! store; where that cannot be written it is refused, unless the receiver's `on_error` is `pass`.
 //!
-//! Not written before: what tells of a failure (`OnQuotaHit`), for which there is nothing to lose in a store.
+//! What tells of a refusal (`OnQuotaHit`, what the protector does) has no operation before which it could be written:
+//! it is written before the refusal is answered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,6 @@ use session_core::event::{Direction, OperationId, TransferEnd, TransferRecord};
 use session_core::intercept::{Cx, Interceptor};
 use session_core::lifecycle::{Lifecycle, Verdict};
 use session_core::operation::{Operation, OperationKind, OperationSet, Outcome, Record};
-use session_core::path::VPath;
 use session_core::script::{
     EventSpec, after_name, before_name, event, events_of, step_name, unruled, user_of,
 };
@@ -217,6 +217,17 @@ impl Notifier {
         }
     }
 
+    /// Has something that the protector did written, soon; whether anybody is to be told of it.
+    pub(crate) fn notice(&self, step: &Lifecycle<'_>) -> bool {
+        let (Lifecycle::BlockAdded(n) | Lifecycle::BlockHit(n) | Lifecycle::Strike(n)) = step else {
+            return false;
+        };
+        let about = About { peer: Some(n.address), facts: Some(n.facts.clone()), ..About::default() };
+        let Some(spec) = event(step_name(step)) else { return false };
+        let intent = self.intent(new_id(), spec, None, &about, Value::Null);
+        intent.map(|(intent, _)| self.outbox.notice_soon(intent)).is_some()
+    }
+
     /// Writes what an operation may have to tell, before it begins.
     async fn promise(&self, cx: &Cx<'_>, operation: &Operation<'_>) -> Result<()> {
         let user = user_of(cx.session);
@@ -346,17 +357,13 @@ impl Interceptor for Notifier {
                 let promises = self.promises().remove(&(cx.session.id().clone(), cx.id));
                 promises.into_iter().flatten().for_each(|p| self.outbox.unclear(p.id));
             }
-            Err(e) => {
-                self.keep(cx.session, cx.id, None, about);
-                if e.kind() == ErrorKind::QuotaExceeded {
-                    self.tell_soon("OnQuotaHit", cx.session, &about());
-                }
-            }
+            Err(_) => self.keep(cx.session, cx.id, None, about),
         }
     }
 
-    fn quota_hit(&self, session: &Arc<Session>, path: &VPath) {
-        self.tell_soon("OnQuotaHit", session, &About { path: Some(path.clone()), ..About::default() });
+    async fn quota_hit(&self, session: &Arc<Session>, record: &Record) {
+        // Nobody is asked: it is refused already.
+        let _ = self.ask("OnQuotaHit", Some(session), &About::record(record, None)).await;
     }
 
     fn transferred(&self, session: &Arc<Session>, transfer: &TransferRecord) {
@@ -380,10 +387,8 @@ impl Interceptor for Notifier {
                 about.peer = Some(peer.ip());
                 about.facts = Some(json!({ "port": peer.port(), "local": local.to_string() }));
             }
-            Lifecycle::BlockAdded(n) | Lifecycle::BlockHit(n) | Lifecycle::Strike(n) => {
-                about.peer = Some(n.address);
-                about.facts = Some(n.facts.clone());
-            }
+            // Kept when it came about: `notice`.
+            Lifecycle::BlockAdded(_) | Lifecycle::BlockHit(_) | Lifecycle::Strike(_) => return Verdict::Pass,
             Lifecycle::Command { verb, argument } => {
                 about.facts = Some(json!({ "command": verb, "argument": argument }));
             }

@@ -57,7 +57,7 @@ pub(crate) struct Outbox {
     jobs: mpsc::UnboundedSender<Work>,
     room: Semaphore,
     soon: Arc<AtomicUsize>,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
     settings: RwLock<Settings>,
     /// By site.
     receivers: RwLock<HashMap<String, Receivers>>,
@@ -91,7 +91,7 @@ impl Outbox {
             jobs,
             room: Semaphore::new(QUEUE),
             soon: Arc::default(),
-            dropped: AtomicU64::new(0),
+            dropped: Arc::default(),
             settings: RwLock::new(settings),
             receivers: RwLock::default(),
             wake: Arc::default(),
@@ -187,18 +187,30 @@ impl Outbox {
 
     /// The same from where nobody may wait: what the process had no time to write is lost with it.
     pub(crate) fn tell_soon(&self, event: Intent) {
+        self.soon(event, self.settings().most);
+    }
+
+    /// The same for what strangers can bring about as often as they like: half of the room is for what is done.
+    pub(crate) fn notice_soon(&self, event: Intent) {
+        self.soon(event, self.settings().most.div_ceil(2));
+    }
+
+    fn soon(&self, event: Intent, most: usize) {
         if self.soon.fetch_add(1, Ordering::SeqCst) >= SOON {
             self.soon.fetch_sub(1, Ordering::SeqCst);
-            let n = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-            if n.is_power_of_two() {
-                tracing::error!(target: "outbox", dropped = n, "events are dropped: the disk is too slow");
-            }
+            lost(&self.dropped, "the disk is too slow");
             return;
         }
-        let (most, soon) = (self.settings().most, Arc::clone(&self.soon));
+        let (soon, dropped) = (Arc::clone(&self.soon), Arc::clone(&self.dropped));
         self.run_soon("an event", move |c| {
             soon.fetch_sub(1, Ordering::SeqCst);
-            told(c, event, most)
+            match told(c, event, most) {
+                Err(e) if e.kind() == ErrorKind::NoSpace => {
+                    lost(&dropped, "the outbox is full");
+                    Ok(())
+                }
+                done => done,
+            }
         });
     }
 
@@ -230,10 +242,15 @@ impl Outbox {
         self.run(database::intents).await
     }
 
-    /// Waits until everything that was said is written.
+    /// Waits until everything that was said is written. A fault is in the log.
+    pub(crate) async fn written(&self) {
+        let _ = self.run(|_| Ok(())).await;
+    }
+
+    /// The same where nothing may have been said, ever.
     pub(crate) async fn flush(&self) {
         if self.exists() {
-            let _ = self.run(|_| Ok(())).await;
+            self.written().await;
         }
     }
 
@@ -281,6 +298,14 @@ impl Outbox {
         let n = self.run(move |c| database::drop(c, &filter, now())).await?;
         self.wake.notify_one();
         Ok(n)
+    }
+}
+
+/// Says that an event is dropped, more rarely the more there are.
+fn lost(dropped: &AtomicU64, why: &str) {
+    let n = dropped.fetch_add(1, Ordering::Relaxed) + 1;
+    if n.is_power_of_two() {
+        tracing::error!(target: "outbox", dropped = n, "events are dropped: {why}");
     }
 }
 

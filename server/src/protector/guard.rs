@@ -76,7 +76,15 @@ impl Interceptor for Guard {
         }
     }
 
+    async fn written(&self) {
+        self.protector.written().await;
+    }
+
     async fn decide(&self, session: Option<&Arc<Session>>, step: Lifecycle<'_>) -> Verdict {
+        if matches!(step, Lifecycle::AuthResult { success: false, .. }) {
+            // The client is told after this.
+            self.written().await;
+        }
         let (Lifecycle::Close(ending), Some(session)) = (step, session) else { return Verdict::Pass };
         let strike = match ending.code {
             Reason::WeakCipher => Some(Strike::Algorithms),
@@ -91,6 +99,7 @@ impl Interceptor for Guard {
         if let Some(strike) = strike {
             self.strike(session, strike);
         }
+        self.written().await;
         Verdict::Pass
     }
 }

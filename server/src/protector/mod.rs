@@ -39,6 +39,7 @@ use self::list::{BlockList, PROTECTOR, seconds};
 use self::shared::Mark;
 pub(crate) use self::shared::Shared;
 use self::tally::Tally;
+use self::tell::Kept;
 pub(crate) use self::tell::tell;
 pub use crate::config::{Level, ProtectorSettings as Settings};
 
@@ -267,6 +268,7 @@ pub struct Protector {
     clock: Clock,
     changed: Notify,
     watcher: OnceLock<Watcher>,
+    kept: OnceLock<Arc<Kept>>,
 }
 
 /// The address that strikes are counted for: of IPv6 its /64, which one host can use as it likes.
@@ -300,12 +302,20 @@ impl Protector {
             clock,
             changed: Notify::new(),
             watcher: OnceLock::new(),
+            kept: OnceLock::new(),
         }))
     }
 
     /// Tells everything from now on to one watcher; a second one is not taken.
     pub fn watch(&self, watcher: Watcher) {
         let _ = self.watcher.set(watcher);
+    }
+
+    /// Waits until what others are to be told of all that was done so far is on disk.
+    pub(crate) async fn written(&self) {
+        if let Some(kept) = self.kept.get() {
+            kept.written().await;
+        }
     }
 
     fn tell(&self, notice: Notice) {

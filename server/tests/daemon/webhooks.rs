@@ -290,6 +290,62 @@ fn stands(kills: u64, answered: usize, made: usize, events: &[Value]) -> String 
     )
 }
 
+/// A failed login over FTP: what the server answered.
+fn guess(s: &Server) -> String {
+    let (mut client, _) = crate::ftp::Ftp::connect(s.port_of("ferry", "ftp"));
+    client.ask("USER alice");
+    client.ask("PASS wrong")
+}
+
+/// What tells of a refusal is on disk before the refusal is answered: a server that is killed with the answer on the
+/// wire tells of it later, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_is_told_though_the_server_was_killed_with_its_answer() {
+    let sink = Sink::new().await;
+    sink.answers(500, "");
+    let events = ["OnQuotaHit", "OnProtectorStrike", "OnBlocklistAdd", "OnBlocklistHit"];
+    let both = "[[listeners]]\nprotocol = \"sftp\"\nport = 0\n[[listeners]]\nprotocol = \"ftp\"\nport = 0\n[ftp]\ncontrol = \"allow\"\n";
+    let rules = "[protector]\nsafe = []\nstrikes = 100\nreset = 0\n";
+    let quota = "[users.quota]\nbytes = 10\n";
+    let config = both.to_owned() + rules + &user("alice") + quota + &sink.webhook("w", &events, "");
+    let dir = folder(&config);
+    let kill = async |mut s: Server| {
+        s.signal("KILL");
+        s.ended().await;
+    };
+    for round in 0..3 {
+        let s = Server::at_own(dir.path());
+        let c = s.login("alice").await;
+        assert!(put(&c, &format!("/{round}"), "more than ten bytes").await.is_err());
+        kill(s).await;
+        let s = Server::at_own(dir.path());
+        assert!(guess(&s).starts_with("530"));
+        kill(s).await;
+        let s = Server::at_own(dir.path());
+        assert_eq!(s.ask(&["ban", "add", &format!("192.0.2.{round}")]).0, 0);
+        kill(s).await;
+    }
+    let s = Server::at_own(dir.path());
+    assert_eq!(s.ask(&["ban", "add", "127.0.0.1"]).0, 0);
+    let mut refused = std::net::TcpStream::connect(("127.0.0.1", s.port_of("ferry", "ftp"))).unwrap();
+    let mut answer = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut refused, &mut answer);
+    kill(s).await;
+    sink.answers(200, "");
+    let s = Server::at_own(dir.path());
+    s.ask(&["outbox", "retry", "--all"]);
+    until("an empty outbox", || s.ask(&["outbox", "list", "--json"]).1.is_empty()).await;
+    let all = sink.events();
+    let ids: BTreeSet<_> = all.iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect();
+    let of = |name: &str| {
+        let of: BTreeSet<_> =
+            all.iter().filter(|e| e["event"] == name).map(|e| e["id"].to_string()).collect();
+        of.len()
+    };
+    assert_eq!(events.map(of), [3, 3, 4, 1], "{all:?}");
+    assert_eq!(ids.len(), 11);
+}
+
 /// Each round starts a real server and kills it in the middle of what clients do: that takes a while. `cargo
 /// xtask soak` does it ten thousand times, as a proof; here it is a sample.
 #[tokio::test(flavor = "multi_thread")]

@@ -232,8 +232,7 @@ impl File for SessionFile {
             && e.kind() == ErrorKind::QuotaExceeded
             && !self.quota_told.swap(true, Ordering::SeqCst)
         {
-            let path = self.path();
-            self.fs.0.chain.links().iter().rev().for_each(|link| link.quota_hit(self.session(), &path));
+            self.fs.refused(e, op::Write { path: self.path(), offset, len }.into()).await;
         }
         written?;
         self.count(Direction::Upload, len as u64);

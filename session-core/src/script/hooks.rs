@@ -603,19 +603,16 @@ impl Interceptor for Hooks {
             }
             return;
         }
-        let name = match &outcome.result {
-            Ok(_) => after_name(record),
-            Err(e) if e.kind() == ErrorKind::QuotaExceeded => Some("OnQuotaHit"),
-            Err(_) => None,
-        };
-        if let Some(name) = name {
+        if outcome.result.is_ok()
+            && let Some(name) = after_name(record)
+        {
             let published = outcome.result.as_ref().ok().and_then(|d| d.metadata.as_ref()).map(|m| m.size);
             self.tell(name, cx.session, subject_of(record, published));
         }
     }
 
-    fn quota_hit(&self, session: &Arc<Session>, path: &VPath) {
-        self.tell("OnQuotaHit", session, Subject { path: Some(path.clone()), ..Subject::default() });
+    async fn quota_hit(&self, session: &Arc<Session>, record: &Record) {
+        self.tell("OnQuotaHit", session, subject_of(record, None));
     }
 
     fn transferred(&self, session: &Arc<Session>, transfer: &TransferRecord) {
