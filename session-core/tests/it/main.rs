@@ -12,6 +12,7 @@
 
 mod conformance;
 mod gate;
+mod login;
 mod proxy;
 mod script;
 mod script_events;

@@ -128,6 +128,8 @@ async fn handlers_that_sleep_delay_nobody_else() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(matches!(password(&make(""), "a").await, Verdict::Pass));
+    // Nor is it slower than alone by more than a busy machine makes it: a turn in a queue would take milliseconds.
+    let beside = median_of_empty(&make("")).await;
     for (session, task) in &sleepers {
         assert!(!task.is_finished(), "a sleeper has ended before");
         session.cut(Ending::new("enough", Actor::Server));
@@ -135,6 +137,20 @@ async fn handlers_that_sleep_delay_nobody_else() {
     for (_, task) in sleepers {
         assert!(refused(&task.await.unwrap()).is_some());
     }
+    let alone = median_of_empty(&make("")).await;
+    assert!(beside <= alone * 10, "{beside:?} beside those that sleep, {alone:?} alone");
+}
+
+/// How long an empty handler takes.
+async fn median_of_empty(session: &Arc<Session>) -> Duration {
+    let mut took = Vec::new();
+    for _ in 0..51 {
+        let begun = std::time::Instant::now();
+        assert!(matches!(password(session, "a").await, Verdict::Pass));
+        took.push(begun.elapsed());
+    }
+    took.sort_unstable();
+    took[took.len() / 2]
 }
 
 /// Those that nobody waits for leave room for those that a client waits for.
