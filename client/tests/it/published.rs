@@ -83,10 +83,10 @@ async fn a_file_is_uploaded() {
 async fn a_file_goes_from_one_session_to_another() {
     let (world, dir) = (World::sftp().await, tempfile::tempdir().unwrap());
     world.write("/home/user/examplefile.txt", "one\r\ntwo\n").await;
-    world.write("/home/other/examplefile.txt", "older").await;
+    world.write("/home/user/other/examplefile.txt", "older").await;
     let ran = run(&world, dir.path(), "two-sessions.txt", &[]).await;
     ran.is_good(&[("download", 1), ("upload", 1)]);
-    assert_eq!(world.read("/home/other/examplefile.txt").await, b"one\r\ntwo\n");
+    assert_eq!(world.read("/home/user/other/examplefile.txt").await, b"one\r\ntwo\n");
     assert_eq!(std::fs::read(dir.path().join("examplefile.txt")).unwrap(), b"one\r\ntwo\n");
 }
 

@@ -16,9 +16,11 @@ use client::sync::{
 };
 use session_core::batch::{Answer, Decider, Query, Unattended};
 use session_core::error::Result;
+use session_core::gate::SessionFs;
 use session_core::intercept::{Cx, Interceptor};
 use session_core::operation::{Operation, OperationSet};
 use session_core::path::VPath;
+use session_core::session::{Actor, Ending};
 use tokio::sync::Notify;
 
 use crate::lines::checked;
@@ -72,6 +74,11 @@ impl Interceptor for Dies {
     }
 }
 
+/// Of a process that dies nothing goes on; of a run in this one, what the disk was doing comes to its end first.
+async fn is_dead(side: &SessionFs) {
+    side.session().terminate(Ending::new("died", Actor::Admin("test".into())), Duration::from_secs(10)).await;
+}
+
 /// What has changed in every way.
 pub fn two(dir: &Path) {
     for n in 0..4 {
@@ -115,7 +122,7 @@ async fn wherever_a_run_dies_the_next_one_goes_on() {
             // It dies in its k-th operation: what was under way beside it may be done or not.
             let dies = Arc::new(Dies { calls: AtomicU64::new(0), at: k, dead: Notify::new() });
             let fs = local_with(&at("right"), vec![Arc::clone(&dies) as Arc<dyn Interceptor>]);
-            let runner = Runner::new(sides(fs), options(), Arc::new(Unattended), check).unwrap();
+            let runner = Runner::new(sides(fs.clone()), options(), Arc::new(Unattended), check).unwrap();
             let journal = Journal::create(&at("journal"), serde_json::json!({})).unwrap();
             runner.keep_journal(&journal);
             let ended = tokio::select! {
@@ -123,6 +130,7 @@ async fn wherever_a_run_dies_the_next_one_goes_on() {
                 () = dies.dead.notified() => None,
             };
             drop(runner);
+            is_dead(&fs).await;
             journal.leave().await;
             if let Some(report) = ended {
                 assert!(report.is_success() && k > 40, "{what}: {:?}", report.failures);
@@ -232,7 +240,7 @@ async fn wherever_a_run_of_two_ways_dies_the_next_one_goes_on_and_knows_what_bot
             assert_eq!(found.items.iter().filter(|d| d.conflict == Some(conflict)).count(), 2);
             let dies = Arc::new(Dies { calls: AtomicU64::new(0), at: k, dead: Notify::new() });
             let sides = both_sides(dir.path(), Some(&dies));
-            let runner = Runner::new(sides, options(&base), Arc::new(Yes), Check::Target).unwrap();
+            let runner = Runner::new(sides.clone(), options(&base), Arc::new(Yes), Check::Target).unwrap();
             let journal = Journal::create(&dir.path().join("journal"), serde_json::json!({})).unwrap();
             runner.keep_journal(&journal);
             let ended = tokio::select! {
@@ -240,6 +248,8 @@ async fn wherever_a_run_of_two_ways_dies_the_next_one_goes_on_and_knows_what_bot
                 () = dies.dead.notified() => None,
             };
             drop(runner);
+            is_dead(&sides.left.fs).await;
+            is_dead(&sides.right.fs).await;
             journal.leave().await;
             let report = match ended {
                 Some(report) => {
@@ -321,7 +331,7 @@ async fn wherever_a_run_with_texts_dies_the_next_one_goes_on() {
             },
             ..SyncOptions::default()
         };
-        let store = || Arc::new(LocalStore::open(&dir.path().join("r"), LocalOptions::default()).unwrap());
+        let store = || Arc::new(LocalStore::open(dir.path().join("r"), LocalOptions::default()).unwrap());
         let left = || (local(&dir.path().join("l")), VPath::root());
         let world = World::ftp(store(), vec![]).await;
         let remote = open(world.port).await.unwrap();
