@@ -28,8 +28,38 @@ use crate::keyspace::Place;
 
 /// Directories without a marker that are remembered.
 const IMPLIED: usize = 100_000;
-/// Objects of listings that are remembered, and how long.
-const LISTED: (usize, Duration) = (250_000, Duration::from_secs(30));
+/// How many keys are remembered as what they were a moment ago, and how long.
+const RECENT: (usize, Duration) = (250_000, Duration::from_secs(30));
+
+/// What was seen a moment ago, by hash, and since when it is gathered.
+struct Recent {
+    since: Instant,
+    seen: HashSet<u64>,
+}
+
+impl Recent {
+    fn new() -> Self {
+        Recent { since: Instant::now(), seen: HashSet::new() }
+    }
+
+    fn add(&mut self, hash: u64) {
+        if self.since.elapsed() > RECENT.1 {
+            *self = Recent::new();
+        }
+        if self.seen.len() < RECENT.0 {
+            self.seen.insert(hash);
+        }
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.seen.contains(&hash) && self.since.elapsed() <= RECENT.1
+    }
+
+    /// Forgets it; whether it was there.
+    fn take(&mut self, hash: u64) -> bool {
+        self.seen.remove(&hash) && self.since.elapsed() <= RECENT.1
+    }
+}
 
 pub(super) struct Store {
     pub(super) lines: Lines,
@@ -44,8 +74,10 @@ pub(super) struct Store {
     clients: Mutex<HashMap<String, Client>>,
     /// Directories that were seen to be there by what they hold, and not by a marker of their own.
     implied: Mutex<HashSet<(String, String)>>,
-    /// Objects that a listing told of a moment ago, by hash, and since when they are gathered.
-    listed: Mutex<(Instant, HashSet<u64>)>,
+    /// Objects that a listing told of.
+    listed: Mutex<Recent>,
+    /// Paths that were directories, and no objects: it is asked first whether they are that still.
+    dirs: Mutex<Recent>,
     hashing: RandomState,
     pub(super) removals: Removals,
 }
@@ -71,7 +103,8 @@ impl Store {
             regions: Mutex::default(),
             clients: Mutex::default(),
             implied: Mutex::default(),
-            listed: Mutex::new((Instant::now(), HashSet::new())),
+            listed: Mutex::new(Recent::new()),
+            dirs: Mutex::new(Recent::new()),
             hashing: RandomState::new(),
             removals: Removals::default(),
         }
@@ -195,6 +228,13 @@ impl Store {
             Place::Root => Ok(directory()),
             Place::Bucket(bucket) => self.head_bucket(bucket).await.map(|()| directory()),
             Place::Object { bucket, key } => {
+                let hash = self.hashing.hash_one((bucket, key));
+                if lock(&self.dirs).has(hash) {
+                    match self.is_dir(&place).await {
+                        Ok(true) => return Ok(directory()),
+                        _ => lock(&self.dirs).take(hash),
+                    };
+                }
                 let e = match self.head(bucket, key).await {
                     Ok(seen) => return Ok(seen),
                     // Who may list and not look, or the other way round, sees what there is to see.
@@ -202,7 +242,13 @@ impl Store {
                     Err(e) => return Err(e),
                 };
                 match self.is_dir(&place).await {
-                    Ok(true) => Ok(directory()),
+                    Ok(true) => {
+                        // One that may not be looked at may be an object all the same.
+                        if e.kind() == ErrorKind::NotFound {
+                            lock(&self.dirs).add(hash);
+                        }
+                        Ok(directory())
+                    }
                     Ok(false) => Err(e),
                     Err(no) if e.kind() == ErrorKind::NotFound => Err(no),
                     Err(_) => Err(e),
@@ -228,21 +274,19 @@ impl Store {
     /// Remembers that a listing told of these objects: who removes them next need not look again.
     pub(super) fn saw(&self, bucket: &str, keys: impl Iterator<Item = String>) {
         let mut listed = lock(&self.listed);
-        if listed.0.elapsed() > LISTED.1 {
-            *listed = (Instant::now(), HashSet::new());
-        }
         for key in keys {
-            if listed.1.len() >= LISTED.0 {
-                return;
-            }
-            listed.1.insert(self.hashing.hash_one((bucket, key.as_str())));
+            listed.add(self.hashing.hash_one((bucket, key.as_str())));
         }
+    }
+
+    /// Remembers that there is an object now, which may have been a directory before.
+    pub(super) fn made(&self, bucket: &str, key: &str) {
+        lock(&self.dirs).take(self.hashing.hash_one((bucket, key)));
     }
 
     /// Whether a listing told of the object a moment ago; forgets it.
     pub(super) fn was_seen(&self, bucket: &str, key: &str) -> bool {
-        let mut listed = lock(&self.listed);
-        listed.1.remove(&self.hashing.hash_one((bucket, key))) && listed.0.elapsed() <= LISTED.1
+        lock(&self.listed).take(self.hashing.hash_one((bucket, key)))
     }
 
     /// Remembers that a directory was seen with or without a marker.

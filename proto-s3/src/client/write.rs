@@ -330,6 +330,7 @@ impl WriteFile {
             _ => e,
         })?;
         (inner.failed, inner.over) = (false, true);
+        self.store.made(&self.bucket, &self.key);
         Ok(Metadata { etag: etag.as_deref().map(bare_etag), ..Metadata::new(FileType::File, size) })
     }
 }

@@ -131,7 +131,6 @@ pub(super) async fn copy(
     if kept.is_too_large() {
         return Err(too_large());
     }
-    let there = to.find(fs).await.map_err(|e| x.fail(e))?.filter(|t| !t.marker);
     let stamp = Stamp::new(fs, &to.path);
     let tag = Some(source.found.etag()).filter(|t| is_digest(t));
     if let (true, Some(tag)) = (itself || fs.capabilities_at(&to.path).server_copy, &tag) {
@@ -139,7 +138,11 @@ pub(super) async fn copy(
             by_the_store(x, &source.spot, &to).await?;
         }
         let attributes = stamp.attributes(&kept, tag, source.size, Some(&source.found.metadata));
-        match fs.set_attributes(&to.path, &attributes, Follow::Yes).await {
+        let set = match attributes.is_empty() {
+            true => Ok(()),
+            false => fs.set_attributes(&to.path, &attributes, Follow::Yes).await,
+        };
+        match set {
             Ok(()) => {}
             // The copy is there; who may not change properties has it as the store made it.
             Err(e) if !itself && matches!(e.kind(), ErrorKind::Refused | ErrorKind::PermissionDenied) => {}
@@ -149,6 +152,7 @@ pub(super) async fn copy(
         let now = now.ok_or_else(|| x.fail(ErrorKind::NotFound.into()))?;
         return Ok(done(etag(&now), now.modified));
     }
+    let there = to.find(fs).await.map_err(|e| x.fail(e))?.filter(|t| !t.marker);
     let source = Source::open(x, &input.copy_source, &conditions).await?;
     let Some(from) = &source.file else { return Err(x.fail(ErrorKind::NotFound.into())) };
     let mut upload = Upload::new(open(x, &to, &whole(Some(source.size), None, None, None)).await?);

@@ -96,8 +96,8 @@ async fn page(
     let fs = x.fs()?;
     let mut page = Page { objects: Vec::new(), prefixes: Vec::new(), next: None };
     let bucket = buckets::at(x, &asked.bucket)?;
-    is_bucket(fs, &bucket).await.map_err(|e| x.fail_bucket(e))?;
     if most == 0 {
+        is_bucket(fs, &bucket).await.map_err(|e| x.fail_bucket(e))?;
         return Ok(page);
     }
     let client = x.client();
@@ -132,6 +132,10 @@ async fn page(
                 }
             }
         }
+    }
+    if last.is_none() {
+        // What is in it shows a bucket, too.
+        is_bucket(fs, &bucket).await.map_err(|e| x.fail_bucket(e))?;
     }
     if walk.has_more().await.map_err(|e| x.fail(e))? {
         page.next = last;

@@ -82,12 +82,18 @@ pub(super) async fn is_bucket(fs: &SessionFs, bucket: &VPath) -> Result<()> {
     }
 }
 
-/// What stands at a path; nothing also below a file.
+/// What stands at a path; nothing also below a file, or under a name that the store cannot have.
 pub(super) async fn look(fs: &SessionFs, path: &VPath) -> Result<Option<Metadata>> {
     match fs.look(path, Follow::Yes).await {
-        Err(e) if e.kind() == ErrorKind::NotADirectory => Ok(None),
+        Err(e) if is_nothing(e.kind()) => Ok(None),
         found => found,
     }
+}
+
+/// Whether whoever reads a key is told by this that nothing is there: a name that is too long for the store is a key
+/// like any other, of no object.
+pub(super) fn is_nothing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidPath | ErrorKind::NotADirectory | ErrorKind::NotFound)
 }
 
 /// An object that is there.

@@ -21,7 +21,7 @@ use session_core::net::http::{Part, send};
 
 use super::exchange::{Exchange, refuse};
 use super::guard::Signed;
-use super::object::{Found, Kept, Spot};
+use super::object::{Found, Kept, Spot, is_nothing};
 
 /// The conditions of a read.
 pub(super) struct Conditions<'a> {
@@ -161,22 +161,25 @@ fn wanted(x: &Exchange, range: Option<&Range>, part: Option<i32>, size: u64) -> 
 
 /// What there is to describe, once the conditions hold. Errors: as the client is told.
 async fn judged(x: &Exchange, spot: &Spot, conditions: &Conditions<'_>) -> S3Result<Found> {
-    let fs = x.fs()?;
-    let Some(found) = spot.find(fs).await.map_err(|e| x.fail(e))? else {
-        return Err(missing(x, spot).await);
-    };
+    let found = spot.find(x.fs()?).await.map_err(|e| x.fail(e))?;
+    let Some(found) = found else { return Err(missing(x, spot).await) };
     hold(x, &found, conditions)?;
     Ok(found)
 }
 
+/// What is missing, the object or its bucket.
 async fn missing(x: &Exchange, spot: &Spot) -> s3s::S3Error {
     match x.fs() {
         Err(e) => e,
         Ok(fs) => match spot.bucket(fs).await {
             Err(e) => x.fail_bucket(e),
-            Ok(()) => x.fail(Error::new(ErrorKind::NotFound).with_detail("there is no such object")),
+            Ok(()) => no_object(x),
         },
     }
+}
+
+fn no_object(x: &Exchange) -> s3s::S3Error {
+    x.fail(Error::new(ErrorKind::NotFound).with_detail("there is no such object"))
 }
 
 fn hold(x: &Exchange, found: &Found, conditions: &Conditions<'_>) -> S3Result<()> {
@@ -223,7 +226,9 @@ pub(super) async fn head(
     version(x, input.version_id.as_deref())?;
     let headers = overridden(x, overrides!(input))?;
     let spot = Spot::of(&input.bucket, &input.key).map_err(|e| x.fail(e))?;
-    let found = judged(x, &spot, &conditions!(input)).await?;
+    // An answer without a body has no word for what is missing: nobody looks for the bucket.
+    let found = spot.find(x.fs()?).await.map_err(|e| x.fail(e))?.ok_or_else(|| no_object(x))?;
+    hold(x, &found, &conditions!(input))?;
     let size = found.size();
     let range = wanted(x, input.range.as_ref(), input.part_number, size)?;
     let kept = kept_of(&spot, &found);
@@ -295,13 +300,12 @@ pub(super) async fn get(
     }
     let file = match fs.open_file(&spot.path, &OpenOptions::read()).await {
         Ok(file) => Some(file),
-        Err(e) => match e.kind() {
-            ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::NotADirectory => None,
-            _ => return Err(x.fail(e)),
-        },
+        Err(e) if is_nothing(e.kind()) || e.kind() == ErrorKind::IsADirectory => None,
+        Err(e) => return Err(x.fail(e)),
     };
     let found = match &file {
         Some(file) => Found { metadata: file.metadata().await.map_err(|e| x.fail(e))?, marker: false },
+        None if spot.dir.is_none() => return Err(missing(x, &spot).await),
         None => judged(x, &spot, &conditions).await?,
     };
     hold(x, &found, &conditions)?;

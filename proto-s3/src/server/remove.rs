@@ -14,30 +14,29 @@ use session_core::gate::SessionFs;
 use session_core::path::VPath;
 
 use super::exchange::{Exchange, refuse, said};
-use super::object::{Spot, implied, is_bucket, is_implied, look};
+use super::object::{Spot, implied, is_bucket, is_implied, is_nothing, look};
 use super::write::judge;
 
 /// The most objects of one request.
 const MOST: usize = 1000;
 
-/// Removes an object. Errors: those of the gate, but for what means that nothing is there.
-async fn remove(fs: &SessionFs, spot: &Spot) -> Result<()> {
+/// Removes an object; `false` where there was none. Errors: those of the gate, but for what means that nothing is there.
+async fn remove(fs: &SessionFs, spot: &Spot) -> Result<bool> {
     // A file of a name that ends in a slash is rare: nobody is asked for its removal where there is none.
     if spot.dir.is_none() || look(fs, &spot.path).await?.is_some() {
         match fs.remove_file(&spot.path).await {
-            Ok(()) => return Ok(()),
-            Err(e) => match e.kind() {
-                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {}
-                _ => return Err(e),
-            },
+            Ok(()) => return Ok(true),
+            Err(e) if is_nothing(e.kind()) || e.kind() == ErrorKind::IsADirectory => {}
+            Err(e) => return Err(e),
         }
     }
-    let Some(dir) = &spot.dir else { return Ok(()) };
-    let Some(there) = look(fs, dir).await?.filter(|m| m.is_dir() && !is_implied(m)) else { return Ok(()) };
+    let Some(dir) = &spot.dir else { return Ok(false) };
+    let there = look(fs, dir).await?.filter(|m| m.is_dir() && !is_implied(m));
+    let Some(there) = there else { return Ok(false) };
     if is_empty(fs, dir).await? {
         return match fs.remove_dir(dir).await {
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotEmpty) => Ok(()),
-            removed => removed,
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotEmpty) => Ok(true),
+            removed => removed.map(|()| true),
         };
     }
     // From now on it is there for what it holds.
@@ -45,7 +44,7 @@ async fn remove(fs: &SessionFs, spot: &Spot) -> Result<()> {
     if !attributes.is_empty() && there.properties.is_some() {
         fs.set_attributes(dir, &attributes, Follow::Yes).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 async fn is_empty(fs: &SessionFs, dir: &VPath) -> Result<bool> {
@@ -57,7 +56,10 @@ async fn is_empty(fs: &SessionFs, dir: &VPath) -> Result<bool> {
 /// bucket. That it fails is no failure of who removed the object.
 async fn tidy(fs: &SessionFs, bucket: &VPath, dir: Option<VPath>) {
     let mut next = dir;
-    while let Some(dir) = next.filter(|d| d != bucket && d.starts_with(bucket)) {
+    // A store that keeps no properties knows of none that was.
+    while let Some(dir) =
+        next.filter(|d| d != bucket && d.starts_with(bucket)).filter(|d| fs.capabilities_at(d).properties)
+    {
         let made_for_it =
             matches!(look(fs, &dir).await, Ok(Some(there)) if there.is_dir() && is_implied(&there));
         if !made_for_it || !is_empty(fs, &dir).await.unwrap_or(false) || fs.remove_dir(&dir).await.is_err() {
@@ -109,12 +111,14 @@ pub(super) async fn one(
     let input = req.input;
     let fs = x.fs()?;
     let spot = Spot::of(&input.bucket, &input.key).map_err(|e| x.fail(e))?;
-    is_bucket(fs, &spot.bucket).await.map_err(|e| x.fail_bucket(e))?;
     if let Some(condition) = &input.if_match {
+        is_bucket(fs, &spot.bucket).await.map_err(|e| x.fail_bucket(e))?;
         let there = spot.find(fs).await.map_err(|e| x.fail(e))?;
         judge(x, there.as_ref(), Some(condition), None)?;
     }
-    remove(fs, &spot).await.map_err(|e| x.fail(e))?;
+    if !remove(fs, &spot).await.map_err(|e| x.fail(e))? {
+        is_bucket(fs, &spot.bucket).await.map_err(|e| x.fail_bucket(e))?;
+    }
     tidy(fs, &spot.bucket, above(&spot)).await;
     Ok(S3Response::new(DeleteObjectOutput::default()))
 }

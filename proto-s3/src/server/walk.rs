@@ -145,7 +145,7 @@ fn side(position: &Position, name: &[u8], is_dir: bool) -> Side {
 
 impl Walk {
     /// Of all keys in `bucket` that begin with `prefix`, entering directories if `deep`, behind a position.
-    /// Errors: those of the gate; a prefix below which there is nothing is no error.
+    /// Errors: those of the gate; a prefix below which there is nothing is no error, nor a bucket that is none.
     pub(super) async fn begin(
         fs: &SessionFs,
         bucket: &VPath,
@@ -178,13 +178,9 @@ impl Walk {
             }
             names.push(name);
         }
-        let marker = match names.is_empty() {
-            true => None,
-            false => match look(fs, &dir).await? {
-                Some(there) if there.is_dir() => (!is_implied(&there) && filter.is_empty()).then_some(there),
-                _ => return Ok(walk),
-            },
-        };
+        let Some(there) = look(fs, &dir).await?.filter(Metadata::is_dir) else { return Ok(walk) };
+        let marker = !names.is_empty() && !is_implied(&there) && filter.is_empty();
+        let marker = marker.then_some(there);
         walk.enter(dir, above.to_owned(), names, rest, filter.to_owned(), marker).await?;
         Ok(walk)
     }

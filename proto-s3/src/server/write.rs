@@ -197,10 +197,13 @@ pub(super) async fn open(x: &Exchange, spot: &Spot, options: &OpenOptions) -> S3
 /// Makes the directories above a key. Errors: as the client is told.
 pub(super) async fn parents(x: &Exchange, spot: &Spot) -> S3Result<()> {
     let fs = x.fs()?;
-    is_bucket(fs, &spot.bucket).await.map_err(|e| x.fail_bucket(e))?;
     let mut missing = Vec::new();
     let mut dir = spot.path.parent();
-    while let Some(at) = dir.filter(|d| *d != spot.bucket) {
+    loop {
+        let Some(at) = dir.filter(|d| *d != spot.bucket) else {
+            is_bucket(fs, &spot.bucket).await.map_err(|e| x.fail_bucket(e))?;
+            break;
+        };
         if look(fs, &at).await.map_err(|e| x.fail(e))?.is_some() {
             break;
         }
@@ -276,7 +279,10 @@ pub(super) async fn put(
         return Err(too_large());
     }
     let is_conditional = input.if_match.is_some() || input.if_none_match.is_some();
-    let there = match spot.find(fs).await {
+    // What stands there matters to a condition, to a directory that the key may mean, and for properties that would
+    // be kept with the new content.
+    let matters = is_conditional || spot.dir.is_some() || fs.capabilities_at(&spot.path).properties;
+    let there = match if matters { spot.find(fs).await } else { Ok(None) } {
         // Who may put and not look puts: whether it may replace what stands there is asked when it is opened.
         Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Refused) && !is_conditional => {
             None

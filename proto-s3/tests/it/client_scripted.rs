@@ -134,6 +134,35 @@ async fn files_directories_and_nothing_are_told_apart() {
     assert_eq!(remote.list_all(&p("/bucket/m")).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+#[tokio::test]
+async fn what_was_a_directory_is_asked_for_as_one_until_it_is_none() {
+    let gone = Arc::new(AtomicUsize::new(0));
+    let phase = Arc::clone(&gone);
+    let server = Scripted::new(move |r| match (r.method.as_str(), phase.load(Ordering::SeqCst)) {
+        ("PUT", _) => answer(200, &["ETag: \"one\""], ""),
+        (_, 0) => usual(r, &[("d/x", 1), ("e/x", 1)]),
+        // The object was put beside the directory of its name.
+        _ => usual(r, &[("d", 7), ("e", 7), ("e/x", 1)]),
+    })
+    .await;
+    let remote = server.remote().await;
+    let asked = async |path: &str| {
+        let before = server.seen().len();
+        let found = remote.stat(&p(path), Follow::Yes).await.unwrap();
+        let methods: Vec<_> = server.seen()[before..].iter().map(|r| r.method.clone()).collect();
+        (found.is_dir(), methods.join(" "))
+    };
+    assert_eq!(asked("/bucket/d").await, (true, "HEAD GET".into()));
+    assert_eq!(asked("/bucket/d").await, (true, "GET".into()));
+    assert_eq!(asked("/bucket/e").await, (true, "HEAD GET".into()));
+    remote.write_all(&p("/bucket/e"), "content".into()).await.unwrap();
+    gone.store(1, Ordering::SeqCst);
+    assert_eq!(asked("/bucket/d").await, (false, "GET HEAD".into()));
+    assert_eq!(asked("/bucket/d").await, (false, "HEAD".into()));
+    // Our own object is known to be there.
+    assert_eq!(asked("/bucket/e").await, (false, "HEAD".into()));
+}
+
 // ---- where a bucket lies, and when
 
 #[tokio::test]
