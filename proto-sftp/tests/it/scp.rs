@@ -289,6 +289,47 @@ async fn what_may_not_be_looked_at_keeps_nothing_else_back() {
     }
 }
 
+/// Keeps what is looked at.
+#[derive(Default)]
+struct Looks(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Interceptor for Looks {
+    fn interests(&self) -> OperationSet {
+        OperationSet::of(&[OperationKind::Stat])
+    }
+
+    async fn before(&self, _: &Cx<'_>, operation: Operation<'_>) -> Result<()> {
+        self.0.lock().unwrap().push(operation.to_record().path().display().to_string());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_listing_told_is_not_asked_for_again() {
+    let looks = Arc::new(Looks::default());
+    let fs = guarded_memory(vec![Arc::clone(&looks) as Arc<dyn Interceptor>]).await;
+    put(&fs, "/base/tree/a", "1").await;
+    put(&fs, "/base/tree/b", "2").await;
+    put(&fs, "/base/tree/sub/c", "3").await;
+    put(&fs, "/base/other", "4").await;
+    fs.symlink(b"../other", &p("/base/tree/l")).await.unwrap();
+    looks.0.lock().unwrap().clear();
+    let done = run(&fs, "scp -r -p -f tree", &"\0".repeat(40)).await;
+    assert_eq!(done.status.unwrap(), 0, "{}", done.out);
+    for part in ["C0644 1 a\n1\0", "C0644 1 b\n2\0", "C0644 1 l\n4\0", "C0644 1 c\n3\0"] {
+        assert!(done.out.contains(part), "{part:?} is not in {:?}", done.out);
+    }
+    // What was named, where the link leads, and whether what is entered is a link by now; the size of each file that is
+    // open.
+    let mut due = vec!["/base/tree", "/base/tree/l", "/base/other", "/base/tree/sub"];
+    due.extend(["/base/tree/a", "/base/tree/b", "/base/other", "/base/tree/sub/c"]);
+    due.sort_unstable();
+    let mut seen = looks.0.lock().unwrap().clone();
+    seen.sort();
+    assert_eq!(seen, due);
+}
+
 #[tokio::test]
 async fn sums_are_gnus() {
     let fs = memory().await;

@@ -1,7 +1,8 @@
 //! `scp -f`: the client fetches files and trees.
 //!
 //! Links are followed, as `scp` does; a link to a directory that leads back to where one came from is
-//! named and left out. A file that became shorter meanwhile is filled up and reported, for its size was
+//! named and left out. What a listing told of a file or a directory is not asked for again; its size, and whether a
+//! directory is a link by now, is. A file that became shorter meanwhile is filled up and reported, for its size was
 //! promised.
 
 use std::sync::Arc;
@@ -58,7 +59,7 @@ where
             }
         };
         for path in paths {
-            if !entry(peer, flags, &path, &mut Vec::new()).await? {
+            if !entry(peer, flags, &path, None, &mut Vec::new()).await? {
                 return Ok(());
             }
         }
@@ -66,11 +67,13 @@ where
     Ok(())
 }
 
-/// Sends what is at `path`. `above` are the directories that it was reached through.
+/// Sends what is at `path`. `listed` is what a listing told of it, `above` are the directories that it was reached
+/// through.
 fn entry<'a, I, O>(
     peer: &'a mut Peer<I, O>,
     flags: Flags,
     path: &'a VPath,
+    listed: Option<Metadata>,
     above: &'a mut Vec<Above>,
 ) -> BoxFuture<'a, Result<More>>
 where
@@ -84,7 +87,11 @@ where
             return Ok(true);
         }
         let name = Bytes::copy_from_slice(name);
-        match peer.fs.stat(path, Follow::Yes).await {
+        let found = match listed.filter(|listed| says_all(flags, listed)) {
+            Some(listed) => Ok(listed),
+            None => peer.fs.stat(path, Follow::Yes).await,
+        };
+        match found {
             Ok(found) if is_dir(found.file_type) => {
                 if flags.recursive {
                     directory(peer, flags, path, name, &found, above).await
@@ -104,6 +111,12 @@ where
             }
         }
     })
+}
+
+/// Whether a listing tells of an entry what the client will be told. Of a link it does not.
+fn says_all(flags: Flags, listed: &Metadata) -> bool {
+    matches!(listed.file_type, FileType::Directory | FileType::File)
+        && (!flags.preserve || listed.modified.is_some())
 }
 
 /// Where a directory lies as far as its last link tells, unless that is above where one came from. What
@@ -195,8 +208,8 @@ where
         match listing.next_page().await {
             Ok(Some(page)) => {
                 for child in page {
-                    let child = path.join(&child.name)?;
-                    if !entry(peer, flags, &child, above).await? {
+                    let at = path.join(&child.name)?;
+                    if !entry(peer, flags, &at, Some(child.metadata), above).await? {
                         return Ok(false);
                     }
                 }
