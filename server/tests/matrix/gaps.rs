@@ -98,7 +98,9 @@ impl Cell {
             let in_steps = front.moves_in_steps() || behind.moves_in_steps();
             let bounded = front.bounds_names() || behind.bounds_names();
             let holds = |gap: &Gap| {
-                in_steps && gap.reason == MOVES_AT_ONCE.reason || bounded && gap.reason == LONG_NAMES.reason
+                in_steps && gap.reason == MOVES_AT_ONCE.reason
+                    || bounded && gap.reason == LONG_NAMES.reason
+                    || front.sorts() && gap.reason == NOT_SORTED.reason
             };
             all.retain(|gap| !holds(gap));
         }

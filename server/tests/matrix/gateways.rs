@@ -12,8 +12,11 @@ use server::config::Gateway;
 use server::gateway::{Gateways, Settings};
 use session_core::auth::Secret;
 use session_core::capability::Capabilities;
+use session_core::event::{Event, What};
 use session_core::fs::{Filesystem, Follow};
 use session_core::fs_ext::FilesystemExt as _;
+use session_core::metadata::Attributes;
+use session_core::operation::OperationKind;
 use session_core::path::VPath;
 use session_core::script::Secrets;
 
@@ -21,7 +24,7 @@ use crate::world::{Store, Way, World};
 
 /// The other server, and the way to it: both last as long as this.
 pub struct Behind {
-    _far: World,
+    far: World,
     _gateways: Gateways,
 }
 
@@ -33,7 +36,7 @@ pub async fn behind(way: Way) -> (Store, Behind) {
     let folder = gateways.folder("far", VPath::root(), false).unwrap();
     // What it can do is known once it was reached.
     folder.stat(&VPath::root(), Follow::Yes).await.unwrap();
-    (Store::Bare(Arc::new(folder)), Behind { _far: far, _gateways: gateways })
+    (Store::Bare(Arc::new(folder)), Behind { far, _gateways: gateways })
 }
 
 /// The gateway that leads to a server.
@@ -96,6 +99,31 @@ pub fn both(front: &Capabilities, behind: &Capabilities) -> Capabilities {
         max_size: front.max_size.min(behind.max_size),
         ..front.clone()
     }
+}
+
+/// Each call in front of a gateway is requests behind it, which are waited for: a new object in a folder that is there
+/// is one of them, and nothing is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_object_is_one_request_behind() {
+    let (store, behind) = behind(Way::S3).await;
+    let front = World::new(Way::S3, store, Arc::default()).await;
+    let (alice, connection) = front.log_in("alice").await;
+    let p = |text: &str| VPath::absolute(text).unwrap();
+    alice.create_dir(&p("/bucket/d"), &Attributes::none()).await.unwrap();
+    let told = || {
+        let begun = |e: Event| match e.what {
+            What::Started { record, .. } => Some((record.kind(), record.path().display().to_string())),
+            _ => None,
+        };
+        behind.far.events().into_iter().filter_map(begun).collect::<Vec<_>>()
+    };
+    let before = told().len();
+    alice.write_all(&p("/bucket/d/f"), "x".into()).await.unwrap();
+    // What the far server itself does for a PUT: a look at what would be replaced, the file, its end.
+    let at = "/bucket/bucket/d/f".to_owned();
+    let due = [OperationKind::Stat, OperationKind::Open, OperationKind::Commit];
+    assert_eq!(told()[before..], due.map(|kind| (kind, at.clone())));
+    connection.close().await;
 }
 
 /// Links that are met while others look at them: nobody waits for a look that is not wanted any more.

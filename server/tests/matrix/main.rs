@@ -206,6 +206,7 @@ cells! {
     ftp_behind_s3 bare Reach::Over(Way::Ftp), Behind(Way::S3);
     scp_behind_s3 bare Reach::Over(Way::Scp), Behind(Way::S3);
     dav_behind_s3 bare Reach::Over(Way::Dav), Behind(Way::S3);
+    s3_behind_sftp staged Reach::Over(Way::S3), Behind(Way::Sftp);
 }
 
 /// A hundred thousand entries, filled in below, since the way there is not what is tried.

@@ -104,8 +104,7 @@ async fn rendered() -> String {
          and run over each store and each way to it: our server over the store, our client, over loopback. Each number \
          is of the cases that hold; all others are named below with the reason why they cannot. A cell in which \
          another one fails, or one of those that are named holds, fails the test (`cargo nextest run -p server --test \
-         matrix`). This page is written by it (`UPDATE=1`). S3 in front of a gateway does not hold to its end \
-         yet.\n\n## Cells\n\n",
+         matrix`). This page is written by it (`UPDATE=1`).\n\n## Cells\n\n",
         conformance::cases().len()
     );
     cells(&mut out);

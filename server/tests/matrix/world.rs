@@ -265,6 +265,11 @@ impl Way {
         !matches!(self, Way::S3 | Way::S3s | Way::Scp)
     }
 
+    /// Whether a server sorts listings where its store does not.
+    pub fn sorts(self) -> bool {
+        matches!(self, Way::S3 | Way::S3s)
+    }
+
     /// Whether a directory moves object by object.
     pub fn moves_in_steps(self) -> bool {
         matches!(self, Way::S3 | Way::S3s)
