@@ -120,6 +120,13 @@ pub(super) async fn count(common: Arc<Common>, sites: Vec<Arc<FerrySite>>) {
     leases.into_iter().for_each(|leases| leases.settle());
 }
 
+/// Counts groups as a whole in sites that have just come, before many come to them.
+pub(super) async fn count_groups(sites: Vec<Arc<FerrySite>>) {
+    for site in sites {
+        site.count(&HashSet::new()).await;
+    }
+}
+
 /// Takes leave of the other nodes.
 pub(super) async fn leave(common: &Common, orders: Option<&Arc<Orders>>) {
     if let Some(leases) = common.leases.get() {

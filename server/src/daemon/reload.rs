@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 
 use super::making::{self, Ready};
-use super::{Daemon, Served, differences, limit, lock};
+use super::{Daemon, Served, differences, keeping, limit, lock};
 use crate::accounts::Contents;
 use crate::config::Config;
 use crate::listen::Bound;
@@ -81,11 +81,14 @@ impl Daemon {
         self.common.outbox.set(new.outbox.clone());
         self.common.protector.set(new.protector.clone());
         let mut ended = 0;
-        let mut sites = Vec::new();
+        let (mut sites, mut fresh) = (Vec::new(), Vec::new());
         for (site, prepared) in prepared {
             match prepared {
                 Some(prepared) => ended += site.replace(prepared),
-                None => site.announce(),
+                None => {
+                    site.announce();
+                    fresh.push(Arc::clone(&site));
+                }
             }
             sites.push(site);
         }
@@ -93,6 +96,9 @@ impl Daemon {
         ended += gone.map(|s| s.abolish()).sum::<usize>();
         *self.served.write().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(Served { config: Arc::new(new), sites });
+        if !fresh.is_empty() {
+            tokio::spawn(keeping::count_groups(fresh));
+        }
         {
             let mut serving = lock(&self.serving);
             let mut old: Vec<Option<Bound>> = serving.bound.drain(..).map(Some).collect();
