@@ -18,26 +18,30 @@ use super::result::FilePermissions;
 use super::source::{remote_source, target};
 
 impl Session {
-    /// Makes one directory. Errors: `AlreadyExists`, `NotFound` (the parent), `PermissionDenied`.
+    /// Makes one directory. Dropped, it is there or not. Errors: `AlreadyExists`, `NotFound` (the parent),
+    /// `PermissionDenied`.
     pub async fn create_directory(&self, path: impl AsRef<[u8]>) -> Result<()> {
         self.each(path, |open, path| async move { open.fs.create_dir(&path, &Attributes::none()).await })
             .await
     }
 
-    /// Makes a directory with those above it; one that is there is fine. Errors: `NotADirectory`.
+    /// Makes a directory with those above it; one that is there is fine. Dropped, the first of them may be there.
+    /// Errors: `NotADirectory`.
     pub async fn create_directories(&self, path: impl AsRef<[u8]>) -> Result<()> {
         self.each(path, |open, path| async move { open.fs.create_dir_all(&path).await }).await
     }
 
-    /// Removes a directory only if it is empty. Errors: `NotEmpty`, `NotADirectory`, `NotFound`.
+    /// Removes a directory only if it is empty. Dropped, it is gone or not. Errors: `NotEmpty`, `NotADirectory`,
+    /// `NotFound`.
     pub async fn remove_empty_directory(&self, path: impl AsRef<[u8]>) -> Result<()> {
         self.each(path, |open, path| async move { open.fs.remove_dir(&path).await }).await
     }
 
-    /// Renames or moves, and never replaces anything. The source may be a mask; a target that ends in a
-    /// slash is a directory to move into, else its last part is an operation mask. Gives what moved where.
-    /// Errors: `NotFound` where nothing fits, `AlreadyExists`, `InvalidArgument` for a move into itself or
-    /// onto what it lies in; of several, those before the error have moved.
+    /// Renames or moves, and never replaces anything. The source may be a mask; a target that ends in a slash is
+    /// a directory to move into, else its last part is an operation mask. Gives what moved where. Dropped, those
+    /// before the one at hand have moved, and that one has or has not; S3, which copies and removes, may have it
+    /// in both places. Errors: `NotFound` where nothing fits, `AlreadyExists`, `InvalidArgument` for a move into
+    /// itself or onto what it lies in; of several, those before the error have moved.
     pub async fn move_file(
         &self,
         source: impl AsRef<[u8]>,
@@ -62,7 +66,8 @@ impl Session {
         self.told(result.await)
     }
 
-    /// As [`duplicate_file`](Self::duplicate_file), the source being a mask: what scripts call `cp`.
+    /// As [`duplicate_file`](Self::duplicate_file), the source being a mask: what scripts call `cp`. Dropped,
+    /// those before the one at hand are copied.
     pub async fn duplicate_files(
         &self,
         source: impl AsRef<[u8]>,
@@ -82,18 +87,20 @@ impl Session {
         renamings(&open, found, to, which).await
     }
 
-    /// Sets permission bits. Errors: `Unsupported` where the server has none, `NotFound`,
-    /// `PermissionDenied`.
+    /// Sets permission bits. Dropped, they are set or not. Errors: `Unsupported` where the server has none,
+    /// `NotFound`, `PermissionDenied`.
     pub async fn chmod(&self, path: impl AsRef<[u8]>, permissions: FilePermissions) -> Result<()> {
         self.attributes(path, Attributes::mode(permissions.numeric())).await
     }
 
-    /// Sets owner and group by number; `None` leaves one as it is. Errors: as [`chmod`](Self::chmod).
+    /// Sets owner and group by number; `None` leaves one as it is. Dropped, both are set or neither. Errors: as
+    /// [`chmod`](Self::chmod).
     pub async fn chown(&self, path: impl AsRef<[u8]>, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
         self.attributes(path, Attributes { uid, gid, ..Attributes::none() }).await
     }
 
-    /// Sets the time of the last change; `None` for now. Errors: as [`chmod`](Self::chmod).
+    /// Sets the time of the last change; `None` for now. Dropped, it is set or not. Errors: as
+    /// [`chmod`](Self::chmod).
     pub async fn touch(&self, path: impl AsRef<[u8]>, modified: Option<SystemTime>) -> Result<()> {
         let time = Some(modified.unwrap_or_else(SystemTime::now));
         self.attributes(path, Attributes::times(time, time)).await
@@ -107,14 +114,15 @@ impl Session {
         .await
     }
 
-    /// Makes a symbolic link at `link` that holds `target` as it is. Errors: `AlreadyExists`,
-    /// `Unsupported`.
+    /// Makes a symbolic link at `link` that holds `target` as it is. Dropped, the link is there or not. Errors:
+    /// `AlreadyExists`, `Unsupported`.
     pub async fn create_symbolic_link(&self, link: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Result<()> {
         let target = target.as_ref().to_vec();
         self.each(link, |open, link| async move { open.fs.symlink(&target, &link).await }).await
     }
 
-    /// Makes `link` another name of a file. Errors: `AlreadyExists`, `NotFound`, `Unsupported`.
+    /// Makes `link` another name of a file. Dropped, the link is there or not. Errors: `AlreadyExists`,
+    /// `NotFound`, `Unsupported`.
     pub async fn create_hard_link(&self, link: impl AsRef<[u8]>, file: impl AsRef<[u8]>) -> Result<()> {
         let file = file.as_ref().to_vec();
         self.each(link, |open, link| async move {
@@ -124,7 +132,7 @@ impl Session {
         .await
     }
 
-    /// What a symbolic link holds. Errors: `InvalidArgument` if it is none.
+    /// What a symbolic link holds. Dropped, nothing has changed. Errors: `InvalidArgument` if it is none.
     pub async fn read_link(&self, path: impl AsRef<[u8]>) -> Result<Vec<u8>> {
         let result = async {
             let open = self.opened_now()?;

@@ -1,7 +1,7 @@
 //! Looking: listings, trees, facts about one entry, digests, space.
 //!
-//! Nothing here changes the remote, so nothing has to be said of calls that are dropped. A listing is
-//! complete or it is an error. "Missing" and "not allowed" are told apart wherever the server does.
+//! Nothing here changes the remote. A listing is complete or it is an error. "Missing" and "not allowed" are told
+//! apart wherever the server does.
 
 use futures_util::Stream;
 use futures_util::stream::unfold;
@@ -52,8 +52,8 @@ struct Walk {
 }
 
 impl Session {
-    /// The entries of a directory, by the bytes of their names. Errors: `Closed`, `NotFound`,
-    /// `NotADirectory`, `PermissionDenied`; `TooLarge` beyond a million entries (enumerate those).
+    /// The entries of a directory, by the bytes of their names. Dropped, nothing has changed. Errors: `Closed`,
+    /// `NotFound`, `NotADirectory`, `PermissionDenied`; `TooLarge` beyond a million entries (enumerate those).
     pub async fn list_directory(&self, path: impl AsRef<[u8]>) -> Result<RemoteDirectoryInfo> {
         let result = async {
             let open = self.opened_now()?;
@@ -105,14 +105,15 @@ impl Session {
         })))
     }
 
-    /// The entries that a path names whose last part may be a mask; what is below them is not looked at. A
-    /// mask that nothing fits finds nothing. Errors: `NotFound` for a path without a mask, those of listing.
+    /// The entries that a path names whose last part may be a mask; what is below them is not looked at. A mask
+    /// that nothing fits finds nothing. Dropped, nothing has changed. Errors: `NotFound` for a path without a
+    /// mask, those of listing.
     pub async fn matching(&self, path: impl AsRef<[u8]>) -> Result<Matching> {
         let result = async { remote_entries(&*self.opened_now()?, path.as_ref(), self.hub()).await };
         self.told(result.await)
     }
 
-    /// The same of a local path, whose mask knows `*` and `?`.
+    /// The same of a local path, whose mask knows `*` and `?`. Dropped, nothing has changed.
     pub async fn matching_local(&self, path: impl AsRef<std::path::Path>) -> Result<Matching> {
         use std::os::unix::ffi::OsStrExt as _;
         let path = path.as_ref().as_os_str().as_bytes();
@@ -120,12 +121,14 @@ impl Session {
         self.told(result.await)
     }
 
-    /// Facts about an entry; of a link, what it leads to. Errors: `NotFound`, `PermissionDenied`, `Closed`.
+    /// Facts about an entry; of a link, what it leads to. Dropped, nothing has changed. Errors: `NotFound`,
+    /// `PermissionDenied`, `Closed`.
     pub async fn get_file_info(&self, path: impl AsRef<[u8]>) -> Result<RemoteFileInfo> {
         self.told(self.info(path.as_ref()).await)
     }
 
-    /// The same, and `None` for what is missing. What may not be looked at is an error, never "missing".
+    /// The same, and `None` for what is missing. What may not be looked at is an error, never "missing". Dropped,
+    /// nothing has changed.
     pub async fn try_get_file_info(&self, path: impl AsRef<[u8]>) -> Result<Option<RemoteFileInfo>> {
         match self.info(path.as_ref()).await {
             Ok(info) => Ok(Some(info)),
@@ -134,7 +137,8 @@ impl Session {
         }
     }
 
-    /// Whether there is an entry, directories too. What may not be looked at is an error, never "no".
+    /// Whether there is an entry, directories too. What may not be looked at is an error, never "no". Dropped,
+    /// nothing has changed.
     pub async fn file_exists(&self, path: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.try_get_file_info(path).await?.is_some())
     }
@@ -146,7 +150,8 @@ impl Session {
         Ok(RemoteFileInfo { path, metadata })
     }
 
-    /// What an entry is, a link itself included. Errors: as [`get_file_info`](Self::get_file_info).
+    /// What an entry is, a link itself included. Dropped, nothing has changed. Errors: as
+    /// [`get_file_info`](Self::get_file_info).
     pub async fn stat(&self, path: impl AsRef<[u8]>, follow: Follow) -> Result<Metadata> {
         let result = async {
             let open = self.opened_now()?;
@@ -155,9 +160,9 @@ impl Session {
         self.told(result.await)
     }
 
-    /// The digest of a file and who made it: the server where it can, else this side by reading it. The
-    /// names are `sha-256`, `sha1`, `md5`, …, in any case. Errors: `Unsupported` for a name that is not
-    /// known, `IsADirectory`, and those of reading.
+    /// The digest of a file and who made it: the server where it can, else this side by reading it. The names are
+    /// `sha-256`, `sha1`, `md5`, …, in any case. Dropped, nothing has changed; the server may go on reading for a
+    /// while. Errors: `Unsupported` for a name that is not known, `IsADirectory`, and those of reading.
     pub async fn calculate_file_checksum(
         &self,
         algorithm: &str,
@@ -187,7 +192,8 @@ impl Session {
         self.told(result.await)
     }
 
-    /// The room there is where a path lies. Errors: `Unsupported` where the server does not say.
+    /// The room there is where a path lies. Dropped, nothing has changed. Errors: `Unsupported` where the server
+    /// does not say.
     pub async fn space(&self, path: impl AsRef<[u8]>) -> Result<Space> {
         let result = async {
             let open = self.opened_now()?;

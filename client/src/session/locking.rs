@@ -14,15 +14,16 @@ use session_core::path::VPath;
 use super::core::Session;
 
 impl Session {
-    /// Locks a file, or a directory with all below it (`deep`), against changes by others. The lock is kept alive,
-    /// and shown with whatever this session changes there, until it is given back or the session is closed. Errors:
-    /// `Locked`, `NotFound`, `PermissionDenied`, `Unsupported`.
+    /// Locks a file, or a directory with all below it (`deep`), against changes by others. The lock is kept
+    /// alive, and shown with whatever this session changes there, until it is given back or the session is
+    /// closed. Dropped, there may be a lock whose token nobody has: it ends with its time. Errors: `Locked`,
+    /// `NotFound`, `PermissionDenied`, `Unsupported`.
     pub async fn lock(&self, path: impl AsRef<[u8]>, request: &LockRequest) -> Result<Lock> {
         self.over_webdav(path, |remote, path| async move { remote.lock(&path, request).await }).await
     }
 
-    /// Lets a lock last `time` from now on, also one of another session of the same user. Errors:
-    /// `PreconditionFailed` for one that is not there.
+    /// Lets a lock last `time` from now on, also one of another session of the same user. Dropped, it lasts that
+    /// long or as long as before. Errors: `PreconditionFailed` for one that is not there.
     pub async fn refresh_lock(
         &self,
         path: impl AsRef<[u8]>,
@@ -33,8 +34,8 @@ impl Session {
             .await
     }
 
-    /// Gives a lock back, also one of another session of the same user. Errors: `PreconditionFailed` for one that
-    /// is not there.
+    /// Gives a lock back, also one of another session of the same user. Dropped, it is given back or not. Errors:
+    /// `PreconditionFailed` for one that is not there.
     pub async fn unlock(&self, path: impl AsRef<[u8]>, token: &str) -> Result<()> {
         self.over_webdav(path, |remote, path| async move { remote.unlock(&path, token).await }).await
     }

@@ -13,33 +13,37 @@ use super::core::Session;
 use crate::connect::Putting;
 
 impl Session {
-    /// What the store says of an object. Errors: `NotFound`, `IsADirectory`, `PermissionDenied`.
+    /// What the store says of an object. Dropped, nothing has changed. Errors: `NotFound`, `IsADirectory`,
+    /// `PermissionDenied`.
     pub async fn about(&self, path: impl AsRef<[u8]>) -> Result<About> {
         self.at_store(path, |remote, path| async move { remote.about(&path).await }).await
     }
 
-    /// Changes what is said of an object, as far as `wanted` says anything, and takes the metadata of the names in
-    /// `without` away; see [`S3Remote::alter`].
+    /// Changes what is said of an object, as far as `wanted` says anything, and takes the metadata of the names
+    /// in `without` away; see [`S3Remote::alter`]. Dropped, some of what takes several requests may be done.
     pub async fn alter(&self, path: impl AsRef<[u8]>, wanted: &Putting, without: &[String]) -> Result<()> {
         self.at_store(path, |remote, path| async move { remote.alter(&path, wanted, without).await }).await
     }
 
-    /// The tags of an object. Errors: `NotFound`, `PermissionDenied`.
+    /// The tags of an object. Dropped, nothing has changed. Errors: `NotFound`, `PermissionDenied`.
     pub async fn tags(&self, path: impl AsRef<[u8]>) -> Result<BTreeMap<String, String>> {
         self.at_store(path, |remote, path| async move { remote.tags(&path).await }).await
     }
 
-    /// Gives an object these tags and no others. Errors: as [`tags`](Self::tags); `InvalidArgument`.
+    /// Gives an object these tags and no others. Dropped, it has these or those of before. Errors: as
+    /// [`tags`](Self::tags); `InvalidArgument`.
     pub async fn set_tags(&self, path: impl AsRef<[u8]>, tags: &BTreeMap<String, String>) -> Result<()> {
         self.at_store(path, |remote, path| async move { remote.set_tags(&path, tags).await }).await
     }
 
-    /// The versions of an object, the newest first. Errors: `NotFound` where there never was one.
+    /// The versions of an object, the newest first. Dropped, nothing has changed. Errors: `NotFound` where there
+    /// never was one.
     pub async fn versions(&self, path: impl AsRef<[u8]>) -> Result<Vec<Version>> {
         self.at_store(path, |remote, path| async move { remote.versions(&path).await }).await
     }
 
-    /// Makes an older version the newest, by a copy. Errors: `NotFound`, `InvalidArgument` for a removal.
+    /// Makes an older version the newest, by a copy. Dropped, it is the newest or not; of a large one the store
+    /// may keep an unfinished copy. Errors: `NotFound`, `InvalidArgument` for a removal.
     pub async fn restore_version(&self, path: impl AsRef<[u8]>, id: &str) -> Result<()> {
         self.at_store(path, |remote, path| async move { remote.restore(&path, id).await }).await
     }

@@ -26,10 +26,10 @@ const AT_ONCE: usize = 32;
 const TRIES: u32 = 100;
 
 impl Session {
-    /// Removes files and whole directories: a path, or one whose last part is a mask. A mask that nothing
-    /// fits is a success with no removals; a path that does not exist is a failure. Where the options name a
-    /// recycle bin, entries are moved there instead. Errors of its own: `Closed`, and an argument that is
-    /// none; everything else stands in the result.
+    /// Removes files and whole directories: a path, or one whose last part is a mask. A mask that nothing fits is
+    /// a success with no removals; a path that does not exist is a failure. Where the options name a recycle bin,
+    /// entries are moved there instead. Dropped, what is gone is gone and the rest stands. Errors of its own:
+    /// `Closed`, and an argument that is none; everything else stands in the result.
     pub async fn remove_files(&self, path: impl AsRef<[u8]>) -> Result<RemovalResult> {
         let open = self.told(self.opened_now())?;
         let mut result = RemovalResult::default();
@@ -46,8 +46,8 @@ impl Session {
         Ok(result)
     }
 
-    /// Removes one file by its exact name. Errors: `IsADirectory`, `NotFound`, `InvalidArgument` for no
-    /// name.
+    /// Removes one file by its exact name. Dropped, it is gone or not. Errors: `IsADirectory`, `NotFound`,
+    /// `InvalidArgument` for no name.
     pub async fn remove_file(&self, path: impl AsRef<[u8]>) -> Result<Removal> {
         let result = async {
             let open = self.opened_now()?;
@@ -68,8 +68,8 @@ impl Session {
         self.told(result.await)
     }
 
-    /// Removes one entry by its exact name, a directory with all that is in it. The result says what is
-    /// gone. Errors: as [`remove_files`](Self::remove_files).
+    /// Removes one entry by its exact name, a directory with all that is in it. The result says what is gone.
+    /// Dropped, what is gone is gone and the rest stands. Errors: as [`remove_files`](Self::remove_files).
     pub async fn remove_entry(&self, path: impl AsRef<[u8]>) -> Result<RemovalResult> {
         let open = self.told(self.opened_now())?;
         let path = self.told(Session::remote(&open, path.as_ref()))?;

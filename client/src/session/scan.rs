@@ -39,10 +39,10 @@ impl Decider for Note {
 }
 
 impl Session {
-    /// The fingerprint of a server: `SHA-256` or `MD5` of a host key as `ssh-ed25519 256 …`, `SHA-256` or
-    /// `SHA-1` of a certificate as `aa:bb:…`; the name in any case, with or without dashes. User, password
-    /// and what is pinned do not matter. Errors: `Unsupported` for a digest that is not known and for a
-    /// protocol without keys, `Disconnected`, `TimedOut`; `Closed` while the session is open.
+    /// The fingerprint of a server: `SHA-256` or `MD5` of a host key as `ssh-ed25519 256 …`, `SHA-256` or `SHA-1`
+    /// of a certificate as `aa:bb:…`; the name in any case, with or without dashes. User, password and what is
+    /// pinned do not matter. Dropped, the connection is given up. Errors: `Unsupported` for a digest that is not
+    /// known and for a protocol without keys, `Disconnected`, `TimedOut`; `Closed` while the session is open.
     pub async fn scan_fingerprint(&self, options: &SessionOptions, algorithm: &str) -> Result<String> {
         self.told(self.scanned(options, algorithm).await)
     }

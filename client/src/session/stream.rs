@@ -155,7 +155,8 @@ impl AsyncSeek for RemoteReader {
 
 impl Session {
     /// Opens a remote file to be read as a stream that can jump. What goes wrong while it is read is an
-    /// `io::Error` with the cause inside. Errors: `NotFound`, `IsADirectory`, `PermissionDenied`, `Closed`.
+    /// `io::Error` with the cause inside. Dropped, nothing has changed. Errors: `NotFound`, `IsADirectory`,
+    /// `PermissionDenied`, `Closed`.
     pub async fn get_file(&self, path: impl AsRef<[u8]>) -> Result<RemoteReader> {
         let result = async {
             let open = self.opened_now()?;

@@ -107,8 +107,9 @@ impl Comparison {
         difference.place(to_sync(side), &self.sides)
     }
 
-    /// Settles one difference as its action says, with all below it. Whatever has changed since the
-    /// comparison is left alone and reported. (`Resolve`)
+    /// Settles one difference as its action says, with all below it. Whatever has changed since the comparison is
+    /// left alone and reported. (`Resolve`) Dropped, what was done stays done; a file in work has its old content
+    /// or none under its name.
     pub async fn resolve(&self, difference: &Difference) -> Result<SynchronizationResult> {
         let report = self.session.told(self.runner.resolve(difference).await)?;
         Ok(self.session.reported(report, &self.sides))
@@ -146,9 +147,9 @@ fn what(command: &str, open: &Open, sides: &Sides, mode: SynchronizationMode) ->
 }
 
 impl Session {
-    /// Makes directories alike; see the module's header. Errors of its own: `Closed`, `InvalidArgument` for
-    /// options that contradict each other, `NotFound` for a directory that is not there; everything else
-    /// stands in the result.
+    /// Makes directories alike; see the module's header. Dropped, what was done stays done; a file in work has
+    /// its old content or none under its name. Errors of its own: `Closed`, `InvalidArgument` for options that
+    /// contradict each other, `NotFound` for a directory that is not there; everything else stands in the result.
     pub async fn synchronize_directories(
         &self,
         local: impl AsRef<Path>,
@@ -220,7 +221,7 @@ impl Session {
         self.told(result.await)
     }
 
-    /// Compares directories and changes nothing. Errors: as
+    /// Compares directories and changes nothing. Dropped, nothing has changed. Errors: as
     /// [`synchronize_directories`](Self::synchronize_directories), and the first listing that failed.
     pub async fn compare_directories(
         &self,

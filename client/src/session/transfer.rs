@@ -85,9 +85,11 @@ fn directory(dir: &[u8]) -> Vec<u8> {
 }
 
 impl Session {
-    /// Fetches what `remote` names to what `local` names; see the module's header and
-    /// [`TransferOptions`]. A mask that nothing fits is a success without transfers. Errors of its own:
-    /// `Closed`, and arguments that are none; everything else stands in the result.
+    /// Fetches what `remote` names to what `local` names; see the module's header and [`TransferOptions`]. A mask
+    /// that nothing fits is a success without transfers. Dropped, files that arrived stay, of others there is the
+    /// old content or none, and perhaps a `.filepart`, with which a later run goes on; at the remote only sources
+    /// are gone that were to be removed and had arrived. Errors of its own: `Closed`, and arguments that are
+    /// none; everything else stands in the result.
     pub async fn get_files(
         &self,
         remote: impl AsRef<[u8]>,
@@ -102,7 +104,9 @@ impl Session {
         self.planned(&open, Side::Remote, source, target, remove, options).await
     }
 
-    /// Sends what `local` names to what `remote` names. Errors: as [`get_files`](Self::get_files).
+    /// Sends what `local` names to what `remote` names. Dropped, files that arrived stay; of others the remote
+    /// has the old content or none, and perhaps a `.filepart`, with which a later run goes on. Errors: as
+    /// [`get_files`](Self::get_files).
     pub async fn put_files(
         &self,
         local: impl AsRef<Path>,
@@ -116,9 +120,9 @@ impl Session {
         self.planned(&open, Side::Local, source, target, remove, options).await
     }
 
-    /// Fetches what a mask fits in a remote directory, directories with all they hold; no mask is
-    /// everything. Errors: as [`get_files`](Self::get_files); `NotFound` for a local directory that is not
-    /// there.
+    /// Fetches what a mask fits in a remote directory, directories with all they hold; no mask is everything.
+    /// Dropped: as [`get_files`](Self::get_files). Errors: as [`get_files`](Self::get_files); `NotFound` for a
+    /// local directory that is not there.
     pub async fn get_files_to_directory(
         &self,
         remote_directory: impl AsRef<[u8]>,
@@ -133,7 +137,8 @@ impl Session {
         self.get_files(joined(remote_directory.as_ref(), mask), local, remove, options).await
     }
 
-    /// Sends what a mask fits in a local directory. Errors: as [`put_files`](Self::put_files).
+    /// Sends what a mask fits in a local directory. Dropped: as [`put_files`](Self::put_files). Errors: as
+    /// [`put_files`](Self::put_files).
     pub async fn put_files_to_directory(
         &self,
         local_directory: impl AsRef<Path>,
@@ -147,8 +152,8 @@ impl Session {
         self.put_files(local, directory(remote_directory.as_ref()), remove, options).await
     }
 
-    /// Fetches one file by its exact name into a directory that is there. Errors: `IsADirectory`,
-    /// `NotFound`, and whatever the transfer failed with.
+    /// Fetches one file by its exact name into a directory that is there. Dropped: as
+    /// [`get_files`](Self::get_files). Errors: `IsADirectory`, `NotFound`, and whatever the transfer failed with.
     pub async fn get_file_to_directory(
         &self,
         remote: impl AsRef<[u8]>,
@@ -167,7 +172,7 @@ impl Session {
         self.one(&open, Side::Remote, path, dir, remove, options).await
     }
 
-    /// Sends one file by its exact name into a directory. Errors: as
+    /// Sends one file by its exact name into a directory. Dropped: as [`put_files`](Self::put_files). Errors: as
     /// [`get_file_to_directory`](Self::get_file_to_directory).
     pub async fn put_file_to_directory(
         &self,
