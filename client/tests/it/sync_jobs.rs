@@ -481,7 +481,7 @@ fn two_ways_killed(dir: &Path) -> String {
         put(dir, &format!("l/f{n:02}"), &[n; 150_000], n.into());
         put(dir, &format!("r/g{n:02}"), b"of the right", n.into());
     }
-    let args = ["-q", "sync", "l", "r", "--direction", "both", "--state", "st", "-P", "1", "--limit", "1M"];
+    let args = ["-q", "sync", "l", "r", "--direction", "both", "--state", "st", "-P", "1", "--limit", "400K"];
     let mut child = Reaped(ferry(dir, &args).spawn().unwrap());
     let whole = || (0..10).filter(|n| dir.join(format!("r/f{n:02}")).exists()).count();
     let began = Instant::now();
@@ -543,7 +543,7 @@ fn a_list_of_a_comparison_that_was_not_complete_is_gone_on_with_and_says_so() {
         put(dir.path(), &format!("r/gone{n:02}"), b"x", 0);
     }
     // More would be removed than is allowed: that is not on the list.
-    let args = ["-q", "sync", "l", "r", "--delete", "--max-delete", "1", "-P", "1", "--limit", "1M"];
+    let args = ["-q", "sync", "l", "r", "--delete", "--max-delete", "1", "-P", "1", "--limit", "400K"];
     let mut child = Reaped(ferry(dir.path(), &args).spawn().unwrap());
     let began = Instant::now();
     while !dir.path().join("r/f02").exists() {

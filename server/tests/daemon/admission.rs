@@ -126,8 +126,14 @@ async fn only_so_much_moves_in_a_month_also_after_a_restart() {
     let told: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let moved: Vec<_> = told.iter().map(|t| (t["who"].as_str().unwrap(), t["moved"].clone())).collect();
     assert_eq!(code, 0, "{err}");
-    assert_eq!(moved[0], ("group g of ferry", serde_json::json!({ "upload": 25, "download": 20 })));
-    assert_eq!(moved[1], ("user alice of ferry", serde_json::json!({ "upload": 10, "download": 10 })));
+    assert_eq!(
+        moved[0],
+        ("group g of ferry", serde_json::json!({ "upload": 25, "download": 20, "both": 45 }))
+    );
+    assert_eq!(
+        moved[1],
+        ("user alice of ferry", serde_json::json!({ "upload": 10, "download": 10, "both": 20 }))
+    );
 }
 
 #[tokio::test]
