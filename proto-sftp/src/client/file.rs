@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, RwLock};
 
 use super::driver::{Call, Client, Writes};
 use super::machine::unexpected;
-use super::refine::settable;
+use super::refine::{not_published, settable};
 use crate::wire::{Attrs, Extended, Extension, Reply, Request};
 
 /// Requests of one read that fly together, whatever their length.
@@ -239,7 +239,7 @@ impl SftpFile {
         self.published.store(close.is_ok(), Ordering::Release);
         written?;
         set?;
-        close?;
+        close.map_err(|e| not_published(e, &self.path))?;
         let metadata = match stat {
             // Where a user may put and not look, the upload has succeeded all the same: what is told is
             // what was sent.

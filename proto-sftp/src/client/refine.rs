@@ -54,6 +54,16 @@ pub(super) fn is_missing(e: &Error) -> bool {
     has_code(e, StatusCode::NoSuchFile)
 }
 
+fn is_too_long(path: &[u8]) -> bool {
+    path.len() > PATH_MAX || path.split(|b| *b == b'/').any(|name| name.len() > NAME_MAX)
+}
+
+/// The end of an upload failed: a server that stands in front of another may learn only then that the name is too
+/// long.
+pub(super) fn not_published(e: Error, path: &[u8]) -> Error {
+    if is_failure(&e) && is_too_long(path) { as_kind(&e, ErrorKind::InvalidPath) } else { e }
+}
+
 /// *Bad message* in answer to a request that was well formed: OpenSSH's word for `EINVAL` and
 /// `ENAMETOOLONG`. Others, we among them, say *failure* to a name that is too long.
 pub(super) fn bad_message(e: Error, paths: &[&VPath]) -> Error {
@@ -61,9 +71,7 @@ pub(super) fn bad_message(e: Error, paths: &[&VPath]) -> Error {
     if !bad && !is_failure(&e) {
         return e;
     }
-    let too_long =
-        paths.iter().any(|p| p.as_bytes().len() > PATH_MAX || p.segments().any(|name| name.len() > NAME_MAX));
-    match (too_long, bad) {
+    match (paths.iter().any(|p| is_too_long(p.as_bytes())), bad) {
         (true, _) => as_kind(&e, ErrorKind::InvalidPath),
         (false, true) => as_kind(&e, ErrorKind::InvalidArgument),
         (false, false) => e,
