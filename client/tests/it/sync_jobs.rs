@@ -538,21 +538,23 @@ fn a_list_whose_state_was_written_since_is_refused() {
 #[test]
 fn a_list_of_a_comparison_that_was_not_complete_is_gone_on_with_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    for n in 0..10u8 {
-        put(dir.path(), &format!("l/f{n:02}"), &[n; 150_000], n.into());
+    for n in 0..30u8 {
+        put(dir.path(), &format!("l/f{n:02}"), &[n; 50_000], n.into());
         put(dir.path(), &format!("r/gone{n:02}"), b"x", 0);
     }
     // More would be removed than is allowed: that is not on the list.
     let args = ["-q", "sync", "l", "r", "--delete", "--max-delete", "1", "-P", "1", "--limit", "400K"];
     let mut child = Reaped(ferry(dir.path(), &args).spawn().unwrap());
     let began = Instant::now();
-    while !dir.path().join("r/f02").exists() {
+    // Small files go several at a time, in no order.
+    let whole = || (0..30).filter(|n| dir.path().join(format!("r/f{n:02}")).exists()).count();
+    while whole() == 0 {
         assert!(began.elapsed() < Duration::from_secs(30), "it is too slow");
         std::thread::sleep(Duration::from_millis(20));
     }
     child.0.kill().unwrap();
     child.0.wait().unwrap();
-    assert!(!dir.path().join("r/f09").exists(), "it was not in its middle");
+    assert!(whole() < 30, "it was not in its middle");
     let out = ferry(dir.path(), &["--json", "resume"]).output().unwrap();
     let lines = checked("resume", &String::from_utf8(out.stdout).unwrap());
     let failures = lines.last().unwrap()["failures"].as_array().unwrap();
@@ -560,7 +562,7 @@ fn a_list_of_a_comparison_that_was_not_complete_is_gone_on_with_and_says_so() {
     assert!(failures[0]["message"].as_str().unwrap().contains("was not complete"), "{failures:?}");
     let now = tree(&dir.path().join("r"));
     assert!(
-        (0..10).all(|n| now.contains_key(&format!("f{n:02}")) && now.contains_key(&format!("gone{n:02}")))
+        (0..30).all(|n| now.contains_key(&format!("f{n:02}")) && now.contains_key(&format!("gone{n:02}")))
     );
     // All that is on the list was done: there is nothing to go on with.
     let out = ferry(dir.path(), &["--json", "jobs"]).output().unwrap().stdout;
