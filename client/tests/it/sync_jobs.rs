@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use client::journal::Journal;
 use client::sync::{
-    Action, Base, Check, Conflict, Direction, MaxDelete, Outcome, Renames, Runner, Side, Sides, SyncOptions,
-    compare,
+    Action, Base, Check, Conflict, Differences, Direction, MaxDelete, Outcome, Renames, Runner, Side, Sides,
+    SyncOptions, SyncReport, compare,
 };
 use session_core::batch::{Answer, Decider, Query, Unattended};
 use session_core::error::Result;
@@ -79,6 +79,28 @@ async fn is_dead(side: &SessionFs) {
     side.session().terminate(Ending::new("died", Actor::Admin("test".into())), Duration::from_secs(10)).await;
 }
 
+/// Lets a run go on until it ends, and gives its report, or dies.
+async fn until_dead(
+    runner: Arc<Runner>,
+    journal: &Path,
+    found: &Differences,
+    dies: &Dies,
+    sides: &[&SessionFs],
+) -> Option<SyncReport> {
+    let journal = Journal::create(journal, serde_json::json!({})).unwrap();
+    runner.keep_journal(&journal);
+    let ended = tokio::select! {
+        report = runner.apply(found.clone()) => Some(report),
+        () = dies.dead.notified() => None,
+    };
+    drop(runner);
+    for side in sides {
+        is_dead(side).await;
+    }
+    journal.leave().await;
+    ended
+}
+
 /// What has changed in every way.
 pub fn two(dir: &Path) {
     for n in 0..4 {
@@ -123,15 +145,7 @@ async fn wherever_a_run_dies_the_next_one_goes_on() {
             let dies = Arc::new(Dies { calls: AtomicU64::new(0), at: k, dead: Notify::new() });
             let fs = local_with(&at("right"), vec![Arc::clone(&dies) as Arc<dyn Interceptor>]);
             let runner = Runner::new(sides(fs.clone()), options(), Arc::new(Unattended), check).unwrap();
-            let journal = Journal::create(&at("journal"), serde_json::json!({})).unwrap();
-            runner.keep_journal(&journal);
-            let ended = tokio::select! {
-                report = runner.apply(found.clone()) => Some(report),
-                () = dies.dead.notified() => None,
-            };
-            drop(runner);
-            is_dead(&fs).await;
-            journal.leave().await;
+            let ended = until_dead(runner, &at("journal"), &found, &dies, &[&fs]).await;
             if let Some(report) = ended {
                 assert!(report.is_success() && k > 40, "{what}: {:?}", report.failures);
                 break;
@@ -241,16 +255,14 @@ async fn wherever_a_run_of_two_ways_dies_the_next_one_goes_on_and_knows_what_bot
             let dies = Arc::new(Dies { calls: AtomicU64::new(0), at: k, dead: Notify::new() });
             let sides = both_sides(dir.path(), Some(&dies));
             let runner = Runner::new(sides.clone(), options(&base), Arc::new(Yes), Check::Target).unwrap();
-            let journal = Journal::create(&dir.path().join("journal"), serde_json::json!({})).unwrap();
-            runner.keep_journal(&journal);
-            let ended = tokio::select! {
-                report = runner.apply(found.clone()) => Some(report),
-                () = dies.dead.notified() => None,
-            };
-            drop(runner);
-            is_dead(&sides.left.fs).await;
-            is_dead(&sides.right.fs).await;
-            journal.leave().await;
+            let ended = until_dead(
+                runner,
+                &dir.path().join("journal"),
+                &found,
+                &dies,
+                &[&sides.left.fs, &sides.right.fs],
+            )
+            .await;
             let report = match ended {
                 Some(report) => {
                     assert!(k > 60, "{what}: it has to do more than that");
@@ -344,14 +356,7 @@ async fn wherever_a_run_with_texts_dies_the_next_one_goes_on() {
         let gone = open(dying.port).await.unwrap();
         let sides_then = Sides::new(left(), (gone.fs().clone(), VPath::root()));
         let runner = Runner::new(sides_then, options(), Arc::new(Unattended), Check::Target).unwrap();
-        let journal = Journal::create(&dir.path().join("journal"), serde_json::json!({})).unwrap();
-        runner.keep_journal(&journal);
-        let ended = tokio::select! {
-            report = runner.apply(found.clone()) => Some(report),
-            () = dies.dead.notified() => None,
-        };
-        drop(runner);
-        journal.leave().await;
+        let ended = until_dead(runner, &dir.path().join("journal"), &found, &dies, &[gone.fs()]).await;
         let over = ended.is_some();
         let report = match ended {
             Some(report) => report,
