@@ -203,6 +203,13 @@ impl Ground {
                     let extra = Extra { root: Some(root), ftp: &ftp, lines: &lines, ..Extra::default() };
                     servers::ferryd_with(kit, program, &extra)?
                 }
+                (Server::FerrydHooked, Some(program)) => {
+                    let handlers = super::hooked::handlers()?;
+                    let hooks: Vec<_> =
+                        handlers.iter().map(|(event, source)| (event.as_str(), *source)).collect();
+                    let extra = Extra { root: Some(root), hooks: &hooks, ..Extra::default() };
+                    servers::ferryd_with(kit, program, &extra)?
+                }
                 (Server::Floor, _) => servers::floor(kit, super::floor::NAME)?,
                 (Server::Apache, _) => servers::apache(kit, Some(root))?,
                 (Server::Nginx, _) => servers::nginx(kit, Some(root))?,

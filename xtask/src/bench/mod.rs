@@ -10,6 +10,7 @@ mod commands;
 mod data;
 pub(crate) mod floor;
 mod gateways;
+mod hooked;
 mod job;
 mod live;
 mod meter;

@@ -11,6 +11,8 @@ pub(super) enum Server {
     FerrydTls,
     /// One that tells every upload to a receiver of the bench's, through its outbox.
     FerrydTold,
+    /// One with a handler on every event before and after something.
+    FerrydHooked,
     Sshd,
     Proftpd,
     ProftpdTls,
@@ -62,6 +64,7 @@ impl Server {
             Self::FerrydFtp => "ferryd (ftp)",
             Self::FerrydTls => "ferryd (ftpes)",
             Self::FerrydTold => "ferryd (told)",
+            Self::FerrydHooked => "ferryd (hooked)",
             Self::Sshd => "sshd",
             Self::Proftpd => "proftpd",
             Self::ProftpdTls => "proftpd (tls)",
@@ -80,7 +83,7 @@ impl Server {
 
     /// Whether it is ours.
     pub(super) fn is_ours(self) -> bool {
-        matches!(self.host(), Self::Ferryd | Self::FerrydTold)
+        matches!(self.host(), Self::Ferryd | Self::FerrydTold | Self::FerrydHooked)
     }
 
     /// Which process it is.
@@ -94,7 +97,7 @@ impl Server {
     /// How it is spoken to.
     pub(super) fn scheme(self) -> Scheme {
         match self {
-            Self::Ferryd | Self::FerrydTold | Self::Sshd => Scheme::Sftp,
+            Self::Ferryd | Self::FerrydTold | Self::FerrydHooked | Self::Sshd => Scheme::Sftp,
             Self::FerrydFtp | Self::Proftpd | Self::PureFtpd | Self::Vsftpd | Self::Floor => Scheme::Ftp,
             Self::FerrydTls | Self::ProftpdTls | Self::PureFtpdTls | Self::VsftpdTls => Scheme::Ftpes,
             Self::FerrydDav | Self::Apache | Self::Nginx => Scheme::Dav,

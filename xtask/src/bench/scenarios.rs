@@ -5,7 +5,7 @@
 use super::job::{Job, Link, Task, Way};
 use super::parties::{CHACHA, Client, GCM, Server};
 use super::row::{Bar, Row};
-use super::{Bench, gateways, live, special};
+use super::{Bench, gateways, hooked, live, special};
 use crate::fault::Result;
 
 pub(super) struct Scenario {
@@ -395,6 +395,24 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "10,000 x 4 KiB to ferryd that tells of each through its outbox, and to one that does not",
         bar: Bar::None,
         measure: Measure::Special(live::outbox),
+    },
+    Scenario {
+        name: "server-hooked-small",
+        about: "10,000 x 4 KiB to ferryd with a handler on every event before and after something, and to one with none of them",
+        bar: Bar::None,
+        measure: Measure::Special(hooked::small),
+    },
+    Scenario {
+        name: "server-hooked-down",
+        about: "1 GiB from the same two, sftp, while others make 1,000 calls a second of each processor, 1 KiB each",
+        bar: Bar::Ratio(0.95),
+        measure: Measure::Special(hooked::bulk_down),
+    },
+    Scenario {
+        name: "server-hooked-up",
+        about: "1 GiB to them, sftp, meanwhile",
+        bar: Bar::Ratio(0.95),
+        measure: Measure::Special(hooked::bulk_up),
     },
 ];
 
