@@ -222,7 +222,9 @@ impl Daemon {
         tokio::spawn(telling::keep_looking(Arc::clone(&daemon.common.outbox), Arc::downgrade(&daemon)));
         let transfers = daemon.served().config.data.join(TRANSFERS);
         tokio::spawn(keeping::transfers(Arc::clone(&daemon.common.transfers), transfers, shutdown.clone()));
-        tokio::spawn(keeping::bans(Arc::clone(&daemon.common.protector), shared_bans, shutdown.clone()));
+        let protector = &daemon.common.protector;
+        tokio::spawn(keeping::bans(Arc::clone(protector), shared_bans, shutdown.clone()));
+        tokio::spawn(keeping::bans_of_sites(Arc::clone(protector), shutdown.clone()));
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -484,8 +486,8 @@ impl Daemon {
         let _ = tokio::time::timeout(PATIENCE, self.common.outbox.flush()).await;
         self.shutdown.cancel();
         keeping::leave(&self.common, self.orders.as_ref()).await;
-        if let Err(e) = self.common.protector.save() {
-            tracing::error!("{e:#}");
+        for saved in [self.common.protector.save(), self.common.protector.save_sites()] {
+            saved.unwrap_or_else(|e| tracing::error!("{e:#}"));
         }
         if let Err(e) = self.common.transfers.save(&self.served().config.data.join(TRANSFERS)) {
             tracing::error!("{e:#}");

@@ -5,7 +5,7 @@
 //! there keep the chain they were guarded with, new ones get the new rules. The homes are `stores`' business.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
@@ -57,6 +57,8 @@ struct Live {
     hooks: Option<Arc<Hooks>>,
     notifier: Option<Arc<Notifier>>,
     front: Arc<Chain>,
+    /// The server's, or its own.
+    protector: Arc<Protector>,
     scan: Vec<Arc<Scan>>,
     gateways: HashMap<String, Settings>,
 }
@@ -74,7 +76,7 @@ pub struct Common {
     pub engine: Arc<Engine>,
     /// Where events go.
     pub journal: Arc<Journal>,
-    /// Who may not connect.
+    /// Who may not connect, where a site does not say so itself.
     pub protector: Arc<Protector>,
     /// The open homes: a folder that two sites name is one home.
     pub stores: Arc<Stores>,
@@ -244,6 +246,7 @@ impl FerrySite {
             hooks: live.hooks.clone(),
             notifier: live.notifier.clone(),
             front: Arc::clone(&live.front),
+            protector: Arc::clone(&live.protector),
             scan: live.scan.clone(),
             gateways: live.gateways.clone(),
         };
@@ -400,17 +403,26 @@ impl FerrySite {
         self.closed.store(true, Ordering::SeqCst);
     }
 
+    /// Whether somebody who was admitted at the door, which may be another site's, may be here. Errors: why not.
+    async fn receive(&self, live: &Live, address: IpAddr) -> Result<()> {
+        let received = live.protector.receive(address);
+        if received.is_err() {
+            live.protector.written().await;
+        }
+        received
+    }
+
     /// Whether somebody may come in. Errors: why not.
     async fn meet(&self, peer: SocketAddr, local: SocketAddr) -> Result<()> {
         self.is_open()?;
         let live = self.live();
         Recorded(Arc::clone(&self.common.journal)).check()?;
         // Before any script runs: a flood must not reach the engine. `open` counts exactly.
-        self.common.protector.admit(peer.ip())?;
+        live.protector.admit(peer.ip())?;
         self.common.rates.admit(&live.config.site, Instant::now())?;
         if let Err(e) = self.common.registry.has_room(&live.config.site, peer.ip()) {
             if e.reason() == Reason::AddressLimit {
-                self.common.protector.strike(peer.ip(), Strike::Limit);
+                live.protector.strike(peer.ip(), Strike::Limit);
             }
             return Err(e);
         }
@@ -473,17 +485,25 @@ impl Live {
             false => notify::load(&config, &hooks::secrets_of(&config.scripts, secrets)?)?,
         };
         let notifier = Notifier::new(&config.site, subscribers, Arc::clone(&common.outbox));
+        let protector = match config.guards_itself {
+            true => common.protector.of_site(&config.site, &config.data)?,
+            false => Arc::clone(&common.protector),
+        };
         let front = chain::of_front(
-            Guard::new(Arc::clone(&common.protector), &common.registry),
+            Guard::new(Arc::clone(&protector), &common.registry),
             hooks.as_ref(),
             notifier.as_ref(),
             &common.stores,
         );
-        Ok(Live { config: Arc::new(config), directory, hooks, notifier, front, scan, gateways })
+        let config = Arc::new(config);
+        Ok(Live { config, directory, hooks, notifier, front, protector, scan, gateways })
     }
 
-    /// Who is told from now on.
+    /// Who is told from now on, and how strict its own protector is.
     fn announce(&self, common: &Common) {
+        if self.config.guards_itself {
+            self.protector.set(self.config.protector.clone());
+        }
         let receivers = self.notifier.iter().flat_map(|n| n.receivers());
         common.outbox.set_receivers(&self.config.site, receivers);
     }
@@ -515,6 +535,7 @@ impl Site for FerrySite {
     async fn begin(&self, protocol: Protocol, peer: SocketAddr, local: SocketAddr) -> Result<Arc<Session>> {
         self.is_open()?;
         let live = self.live();
+        self.receive(&live, peer.ip()).await?;
         let mut setup = Setup::new(protocol, live.config.site.as_str());
         setup.peer = Some(peer);
         setup.local = Some(local);
@@ -533,6 +554,9 @@ impl Site for FerrySite {
     async fn welcome(&self, session: &Arc<Session>) -> Result<()> {
         self.is_open()?;
         let live = self.live();
+        if let Some(address) = session.peer_address() {
+            self.receive(&live, address).await?;
+        }
         session.move_to(live.config.site.as_str(), Arc::clone(&live.front))
     }
 

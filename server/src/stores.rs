@@ -330,10 +330,10 @@ fn of_home(config: &Config, user: &User) -> Bounds {
 
 /// A folder of this machine, by its one name.
 async fn folder(path: PathBuf, made: bool, config: &Config) -> Result<Place> {
-    let quarantine = config.scan.quarantine.clone();
+    let quarantines: Vec<_> = config.quarantines.iter().chain([&config.scan.quarantine]).cloned().collect();
     let found = tokio::task::spawn_blocking(move || match std::fs::canonicalize(&path) {
-        _ if !is_apart(&quarantine, &path) => {
-            Err(std::io::Error::other("it and the quarantine lie one in the other"))
+        _ if quarantines.iter().any(|quarantine| !is_apart(quarantine, &path)) => {
+            Err(std::io::Error::other("it and a quarantine lie one in the other"))
         }
         Err(e) if made && e.kind() == std::io::ErrorKind::NotFound => {
             std::fs::DirBuilder::new().recursive(true).mode(0o750).create(&path)?;

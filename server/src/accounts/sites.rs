@@ -183,11 +183,13 @@ fn shown(contents: &Contents, site: &Config, source: &str) -> Value {
 /// What stands behind the host of a URL may be a secret.
 fn without_secrets(record: &Record) -> Record {
     let mut record = record.clone();
-    let webhooks = record.get_mut("webhooks").and_then(Value::as_array_mut);
-    for url in webhooks.into_iter().flatten().filter_map(|w| w.get_mut("url")) {
-        let text = url.as_str().unwrap_or_default();
-        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-        *url = format!("{scheme}://{}/…", rest.split(['/', '?', '#']).next().unwrap_or_default()).into();
+    for key in ["directories", "webhooks"] {
+        let tables = record.get_mut(key).and_then(Value::as_array_mut);
+        for url in tables.into_iter().flatten().filter_map(|w| w.get_mut("url")) {
+            let text = url.as_str().unwrap_or_default();
+            let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+            *url = format!("{scheme}://{}/…", rest.split(['/', '?', '#']).next().unwrap_or_default()).into();
+        }
     }
     record
 }

@@ -177,6 +177,12 @@ pub struct Config {
     /// Whether what this site keeps is below `sites/NAME` in the server's data folder; never read from a file.
     #[serde(skip)]
     pub apart: bool,
+    /// Whether this site's protector is its own; never read from a file.
+    #[serde(skip)]
+    pub guards_itself: bool,
+    /// Where no home may be, besides its own quarantine: those of all sites; never read from a file.
+    #[serde(skip)]
+    pub quarantines: Vec<PathBuf>,
     /// Sites that are not in the file; never read from one.
     #[serde(skip)]
     pub stored: Vec<SiteTable>,
@@ -222,6 +228,8 @@ impl Default for Config {
             history: History::default(),
             one_of_several: false,
             apart: false,
+            guards_itself: false,
+            quarantines: Vec::new(),
             stored: Vec::new(),
         }
     }
@@ -636,6 +644,7 @@ impl Config {
         for (name, words) in self.webdav.check() {
             faults.push(source.fault_at(&[key("webdav"), key(name)], words));
         }
+        faults.extend(self.protector.check(source));
         faults.extend(self.scripts.check(source));
         faults.extend(directories::check(&self.directories, source));
         faults.extend(outbound::check(&self.mail, &self.sql, source));
@@ -709,11 +718,9 @@ impl Config {
             self.host_keys.push(data.join("host_ed25519"));
         }
         self.scripts.complete(|path| base.join(path));
-        directories::complete(&mut self.directories, |path| base.join(path));
         outbound::complete(&mut self.mail, &mut self.sql, |path| base.join(path));
         self.pgp.complete(|path| base.join(path));
         self.database.complete(|path| base.join(path));
-        self.scan.complete(&data, |path| base.join(path));
         self.log.audit = self.log.audit.take().map(|a| Audit { file: base.join(&a.file), ..a });
         self.data = data;
         self.complete_site(base.0);
@@ -731,6 +738,8 @@ impl Config {
         for file in files.into_iter().chain(more).filter(|f| !f.as_os_str().is_empty()) {
             *file = base.join(file);
         }
+        self.scan.complete(&self.data, |path| base.join(path));
+        directories::complete(&mut self.directories, |path| base.join(path));
         for user in &mut self.users {
             records::complete_user(user, &self.data, base.0);
         }

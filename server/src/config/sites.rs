@@ -1,8 +1,8 @@
 //! `[[sites]]`: several sites in one server, each with what is its own.
 //!
 //! A file without `[[sites]]` is one site. With them, users, listeners and hooks stand in the sites; a table
-//! that a site does not have (`tls`, `ftp`, `ssh`, `s3`, `webdav`, `limits`, `staging`, `fsync`, `host_keys`) is the
-//! file's.
+//! that a site does not have (`tls`, `ftp`, `ssh`, `s3`, `webdav`, `limits`, `staging`, `fsync`, `host_keys`,
+//! `protector`, `scan`, `directories`) is the file's.
 //! The file's `limits` count for the whole server besides. What a site keeps is below `sites/NAME` in the
 //! data folder, so that sites share nothing that nobody told them to share.
 //!
@@ -19,8 +19,8 @@ use super::certificates::names_are_worth_the_same;
 use super::fault::{Fault, Source, Step};
 use super::values;
 use super::{
-    Clients, Command, Config, Control, Data, Fsync, Ftp, Hook, Limits, Listener, Minimum, S3, SpeedRule, Ssh,
-    Staging, Tls, User, Webdav, Webhook,
+    Clients, Command, Config, Control, Data, DirectoryTable, Fsync, Ftp, Hook, Limits, Listener, Minimum,
+    ProtectorSettings, S3, Scan, SpeedRule, Ssh, Staging, Tls, User, Webdav, Webhook,
 };
 use super::{Folder, Group, folders, gateways, groups};
 
@@ -57,6 +57,12 @@ pub struct SiteTable {
     pub staging: Option<Staging>,
     /// When its content is forced to disk.
     pub fsync: Option<Fsync>,
+    /// What keeps misbehaving clients out of it, with a block list of its own.
+    pub protector: Option<ProtectorSettings>,
+    /// Who looks at its uploads.
+    pub scan: Option<Scan>,
+    /// Who vouches for accounts there; an empty list for nobody.
+    pub directories: Option<Vec<DirectoryTable>>,
     /// Virtual folders of each of its accounts.
     #[serde(default)]
     pub folders: Vec<Folder>,
@@ -124,6 +130,10 @@ impl SiteTable {
             speeds: self.speeds.clone(),
             staging: self.staging.clone().unwrap_or_else(|| file.staging.clone()),
             fsync: self.fsync.unwrap_or(file.fsync),
+            guards_itself: self.protector.is_some(),
+            protector: self.protector.clone().unwrap_or_else(|| file.protector.clone()),
+            scan: self.scan.clone().unwrap_or_else(|| file.scan.clone()),
+            directories: self.directories.clone().unwrap_or_else(|| file.directories.clone()),
             folders: self.folders.clone(),
             groups: self.groups.clone(),
             users: self.users.clone(),
@@ -144,6 +154,8 @@ impl SiteTable {
         }
         own(&mut self.host_keys, config.host_keys);
         own(&mut self.tls, config.tls);
+        own(&mut self.scan, config.scan);
+        own(&mut self.directories, config.directories);
         (self.groups, self.users, self.hooks) = (config.groups, config.users, config.hooks);
         self.folders = config.folders;
     }
@@ -157,7 +169,11 @@ impl Config {
             true => vec![self.alone()],
             false => self.sites.iter().map(|site| site.config(self)).collect(),
         };
-        of_file.into_iter().chain(self.stored.iter().map(|site| site.config(self))).collect()
+        let stored = self.stored.iter().map(|site| site.config(self));
+        let mut all: Vec<_> = of_file.into_iter().chain(stored).collect();
+        let quarantines: Vec<_> = all.iter().map(|site| site.scan.quarantine.clone()).collect();
+        all.iter_mut().for_each(|site| site.quarantines.clone_from(&quarantines));
+        all
     }
 
     /// The file that is one site, as that site.
@@ -190,7 +206,6 @@ impl Config {
     /// Faults between values, of all sites.
     pub(super) fn check(&self, source: &Source<'_>) -> Vec<Fault> {
         let mut faults = self.check_tables(source);
-        faults.extend(self.protector.check(source));
         faults.extend(self.admin.check(source));
         faults.extend(self.database.check(source));
         faults.extend(self.outbox.check(source));

@@ -218,6 +218,17 @@ fn what_makes_no_sense_is_refused_with_its_place() {
             "has none",
         ),
         ("[[sites]]\nname = \"x\"\n[sites.limits]\ntries = 0", ":4:1", "at least one"),
+        ("[[sites]]\nname = \"x\"\n[sites.protector]\nstrikes = 0", ":4:1", "strikes"),
+        (
+            "[[sites]]\nname = \"x\"\n[sites.scan]\nclamd = \"/c\"\ntime = \"0s\"",
+            ":5:1",
+            "nothing could be scanned",
+        ),
+        (
+            "[[sites]]\nname = \"x\"\n[[sites.directories]]\nname = \"d\"\nurl = \"http://h/\"",
+            ":5:1",
+            "read on the way",
+        ),
         ("[[hooks]]\nevent = \"BeforeFileUplaod\"\nfile = \"x\"", ":2:1", "did you mean 'BeforeFileUpload'"),
     ] {
         let told = refused(text);
@@ -319,6 +330,24 @@ fn sites_keep_apart_and_take_what_they_do_not_have_from_the_file() {
     );
     let one = parse("[[users]]\nname = \"u\"").unwrap().0.each_site();
     assert!(one.len() == 1 && !one[0].one_of_several && one[0].listeners.len() == 2);
+}
+
+#[test]
+fn sites_have_their_own_protector_scanners_and_directories_or_those_of_the_file() {
+    let text = "[protector]\nstrikes = 7\n[scan]\nclamd = \"run/clamd\"\n\
+                [[directories]]\nname = \"d\"\nurl = \"https://h/\"\n\
+                [[sites]]\nname = \"a\"\n[[sites.listeners]]\nport = 1\n\
+                [[sites]]\nname = \"b\"\ndirectories = []\n[[sites.listeners]]\nport = 2\n\
+                [sites.protector]\nrate = 9\n[sites.scan]\nicap = \"icap://h/s\"\n";
+    let (config, told) = parse(text).unwrap();
+    assert!(told.is_empty(), "{told:?}");
+    let [a, b] = <[Config; 2]>::try_from(config.each_site()).unwrap();
+    assert_eq!((a.guards_itself, a.protector.strikes, a.directories.len()), (false, 7, 1));
+    assert_eq!(a.scan.clamd.as_deref(), Some("/etc/ferry/run/clamd"));
+    assert_eq!(a.scan.quarantine, Path::new("/etc/ferry/data/quarantine"));
+    assert_eq!((b.guards_itself, b.protector.strikes, b.protector.rate), (true, 15, 9));
+    assert_eq!((b.scan.clamd.as_ref(), b.scan.icap.is_some(), b.directories.len()), (None, true, 0));
+    assert_eq!(b.scan.quarantine, Path::new("/etc/ferry/data/sites/b/quarantine"));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::client::Control;
 use super::commands::{failure, put, shown};
 use super::entry::{self, Entry, Network, until};
 use super::table::{counted, headed};
-use crate::protector::Protector;
+use crate::protector::{Ban, Protector};
 
 /// `ferryd ban`.
 #[derive(Args)]
@@ -35,7 +35,7 @@ enum BansCommand {
     List,
     /// Keep an address or a network out, and end its sessions
     Add(Entry),
-    /// Let it in again
+    /// Let it in again, at every site
     Remove(Network),
 }
 
@@ -57,11 +57,12 @@ async fn list(control: &Control, json: bool) -> Result<()> {
         let lines: String = bans.iter().map(|b| format!("{b}\n")).collect();
         return put(&lines).map(|_| ());
     }
-    let mut t = headed(["NETWORK", "SINCE", "UNTIL", "HITS", "BY", "REASON"]);
+    let mut t = headed(["NETWORK", "SITE", "SINCE", "UNTIL", "HITS", "BY", "REASON"]);
     for b in &bans {
         let hits = b.get("hits").and_then(Value::as_u64).unwrap_or(0).to_string();
         t.add_row([
             shown(b, "network"),
+            shown(b, "site"),
             shown(b, "since"),
             until(b),
             hits,
@@ -88,7 +89,14 @@ async fn change(control: &Control, what: &str, body: &Value, json: bool) -> Resu
 
 /// The answer to `GET /v1/bans`.
 pub(super) fn show(protector: &Protector) -> Value {
-    json!({ "bans": protector.bans().iter().map(|b| b.to_json()).collect::<Vec<_>>() })
+    let shown = |(site, ban): (Option<Arc<str>>, Ban)| {
+        let mut shown = ban.to_json();
+        if let Some(shown) = shown.as_object_mut() {
+            shown.insert("site".into(), site.as_deref().into());
+        }
+        shown
+    };
+    json!({ "bans": protector.bans().into_iter().map(shown).collect::<Vec<_>>() })
 }
 
 /// Carries out `POST /v1/bans/add` and `/remove`.

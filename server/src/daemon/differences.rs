@@ -67,6 +67,15 @@ fn told_of_a_site(old: &Config, new: &Config, out: &mut Vec<String>) {
     if new.one_of_several && old.limits != new.limits {
         out.push("other limits".into());
     }
+    if old.protector != new.protector || old.guards_itself != new.guards_itself {
+        out.push("another protector".into());
+    }
+    if old.scan != new.scan {
+        out.push("other scanners".into());
+    }
+    if old.directories != new.directories {
+        out.push("other directories".into());
+    }
     if old.staging != new.staging || old.fsync != new.fsync {
         out.push("not before the next start: staging and fsync of homes in use".into());
     }

@@ -67,6 +67,21 @@ pub(super) async fn bans(
     }
 }
 
+/// Writes the block lists of sites that have their own soon after they changed.
+pub(super) async fn bans_of_sites(protector: Arc<Protector>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = protector.site_changed() => {}
+        }
+        let writes = Arc::clone(&protector);
+        if let Ok(Err(e)) = tokio::task::spawn_blocking(move || writes.save_sites()).await {
+            tracing::error!("{e:#}");
+        }
+        tokio::time::sleep(BANS_WRITTEN).await;
+    }
+}
+
 /// Lets the other nodes know that this one is there, and counts together with them. Errors: those of the database.
 pub(super) async fn meet(
     hub: Option<&Arc<Hub>>,

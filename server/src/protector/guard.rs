@@ -35,7 +35,8 @@ impl Guard {
         let ending = || Ending::new("too many offences", Actor::Server).because(Reason::Banned);
         session.cut(ending());
         for other in self.registry.upgrade().map(|r| r.list()).unwrap_or_default() {
-            let inside = other.peer_address().is_some_and(|a| ban.network.contains(&a));
+            let inside = other.peer_address().is_some_and(|a| ban.network.contains(&a))
+                && self.protector.site().is_none_or(|site| other.site() == *site);
             if inside && other.identity().is_none() {
                 other.cut(ending());
             }

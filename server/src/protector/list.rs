@@ -239,6 +239,15 @@ impl BlockList {
 
     /// The ban that this address is under, the widest one; those that are over go.
     pub(super) fn find(&mut self, address: IpAddr, now: u64) -> Option<&mut Ban> {
+        self.find_among(address, now, |_| true)
+    }
+
+    /// The same of what a person entered.
+    pub(super) fn find_entered(&mut self, address: IpAddr, now: u64) -> Option<&mut Ban> {
+        self.find_among(address, now, |ban| ban.by != PROTECTOR)
+    }
+
+    fn find_among(&mut self, address: IpAddr, now: u64, is_one: impl Fn(&Ban) -> bool) -> Option<&mut Ban> {
         let host = IpNet::from(address.to_canonical());
         let mut hit = None;
         let mut over = Vec::new();
@@ -247,11 +256,11 @@ impl BlockList {
             let net = net.trunc();
             match self.entries.get(&net) {
                 Some(ban) if ban.is_over(now) => over.push(net),
-                Some(_) => {
+                Some(ban) if is_one(ban) => {
                     hit = Some(net);
                     break;
                 }
-                None => {}
+                _ => {}
             }
         }
         for net in over {

@@ -9,19 +9,21 @@
 //!
 //! Beside the block list there are two more, of those who are safe and of those who may connect, where only they
 //! may (`only_allowed`); who is safe always may. Several nodes may share the lists, and count strikes together
-//! (`shared`). Asked before anything is read from a connection. Deliberately absent: blocking of accounts (a stranger
-//! could lock a user out), settings of single sites, strikes across a restart (lists survive it).
+//! (`shared`). A site may have a protector of its own (`sites`). Asked before anything is read from a connection.
+//! Deliberately absent: blocking of accounts (a stranger could lock a user out), strikes across a restart (lists
+//! survive it).
 
 mod guard;
 mod list;
 mod shared;
+mod sites;
 mod tally;
 mod tell;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
@@ -38,6 +40,7 @@ pub use self::list::{Ban, List};
 use self::list::{BlockList, PROTECTOR, seconds};
 use self::shared::Mark;
 pub(crate) use self::shared::Shared;
+use self::sites::OfSite;
 use self::tally::Tally;
 use self::tell::Kept;
 pub(crate) use self::tell::tell;
@@ -186,8 +189,8 @@ impl Notice {
     }
 }
 
-/// Who watches; must not wait.
-pub type Watcher = Box<dyn Fn(Notice) + Send + Sync>;
+/// Who watches, and is told of which site it is, if of one; must not wait.
+pub type Watcher = Box<dyn Fn(Notice, Option<&str>) + Send + Sync>;
 
 #[derive(Default)]
 struct Count {
@@ -261,6 +264,9 @@ impl State {
     }
 }
 
+/// Who of a list an address is.
+type Find = fn(&mut BlockList, IpAddr, u64) -> Option<&mut Ban>;
+
 /// The lists, the counting and the files.
 pub struct Protector {
     state: Mutex<State>,
@@ -269,6 +275,10 @@ pub struct Protector {
     changed: Notify,
     watcher: OnceLock<Watcher>,
     kept: OnceLock<Arc<Kept>>,
+    /// The site that it is for; the server's is for all others.
+    of: Option<OfSite>,
+    sites: Mutex<BTreeMap<Arc<str>, Weak<Protector>>>,
+    site_changed: Notify,
 }
 
 /// The address that strikes are counted for: of IPv6 its /64, which one host can use as it likes.
@@ -296,14 +306,21 @@ impl Protector {
                 *state.of(list) = BlockList::load(&list.file(folder))?;
             }
         }
-        Ok(Arc::new(Protector {
+        Ok(Arc::new(Protector::with(state, folder, clock)))
+    }
+
+    fn with(state: State, folder: Option<PathBuf>, clock: Clock) -> Self {
+        Protector {
             state: Mutex::new(state),
             folder,
             clock,
             changed: Notify::new(),
             watcher: OnceLock::new(),
             kept: OnceLock::new(),
-        }))
+            of: None,
+            sites: Mutex::default(),
+            site_changed: Notify::new(),
+        }
     }
 
     /// Tells everything from now on to one watcher; a second one is not taken.
@@ -313,15 +330,34 @@ impl Protector {
 
     /// Waits until what others are to be told of all that was done so far is on disk.
     pub(crate) async fn written(&self) {
-        if let Some(kept) = self.kept.get() {
+        if let Some(kept) = self.server().kept.get() {
             kept.written().await;
         }
     }
 
     fn tell(&self, notice: Notice) {
-        if let Some(watcher) = self.watcher.get() {
-            watcher(notice);
+        if let Some(watcher) = self.server().watcher.get() {
+            watcher(notice, self.site().map(AsRef::as_ref));
         }
+    }
+
+    /// The server's.
+    fn server(&self) -> &Protector {
+        self.of.as_ref().map_or(self, |of| &of.server)
+    }
+
+    /// What is to be written changed.
+    fn touch(&self) {
+        match &self.of {
+            Some(of) => of.server.site_changed.notify_one(),
+            None => self.changed.notify_one(),
+        }
+    }
+
+    /// Whether somebody at this address is safe: by these settings, or by the server's list.
+    fn is_safe(&self, state: &mut State, address: IpAddr, now: SystemTime) -> bool {
+        state.is_safe(address, now)
+            || self.of.as_ref().is_some_and(|of| of.server.is_entered(List::Safe, address, now))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -337,35 +373,11 @@ impl Protector {
     /// more connections in a minute than there may be.
     pub fn admit(&self, address: IpAddr) -> Result<()> {
         let now = (self.clock)();
-        let mut state = self.lock();
-        if state.is_safe(address, now) {
+        if self.bars(address, now)? {
             return Ok(());
         }
-        let allowed = state.is_allowed(address, now);
-        let State { settings, list, counts, .. } = &mut *state;
-        if let Some(ban) = list.find(address, seconds(now)) {
-            ban.hits += 1;
-            if ban.by == PROTECTOR
-                && let Some(until) = ban.until
-            {
-                let more = settings.ban.as_secs().saturating_mul(u64::from(settings.growth)) / 100;
-                let longest = seconds(now).saturating_add(LONGEST.as_secs());
-                ban.until = Some(until.saturating_add(more).min(longest.max(until)));
-            }
-            let (network, ban) = (ban.network, ban.clone());
-            list.mark(&network, Mark::Hit);
-            drop(state);
-            self.changed.notify_one();
-            tracing::debug!(%address, %network, "a blocked address came back");
-            self.tell(Notice::Hit { address, ban });
-            return Err(Error::refused("connections from this address are not taken").because(Reason::Banned));
-        }
-        if !allowed {
-            tracing::debug!(%address, "an address that is not on the list of those who may connect");
-            return Err(
-                Error::refused("connections from this address are not taken").because(Reason::AddressDenied)
-            );
-        }
+        let mut state = self.lock();
+        let State { settings, counts, .. } = &mut *state;
         let rate = u64::from(settings.rate);
         if rate != 0 {
             make_room(counts);
@@ -390,12 +402,63 @@ impl Protector {
         Ok(())
     }
 
+    /// The same for a connection that was admitted already, maybe at another site: it is not counted again.
+    pub(crate) fn receive(&self, address: IpAddr) -> Result<()> {
+        self.bars(address, (self.clock)()).map(|_| ())
+    }
+
+    /// Whether somebody there is safe. Errors: `Refused`, while it may not connect.
+    fn bars(&self, address: IpAddr, now: SystemTime) -> Result<bool> {
+        let mut state = self.lock();
+        if self.is_safe(&mut state, address, now) {
+            return Ok(true);
+        }
+        let server = self.of.as_ref().map(|of| &of.server);
+        let is_allowed = state.is_allowed(address, now)
+            || server.is_some_and(|server| server.is_entered(List::Allow, address, now));
+        drop(state);
+        // At a site with rules of its own the server's list holds for what a person entered.
+        server.map_or(Ok(()), |server| server.refuse(address, now, BlockList::find_entered))?;
+        self.refuse(address, now, BlockList::find)?;
+        if !is_allowed {
+            tracing::debug!(%address, "an address that is not on the list of those who may connect");
+            return Err(
+                Error::refused("connections from this address are not taken").because(Reason::AddressDenied)
+            );
+        }
+        Ok(false)
+    }
+
+    /// Refuses who is blocked by what `find` finds, and counts it as a hit.
+    fn refuse(&self, address: IpAddr, now: SystemTime, find: Find) -> Result<()> {
+        let mut state = self.lock();
+        let State { settings, list, .. } = &mut *state;
+        if let Some(ban) = find(list, address, seconds(now)) {
+            ban.hits += 1;
+            if ban.by == PROTECTOR
+                && let Some(until) = ban.until
+            {
+                let more = settings.ban.as_secs().saturating_mul(u64::from(settings.growth)) / 100;
+                let longest = seconds(now).saturating_add(LONGEST.as_secs());
+                ban.until = Some(until.saturating_add(more).min(longest.max(until)));
+            }
+            let (network, ban) = (ban.network, ban.clone());
+            list.mark(&network, Mark::Hit);
+            drop(state);
+            self.touch();
+            tracing::debug!(%address, %network, "a blocked address came back");
+            self.tell(Notice::Hit { address, ban });
+            return Err(Error::refused("connections from this address are not taken").because(Reason::Banned));
+        }
+        Ok(())
+    }
+
     /// Counts an offence. The ban that it led to, if it did.
     pub fn strike(&self, address: IpAddr, strike: Strike) -> Option<Ban> {
         let now = (self.clock)();
         let mut state = self.lock();
         let weight = strike.weight(&state.settings);
-        if !state.settings.enabled || weight == 0 || state.is_safe(address, now) {
+        if !state.settings.enabled || weight == 0 || self.is_safe(&mut state, address, now) {
             return None;
         }
         let State { settings, counts, tally, .. } = &mut *state;
@@ -419,7 +482,7 @@ impl Protector {
             let told = tally.as_mut().map(|tally| tally.add(counted(address), now, weight, strike)).is_some();
             drop(state);
             if told {
-                self.changed.notify_one();
+                self.touch();
             }
             self.tell(notice);
             return None;
@@ -454,7 +517,7 @@ impl Protector {
     }
 
     fn tell_ban(&self, ban: &Ban) {
-        self.changed.notify_one();
+        self.touch();
         tracing::warn!(network = %ban.network, reason = ban.reason, "an address was blocked");
         self.tell(Notice::Added(ban.clone()));
     }
@@ -478,7 +541,7 @@ impl Protector {
         let until = time.map(|t| since.saturating_add(t.as_secs().max(1)));
         let ban = Ban { network: network.trunc(), since, until, reason, by, hits: 0 };
         self.lock().of(list).put(ban.clone());
-        self.changed.notify_one();
+        self.touch();
         self.tell(match list {
             List::Deny => Notice::Added(ban.clone()),
             _ => Notice::Listed { list, entry: ban.clone(), there: true, by: ban.by.clone() },
@@ -487,10 +550,18 @@ impl Protector {
         Ok(ban)
     }
 
-    /// Takes a ban away, and what was counted for its addresses, and writes the list. Blocks the thread.
-    /// Errors: `NotFound`, those of the disk.
+    /// Takes a ban away, at every site, and what was counted for its addresses, and writes the lists. Blocks the
+    /// thread. Errors: `NotFound`, those of the disk.
     pub fn remove(&self, network: &IpNet, by: &str) -> Result<Ban> {
-        self.remove_from(List::Deny, network, by)
+        let mut removed = self.remove_from(List::Deny, network, by);
+        for site in self.of_sites() {
+            match site.remove_from(List::Deny, network, by) {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                of_site if removed.is_ok() => removed = removed.and_then(|ban| of_site.map(|_| ban)),
+                of_site => removed = of_site,
+            }
+        }
+        removed
     }
 
     /// The same for any list.
@@ -506,7 +577,7 @@ impl Protector {
             state.begin_anew(&ban.network);
         }
         drop(state);
-        self.changed.notify_one();
+        self.touch();
         self.tell(match list {
             List::Deny => Notice::Removed(ban.clone(), by.to_string()),
             _ => Notice::Listed { list, entry: ban.clone(), there: false, by: by.to_string() },
@@ -515,9 +586,12 @@ impl Protector {
         Ok(ban)
     }
 
-    /// The bans in force, by network.
-    pub fn bans(&self) -> Vec<Ban> {
-        self.entries(List::Deny)
+    /// The bans in force, by network: the server's, and then those of single sites with their site.
+    pub fn bans(&self) -> Vec<(Option<Arc<str>>, Ban)> {
+        let of = |p: &Protector| p.entries(List::Deny).into_iter().map(|b| (p.site().cloned(), b)).collect();
+        let mut all: Vec<_> = of(self);
+        self.of_sites().iter().for_each(|site| all.extend(of(site)));
+        all
     }
 
     /// What is on a list now, by network.
@@ -525,7 +599,7 @@ impl Protector {
         let now = seconds((self.clock)());
         let mut state = self.lock();
         if state.of(list).tidy(now) {
-            self.changed.notify_one();
+            self.touch();
         }
         state.of(list).all()
     }

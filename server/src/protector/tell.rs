@@ -1,5 +1,5 @@
 //! Who is told of what the protector does: the audit and the outbox at once, and the handlers of every site, one after
-//! the other. Handlers that are slower than an attack are not told all of it. What the outbox was given is on disk
+//! the other; of what the protector of one site does, that site. Handlers that are slower than an attack are not told all of it. What the outbox was given is on disk
 //! when [`Protector::written`] answers, and a client is answered after that.
 
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(crate) fn tell(
     sites: impl Fn() -> Vec<Arc<FerrySite>> + Send + Sync + 'static,
     shutdown: CancellationToken,
 ) {
-    let (told, mut notices) = mpsc::channel(WAITING);
+    let (told, mut notices) = mpsc::channel::<(Notice, Option<String>)>(WAITING);
     let (sites, kept) =
         (Arc::new(sites), Kept { outbox, given: AtomicU64::new(0), written: AtomicU64::new(0) });
     let (of, kept) = (Arc::clone(&sites), Arc::new(kept));
@@ -54,20 +54,25 @@ pub(crate) fn tell(
                 () = shutdown.cancelled() => return,
                 notice = notices.recv() => notice,
             };
-            let Some(notice) = notice else { return };
-            show(&notice, &of()).await;
+            let Some((notice, of_site)) = notice else { return };
+            show(&notice, of_site.as_deref(), &of()).await;
         }
     });
-    protector.watch(Box::new(move |notice: Notice| {
+    protector.watch(Box::new(move |notice: Notice, of_site: Option<&str>| {
         // A flood of hits is not a flood of records.
         if !matches!(&notice, Notice::Hit { ban, .. } if !ban.hits.is_power_of_two()) {
-            journal.note(notice.name(), notice.to_json());
+            let mut record = notice.to_json();
+            if let (Some(site), Some(record)) = (of_site, record.as_object_mut()) {
+                record.insert("site".into(), site.into());
+            }
+            journal.note(notice.name(), record);
         }
         if let Some(about) = notice.told() {
-            let given = sites().iter().filter(|site| site.keep(&step(&notice, &about))).count();
+            let concerned = sites().into_iter().filter(|site| concerns(site, of_site));
+            let given = concerned.filter(|site| site.keep(&step(&notice, &about))).count();
             kept.given.fetch_add(given as u64, Ordering::SeqCst);
         }
-        if told.try_send(notice).is_err() {
+        if told.try_send((notice, of_site.map(str::to_owned))).is_err() {
             tracing::debug!("handlers are behind: an event of the protector is not told");
         }
     }));
@@ -81,9 +86,14 @@ fn step<'a>(notice: &Notice, about: &'a lifecycle::Notice) -> Lifecycle<'a> {
     }
 }
 
-async fn show(notice: &Notice, sites: &[Arc<FerrySite>]) {
+/// Whether a site is told: what its own protector does is told to it alone.
+fn concerns(site: &FerrySite, of_site: Option<&str>) -> bool {
+    of_site.is_none_or(|name| site.config().site == name)
+}
+
+async fn show(notice: &Notice, of_site: Option<&str>, sites: &[Arc<FerrySite>]) {
     let Some(about) = notice.told() else { return };
-    for site in sites {
+    for site in sites.iter().filter(|site| concerns(site, of_site)) {
         site.notice(step(notice, &about)).await;
     }
 }

@@ -79,7 +79,7 @@ fn of_ipv6_the_64_bits_before_an_address_count_together() {
     for n in 0..5 {
         p.strike(ip(&format!("2001:db8::{n}:1")), Strike::Login);
     }
-    assert_eq!(p.bans()[0].network.to_string(), "2001:db8::/64");
+    assert_eq!(p.bans()[0].1.network.to_string(), "2001:db8::/64");
     assert!(p.admit(ip("2001:db8::beef")).is_err());
     assert!(p.admit(ip("2001:db8:0:1::1")).is_ok());
 }
@@ -158,7 +158,7 @@ fn who_is_put_on_the_safe_list_is_safe_for_as_long_as_that() {
     let net: IpNet = "192.0.2.0/24".parse().unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&told);
-    p.watch(Box::new(move |notice| heard.lock().unwrap().push((notice.name(), notice.to_json()))));
+    p.watch(Box::new(move |notice, _| heard.lock().unwrap().push((notice.name(), notice.to_json()))));
     p.add(net, None, String::new(), "admin".into()).unwrap();
     p.add_to(List::Safe, net, Some(Duration::from_secs(60)), "partner".into(), "admin uid 0".into()).unwrap();
     assert!(p.admit(ip("192.0.2.9")).is_ok() && !p.is_banned(ip("::ffff:192.0.2.9")));
@@ -265,4 +265,70 @@ fn what_is_counted_is_bounded() {
         now.fetch_add(u64::from(n % 50 == 0), Ordering::SeqCst);
     }
     assert!(p.lock().counts.len() <= COUNTED);
+}
+
+#[test]
+fn a_site_with_its_own_settings_counts_and_blocks_for_itself_and_honours_what_a_person_entered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _) = world(strict());
+    let site = server.of_site("shop", dir.path()).unwrap();
+    assert!(Arc::ptr_eq(&site, &server.of_site("shop", dir.path()).unwrap()));
+    site.set(Settings { strikes: 2, safe: vec!["172.16.0.0/12".parse().unwrap()], ..Settings::default() });
+    let told = Arc::<Mutex<Vec<_>>>::default();
+    let hears = Arc::clone(&told);
+    server.watch(Box::new(move |notice, of| {
+        hears.lock().unwrap().push((notice.name(), of.map(str::to_owned)));
+    }));
+    let (bad, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
+    // Each counts for itself.
+    assert!(server.strike(bad, Strike::Login).is_none() && site.strike(bad, Strike::Login).is_none());
+    assert!(site.strike(bad, Strike::Login).is_some());
+    assert_eq!((reason(site.admit(bad)), reason(server.admit(bad))), (Some(Reason::Banned), None));
+    assert_eq!(reason(site.receive(bad)), Some(Reason::Banned));
+    (0..5).for_each(|_| drop(server.strike(other, Strike::Login)));
+    assert_eq!((reason(site.admit(other)), reason(server.admit(other))), (None, Some(Reason::Banned)));
+    let shop = || Some("shop".to_owned());
+    assert!(told.lock().unwrap().contains(&("ban-added", shop())));
+    assert!(told.lock().unwrap().contains(&("ban-added", None)));
+    // Who is safe for one is not for the other.
+    let (ours, theirs) = (ip("10.0.0.1"), ip("172.16.0.1"));
+    for _ in 0..5 {
+        assert!(server.strike(ours, Strike::Login).is_none() && site.strike(theirs, Strike::Login).is_none());
+    }
+    assert!(site.strike(ours, Strike::UnknownUser).is_some());
+    // What a person enters holds for both, behind a block of the protector as well.
+    let net = "192.0.2.0/25".parse().unwrap();
+    server.add(net, None, String::new(), "admin".into()).unwrap();
+    let third = ip("192.0.2.3");
+    for address in [other, third] {
+        assert_eq!(reason(site.admit(address)), Some(Reason::Banned));
+    }
+    server.remove(&net, "admin").unwrap();
+    assert_eq!(reason(site.admit(third)), None);
+    server.add_to(List::Safe, IpNet::from(bad), None, String::new(), "admin".into()).unwrap();
+    assert_eq!(reason(site.admit(bad)), None);
+    server.remove_from(List::Safe, &IpNet::from(bad), "admin").unwrap();
+    site.set(Settings { only_allowed: true, ..Settings::default() });
+    assert_eq!((reason(site.admit(third)), reason(server.admit(third))), (Some(Reason::AddressDenied), None));
+    server.add_to(List::Allow, IpNet::from(third), None, String::new(), "admin".into()).unwrap();
+    assert_eq!(reason(site.admit(third)), None);
+    site.set(Settings { strikes: 2, ..Settings::default() });
+    // They are listed with their site, outlive it, and are lifted together.
+    let listed = |p: &Protector| {
+        let of = |(site, ban): &(Option<Arc<str>>, Ban)| (site.as_deref().map(str::to_owned), ban.network);
+        p.bans().iter().map(of).collect::<Vec<_>>()
+    };
+    assert!(listed(&server).contains(&(shop(), IpNet::from(bad))));
+    server.save_sites().unwrap();
+    let clock = Arc::clone(&server.clock);
+    drop((site, server));
+    let server = Protector::new(strict(), None, clock).unwrap();
+    let site = server.of_site("shop", dir.path()).unwrap();
+    assert_eq!(reason(site.admit(bad)), Some(Reason::Banned));
+    server.remove(&IpNet::from(bad), "admin").unwrap();
+    assert_eq!(reason(site.admit(bad)), None);
+    assert_eq!(server.remove(&IpNet::from(bad), "admin").map_err(|e| e.kind()), Err(ErrorKind::NotFound));
+    // A site that asks for none any more has none.
+    drop(site);
+    assert_eq!(listed(&server), []);
 }

@@ -269,3 +269,35 @@ async fn over_ftp_pam_may_ask_one_question_behind_the_password() {
     assert!(asked.starts_with("332") && asked.contains("It has expired. New password: "), "{asked}");
     assert!(ftp.ask("ACCT a new one").starts_with("530"), "there is no place for a second question");
 }
+
+/// A site asks the server's directories, its own instead of them, or none.
+#[tokio::test]
+async fn a_site_has_its_own_directories() {
+    let (of_all, of_shop) = (hook(), hook());
+    let table = |key: &str, hook: &Hook| {
+        format!("[[{key}]]\nname = \"web\"\nurl = \"{}\"\nallow_clear = true\n", hook.url)
+    };
+    let listeners = "listeners = [{ protocol = \"sftp\", port = 0 }, { protocol = \"ftp\", port = 0 }]\n";
+    let site = |name: &str, more: &str, tables: &str| {
+        format!(
+            "[[sites]]\nname = \"{name}\"\n{listeners}{more}{tables}[[sites.groups]]\nname = \"guests\"\n"
+        )
+    };
+    let config = [
+        "[ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n".into(),
+        table("directories", &of_all),
+        site("main", "", ""),
+        site("shop", "", &table("sites.directories", &of_shop)),
+        site("alone", "directories = []\n", ""),
+    ];
+    let s = Server::configured(&config.concat(), &[]);
+    for (at, asked) in [("main", [true, false]), ("shop", [true, true]), ("alone", [true, true])] {
+        for protocol in ["sftp", "ftp"] {
+            let options = s.options_at(protocol, s.port_of(at, protocol), "ada", PASSWORD);
+            let there = open_url(options, Arc::new(Unattended)).await;
+            assert_eq!(there.is_ok(), at != "alone", "{at} over {protocol}");
+        }
+        assert_eq!([&of_all, &of_shop].map(|hook| hook.count.load(Ordering::SeqCst) > 0), asked, "{at}");
+    }
+    assert_eq!(of_shop.asked.lock().unwrap()[0].1["site"], "shop");
+}

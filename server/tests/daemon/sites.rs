@@ -1,5 +1,7 @@
 //! Several sites in one server: by port, by HOST, by TLS and by `user@site`.
 
+use std::io::{Read as _, Write as _};
+
 use crate::ftp::Ftp;
 use crate::support::*;
 
@@ -146,4 +148,123 @@ async fn a_reload_adds_and_removes_sites() {
     std::fs::write(s.data.join("ferryd.toml"), config + "[[sites]]\nname = \"main\"\n").unwrap();
     assert_eq!(s.ask(&["reload"]).0, 2);
     assert!(Ftp::connect(port).0.log_in("bob@store").starts_with("230"));
+}
+
+/// A text that is sent to whoever connects to a port, until it is closed.
+fn said(port: u16) -> String {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut text = [0; 200];
+    let n = stream.read(&mut text).unwrap_or(0);
+    String::from_utf8_lossy(&text[..n]).into_owned()
+}
+
+/// `main` and `shop`, each with a port of FTP and one of SFTP, found by name as well; `more` of each and of the file.
+fn each_with(file: &str, main: &str, shop: &str) -> String {
+    let listeners = "listeners = [{ protocol = \"ftp\", port = 0 }, { protocol = \"sftp\", port = 0 }]\nfsync = \"never\"\n";
+    let users = of_site("alice");
+    format!(
+        "[ftp]\ncontrol = \"allow\"\ndata = \"allow\"\n{file}\n\
+         [[sites]]\nname = \"main\"\n{listeners}{main}\n{users}\
+         [[sites]]\nname = \"shop\"\n{listeners}{shop}\n{users}"
+    )
+}
+
+/// What a site's own protector blocks is blocked there, over all of its protocols and by name as well, and nowhere else.
+#[tokio::test]
+async fn a_site_keeps_out_whom_its_own_protector_blocks_and_other_sites_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |shop: &str| {
+        let text = each_with("[protector]\nsafe = []\nstrikes = 50\n", "", shop);
+        std::fs::write(dir.path().join("ferryd.toml"), format!("data = \".\"\n{text}")).unwrap();
+    };
+    let own = "[sites.protector]\nsafe = []\nstrikes = 2\n";
+    write(own);
+    let mut s = Server::at_own(dir.path());
+    let taken = |s: &Server, site: &str| {
+        [("ftp", "220"), ("sftp", "SSH-")].map(|(p, hello)| said(s.port_of(site, p)).starts_with(hello))
+    };
+    let by_name = |s: &Server| {
+        let (mut ftp, _) = Ftp::connect(s.port_of("main", "ftp"));
+        ftp.log_in("alice@shop").starts_with("230")
+    };
+    let block = |s: &Server| {
+        let (mut guess, _) = Ftp::connect(s.port_of("shop", "ftp"));
+        guess.ask("USER nobody");
+        // Where it is the last one, the connection ends with it.
+        guess.ask("PASS x");
+    };
+    assert!(by_name(&s));
+    block(&s);
+    until("the block", || s.ask(&["ban", "list", "--json"]).1.contains("\"site\":\"shop\"")).await;
+    assert_eq!((taken(&s, "shop"), taken(&s, "main"), by_name(&s)), ([false; 2], [true; 2], false));
+    // It survives a restart, and is lifted with all others.
+    until("the file", || dir.path().join("sites/shop/bans.json").exists()).await;
+    s.signal("TERM");
+    s.ended().await;
+    let s = Server::at_own(dir.path());
+    assert_eq!((taken(&s, "shop"), taken(&s, "main")), ([false; 2], [true; 2]));
+    assert_eq!(s.ask(&["ban", "remove", "127.0.0.1"]).0, 0);
+    assert_eq!((taken(&s, "shop"), by_name(&s)), ([true; 2], true));
+    // What a person enters holds everywhere.
+    assert_eq!(s.ask(&["ban", "add", "127.0.0.1"]).0, 0);
+    assert_eq!((taken(&s, "shop"), taken(&s, "main")), ([false; 2], [false; 2]));
+    assert_eq!(s.ask(&["ban", "remove", "127.0.0.1"]).0, 0);
+    // Without the table the server's rules hold there, and with it again its own.
+    block(&s);
+    assert_eq!(taken(&s, "shop"), [false; 2]);
+    write("");
+    let (code, out, _) = s.ask(&["reload"]);
+    assert!(code == 0 && out.contains("another protector of site 'shop'"), "{out}");
+    assert_eq!(taken(&s, "shop"), [true; 2]);
+    block(&s);
+    assert_eq!(taken(&s, "shop"), [true; 2]);
+}
+
+/// A scanner that finds what contains `VIRUS`; its port.
+fn scanner() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (mut seen, mut part) = (Vec::new(), [0; 4096]);
+            while !seen.ends_with(&[0; 4]) {
+                let n = stream.read(&mut part).unwrap();
+                seen.extend_from_slice(&part[..n]);
+            }
+            let found = String::from_utf8_lossy(&seen).contains("VIRUS");
+            let _ = stream.write_all(if found { b"stream: Test.Virus FOUND\0" } else { b"stream: OK\0" });
+        }
+    });
+    port
+}
+
+/// One site scans, with a quarantine of its own; the other has said that it does not, though the server does.
+#[tokio::test]
+async fn a_site_has_its_own_scanner_and_quarantine() {
+    let of = |key: &str| format!("{key}\nclamd = \"127.0.0.1:{}\"\ninfected = \"quarantine\"\n", scanner());
+    let s = Server::configured(&each_with("", &of("[sites.scan]"), ""), &[]);
+    for (site, scans) in [("main", true), ("shop", false)] {
+        let sftp = s.options_at("sftp", s.port_of(site, "sftp"), "alice", PASSWORD);
+        let ftp = s.options_at("ftp", s.port_of(site, "ftp"), "alice", PASSWORD);
+        for (n, options) in [sftp, ftp].into_iter().enumerate() {
+            let unattended = std::sync::Arc::new(session_core::batch::Unattended);
+            let c = client::connect::open_url(options, unattended).await.unwrap();
+            put(&c, &format!("/good{n}"), "abc").await.unwrap();
+            assert_eq!(put(&c, &format!("/bad{n}"), "a VIRUS").await.is_err(), scans, "{site}");
+        }
+    }
+    let kept = std::fs::read_dir(s.data.join("sites/main/quarantine")).unwrap().count();
+    assert_eq!(kept, 4, "two uploads, each with its note");
+    assert!(!s.data.join("quarantine").exists());
+    // What the server does is done at the site that says nothing, and not at the one that says otherwise.
+    let other = format!("data = \".\"\n{}", each_with(&of("[scan]"), "[sites.scan]\n", ""));
+    std::fs::write(s.data.join("ferryd.toml"), other).unwrap();
+    assert_eq!(s.ask(&["reload"]).0, 0);
+    for (site, scans) in [("main", false), ("shop", true)] {
+        let options = s.options_at("sftp", s.port_of(site, "sftp"), "alice", PASSWORD);
+        let unattended = std::sync::Arc::new(session_core::batch::Unattended);
+        let c = client::connect::open_url(options, unattended).await.unwrap();
+        assert_eq!(put(&c, "/worse", "a VIRUS").await.is_err(), scans, "{site}");
+    }
 }
