@@ -93,8 +93,9 @@ CREATE INDEX ferry_leases_over ON ferry_leases (until) WHERE until IS NOT NULL;
 ",
 ];
 
-/// Tables of which copies are kept before they are brought up to date.
-const KEPT: [&str; 2] = ["ferry_state", "ferry_records"];
+/// Tables of which copies are kept before they are brought up to date, as far as there are any: all that is true for
+/// longer than a moment.
+const KEPT: [&str; 5] = ["ferry_state", "ferry_records", "ferry_steps", "ferry_recovery", "ferry_leases"];
 
 /// Who brings the tables up to date holds this lock: "Ferr".
 const LOCK: i64 = 0x4665_7272;
@@ -305,6 +306,10 @@ async fn bring_up_to_date(client: &mut Client, steps: &[&str]) -> Result<()> {
     }
     if version > 0 {
         for table in KEPT {
+            let there = work.query_one("SELECT to_regclass($1::text) IS NOT NULL", &[&table]).await;
+            if !there.and_then(|row| row.try_get(0)).map_err(failed)? {
+                continue;
+            }
             let copy = format!("{table}_v{version}");
             let keep = format!("DROP TABLE IF EXISTS {copy}; CREATE TABLE {copy} AS TABLE {table}");
             work.batch_execute(&keep).await.map_err(failed)?;

@@ -252,5 +252,14 @@ pub(super) fn tables_are_brought_up_to_date(stage: &Stage) -> Result<()> {
     postgres.ask("drop table ferry_steps")?;
     says(&alone(&["user", "list"], "")?.succeeded()?.stdout, "ada")?;
     tells("select version from ferry_schema", newest.trim())?;
-    tells("select count(*) from ferry_records_v1", rows.trim())
+    tells("select count(*) from ferry_records_v1", rows.trim())?;
+    tells("select to_regclass('ferry_steps_v1') is null", "t")?;
+    // The codes that were used are kept as well, from when there are any.
+    postgres
+        .ask("insert into ferry_steps values ('s', 'ada', 7); insert into ferry_recovery values ('used')")?;
+    postgres.ask("drop table ferry_leases; update ferry_schema set version = 4")?;
+    alone(&["user", "list"], "")?.succeeded()?;
+    tells("select step from ferry_steps_v4", "7")?;
+    tells("select hash from ferry_recovery_v4", "used")?;
+    tells("select count(*) from ferry_steps", "1")
 }
