@@ -2,8 +2,10 @@
 //!
 //! Churn (logins, transfers, kills, reloads, bans) for an hour, with the table of sessions compared with the
 //! truth at every sample and memory bounded; and `kill -9` in the middle of operations, again and again, with
-//! no event untold. Both are built as a release is, with the tests' own assertions.
+//! no event untold. Both are built as a release is, with the tests' own assertions; where a folder of release
+//! programs is named, its `ferryd` is the one that is driven and the tests are built as always.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Verdict;
@@ -12,12 +14,14 @@ use crate::flags::Flags;
 use crate::process::Run;
 use crate::repo;
 
-pub(crate) const USAGE: &str = "cargo xtask soak [--seconds N] [--kills N] [--only churn|kills]
+pub(crate) const USAGE: &str =
+    "cargo xtask soak [--seconds N] [--kills N] [--only churn|kills] [--programs DIR]
 
 Runs the tests of ferryd that prove something only when they run long.
   --seconds N   of churn (3600)
   --kills N     of kill -9 (10000); a thousand take about half an hour
-  --only NAME   one of the two";
+  --only NAME   one of the two
+  --programs D  drives the ferryd of this folder, and builds only the tests, as a debug build";
 
 /// A test, what tells it how long to run, and how long it may take.
 struct Part {
@@ -43,7 +47,12 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     let seconds: u64 = flags.value("--seconds")?.unwrap_or(3600);
     let kills: u64 = flags.value("--kills")?.unwrap_or(10_000);
     let only: Option<String> = flags.value("--only")?;
+    let programs: Option<PathBuf> = flags.value("--programs")?;
     flags.end()?;
+    let ferryd = programs.map(|folder| folder.join("ferryd"));
+    if let Some(ferryd) = &ferryd {
+        ensure!(ferryd.is_absolute() && ferryd.is_file(), "there is no {}", ferryd.display());
+    }
     let is_chosen = |part: &&Part| only.as_ref().is_none_or(|only| only == part.name);
     let chosen: Vec<&Part> = PARTS.iter().filter(is_chosen).collect();
     ensure!(!chosen.is_empty(), "--only is churn or kills");
@@ -54,8 +63,13 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
             _ => (kills, kills * 10 + 600),
         };
         println!("\n=== {}: {amount}", part.name);
-        let good = Run::new(repo::cargo())
-            .args(["test", "--release", "--locked", "-p", "server", "--test", "daemon"])
+        let mut run = Run::new(repo::cargo()).arg("test");
+        run = match &ferryd {
+            Some(ferryd) => run.arg("--workspace").env("FERRY_SOAK_FERRYD", ferryd),
+            None => run.args(["--release", "-p", "server"]),
+        };
+        let good = run
+            .args(["--locked", "--test", "daemon"])
             .args(["--", "--exact", "--nocapture", part.test])
             .env(part.variable, amount.to_string())
             .dir(repo::root())

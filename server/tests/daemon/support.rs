@@ -68,8 +68,13 @@ pub fn ferryd_reads(data: &Path, args: &[&str], input: &str) -> (i32, String, St
     (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
 }
 
+/// The program that is tested: the one built with the tests, or the one that `cargo xtask soak --programs` names.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("FERRY_SOAK_FERRYD").unwrap_or_else(|| env!("CARGO_BIN_EXE_ferryd").into())
+}
+
 fn command(data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ferryd"));
+    let mut command = Command::new(program());
     for name in ["FERRYD_CONFIG", "FERRYD_CONTROL", "FERRYD_LOG"] {
         command.env_remove(name);
     }
