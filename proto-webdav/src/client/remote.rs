@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -69,6 +69,8 @@ pub(super) struct Remote {
     times: Mutex<Times>,
     /// The server wants a path as the target of a MOVE, and no URL.
     by_path: AtomicBool,
+    /// Whether a strong ETag in the answer to a PUT is what is there afterwards, once one was looked at.
+    pub(super) vouches: OnceLock<bool>,
     pub(super) locks: HeldLocks,
     /// Where large uploads go in chunks, if they do.
     pub(super) chunks: Option<Chunks>,
@@ -129,7 +131,8 @@ pub async fn connect(options: WebdavConnectOptions, decider: Arc<dyn Decider>) -
         let (facts, times) = facts?;
         let (times, by_path) = (Mutex::new(times), AtomicBool::new(false));
         let (locks, chunks) = (HeldLocks::default(), Chunks::of(&options.home));
-        Ok(WebdavRemote(Arc::new(Remote { wire, facts, options, times, by_path, locks, chunks })))
+        let vouches = OnceLock::new();
+        Ok(WebdavRemote(Arc::new(Remote { wire, facts, options, times, by_path, vouches, locks, chunks })))
     };
     tokio::select! {
         biased;

@@ -9,8 +9,10 @@
 //! A large file goes to Nextcloud in chunks (`chunks`), and can be kept.
 //!
 //! `commit` is the end of the body, the server's final word, the time, and a look at the size: all of it, or
-//! an error. `park`, a drop and `abort` break the request off: what becomes of its beginning is the server's
-//! business, most throw it away. `abort` removes a new file that is there all the same.
+//! an error. The look is left out of a small file whose answer has a strong ETag, which a server may send only where
+//! it has stored what was sent as it was (RFC 9110, section 9.3.4), and only once a look has shown of this server
+//! that such an ETag is the file's. `park`, a drop and `abort` break the request off: what becomes of its beginning
+//! is the server's business, most throw it away. `abort` removes a new file that is there all the same.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -18,7 +20,7 @@ use std::sync::atomic::AtomicU64;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use hyper::Method;
-use hyper::header::{IF_MATCH, IF_NONE_MATCH};
+use hyper::header::{ETAG, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{CommitOptions, File, OpenOptions, Unfinished};
 use session_core::in_order::{InOrder, broken};
@@ -36,6 +38,7 @@ use super::place::encode;
 use super::props;
 use super::refine::{as_kind, status_of};
 use super::remote::{Remote, Times, settable};
+use crate::wire::date;
 
 /// A body under way.
 struct Flow {
@@ -337,7 +340,8 @@ impl WriteFile {
         }
         inner.failed = true;
         let in_one = matches!(state, State::Chunks(_) | State::Held(_));
-        // Whether the server has taken the time with the file.
+        // Whether the server has taken the time with the file, and what it says of what it has stored.
+        let mut stored = None;
         let timed = match state {
             State::Chunks(mut chunked) => {
                 if let Some(wanted) = &self.options.if_match
@@ -357,7 +361,10 @@ impl WriteFile {
                     Err(e) => Err(e),
                 };
                 match sent {
-                    Ok(answered) => took_time(answered).await,
+                    Ok(answered) => {
+                        stored = as_sent(&answered, size);
+                        took_time(answered).await
+                    }
                     Err(e) => return Err(self.why(e).await),
                 }
             }
@@ -388,7 +395,20 @@ impl WriteFile {
             }
             _ => {}
         }
-        let metadata = self.afterwards(&attributes, size).await?;
+        // What was set afterwards is another state than the answer's.
+        let is_last = attributes.properties.is_empty() && (timed || attributes.modified.is_none());
+        let metadata = match stored.filter(|_| is_last) {
+            Some(stored) if self.remote.vouches.get() == Some(&true) => {
+                Metadata { modified: attributes.modified.or(stored.modified), ..stored }
+            }
+            stored => {
+                let seen = self.afterwards(&attributes, size).await?;
+                if let Some(stored) = stored {
+                    let _ = self.remote.vouches.set(seen.etag == stored.etag);
+                }
+                seen
+            }
+        };
         inner.failed = false;
         Ok(metadata)
     }
@@ -434,6 +454,13 @@ impl WriteFile {
             let _ = self.remote.delete(&self.path, false).await;
         }
     }
+}
+
+/// What the answer to a PUT of `size` bytes says of the file, where it says that they are there as they were sent.
+fn as_sent(answered: &Answered, size: u64) -> Option<Metadata> {
+    let etag = answered.header(ETAG).and_then(props::etag)?;
+    let modified = answered.header(LAST_MODIFIED).and_then(date::parse_http);
+    Some(Metadata { modified, etag: Some(etag.into()), ..Metadata::new(FileType::File, size) })
 }
 
 /// Whether the answer to a PUT says that the time that came with it was taken.

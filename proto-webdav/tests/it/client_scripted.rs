@@ -270,6 +270,51 @@ async fn a_small_file_is_one_request_and_a_look() {
 }
 
 #[tokio::test]
+async fn a_server_that_vouches_for_what_it_stored_is_looked_at_once() {
+    // A strong ETag says that the content is there as it was sent, once it was seen to be the file's; a weak one says
+    // nothing of its bytes.
+    for (tag, there, trusted) in [
+        ("\"v1\"", "v1", true),
+        ("\"of the answer\"", "v1", false),
+        ("W/\"v1\"", "v1", false),
+        ("v1", "v1", false),
+    ] {
+        let server = Scripted::new(move |r| match (r.method.as_str(), r.target.as_str()) {
+            ("PUT", _) => {
+                let tag = format!("ETag: {tag}");
+                answer(201, &[&tag, "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"], "")
+            }
+            ("PROPFIND", "/f") => {
+                multistatus(&[("/f", &format!("{}<D:getetag>\"{there}\"</D:getetag>", file(5)))])
+            }
+            _ => usual(r, &[]),
+        })
+        .await;
+        let remote = server.remote().await;
+        let data = Bytes::from_static(b"12345");
+        remote.write_all(&p("/f"), data.clone()).await.unwrap();
+        assert_eq!(server.lines(), ["PUT /f", "PROPFIND /f"], "the first is looked at");
+        let done = remote.write_all(&p("/f"), data).await.unwrap();
+        let asked = if trusted { &["PUT /f"][..] } else { &["PUT /f", "PROPFIND /f"] };
+        assert_eq!(
+            (server.lines().split_off(2), done.size, done.etag.as_deref()),
+            (asked.iter().map(|l| (*l).to_owned()).collect(), 5, Some("v1")),
+            "{tag}"
+        );
+        if trusted {
+            let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
+            assert_eq!(done.modified, Some(then));
+        }
+        // What flows may have been cut off by what stands between.
+        let file = remote.open(&p("/f"), &OpenOptions::create()).await.unwrap();
+        for n in 0..30 {
+            file.write_at(n * 100_000, Bytes::from(vec![0; 100_000])).await.unwrap();
+        }
+        assert_eq!(file.commit(&CommitOptions::default()).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
+
+#[tokio::test]
 async fn a_large_file_flows_with_its_length_or_in_chunks() {
     let data = content(3_000_000);
     for hint in [Some(3_000_000), None] {
