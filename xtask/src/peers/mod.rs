@@ -10,7 +10,7 @@ pub(crate) mod drive;
 mod known;
 pub(crate) mod servers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::Verdict;
@@ -35,7 +35,7 @@ use known::Known;
 use servers::{Address, DAV_SERVERS, Endpoint, FTP_SERVERS, Kit, SCP_SERVERS, SERVERS, Scheme, Starter};
 
 pub(crate) const USAGE: &str =
-    "cargo xtask peers [--install] [--try-servers] [--only NAME,…] [--on SERVER] [--list]
+    "cargo xtask peers [--install] [--try-servers] [--only NAME,…] [--on SERVER] [--programs DIR] [--list]
 
 Without a flag: installs every peer, probes its version and runs every case.
   --install       only installs and probes
@@ -43,6 +43,7 @@ Without a flag: installs every peer, probes its version and runs every case.
   --only NAME     only cases whose name contains NAME; what takes minutes is run only so: scp-,
                   ferry_moves_beyond_4_gib
   --on SERVER     runs the cases of their clients on a server of theirs: tries the cases themselves
+  --programs DIR  tries the ferry and ferryd of this folder, and builds neither
   --list          prints peers and cases
 
 Known failures stand in xtask/known-failures.txt, with a reason each.";
@@ -253,6 +254,7 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     let list = flags.flag("--list");
     let only = flags.list("--only")?;
     let on: Option<String> = flags.value("--on")?;
+    let programs: Option<PathBuf> = flags.value("--programs")?;
     flags.end()?;
     if list {
         PEERS.iter().for_each(|peer| println!("{:?} {}", peer.kind, peer.name));
@@ -262,7 +264,7 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     let mut report = Report::default();
     let present = ensure_all(&mut report);
     let known = Known::read()?;
-    let mut trial = Trial { report: &mut report, present, known, only, build: Build::Alone };
+    let mut trial = Trial { report: &mut report, present, known, only, build: Build::Alone, programs };
     match on {
         _ if install => {}
         _ if try_servers => trial.each_other()?,
@@ -276,7 +278,8 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
 pub(crate) fn stage(report: &mut Report) -> Result<()> {
     let present = ensure_all(report);
     let known = Known::read()?;
-    let mut trial = Trial { report, present, known, only: Vec::new(), build: Build::WithTests };
+    let mut trial =
+        Trial { report, present, known, only: Vec::new(), build: Build::WithTests, programs: None };
     trial.each_other()?;
     trial.cases()?;
     if trial.report.missing.is_empty() {
@@ -336,6 +339,8 @@ struct Trial<'a> {
     known: Known,
     only: Vec<String>,
     build: Build,
+    /// Where ours are already; absent: they are built.
+    programs: Option<PathBuf>,
 }
 
 impl Trial<'_> {
@@ -405,7 +410,10 @@ impl Trial<'_> {
     fn cases(&mut self) -> Result<()> {
         let only = self.only.join(" or ");
         ensure!(names().any(|name| self.is_chosen(&name)), "no case has {only} in its name");
-        let Programs { ferry, ferryd } = self.build.programs()?;
+        let Programs { ferry, ferryd } = match &self.programs {
+            Some(dir) => Programs { ferry: dir.join("ferry"), ferryd: dir.join("ferryd") },
+            None => self.build.programs()?,
+        };
         let kit = Kit::new()?;
         let endpoint = servers::ferryd(&kit, &ferryd)?;
         self.theirs(&kit, &endpoint, &ferry)?;
