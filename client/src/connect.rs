@@ -14,6 +14,8 @@ mod ftp;
 mod requests;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "s3")]
+mod s3_stores;
 #[cfg(feature = "sftp")]
 mod sftp;
 mod steps;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::args;
 use crate::connect::{Checksums, Putting, S3Options, S3Role, UrlStyle};
+use crate::jobs::state_dir;
 
 /// How a bucket stands in a URL.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -114,6 +115,7 @@ impl S3Args {
                 Some(ChecksumsArg::Always) => Checksums::Always,
                 Some(ChecksumsArg::Required) => Checksums::Required,
             },
+            known_stores: state_dir().ok().map(|state| state.join("s3-stores")),
             requester_pays: self.s3_requester_pays || place.requester_pays,
             putting: Putting {
                 content_type: or(&self.s3_content_type, &its.content_type),

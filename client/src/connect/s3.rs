@@ -4,9 +4,10 @@
 //! a user nobody signs, unless the environment may be asked ([`S3Options::environment`]): then what AWS's own
 //! tools would use is used. One connection serves all buckets; the path of the URL is where the store is tried.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use proto_s3::client::{S3ConnectOptions, S3Login, certificate_of, connect};
+use proto_s3::client::{Learns, S3ConnectOptions, S3Login, certificate_of, connect};
 use session_core::auth::{Account, Secret};
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
@@ -16,6 +17,7 @@ use session_core::trust::Certificate;
 
 use super::again::patient;
 use super::certificate::own_certificate;
+use super::s3_stores::Known;
 use super::steps::{entered, opening};
 use super::{CHANNELS, Connected, Line, Options, Scheme, guard};
 
@@ -39,6 +41,9 @@ pub struct S3Options {
     pub style: UrlStyle,
     /// Checksums of S3's kind.
     pub checksums: Checksums,
+    /// The directory in which it is written down what stores were found not to have, for later connections; nothing is
+    /// where it is `None`.
+    pub known_stores: Option<PathBuf>,
     /// The requester pays.
     pub requester_pays: bool,
     /// What is asked for with what is written.
@@ -67,6 +72,12 @@ fn options_of(options: &Options) -> Result<S3ConnectOptions> {
     s3.role = only.role.clone();
     s3.requester_pays = only.requester_pays;
     s3.checksums = only.checksums;
+    if let Some(dir) = &only.known_stores {
+        let scheme = if secure { "s3" } else { "s3plain" };
+        let known = Known::new(dir, format!("{scheme}://{}:{port}", options.host));
+        s3.lacks = known.lacks();
+        s3.learns = Learns::new(move |lack| known.note(lack));
+    }
     s3.putting = only.putting.clone();
     s3.page = only.page;
     #[cfg(feature = "ftp")]

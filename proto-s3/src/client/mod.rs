@@ -30,7 +30,7 @@ pub mod versions;
 mod write;
 
 pub use about::{About, Granted};
-pub use options::{Checksums, Putting, S3ConnectOptions, S3Login, S3Role, UrlStyle};
+pub use options::{Checksums, Lack, Learns, Putting, S3ConnectOptions, S3Login, S3Role, UrlStyle};
 pub use remote::{S3Remote, connect};
 pub use scan::certificate_of;
 pub use uploads::Pending;

@@ -71,6 +71,33 @@ pub enum Checksums {
     Required,
 }
 
+/// What a store was found not to have. Each is asked for anew where nobody says so, at the cost of one request that
+/// is refused; a store that has it by now is none the worse for not being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// It refuses checksums of S3's kind, or does not read them.
+    Checksums,
+    /// It takes no removal of many keys in one request.
+    ManyRemovals,
+}
+
+/// Who is told what a store was found not to have, once each; nobody by default.
+#[derive(Clone, Default)]
+pub struct Learns(Option<Arc<dyn Fn(Lack) + Send + Sync>>);
+
+impl Learns {
+    /// Calls this, within the request that showed it: it must be quick.
+    pub fn new(told: impl Fn(Lack) + Send + Sync + 'static) -> Self {
+        Learns(Some(Arc::new(told)))
+    }
+
+    pub(super) fn tell(&self, lack: Lack) {
+        if let Some(told) = &self.0 {
+            told(lack);
+        }
+    }
+}
+
 /// What is asked for with every object that is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Putting {
@@ -116,6 +143,10 @@ pub struct S3ConnectOptions {
     pub requester_pays: bool,
     /// Checksums of S3's kind.
     pub checksums: Checksums,
+    /// What the store is known not to have, from an earlier connection.
+    pub lacks: Vec<Lack>,
+    /// Who is told what it has not.
+    pub learns: Learns,
     /// What is asked for with what is written.
     pub putting: Putting,
     /// Keys of one page of a listing; what the store gives where it is `None`.
@@ -168,6 +199,8 @@ impl S3ConnectOptions {
             role: None,
             requester_pays: false,
             checksums: Checksums::default(),
+            lacks: Vec::new(),
+            learns: Learns::default(),
             putting: Putting::default(),
             page: None,
             part_size: 8 << 20,

@@ -111,7 +111,7 @@ async fn enter(options: S3ConnectOptions, lines: Lines) -> Result<S3Remote> {
     }
     region = region.or(signed.region);
     let real_aws = aws && endpoint.is_none();
-    let sums = Sums::of(options.checksums, real_aws);
+    let sums = Sums::of(options.checksums, real_aws, &options.lacks, options.learns.clone());
     let path_style = match options.style {
         UrlStyle::Auto => !real_aws,
         UrlStyle::Path => true,

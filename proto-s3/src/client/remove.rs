@@ -2,7 +2,7 @@
 //!
 //! The first one goes by itself; what comes while it is on its way goes together, and so on: nobody waits for company,
 //! and a single removal is a single DELETE. A store that has no such request, or takes none of ours, is asked one by
-//! one from then on.
+//! one from then on, also by later connections that are told so ([`Lack`]).
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
 use super::about::code_of;
+use super::options::Lack;
 use super::put::add_md5;
 use super::refine::answered;
 use super::store::Store;
@@ -34,6 +35,12 @@ pub(super) struct Removals {
 }
 
 impl Removals {
+    /// Of a store that is known to have nothing of this.
+    pub(super) fn of(lacks: &[Lack]) -> Self {
+        let one_by_one = AtomicBool::new(lacks.contains(&Lack::ManyRemovals));
+        Removals { one_by_one, ..Removals::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Waiting>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +95,11 @@ impl Store {
                     }
                     return;
                 }
-                Err(e) if is_unknown(&e) => self.removals.one_by_one.store(true, Ordering::Relaxed),
+                Err(e) if is_unknown(&e) => {
+                    if !self.removals.one_by_one.swap(true, Ordering::Relaxed) {
+                        self.options.learns.tell(Lack::ManyRemovals);
+                    }
+                }
                 Err(e) => {
                     for (_, done) in some {
                         let _ = done.send(Err(e.clone()));

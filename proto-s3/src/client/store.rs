@@ -94,6 +94,7 @@ impl Store {
         region: String,
         sums: Sums,
     ) -> Store {
+        let removals = Removals::of(&options.lacks);
         Store {
             lines,
             options,
@@ -106,7 +107,7 @@ impl Store {
             listed: Mutex::new(Recent::new()),
             dirs: Mutex::new(Recent::new()),
             hashing: RandomState::new(),
-            removals: Removals::default(),
+            removals,
         }
     }
 

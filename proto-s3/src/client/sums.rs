@@ -4,7 +4,8 @@
 //! in words of many kinds (`NotImplemented`, `InvalidArgument`, `XAmzContentSHA256Mismatch`). So the first thing
 //! that is written is written with one; refused, it is sent once more without, and if it is taken then, nothing
 //! that follows carries one. A store that does not repeat the checksum has not read it, and gets no more. What was
-//! found out holds for the store, whatever the bucket, as long as the connection lasts.
+//! found out holds for the store, whatever the bucket, as long as the connection lasts; that it takes none is told, so
+//! that the next connection may know it ([`Lack`]).
 //!
 //! Not here: checksums of what is read, which only AWS is asked for.
 
@@ -15,7 +16,7 @@ use aws_sdk_s3::config::{Builder, RequestChecksumCalculation};
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use session_core::error::{Error, ErrorKind, Result};
 
-use super::options::Checksums;
+use super::options::{Checksums, Lack, Learns};
 
 const UNKNOWN: u8 = 0;
 const TAKEN: u8 = 1;
@@ -40,29 +41,34 @@ pub(super) fn calculation(carried: bool) -> RequestChecksumCalculation {
 }
 
 /// What is known of a store.
-pub(super) struct Sums(AtomicU8);
+pub(super) struct Sums {
+    known: AtomicU8,
+    learns: Learns,
+}
 
 impl Sums {
-    /// By the options; `is_aws` is the store whose answer is known.
-    pub(super) fn of(wanted: Checksums, is_aws: bool) -> Self {
-        Sums(AtomicU8::new(match wanted {
+    /// By the options and what is known from before; `is_aws` is the store whose answer is known.
+    pub(super) fn of(wanted: Checksums, is_aws: bool, lacks: &[Lack], learns: Learns) -> Self {
+        let known = AtomicU8::new(match wanted {
             Checksums::Always => TAKEN,
             Checksums::Required => NOT_TAKEN,
             Checksums::Auto if is_aws => TAKEN,
+            Checksums::Auto if lacks.contains(&Lack::Checksums) => NOT_TAKEN,
             Checksums::Auto => UNKNOWN,
-        }))
+        });
+        Sums { known, learns }
     }
 
     /// Whether they are sure to be taken.
     pub(super) fn are_taken(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == TAKEN
+        self.known.load(Ordering::Relaxed) == TAKEN
     }
 
     /// What the store said of the checksum of something that it took. Only the first word counts: a store that
     /// takes them may leave one out of an answer.
     pub(super) fn learn(&self, repeated: Option<&str>) {
         let known = if repeated.is_some() { TAKEN } else { NOT_TAKEN };
-        let _ = self.0.compare_exchange(UNKNOWN, known, Ordering::Relaxed, Ordering::Relaxed);
+        self.know(known);
     }
 
     /// Writes something, with a checksum if `work` is told so: also whether it was. While nothing is known of the
@@ -71,7 +77,7 @@ impl Sums {
     where
         F: Future<Output = Result<T>>,
     {
-        let known = self.0.load(Ordering::Relaxed);
+        let known = self.known.load(Ordering::Relaxed);
         let refused = match work(known != NOT_TAKEN).await {
             Ok(done) => return Ok((done, known != NOT_TAKEN)),
             Err(e) => e,
@@ -80,8 +86,17 @@ impl Sums {
             return Err(refused);
         }
         let done = work(false).await?;
-        self.0.store(NOT_TAKEN, Ordering::Relaxed);
+        self.known.store(NOT_TAKEN, Ordering::Relaxed);
+        self.learns.tell(Lack::Checksums);
         Ok((done, false))
+    }
+
+    /// What nothing was known of before.
+    fn know(&self, known: u8) {
+        let first = self.known.compare_exchange(UNKNOWN, known, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if first && known == NOT_TAKEN {
+            self.learns.tell(Lack::Checksums);
+        }
     }
 }
 
@@ -96,13 +111,17 @@ fn may_mean_them(e: &Error) -> bool {
 mod tests {
     use super::*;
 
+    fn of(wanted: Checksums, is_aws: bool) -> Sums {
+        Sums::of(wanted, is_aws, &[], Learns::default())
+    }
+
     fn refused(kind: ErrorKind) -> Error {
         Error::new(kind).with_wire(400, "no")
     }
 
     #[tokio::test]
     async fn what_is_refused_is_sent_without() {
-        let sums = Sums::of(Checksums::Auto, false);
+        let sums = of(Checksums::Auto, false);
         let picky = |with: bool| async move {
             if with { Err(refused(ErrorKind::Unsupported)) } else { Ok("stored") }
         };
@@ -114,7 +133,7 @@ mod tests {
     #[tokio::test]
     async fn another_failure_says_nothing_of_them() {
         for (kind, tries) in [(ErrorKind::PermissionDenied, 1), (ErrorKind::InvalidArgument, 2)] {
-            let sums = Sums::of(Checksums::Auto, false);
+            let sums = of(Checksums::Auto, false);
             let asked = std::sync::atomic::AtomicU32::new(0);
             let work = |_| {
                 asked.fetch_add(1, Ordering::Relaxed);
@@ -131,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_said_always_gets_the_refusal() {
-        let sums = Sums::of(Checksums::Always, false);
+        let sums = of(Checksums::Always, false);
         let picky = |_| async { Err::<(), _>(refused(ErrorKind::Unsupported)) };
         assert_eq!(sums.sent(picky).await.unwrap_err().kind(), ErrorKind::Unsupported);
         assert!(sums.are_taken());
@@ -139,14 +158,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_word_counts() {
-        let sums = Sums::of(Checksums::Auto, false);
+        let sums = of(Checksums::Auto, false);
         sums.learn(Some("AAAAAA=="));
         sums.learn(None);
         assert!(sums.are_taken());
-        let deaf = Sums::of(Checksums::Auto, false);
+        let deaf = of(Checksums::Auto, false);
         deaf.learn(None);
         assert!(!deaf.sent(|_| async { Ok(()) }).await.unwrap().1);
-        let told = Sums::of(Checksums::Required, true);
+        let told = of(Checksums::Required, true);
         told.learn(Some("AAAAAA=="));
         assert!(!told.sent(|_| async { Ok(()) }).await.unwrap().1);
     }

@@ -2,14 +2,16 @@
 //! here. One thread: whatever is asked for side by side is gathered before anything is sent.
 #![cfg(feature = "client")]
 
+use std::sync::{Arc, Mutex};
+
 use base64::Engine as _;
-use proto_s3::client::S3Remote;
+use proto_s3::client::{Lack, Learns, S3Remote, connect};
 use session_core::digest::Hasher;
 use session_core::error::{Error, ErrorKind};
 use session_core::fs::{Algorithm, Filesystem as _};
 use session_core::fs_ext::FilesystemExt as _;
 
-use crate::scripted::{Answer, Request, Scripted, answer, error, head, listing, p};
+use crate::scripted::{Answer, Request, Scripted, answer, decider, error, head, listing, p};
 
 /// A store with these objects, as a listing tells them; `delete` answers removals of several.
 async fn store(
@@ -153,13 +155,22 @@ async fn a_store_that_knows_no_such_request_is_asked_one_by_one_from_then_on() {
         (400, "MissingContentMD5"),
     ] {
         let server = store(&["a", "b", "kept"], move |_| error(status, code, &[])).await;
-        let remote = server.remote().await;
-        for tries in 1..=2 {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (heard, mut options) = (Arc::clone(&told), server.options());
+        options.learns = Learns::new(move |lack| heard.lock().unwrap().push(lack));
+        let mut remote = connect(options.clone(), decider()).await.unwrap();
+        for tries in 1..=3 {
+            if tries == 3 {
+                // Another connection, which is told.
+                assert_eq!(*told.lock().unwrap(), [Lack::ManyRemovals]);
+                options.lacks = told.lock().unwrap().clone();
+                remote = connect(options.clone(), decider()).await.unwrap();
+            }
             let done = remove(&remote, &["a", "b", "kept"]).await;
             assert_eq!(kinds(&done), [None, None, Some(ErrorKind::PermissionDenied)], "{code}: {done:?}");
             assert_eq!((posts(&server).len(), singles(&server).len()), (1, 3 * tries), "{code}");
         }
-        let each = ["DELETE /bucket/a", "DELETE /bucket/b", "DELETE /bucket/kept"].map(|l| [l, l]).concat();
+        let each = ["DELETE /bucket/a", "DELETE /bucket/b", "DELETE /bucket/kept"].map(|l| [l; 3]).concat();
         assert_eq!(singles(&server), each, "{code}");
     }
 }

@@ -1,8 +1,10 @@
 //! Checksums of S3's kind at stores that take them, leave them unread, and refuse them.
 #![cfg(feature = "client")]
 
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
-use proto_s3::client::{S3Remote, connect};
+use proto_s3::client::{Checksums, Lack, Learns, S3ConnectOptions, S3Remote, connect};
 use session_core::error::ErrorKind;
 use session_core::fs::{CommitOptions, Filesystem as _, OpenOptions};
 
@@ -107,6 +109,42 @@ async fn a_store_that_refuses_them_is_asked_once_more() {
 async fn a_store_may_refuse_them_as_late_as_in_parts() {
     // Begun, the first part twice, the second, and another file.
     assert_eq!(written(Store::RefusesInParts, &[PART + 1, 1]).await, ("SS---".into(), false));
+}
+
+#[tokio::test]
+async fn what_a_store_has_not_is_told_once_and_not_asked_for_again() {
+    for (store, first) in
+        [(Store::IsDeaf, "S--"), (Store::Refuses(501, "NotImplemented"), "S---"), (Store::Repeats, "SSS")]
+    {
+        let server = Scripted::new(move |r| answered(store, r)).await;
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let mut options = server.options();
+        let heard = Arc::clone(&told);
+        options.learns = Learns::new(move |lack| heard.lock().unwrap().push(lack));
+        let writes = async |options: S3ConnectOptions| {
+            let before = server.seen().len();
+            let remote = connect(options, decider()).await.unwrap();
+            for n in 0..3 {
+                put(&remote, &format!("/bucket/{n}"), 1).await;
+            }
+            let seen = server.seen().split_off(before);
+            let puts = seen.iter().filter(|r| r.method == "PUT");
+            puts.map(|r| if is_summed(r) { 'S' } else { '-' }).collect::<String>()
+        };
+        assert_eq!(writes(options.clone()).await, first);
+        let lacks = told.lock().unwrap().clone();
+        let due = if store == Store::Repeats { vec![] } else { vec![Lack::Checksums] };
+        assert_eq!(lacks, due, "{first}");
+        options.lacks = lacks;
+        let again = if store == Store::Repeats { "SSS" } else { "---" };
+        assert_eq!(writes(options.clone()).await, again, "{first}");
+        // Who asks for them gets them.
+        if store == Store::IsDeaf {
+            options.checksums = Checksums::Always;
+            assert_eq!(writes(options).await, "SSS");
+        }
+        assert_eq!(told.lock().unwrap().len(), due.len(), "{first}");
+    }
 }
 
 #[tokio::test]
