@@ -55,6 +55,9 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Where the counts of quotas are kept between two runs, in the data folder.
 const QUOTAS: &str = "quotas.json";
 
+/// Where what comes too early for a gateway waits, in the data folder.
+const SPOOL: &str = "spool";
+
 /// Where it is kept what was transferred.
 const TRANSFERS: &str = "transfers.json";
 
@@ -156,6 +159,7 @@ impl Daemon {
         let accounts = Accounts::open(&config, hub.as_ref()).await?;
         let common = Common::new(&config, Arc::clone(&journal), protector, accounts)?;
         common.stores.quotas.take(&config.data.join(QUOTAS))?;
+        common.stores.gateways.set_spool(&config.data.join(SPOOL))?;
         common.transfers.load(&config.data.join(TRANSFERS));
         let shared_bans = match &hub {
             Some(hub) => {

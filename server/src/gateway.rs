@@ -7,15 +7,18 @@
 //! private networks, unless that is allowed, nor on a port of this very server.
 //!
 //! An upload has a temporary name over there until it is complete (`staging`), and so has a copy; a bucket of S3 needs
-//! none, since an object appears as a whole. Where the other server keeps symbolic links they are answered as a disk
+//! none, since an object appears as a whole. What comes out of order for a server that is written in order waits
+//! (`spool`). Where the other server keeps symbolic links they are answered as a disk
 //! answers them, so that they lead on within the folder and nobody follows them out of it. Absent: loops over several
 //! servers, which end by the bound of time only; what others change over there between that look and the call.
 
+mod spool;
 mod staging;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -37,6 +40,7 @@ use session_core::path::VPath;
 use session_core::script::Secrets;
 use tokio::sync::OnceCell;
 
+use self::spool::{InTurn, Spool};
 use self::staging::{Part, seen};
 use crate::config::{self, Config};
 use crate::hooks;
@@ -144,6 +148,8 @@ struct Gateway {
     state: tokio::sync::Mutex<State>,
     /// What it can do, once it was reached.
     known: OnceLock<Capabilities>,
+    /// Where what comes too early waits.
+    spool: Arc<Spool>,
 }
 
 fn away() -> Error {
@@ -322,9 +328,14 @@ impl Far {
         Err(Error::link(Link { at: link, target }))
     }
 
-    async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<FarFile> {
+    async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>> {
         let inner = self.call(|fs| async move { Filesystem::open(&fs, path, options).await }).await?;
-        Ok(FarFile { inner, time: self.time() })
+        let file = Arc::new(FarFile { inner, time: self.time() });
+        let anew = options.write && (options.truncate || options.exclusive);
+        if anew && !self.known().await?.random_write {
+            return Ok(Arc::new(InTurn::new(file, Arc::clone(&self.gateway.spool))));
+        }
+        Ok(file)
     }
 
     async fn create_dir(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
@@ -419,7 +430,7 @@ impl Filesystem for FarFolder {
 
     async fn open(&self, path: &VPath, options: &OpenOptions) -> Result<Arc<dyn File>> {
         self.may(path, Follow::Yes).await?;
-        Ok(Arc::new(self.far.open(path, options).await?))
+        self.far.open(path, options).await
     }
 
     async fn create_dir(&self, path: &VPath, attributes: &Attributes) -> Result<()> {
@@ -603,11 +614,20 @@ impl File for FarFile {
 pub struct Gateways {
     all: Mutex<HashMap<String, Arc<Gateway>>>,
     own: RwLock<Arc<[SocketAddr]>>,
+    spool: Arc<Spool>,
 }
 
 impl Gateways {
     fn all(&self) -> MutexGuard<'_, HashMap<String, Arc<Gateway>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes too early for a server that is written in order, and is too much for memory, waits in this folder,
+    /// which is emptied; without one it is refused. Blocks. Errors: those of the disk.
+    pub fn set_spool(&self, dir: &Path) -> Result<()> {
+        self.spool.open(dir).map_err(|e| {
+            Error::from(e).with_detail(format!("the folder {} cannot be emptied", dir.display()))
+        })
     }
 
     /// Where this server itself is listened to: no gateway leads there.
@@ -629,6 +649,7 @@ impl Gateways {
                 own: RwLock::new(Arc::clone(&self.own.read().unwrap_or_else(PoisonError::into_inner))),
                 state: tokio::sync::Mutex::default(),
                 known: OnceLock::new(),
+                spool: Arc::clone(&self.spool),
             })
         };
         all.entry(settings.asked.name.clone()).or_insert_with(new).set(settings);

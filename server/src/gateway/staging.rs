@@ -17,7 +17,7 @@ use session_core::metadata::{Attributes, FileType, Metadata};
 use session_core::path::VPath;
 use tokio::sync::OnceCell;
 
-use super::{Far, FarFile};
+use super::Far;
 
 /// Where temporary names are, in the folder that a gateway shows.
 const FOLDER: &[u8] = b".ferry-staging";
@@ -73,7 +73,7 @@ pub(super) struct Part {
     at: VPath,
     /// How it is written.
     options: OpenOptions,
-    writer: OnceCell<FarFile>,
+    writer: OnceCell<Arc<dyn File>>,
     /// It is complete over there.
     closed: OnceCell<Metadata>,
     reader: OnceCell<Arc<dyn File>>,
@@ -103,7 +103,7 @@ impl Part {
         Ok(Part { far: Arc::clone(far), at, options, writer, closed, reader })
     }
 
-    async fn writer(&self) -> Result<&FarFile> {
+    async fn writer(&self) -> Result<&Arc<dyn File>> {
         self.writer.get_or_try_init(|| self.far.open(&self.at, &self.options)).await
     }
 
@@ -135,11 +135,7 @@ impl Part {
 
     async fn reader(&self) -> Result<&Arc<dyn File>> {
         self.finish().await?;
-        let open = || async {
-            let file = self.far.open(&self.at, &OpenOptions::read()).await?;
-            Ok::<_, Error>(Arc::new(file) as Arc<dyn File>)
-        };
-        self.reader.get_or_try_init(open).await
+        self.reader.get_or_try_init(|| async { self.far.open(&self.at, &OpenOptions::read()).await }).await
     }
 }
 

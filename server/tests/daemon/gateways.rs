@@ -1,5 +1,6 @@
 //! A `ferryd` in front of another one: homes and folders that are elsewhere.
 
+use bytes::Bytes;
 use session_core::error::ErrorKind;
 use session_core::fs::*;
 use session_core::metadata::Attributes;
@@ -188,6 +189,33 @@ async fn an_upload_through_a_gateway_is_whole_or_nothing_over_there() {
         alice.fs().remove_file(&path("/f")).await.unwrap();
         let left = std::fs::read_dir(there.join(".ferry-staging")).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{scheme}: nothing is left of them");
+    }
+}
+
+/// Whatever order a client writes in, and whatever is written in order behind it.
+#[tokio::test]
+async fn what_comes_out_of_order_waits_on_the_disk() {
+    let far = far();
+    let data: Bytes = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for scheme in ["ftps", "davs", "s3"] {
+        let there = far.home("gate").join(Way::of(scheme).base().trim_start_matches('/')).join("homes/alice");
+        let near = near(&gateway(&far, scheme, "allow_private = true"));
+        let alice = near.login("alice").await;
+        let file = alice.fs().open(&path("/f"), &OpenOptions::create()).await.unwrap();
+        for at in (0..data.len()).step_by(30_000).rev() {
+            let sent = file.write_at(at as u64, data.slice(at..at + 30_000)).await;
+            sent.unwrap_or_else(|e| panic!("{scheme}: {at}: {e:#}\n{}", near.log()));
+        }
+        let done = file.commit(&CommitOptions::default()).await;
+        assert_eq!(done.unwrap_or_else(|e| panic!("{scheme}: {e:#}\n{}", near.log())).size, 3_000_000);
+        assert!(std::fs::read(there.join("f")).unwrap() == data, "{scheme}");
+        // What has a hole is no file.
+        let file = alice.fs().open(&path("/g"), &OpenOptions::create()).await.unwrap();
+        file.write_at(0, "begin".into()).await.unwrap();
+        file.write_at(9, "end".into()).await.unwrap();
+        let e = file.commit(&CommitOptions::default()).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{scheme}: {e:#}");
+        assert!(!there.join("g").exists(), "{scheme}");
     }
 }
 
