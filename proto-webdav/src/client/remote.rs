@@ -407,8 +407,12 @@ impl Remote {
         let ((space, name), body) = props::setting(way, time)?;
         let ask = self.under_locks(Ask::dav("PROPPATCH", encode(path, false))?.xml(body), &[path])?;
         let answered = match self.wire.call(ask).await?.success().await {
-            // rclone opens for writing what it sets a time of, and fails where that is a directory.
-            Err(e) if status_of(&e) == Some(500) && self.look(path).await.is_ok_and(|m| m.is_dir()) => {
+            // rclone opens for writing what it sets a time of, and fails where that is a directory; dufs says of a
+            // directory that it is not there.
+            Err(e)
+                if matches!(status_of(&e), Some(404 | 500))
+                    && self.look(path).await.is_ok_and(|m| m.is_dir()) =>
+            {
                 return Err(Error::unsupported(OperationKind::SetAttributes));
             }
             answered => answered?,

@@ -103,24 +103,27 @@ async fn a_server_that_takes_the_time_with_the_content_is_one_of_ownclouds_kind(
 
 #[tokio::test]
 async fn directories_without_times_are_no_failure_of_files() {
-    let server = Scripted::new(|r| match (r.method.as_str(), r.target.as_str()) {
-        ("PROPPATCH", _) => answer(500, &[], ""),
-        ("MKCOL", _) => answer(201, &[], ""),
-        ("PROPFIND", path @ "/d") => multistatus(&[(path, crate::scripted::DIRECTORY)]),
-        _ => usual(r, &[("/f", 1)]),
-    })
-    .await;
-    let mut options = server.options();
-    options.times = Some(SetTimes::OwnCloud);
-    let remote = connect(options, decider()).await.unwrap();
-    let set = |path: &'static str| {
-        let remote = remote.clone();
-        async move { remote.set_attributes(&p(path), &times(), Follow::Yes).await.unwrap_err().kind() }
-    };
-    assert_eq!(set("/d").await, ErrorKind::Unsupported);
-    assert_eq!(set("/f").await, ErrorKind::Internal);
-    remote.create_dir(&p("/d"), &times()).await.unwrap();
-    assert!(remote.capabilities().set_times, "files have them");
+    // rclone's answer for them, and dufs's.
+    for (status, of_a_file) in [(500, ErrorKind::Internal), (404, ErrorKind::NotFound)] {
+        let server = Scripted::new(move |r| match (r.method.as_str(), r.target.as_str()) {
+            ("PROPPATCH", _) => answer(status, &[], ""),
+            ("MKCOL", _) => answer(201, &[], ""),
+            ("PROPFIND", path @ "/d") => multistatus(&[(path, crate::scripted::DIRECTORY)]),
+            _ => usual(r, &[("/f", 1)]),
+        })
+        .await;
+        let mut options = server.options();
+        options.times = Some(SetTimes::OwnCloud);
+        let remote = connect(options, decider()).await.unwrap();
+        let set = |path: &'static str| {
+            let remote = remote.clone();
+            async move { remote.set_attributes(&p(path), &times(), Follow::Yes).await.unwrap_err().kind() }
+        };
+        assert_eq!(set("/d").await, ErrorKind::Unsupported);
+        assert_eq!(set("/f").await, of_a_file);
+        remote.create_dir(&p("/d"), &times()).await.unwrap();
+        assert!(remote.capabilities().set_times, "files have them");
+    }
 }
 
 #[tokio::test]
