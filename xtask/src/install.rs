@@ -210,14 +210,15 @@ fn built_dir() -> Result<PathBuf> {
     Ok(repo::target_dir()?.join("xtask").join("built"))
 }
 
-/// Builds a program from the registry of crates, which takes minutes, into a folder of ours. Errors: as cargo's.
-pub(crate) fn ensure_built(name: &str, version: &str, features: &str) -> Result<()> {
+/// Builds a program from the registry of crates, which takes minutes, into a folder of ours; `how` are arguments for
+/// cargo. Errors: as cargo's.
+pub(crate) fn ensure_built(name: &str, version: &str, how: &[&str]) -> Result<()> {
     if built_program(name).is_some() {
         return Ok(());
     }
     println!("building {name} {version}");
     let run = Run::new(repo::cargo()).args(["install", "--quiet", "--locked", name, "--version", version]);
-    let run = run.args(["--features", features, "--root"]).arg(built_dir()?);
+    let run = run.args(how).arg("--root").arg(built_dir()?);
     run.limit(BUILD).finish()?.succeeded().map(drop)
 }
 

@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 use crate::Verdict;
 use crate::fault::{Result, While, ensure};
 use crate::flags::Flags;
-use crate::install::ensure_built;
 use crate::peers;
 use crate::process::Run;
 use crate::repo;
@@ -51,9 +50,6 @@ Builds ferryd and ferry (release), installs the peers, and runs ours and theirs 
 Exit status: 0 if every bar that was asked for holds. A row whose peer falls below 60 % of what it is known
 to reach is void and does not hold: measure on a machine that has nothing else to do. A whole run takes about
 half an hour.";
-
-/// The version of the server of S3 that is built to be measured: that of the library in ours.
-const S3S_FS: &str = "0.14.1";
 
 /// Pairs at most.
 const MOST_PAIRS: usize = 15;
@@ -137,7 +133,7 @@ pub(crate) fn run(mut flags: Flags) -> Result<Verdict> {
     let ssh = ["openssh", "sshd", "rclone", "lftp", "curl", "asyncssh"];
     peers::install(&[&ssh[..], &["vsftpd", "pure-ftpd", "proftpd", "apache2", "nginx", "s5cmd"]].concat())?;
     if scenarios.iter().any(|scenario| scenario.needs(Server::S3sFs)) {
-        ensure_built("s3s-fs", S3S_FS, "binary")?;
+        peers::servers::ensure_s3s_fs()?;
     }
     let (ferry, ferryd) = match programs {
         Some(dir) => {

@@ -27,12 +27,15 @@ use cases::daemon::DAEMON;
 use cases::ftp::FTP;
 use cases::ours::{LONG, OURS, OurCase};
 use cases::python::PYTHON;
-use cases::s3_client::{Moto, S3};
+use cases::s3_client::{S3_STORES, Store};
 use cases::theirs::{MOUNTED, THEIRS};
 use cases::ways::{WAYS, Way};
 use clients::{CLIENTS, FTP_CLIENTS, FTPS_CLIENTS};
 use known::Known;
-use servers::{Address, DAV_SERVERS, Endpoint, FTP_SERVERS, Kit, SCP_SERVERS, SERVERS, Scheme, Starter};
+use servers::{
+    Address, BUILT_SERVERS, DAV_SERVERS, Endpoint, FTP_SERVERS, Kit, SCP_QUICK, SCP_SERVERS, SERVERS, Scheme,
+    Starter,
+};
 
 pub(crate) const USAGE: &str =
     "cargo xtask peers [--install] [--try-servers] [--only NAME,…] [--on SERVER] [--programs DIR] [--list]
@@ -40,8 +43,8 @@ pub(crate) const USAGE: &str =
 Without a flag: installs every peer, probes its version and runs every case.
   --install       only installs and probes
   --try-servers   starts every peer's server and lets every peer's client move a file through it
-  --only NAME     only cases whose name contains NAME; what takes minutes is run only so: scp-,
-                  ferry_moves_beyond_4_gib
+  --only NAME     only cases whose name contains NAME; what takes minutes is run only so: all but a few
+                  of scp-, dufs and s3s-fs (which are built first), ferry_moves_beyond_4_gib
   --on SERVER     runs the cases of their clients on a server of theirs: tries the cases themselves
   --programs DIR  tries the ferry and ferryd of this folder, and builds neither
   --list          prints peers and cases
@@ -298,14 +301,14 @@ fn names() -> impl Iterator<Item = String> {
     let on = |server| OURS.iter().chain(LONG).map(move |case| format!("{server}::{}", case.name));
     let ours = servers_of_ours().flat_map(on);
     let ways = WAYS.iter().map(|case| case.name.to_owned());
-    let s3 = S3.iter().map(|case| case.name.to_owned());
+    let s3 = S3_STORES.iter().flat_map(|store| store.cases().map(|case| store.case(case)));
     theirs.chain(ftp).chain(daemon).chain(ways).chain(s3).chain(ours)
 }
 
 /// The servers that ours is tried on; the last are our own.
 fn servers_of_ours() -> impl Iterator<Item = &'static str> {
     let theirs =
-        SERVERS.iter().chain(FTP_SERVERS).chain(DAV_SERVERS).chain(SCP_SERVERS).map(|server| server.name);
+        [SERVERS, FTP_SERVERS, DAV_SERVERS, BUILT_SERVERS, SCP_SERVERS].into_iter().flatten().map(|s| s.name);
     theirs.chain(["ferryd"]).chain(servers::FERRYD_FTP.iter().map(|(name, _)| *name))
 }
 
@@ -434,26 +437,16 @@ impl Trial<'_> {
             self.ours(&kit, name, &endpoint, at, &ferry, servers::FERRYD_FTP_LACKS);
         }
         self.ways(&kit)?;
-        let moto = self.present.contains(&cases::s3_client::PEER);
-        for case in S3.iter().filter(|_| moto) {
-            if self.is_chosen(case.name) {
-                self.judge(case.name, || (case.run)(&Moto::start(&kit, &ferry)?));
-            }
+        self.s3(&ferry);
+        if !self.has_time_for_scp() {
+            println!("!!! NOT RUN: most of ferry over SCP on theirs (`cargo xtask peers --only scp-`)");
         }
-        // Every file is a few processes there: minutes for all of them, and not part of a whole run.
-        let scp = if self.only.iter().any(|part| part.starts_with("scp-")) {
-            SCP_SERVERS
-        } else {
-            println!(
-                "!!! NOT RUN: ferry over SCP on sshd, dropbear and BusyBox (`cargo xtask peers --only scp-`)"
-            );
-            &[]
-        };
-        let all = [SERVERS, FTP_SERVERS, DAV_SERVERS, scp];
-        for server in
-            all.into_iter().flat_map(|some| self.servers(some).collect::<Vec<_>>()).collect::<Vec<_>>()
-        {
-            if !self.ours_chosen().any(|case| self.is_chosen(&format!("{}::{}", server.name, case.name))) {
+        let built: Vec<_> = BUILT_SERVERS.iter().filter(|server| self.has_time_for(server.name)).collect();
+        let all = [SERVERS, FTP_SERVERS, DAV_SERVERS, SCP_SERVERS];
+        let present: Vec<_> = all.into_iter().flat_map(|some| self.servers(some)).chain(built).collect();
+        for server in present {
+            let mut cases = self.ours_chosen(server.name);
+            if !cases.any(|case| self.is_chosen(&format!("{}::{}", server.name, case.name))) {
                 continue;
             }
             match (server.start)(&kit) {
@@ -464,6 +457,24 @@ impl Trial<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Ours on their stores of S3.
+    fn s3(&mut self, ferry: &Path) {
+        if !self.present.contains(&cases::s3_client::PEER) {
+            return;
+        }
+        for store in S3_STORES {
+            if store.is_built && !self.has_time_for(store.name) {
+                continue;
+            }
+            for case in store.cases() {
+                let name = store.case(case);
+                if self.is_chosen(&name) {
+                    self.judge(&name, || (case.run)(&Store::start(store, ferry)?));
+                }
+            }
+        }
     }
 
     /// Ours on their servers by ways that most do not go.
@@ -520,11 +531,28 @@ impl Trial<'_> {
         }
     }
 
-    /// Our cases, the long ones if they are asked for by name.
-    fn ours_chosen(&self) -> impl Iterator<Item = &'static OurCase> + use<> {
+    /// What is built from its source is tried if it is asked for by its name; says so where it is not.
+    fn has_time_for(&self, built: &str) -> bool {
+        let is_asked_for = self.only.iter().any(|part| part.starts_with(built));
+        if !is_asked_for {
+            println!(
+                "!!! NOT RUN: ferry on {built}, which takes minutes to build (`cargo xtask peers --only {built}`)"
+            );
+        }
+        is_asked_for
+    }
+
+    /// Every file is a few processes there: minutes for all of the cases, which are run if they are asked for by name.
+    fn has_time_for_scp(&self) -> bool {
+        self.only.iter().any(|part| part.starts_with("scp-"))
+    }
+
+    /// Our cases for a server, those that take long if they are asked for by name.
+    fn ours_chosen(&self, server: &str) -> impl Iterator<Item = &'static OurCase> + use<> {
         let is_named = |case: &OurCase| self.only.iter().any(|part| part.ends_with(case.name));
         let long: Vec<_> = LONG.iter().filter(|case| is_named(case)).collect();
-        OURS.iter().chain(long)
+        let only_some = !self.has_time_for_scp() && SCP_SERVERS.iter().any(|scp| scp.name == server);
+        OURS.iter().chain(long).filter(move |case| !only_some || SCP_QUICK.contains(&case.name))
     }
 
     fn ours(
@@ -536,7 +564,9 @@ impl Trial<'_> {
         ferry: &Path,
         lacks: &[cases::ours::Trait],
     ) {
-        for case in self.ours_chosen().filter(|case| !case.needs.iter().any(|need| lacks.contains(need))) {
+        for case in
+            self.ours_chosen(server).filter(|case| !case.needs.iter().any(|need| lacks.contains(need)))
+        {
             let name = format!("{server}::{}", case.name);
             if self.is_chosen(&name) {
                 let run = || (case.run)(&Scene::at(kit, endpoint, at, ferry)?);

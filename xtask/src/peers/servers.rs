@@ -12,12 +12,12 @@ mod scp;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(super) use self::dav::DAV_SERVERS;
+pub(super) use self::dav::{BUILT_SERVERS, DAV_SERVERS};
 pub(crate) use self::dav::{apache, nginx};
 pub(super) use self::ftp::{FTP_SERVERS, make_certificate};
 pub(crate) use self::ftp::{Over, floor, proftpd as ftp_proftpd, pure_ftpd, vsftpd};
-pub(crate) use self::s3::s3s_fs;
-pub(super) use self::scp::SCP_SERVERS;
+pub(crate) use self::s3::{ensure_s3s_fs, s3s_fs};
+pub(super) use self::scp::{SCP_QUICK, SCP_SERVERS};
 use super::cases::ours::Trait;
 use super::cases::{FOLDERS, folder_name};
 use super::program;

@@ -51,6 +51,8 @@ pub(in crate::peers) enum Trait {
     DotNames,
     /// The time that a client sets.
     Times,
+    /// An upload into a folder that is not there is refused, and the folder not made.
+    Refusals,
     /// An upload that broke off leaves what arrived under the name that the client gave it.
     Leftovers,
 }
@@ -77,7 +79,7 @@ pub(in crate::peers) const OURS: &[OurCase] = &[
     case("ferry_tells_space", &[Trait::Space], tells_space),
     case("ferry_hashes", &[], hashes),
     case("ferry_copies_to_another_server", &[Trait::DotNames], copies_to_another_server),
-    case("ferry_fails_in_clear_words", &[], fails_in_clear_words),
+    case("ferry_fails_in_clear_words", &[Trait::Refusals], fails_in_clear_words),
     case("ferry_trusts_nobody_else", &[Trait::HostKey], trusts_nobody_else),
 ];
 

@@ -1,5 +1,6 @@
 //! Their servers of WebDAV: Apache's mod_dav behind Digest, nginx with dav-ext over TLS and HTTP/2, wsgidav and
-//! rclone behind Basic in the clear. So every login, both versions of HTTP and TLS are met by one of them.
+//! rclone behind Basic in the clear. So every login, both versions of HTTP and TLS are met by one of them. dufs is
+//! in no package: it is built from its source, which takes minutes, where it is asked for.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use serde_json::json;
 use super::ftp::{NOBODY, password_hash};
 use super::{Endpoint, Kit, LOOPBACK, PASSWORD, Place, Scheme, Starter, USER};
 use crate::fault::{Result, While};
-use crate::install::is_root;
+use crate::install::{ensure_built, is_root};
 use crate::peers::cases::ours::Trait;
 use crate::peers::program;
 use crate::process::{Run, set_mode, write};
@@ -19,6 +20,13 @@ pub(in crate::peers) const DAV_SERVERS: &[Starter] = &[
     Starter { name: "wsgidav", peer: "wsgidav", start: wsgidav, lacks: WSGIDAV_LACKS },
     Starter { name: "rclone-dav", peer: "rclone", start: rclone, lacks: RCLONE_LACKS },
 ];
+
+/// What is built where it is asked for by its name.
+pub(in crate::peers) const BUILT_SERVERS: &[Starter] =
+    &[Starter { name: "dufs", peer: "dufs", start: dufs, lacks: DUFS_LACKS }];
+
+/// The newest that we have tried.
+const DUFS: &str = "0.47.0";
 
 /// What WebDAV has no words for, and quota and times, which mod_dav knows as properties of no effect.
 const APACHE_LACKS: &[Trait] = &[
@@ -65,6 +73,20 @@ const RCLONE_LACKS: &[Trait] = &[
     Trait::AnyNames,
     Trait::ByteNames,
     Trait::Leftovers,
+];
+
+/// Its names are text, what is told of times is not kept, and folders that are missing are made.
+const DUFS_LACKS: &[Trait] = &[
+    Trait::HostKey,
+    Trait::Links,
+    Trait::HardLinks,
+    Trait::Modes,
+    Trait::Space,
+    Trait::AnyNames,
+    Trait::ByteNames,
+    Trait::Refusals,
+    Trait::Leftovers,
+    Trait::Times,
 ];
 
 /// Apache with what it needs for WebDAV and nothing else. As root it works as somebody without rights: it
@@ -204,5 +226,14 @@ fn wsgidav(kit: &Kit) -> Result<Endpoint> {
 fn rclone(kit: &Kit) -> Result<Endpoint> {
     let place = Place::new(kit, "rclone")?;
     let run = place.rclone("webdav")?.args(["--user", USER, "--pass", PASSWORD]).arg(&place.root);
+    place.serve_with_password(run, Scheme::Dav, USER, "/")
+}
+
+fn dufs(kit: &Kit) -> Result<Endpoint> {
+    // Neither TLS nor speed is what it is for.
+    ensure_built("dufs", DUFS, &["--no-default-features", "--profile", "dev"])?;
+    let place = Place::new(kit, "dufs")?;
+    let run = program("dufs")?.args(["--bind", LOOPBACK, "--port", &place.port.to_string(), "--allow-all"]);
+    let run = run.args(["--auth", &format!("{USER}:{PASSWORD}@/:rw")]).arg(&place.root);
     place.serve_with_password(run, Scheme::Dav, USER, "/")
 }

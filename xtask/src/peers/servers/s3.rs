@@ -5,8 +5,17 @@ use std::path::Path;
 
 use super::{ACCESS_KEY, Address, Endpoint, Kit, LOOPBACK, Place, READY, Scheme};
 use crate::fault::Result;
+use crate::install::ensure_built;
 use crate::peers::program;
 use crate::process::Server;
+
+/// The version of the library in ours.
+const S3S_FS: &str = "0.14.1";
+
+/// Builds it where it is not here. Errors: as cargo's.
+pub(crate) fn ensure_s3s_fs() -> Result<()> {
+    ensure_built("s3s-fs", S3S_FS, &["--features", "binary"])
+}
 
 /// Over the folder in which `root` lies, so that `root` is a bucket.
 pub(crate) fn s3s_fs(kit: &Kit, root: &Path) -> Result<Endpoint> {

@@ -14,6 +14,10 @@ pub(in crate::peers) const SCP_SERVERS: &[Starter] = &[
     Starter { name: "scp-busybox", peer: "busybox", start: busybox, lacks: BUSYBOX_LACKS },
 ];
 
+/// The cases that take seconds there, of which every run has some.
+pub(in crate::peers) const SCP_QUICK: &[&str] =
+    &["ferry_lists", "ferry_moves_a_file", "ferry_fails_in_clear_words"];
+
 /// Every file is begun anew.
 const SCP_LACKS: &[Trait] = &[Trait::Leftovers];
 
