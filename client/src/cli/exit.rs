@@ -34,7 +34,9 @@ Exit codes:
   7    the peer cannot do that
   8    'diff' found differences
   130  interrupted
-'exec' ends with the code of the command that it ran.";
+'exec' ends with the code of the command that it ran.
+
+Colours stand in help and in errors of the command line only, on a terminal; NO_COLOR takes them away.";
 
 /// The code of an error that ended a command.
 pub(super) fn of(kind: ErrorKind) -> u8 {

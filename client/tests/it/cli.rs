@@ -33,6 +33,19 @@ fn dir() -> tempfile::TempDir {
 }
 
 #[test]
+fn colours_go_where_nobody_wants_them() {
+    let said = |no_color: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+        // As on a terminal.
+        command.arg("nosuch").env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR");
+        command.envs(no_color.map(|value| ("NO_COLOR", value)));
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert!(said(None).contains('\x1b'));
+    assert!(said(Some("1")).contains("nosuch") && !said(Some("1")).contains('\x1b'));
+}
+
+#[test]
 fn lists() {
     let d = dir();
     assert_eq!(run(d.path(), &["ls", "d"]), (0, "e\nf\n".into(), String::new()));
