@@ -105,6 +105,11 @@ pub struct Options {
     proxy: Option<Proxy>,
     proxy_of_environment: bool,
     around: Around,
+    #[cfg_attr(
+        not(any(feature = "ftp", feature = "sftp")),
+        allow(dead_code, reason = "what only FTP and SSH run")
+    )]
+    after_login: Vec<Vec<u8>>,
     #[cfg_attr(not(feature = "ftp"), allow(dead_code, reason = "what only FTP asks for"))]
     ftp: FtpOptions,
     #[cfg_attr(not(feature = "webdav"), allow(dead_code, reason = "what only WebDAV asks for"))]
@@ -152,12 +157,29 @@ struct SshOptions {
     accept_new: bool,
     only_given: bool,
     keepalive_max: Option<usize>,
+    #[cfg_attr(not(feature = "sftp"), allow(dead_code, reason = "what only SFTP asks for"))]
+    spoken: SshSpoken,
     #[cfg(feature = "sftp")]
     agent: Option<Agent>,
     #[cfg(feature = "sftp")]
     jump: Option<Vec<Hop>>,
     #[cfg(feature = "sftp")]
     config: ConfigUse,
+}
+
+/// What is spoken over SSH, and how long keys hold; nothing said is what the configuration says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SshSpoken {
+    /// As `Ciphers` in ssh_config(5).
+    pub ciphers: Option<String>,
+    /// As `KexAlgorithms`.
+    pub kex: Option<String>,
+    /// As `HostKeyAlgorithms`.
+    pub host_keys: Option<String>,
+    /// Bytes in either direction after which keys are exchanged anew, 1 MiB to 1 GiB.
+    pub rekey_bytes: Option<u64>,
+    /// The same by time.
+    pub rekey_time: Option<Duration>,
 }
 
 impl Options {
@@ -194,6 +216,7 @@ impl Options {
             proxy: None,
             proxy_of_environment: false,
             around: Around::default(),
+            after_login: Vec::new(),
             ftp: FtpOptions::default(),
             dav: DavOptions { path: url.path.clone(), ..DavOptions::default() },
             #[cfg(feature = "s3")]
@@ -337,6 +360,19 @@ impl Options {
     /// Log in without answering questions of the server (keyboard-interactive).
     pub fn no_questions(mut self, yes: bool) -> Self {
         self.ssh.no_questions = yes;
+        self
+    }
+
+    /// What is spoken over SSH with the target.
+    pub fn spoken(mut self, spoken: SshSpoken) -> Self {
+        self.ssh.spoken = spoken;
+        self
+    }
+
+    /// Commands that run on each connection once it is logged in, also when it was lost and is had again: over SSH each
+    /// in a shell of its own in the login folder, over FTP as raw lines. One that fails fails the login.
+    pub fn after_login(mut self, lines: Vec<Vec<u8>>) -> Self {
+        self.after_login = lines;
         self
     }
 

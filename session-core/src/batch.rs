@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 pub use self::names::InvalidChars;
 pub use self::options::{Candidate, NameCase, Overwrite, Resume, Select, Selection, TransferOptions};
-pub use self::receipt::{Digest, Guarantee, Proof, Receipt, SCHEMA as RECEIPT_SCHEMA, Verify};
+pub use self::receipt::{Digest, Given, Guarantee, Proof, Receipt, SCHEMA as RECEIPT_SCHEMA, Verify};
 pub use self::timetable::{Timetable, parse_bytes};
 use crate::auth::Secret;
 use crate::error::{Error, Result};

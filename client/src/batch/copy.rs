@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use session_core::batch::{
-    Answer, Decider, Digest, Guarantee, Overwrite, Proof, Query, Resume, TransferOptions, Verify,
+    Answer, Decider, Digest, Given, Guarantee, Overwrite, Proof, Query, Resume, TransferOptions, Verify,
 };
 use session_core::error::{Error, ErrorKind, Result, Retry};
 use session_core::event::OperationId;
@@ -23,6 +23,7 @@ use session_core::gate::{SessionFile, SessionFs};
 use session_core::metadata::{Attributes, Metadata};
 use session_core::path::VPath;
 
+use super::given::keep_owner;
 use super::limit::Limiter;
 use super::part::{Continued, Kept, can_continue, interrupted, is_lost, publish, temporary};
 use super::pump::{Account, Digesting, LEAD, Marks, Pump, changed, read_exactly};
@@ -76,6 +77,8 @@ pub(super) struct Copy<'a> {
     pub(super) limiter: &'a Limiter,
     pub(super) item: &'a Item,
     pub(super) entry: Option<&'a Entry>,
+    /// Where what is replaced goes, if anywhere.
+    pub(super) bin: Option<&'a VPath>,
 }
 
 /// What came of it.
@@ -86,6 +89,7 @@ pub(super) struct Copied {
     pub(super) proof: Proof,
     pub(super) guarantee: Guarantee,
     pub(super) operation: OperationId,
+    pub(super) given: Given,
 }
 
 /// What went over.
@@ -290,7 +294,7 @@ impl Copy<'_> {
         self.set_on_copy(&part, attributes).await?;
         let new = self.target.stat(&part, Follow::No).await?;
         right_size(new.size, self.metadata.size)?;
-        self.keep_owner(&part, old.as_ref(), &new).await;
+        keep_owner(self.target, &part, old.as_ref(), &new).await;
         let moved = Moved { size: new.size, digest: None };
         self.check_and_publish(&part, moved, operation, kept).await.map(Some)
     }
@@ -306,7 +310,8 @@ impl Copy<'_> {
             Verifier::size(self.target, self.to, size).await?;
         }
         let guarantee = Guarantee::AtomicCommit;
-        Ok(Copied { size, digest: None, proof: Proof::Size, guarantee, operation })
+        let given = Given::default();
+        Ok(Copied { size, digest: None, proof: Proof::Size, guarantee, operation, given })
     }
 
     /// Sets what a copy shall have. A store that finds out by this that it sets no times has none to set, as for what
@@ -362,7 +367,14 @@ impl Copy<'_> {
         }
         let mut create = self.create_options(create, None);
         create.unfinished = kept.upload.clone();
-        let target = self.target.open_file(self.to, &create).await?;
+        self.recycle_old(kept).await?;
+        let target = match self.target.open_file(self.to, &create).await {
+            Ok(target) => target,
+            Err(e) => {
+                self.put_back(kept, &e).await;
+                return Err(e);
+            }
+        };
         self.keep(&target, kept).await?;
         let written = async {
             let digest = self.streams().map(|a| (a, Digesting::new(a, self.metadata.size)));
@@ -375,6 +387,7 @@ impl Copy<'_> {
             Err(e) if !is_lost(&e) && (kept.upload.is_none() || e.retry() == Retry::Never) => {
                 // Half a file shall not stay under its final name; the first error is the one to tell.
                 let thrown = target.abort().await;
+                self.put_back(kept, &e).await;
                 if let Some(entry) = self.keeper().filter(|_| thrown.is_ok() && kept.upload.take().is_some())
                 {
                     entry.keeps(self.to, None).await;
@@ -388,12 +401,12 @@ impl Copy<'_> {
         {
             self.item.spared(unfinished.spared);
         }
-        self.set_leniently(self.to).await?;
+        let given = self.given(self.to).await?;
         let size = moved.size;
         let (proof, digest) = self.check(self.to, moved.digest).await?;
         let whole = self.target.capabilities_at(self.to).whole_files;
         let guarantee = if whole { Guarantee::AtomicCommit } else { Guarantee::InPlace };
-        Ok(Copied { size, digest, proof, guarantee, operation: target.operation() })
+        Ok(Copied { size, digest, proof, guarantee, operation: target.operation(), given })
     }
 
     /// What an existing target lacks, at its end.
@@ -406,9 +419,10 @@ impl Copy<'_> {
         let moved = self.pump(&*source, &*target, begin, 0, digest, None).await?;
         let size = moved.size;
         self.commit(&*target, size, None).await?;
-        self.set_leniently(self.to).await?;
+        let given = self.given(self.to).await?;
         let (proof, digest) = self.check(self.to, moved.digest).await?;
-        Ok(Copied { size, digest, proof, guarantee: Guarantee::InPlace, operation: target.operation() })
+        let guarantee = Guarantee::InPlace;
+        Ok(Copied { size, digest, proof, guarantee, operation: target.operation(), given })
     }
 
     /// The whole source behind what the target holds.
@@ -429,7 +443,7 @@ impl Copy<'_> {
         let digest = self.streams().map(|a| (a, Digesting::new(a, self.metadata.size)));
         let moved = self.pump(&*source, &*target, 0, shift, digest, None).await?;
         self.commit(&*target, before + moved.size, None).await?;
-        self.set_leniently(self.to).await?;
+        let given = self.given(self.to).await?;
         if self.options.verify == Verify::Strict {
             return Err(Error::new(ErrorKind::Unsupported)
                 .with_detail("what was added to a file cannot be proved on its own")
@@ -441,6 +455,7 @@ impl Copy<'_> {
             proof: if self.text { Proof::Reply } else { Proof::Size },
             guarantee: Guarantee::InPlace,
             operation: target.operation(),
+            given,
         })
     }
 
@@ -500,7 +515,7 @@ impl Copy<'_> {
         let kept_here = if self.text { None } else { Some(&mut *kept) };
         let moved = self.pump(&*source, &*target, begin, 0, digest, kept_here).await?;
         let new = self.commit(&*target, moved.size, old.as_ref()).await?;
-        self.keep_owner(part, old.as_ref(), &new).await;
+        keep_owner(self.target, part, old.as_ref(), &new).await;
         self.check_and_publish(part, moved, target.operation(), kept).await
     }
 
@@ -537,14 +552,22 @@ impl Copy<'_> {
             checked => checked?,
         };
         let missing = self.existing == Existing::Missing && self.options.overwrite != Overwrite::Always;
-        let guarantee = publish(self.target, part, self.to, missing, kept).await?;
-        self.set_leniently(self.to).await?;
+        self.recycle_old(kept).await?;
+        let guarantee = match publish(self.target, part, self.to, missing, kept).await {
+            Ok(_) if kept.recycled.is_some() => Guarantee::RenameWindow,
+            Ok(guarantee) => guarantee,
+            Err(e) => {
+                self.put_back(kept, &e).await;
+                return Err(e);
+            }
+        };
+        let given = self.given(self.to).await?;
         match (self.verifier.looks(), self.text) {
             (true, true) => drop(self.target.stat(self.to, Follow::Yes).await?),
             (true, false) => Verifier::size(self.target, self.to, size).await?,
             (false, _) => {}
         }
-        Ok(Copied { size, digest, proof, guarantee, operation })
+        Ok(Copied { size, digest, proof, guarantee, operation, given })
     }
 
     /// A digest that has seen everything before `begin`, where one is of use and does not cost moving it
@@ -650,16 +673,6 @@ impl Copy<'_> {
         if extra.is_empty() { Ok(()) } else { Err(changed()) }
     }
 
-    /// Gives a part the owner and the group of the file that it will replace. Who may not do so owns the file then.
-    pub(super) async fn keep_owner(&self, part: &VPath, old: Option<&Metadata>, new: &Metadata) {
-        let Some(old) = old.filter(|old| (old.uid, old.gid) != (new.uid, new.gid)) else { return };
-        let is_known = old.uid.is_some() && old.gid.is_some() && new.uid.is_some();
-        if is_known && self.target.capabilities().set_owner {
-            let owner = Attributes { uid: old.uid, gid: old.gid, ..Attributes::none() };
-            let _ = self.target.set_attributes(part, &owner, Follow::No).await;
-        }
-    }
-
     async fn check(&self, at: &VPath, digest: Option<Digest>) -> Result<(Proof, Option<Digest>)> {
         if self.text {
             return Ok((Proof::Reply, digest));
@@ -672,21 +685,6 @@ impl Copy<'_> {
             size: self.metadata.size,
         };
         self.verifier.check(&file, digest).await
-    }
-
-    /// The permission bits that the target shall have.
-    fn mode(&self) -> Option<u32> {
-        if !self.target.capabilities().set_mode || self.existing == Existing::Hidden {
-            return None;
-        }
-        self.options
-            .permissions
-            .or_else(|| self.metadata.mode.filter(|_| self.options.preserve_modes).map(|m| m & 0o777))
-    }
-
-    /// Whether nobody may write the source.
-    fn is_read_only(&self) -> bool {
-        self.metadata.mode.is_some_and(|mode| mode & 0o222 == 0)
     }
 
     /// What is taken away from a text on its way.
@@ -704,34 +702,6 @@ impl Copy<'_> {
         options
     }
 
-    /// What is set on the file at its end. A file that replaces `old` under a temporary name keeps its
-    /// permission bits where nothing else is said.
-    fn attributes(&self, old: Option<&Metadata>) -> Attributes {
-        let capabilities = self.target.capabilities();
-        let mut attributes = Attributes::none();
-        // Who may not look at files may not change what they have; the upload does not fail for that.
-        if self.existing == Existing::Hidden {
-            return attributes;
-        }
-        if self.options.preserve_times && capabilities.set_times {
-            attributes.modified = self.metadata.modified;
-            attributes.accessed = self.metadata.accessed.or(self.metadata.modified);
-        }
-        if capabilities.set_mode {
-            attributes.mode = match (self.options.permissions, self.mode()) {
-                (Some(permissions), _) => Some(permissions & 0o7777),
-                (None, Some(mode)) => Some(mode).filter(|m| m & 0o200 == 0),
-                (None, None)
-                    if self.options.preserve_read_only && is_local(self.target) && self.is_read_only() =>
-                {
-                    Some(0o444)
-                }
-                (None, None) => old.and_then(|m| m.mode),
-            };
-        }
-        attributes
-    }
-
     pub(super) async fn commit(
         &self,
         target: &dyn File,
@@ -744,18 +714,6 @@ impl Copy<'_> {
         let published = target.commit(&options).await?;
         right_size(published.size, size)?;
         Ok(published)
-    }
-
-    /// Times and permission bits where their failure is none.
-    async fn set_leniently(&self, at: &VPath) -> Result<()> {
-        let attributes = self.attributes(None);
-        if !self.options.ignore_attribute_errors || attributes.is_empty() {
-            return Ok(());
-        }
-        match self.target.set_attributes(at, &attributes, Follow::Yes).await {
-            Err(e) if is_lost(&e) => Err(e),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -5,8 +5,10 @@
 //! receipt says what else was seen. A file that was interrupted is continued: in the same run after the
 //! connection was lost, in a later one by its temporary file and the job's journal.
 
+mod bin;
 mod copy;
 mod directories;
+mod given;
 mod limit;
 mod part;
 mod pump;
@@ -19,6 +21,7 @@ mod stream;
 mod tracker;
 mod verify;
 
+pub(crate) use bin::recycle;
 pub use copy::throw_away;
 pub use limit::Limiter;
 pub use run::{Batch, Job};

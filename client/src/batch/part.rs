@@ -58,6 +58,8 @@ pub(super) struct Kept {
     pub(super) known: Option<u64>,
     /// The old file was moved aside and not yet removed.
     pub(super) aside: bool,
+    /// The old file went into the bin; where it went while it may have to come back.
+    pub(super) recycled: Option<VPath>,
     /// The same of the segments, of a part that has them.
     pub(super) segments: Vec<Segment>,
     /// The unfinished upload that the target keeps, by its words.

@@ -64,6 +64,7 @@ pub struct Batch {
     pub(super) observer: OnceLock<Arc<dyn Observer>>,
     journal: OnceLock<Arc<Journal>>,
     timer: OnceLock<Arc<dyn Timer>>,
+    bin: OnceLock<VPath>,
     rehearses: AtomicBool,
     state: Mutex<State>,
 }
@@ -102,6 +103,7 @@ impl Batch {
             observer: OnceLock::new(),
             journal: OnceLock::new(),
             timer: OnceLock::new(),
+            bin: OnceLock::new(),
             rehearses: AtomicBool::new(false),
             state: Mutex::default(),
             options,
@@ -127,6 +129,12 @@ impl Batch {
     /// Keeps account of what is done, and leaves alone what was. Before it runs; the first one stands.
     pub fn keep_journal(&self, journal: Arc<Journal>) {
         let _ = self.journal.set(journal);
+    }
+
+    /// Files that are replaced go to this directory of the target, under a name that says when. Before it runs; the
+    /// first one stands.
+    pub fn recycle_to(&self, bin: VPath) {
+        let _ = self.bin.set(bin);
     }
 
     /// Another clock than this machine's. Before it runs; the first one stands.
@@ -482,6 +490,7 @@ impl Batch {
             limiter: self.limiter(),
             item: &tracked,
             entry: entry.as_ref(),
+            bin: self.bin.get(),
         };
         let known = entry.as_ref().and_then(|e| e.known(is_local(&self.target)));
         let unfinished = if copy.options.resume != Resume::Off { entry.as_ref() } else { None };
@@ -526,6 +535,7 @@ impl Batch {
             digest: copied.digest,
             proof: copied.proof,
             guarantee: copied.guarantee,
+            given: copied.given,
             breaks,
             session: target.id().clone(),
             operation: copied.operation,

@@ -20,6 +20,7 @@ use session_core::metadata::Metadata;
 use session_core::path::VPath;
 
 use super::copy::{Copied, Copy, Moved, Reached, Told};
+use super::given::keep_owner;
 use super::part::{Kept, SAMPLE, Sampled, beside, is_lost, same_at};
 use super::pump::{LEAD, Pump};
 use super::verify::is_local;
@@ -146,7 +147,7 @@ impl Copy<'_> {
             self.unchanged(&**first, &before).await?;
         }
         let new = self.commit(&*target, size, old.as_ref()).await?;
-        self.keep_owner(&part, old.as_ref(), &new).await;
+        keep_owner(self.target, &part, old.as_ref(), &new).await;
         let digest = match self.streams() {
             Some(algorithm) if is_local(self.source) => {
                 let value = crate::hash::read(self.source, self.from, algorithm).await?;

@@ -3,6 +3,7 @@
 //! The file goes the way of every other one (temporary name, resume, verification, times, retries as the
 //! decider says), within the same bounds; an observer hears of it, the report of [`Batch::run`] does not.
 
+use session_core::batch::Receipt;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::metadata::Metadata;
 use session_core::path::VPath;
@@ -19,7 +20,7 @@ impl Batch {
         self.tracker.scanned();
     }
 
-    /// Copies one file that was announced and gives the bytes that crossed. `replaces`: there is one at the
+    /// Copies one file that was announced and gives its receipt. `replaces`: there is one at the
     /// target. Waits for its turn.
     ///
     /// Errors: those of either side; `Corrupt` where sizes or digests do not agree in the end; `Canceled`.
@@ -30,7 +31,7 @@ impl Batch {
         to: &VPath,
         metadata: &Metadata,
         replaces: bool,
-    ) -> Result<u64> {
+    ) -> Result<Receipt> {
         let permits = if metadata.size >= LARGE { SMALL_PER_SLOT } else { 1 };
         let permits = u32::try_from(permits).unwrap_or(1);
         let _permit = self.slots.acquire_many(permits).await.map_err(|_| Error::new(ErrorKind::Canceled))?;
@@ -38,7 +39,7 @@ impl Batch {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(ErrorKind::Canceled.into()),
-            moved = self.transfer(from, to, metadata, existing) => moved.map(|receipt| receipt.sent),
+            moved = self.transfer(from, to, metadata, existing) => moved,
         }
     }
 }

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use session_core::batch::{Guarantee, TransferOptions, Verify};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{CommitOptions, File, Filesystem, Follow, OpenOptions};
+use session_core::fs::{CommitOptions, File, Filesystem, Follow, OpenOptions, Replace};
 use session_core::gate::SessionFs;
 use session_core::metadata::{Attributes, Metadata};
 use session_core::operation::OperationKind;
@@ -19,6 +19,8 @@ use session_core::path::VPath;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::sync::CancellationToken;
 
+use super::bin::recycle;
+use super::given::keep_owner;
 use super::limit::Limiter;
 use super::part::{Kept, is_lost, publish, temporary};
 use super::tracker::{Item, Tracker};
@@ -66,8 +68,8 @@ impl Flow {
 
 /// Writes all of `content` to a file, which it replaces, and gives its size and how it got its name.
 ///
-/// Of the options these count: temporary names, permission bits (without any, those of the old file are kept where
-/// the target sets some), verification of the size. Broken off, by an error or by `flow`, the old content stands and
+/// Where there is a bin, the old file goes there. Of the options these count: temporary names, permission bits (without any, those of the old file are kept where
+/// the target sets some, and its owner where the account may give files away), verification of the size. Broken off, by an error or by `flow`, the old content stands and
 /// nothing is left beside it that could be removed; dropped, there may be a `.filepart`; written in place, the file
 /// may hold a part. Errors: those of the stream and of the target; `Canceled`; `Corrupt` where the size is another.
 pub(crate) async fn write(
@@ -76,6 +78,7 @@ pub(crate) async fn write(
     to: &VPath,
     options: &TransferOptions,
     flow: &Flow,
+    bin: Option<&VPath>,
 ) -> Result<(u64, Guarantee)> {
     let capabilities = target.capabilities_at(to);
     let (old, hidden) = match target.stat(to, Follow::No).await {
@@ -94,6 +97,10 @@ pub(crate) async fn write(
     let kept = old.as_ref().filter(|_| keeps && !options.ignore_attribute_errors).and_then(|m| m.mode);
     let mode = options.permissions.or(kept.map(|mode| mode & 0o777));
     let written = part.as_ref().unwrap_or(to);
+    let bin = bin.filter(|_| old.as_ref().is_some_and(Metadata::is_file));
+    if let (Some(bin), None) = (bin, &part) {
+        recycle(target, to, bin).await?;
+    }
     let file = target.open_file(written, &OpenOptions::create()).await?;
     let item = flow.begin(to.display());
     let filled = async {
@@ -103,7 +110,10 @@ pub(crate) async fn write(
             size = pump(content, &*file, &flow.limiter, &item) => size?,
         };
         let attributes = mode.map_or_else(Attributes::none, Attributes::mode);
-        file.commit(&CommitOptions { expected_size: Some(size), attributes }).await?;
+        let new = file.commit(&CommitOptions { expected_size: Some(size), attributes }).await?;
+        if part.is_some() {
+            keep_owner(target, written, old.as_ref(), &new).await;
+        }
         if options.verify != Verify::None && !hidden {
             Verifier::size(target, written, size).await?;
         }
@@ -123,7 +133,21 @@ pub(crate) async fn write(
         let whole = capabilities.whole_files;
         return Ok((size, if whole { Guarantee::AtomicCommit } else { Guarantee::InPlace }));
     };
-    match publish(target, &part, to, old.is_none(), &mut Kept::default()).await {
+    let published = async {
+        let Some(bin) = bin else {
+            return publish(target, &part, to, old.is_none(), &mut Kept::default()).await;
+        };
+        let aside = recycle(target, to, bin).await?;
+        match target.rename(&part, to, Replace::No).await {
+            Ok(()) => Ok(Guarantee::RenameWindow),
+            Err(e) => {
+                // The first error is the one to tell.
+                let _ = target.rename(&aside, to, Replace::No).await;
+                Err(e)
+            }
+        }
+    };
+    match published.await {
         Ok(guarantee) => Ok((size, guarantee)),
         Err(e) => {
             if !is_lost(&e) {
@@ -176,5 +200,34 @@ fn broken(e: io::Error) -> Error {
     match e.downcast::<Error>() {
         Ok(ours) => ours,
         Err(e) => Error::from(e).at(OperationKind::Read, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use session_core::auth::Account;
+    use session_core::fs_ext::FilesystemExt;
+    use session_core::intercept::Chain;
+    use session_core::session::{Protocol, Session, Setup};
+    use session_core::store::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn what_a_stream_replaces_has_its_mode_and_owner() {
+        let session = Session::new(Setup::new(Protocol::Sftp, "test"));
+        let identity = session.log_in(Account::named("a"), vec![]).unwrap();
+        let store = Arc::new(MemoryStore::default());
+        let target = session.guard(&identity, store, Chain::new(vec![])).unwrap();
+        let at = VPath::absolute("/f").unwrap();
+        target.write_all(&at, bytes::Bytes::from_static(b"old")).await.unwrap();
+        let was = Attributes { uid: Some(7), gid: Some(8), mode: Some(0o604), ..Attributes::none() };
+        target.set_attributes(&at, &was, Follow::No).await.unwrap();
+        let options = TransferOptions::default();
+        let flow = Flow::new(&options);
+        let written = write(&target, &b"newer"[..], &at, &options, &flow, None).await.unwrap();
+        assert_eq!(written, (5, Guarantee::AtomicRename));
+        let now = target.stat(&at, Follow::No).await.unwrap();
+        assert_eq!((now.size, now.uid, now.gid), (5, Some(7), Some(8)));
+        assert_eq!(now.mode.map(|mode| mode & 0o777), Some(0o604));
     }
 }

@@ -128,24 +128,11 @@ impl Executor {
             }
             #[cfg(feature = "sftp")]
             Means::Ssh(dialer) => {
-                use proto_sftp::ssh::exec::{Exit as Ended, Piece};
                 let line = match directory.filter(|d| Some(*d) != dialer.home().as_ref()) {
                     Some(directory) => [b"cd ", &quoted(directory.as_bytes())[..], b" && ", command].concat(),
                     None => command.to_vec(),
                 };
-                let connection = dialer.connection()?;
-                let mut running = connection.execute(&line).await?;
-                while let Some(piece) = running.next().await? {
-                    match &piece {
-                        Piece::Error(bytes) => sink(Said::Error(bytes))?,
-                        Piece::Output(bytes) => sink(Said::Output(bytes))?,
-                    }
-                }
-                Ok(match running.exit() {
-                    Some(Ended::Code(code)) => Exit::Code(code),
-                    Some(Ended::Signal(name)) => Exit::Signal(name),
-                    None => Exit::Unknown,
-                })
+                run(&dialer.connection()?, &line, sink).await
             }
         }
     }
@@ -157,6 +144,28 @@ impl Executor {
         #[cfg(not(feature = "sftp"))]
         false
     }
+}
+
+/// Runs a line by the server's shell. Errors: those of the connection and of the sink.
+#[cfg(feature = "sftp")]
+pub(super) async fn run(
+    connection: &proto_sftp::ssh::connect::SshConnection,
+    line: &[u8],
+    sink: &mut Sink<'_>,
+) -> Result<Exit> {
+    use proto_sftp::ssh::exec::{Exit as Ended, Piece};
+    let mut running = connection.execute(line).await?;
+    while let Some(piece) = running.next().await? {
+        match &piece {
+            Piece::Error(bytes) => sink(Said::Error(bytes))?,
+            Piece::Output(bytes) => sink(Said::Output(bytes))?,
+        }
+    }
+    Ok(match running.exit() {
+        Some(Ended::Code(code)) => Exit::Code(code),
+        Some(Ended::Signal(name)) => Exit::Signal(name),
+        None => Exit::Unknown,
+    })
 }
 
 impl std::fmt::Debug for Executor {

@@ -41,6 +41,7 @@ fn options_of(options: &Options) -> Result<FtpConnectOptions> {
         ftp.mode = DataMode::Active;
     }
     ftp.account = options.ftp.account.clone();
+    ftp.after_login = options.after_login.clone();
     ftp.host_name = options.ftp.virtual_host.then(|| bare(&options.host).to_owned());
     ftp.trust_passive_address = options.ftp.named_address;
     if let Some((oldest, newest)) = options.ftp.tls {

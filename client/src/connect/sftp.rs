@@ -20,10 +20,14 @@ use session_core::session::{Identity, Protocol};
 use session_core::trust::HostKey;
 
 use super::again::lasting;
+use super::execute::{Said, run};
 use super::steps::{entered, opening};
 use super::{CHANNELS, Connected, Line, Options, Scheme, guard};
 use crate::pooled::Pooled;
 use crate::reconnect::{Connect, Remembering};
+
+/// How much of what a command says after the login is kept, for its failure.
+const MOST_SAID: usize = 4096;
 
 /// A line with at least this delay is given several channels.
 const LONG_LINE: Duration = Duration::from_millis(8);
@@ -54,6 +58,9 @@ async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
         reach: options.reach,
         proxy: options.proxy,
         jump: ssh.jump,
+        ciphers: ssh.spoken.ciphers,
+        kex_algorithms: ssh.spoken.kex,
+        host_key_algorithms: ssh.spoken.host_keys,
         proxy_of_environment: options.proxy_of_environment,
         config: ssh.config,
         ..Given::default()
@@ -63,6 +70,8 @@ async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
     let (mut made, warnings) =
         made.unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e)))?;
     made.new_password = ssh.new_password;
+    made.rekey_bytes = ssh.spoken.rekey_bytes.unwrap_or(made.rekey_bytes);
+    made.rekey_time = ssh.spoken.rekey_time.unwrap_or(made.rekey_time);
     if ssh.only_given {
         (made.agent, made.default_identities) = (Agent::Off, false);
     }
@@ -89,6 +98,7 @@ pub(super) struct Dialer {
     channels: usize,
     lines: usize,
     decider: Arc<Remembering>,
+    after_login: Vec<Vec<u8>>,
     line: Mutex<Vec<SshConnection>>,
     home: Mutex<Option<VPath>>,
 }
@@ -96,7 +106,7 @@ pub(super) struct Dialer {
 pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<Connected> {
     let (channels, lines, budget) = (options.channels.unwrap_or(CHANNELS), options.lines, options.reconnect);
     let scp = options.scheme == Scheme::Scp;
-    let around = options.around.clone();
+    let (around, after_login) = (options.around.clone(), options.after_login.clone());
     let (mut ssh, warnings) = options_of(options).await?;
     let (protocol, channel) = match scp {
         true => (Protocol::Scp, ChannelKind::Command),
@@ -107,7 +117,7 @@ pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<
     let account = Account::named(ssh.user.as_str());
     let decider = Arc::new(Remembering::new(decider));
     let (line, home) = (Mutex::default(), Mutex::default());
-    let dialer = Arc::new(Dialer { ssh, scp, channels, lines, decider, line, home });
+    let dialer = Arc::new(Dialer { ssh, scp, channels, lines, decider, after_login, line, home });
     let user = Arc::clone(&account.name);
     let opened = opening(&session, &user, async {
         let connection = dialer.enter().await?;
@@ -126,7 +136,23 @@ pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<
 impl Dialer {
     async fn enter(&self) -> Result<SshConnection> {
         self.decider.begin();
-        connect(self.ssh.clone(), Arc::clone(&self.decider) as Arc<dyn Decider>).await
+        let connection = connect(self.ssh.clone(), Arc::clone(&self.decider) as Arc<dyn Decider>).await?;
+        for line in &self.after_login {
+            // Of what it says, the first words of a failure are told.
+            let mut errors = Vec::new();
+            let mut sink = |said: Said<'_>| {
+                if let Said::Error(bytes) = said {
+                    let room = MOST_SAID.saturating_sub(errors.len());
+                    errors.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+                }
+                Ok(())
+            };
+            let exit = run(&connection, line, &mut sink).await?;
+            if let Some(e) = exit.failure(&errors) {
+                return Err(e.with_hint("a command that runs after each login failed"));
+            }
+        }
+        Ok(connection)
     }
 
     async fn channels_of(&self, connection: SshConnection) -> Result<(Arc<dyn Filesystem>, VPath)> {

@@ -14,7 +14,7 @@ use session_core::net::dial::{Family, bare};
 use session_core::net::proxy::{Endpoint, Login, Proxy};
 
 use super::options::{FtpMode, FtpSecure, Protocol, SessionOptions, SshHostKeyPolicy, bad, not_yet};
-use super::{fingerprint, raw};
+use super::{algorithms, fingerprint, raw};
 use crate::connect;
 use crate::url::Url;
 
@@ -51,6 +51,7 @@ impl SessionOptions {
                 _ => None,
             })
             .source(self.set("SourceAddress").and_then(|text| text.parse().ok()))
+            .after_login(self.after_login()?)
             .proxy(self.proxy()?);
         match self.protocol {
             Protocol::Sftp | Protocol::Scp => self.over_ssh(options),
@@ -74,6 +75,29 @@ impl SessionOptions {
         self.set(name).map(Secret::new)
     }
 
+    /// The commands that are run after the login, one a line. Errors: `Unsupported` where nobody runs any.
+    fn after_login(&self) -> Result<Vec<Vec<u8>>> {
+        let lines = self.set("PostLoginCommands").unwrap_or_default().lines().map(str::trim);
+        let lines: Vec<Vec<u8>> = lines.filter(|l| !l.is_empty()).map(|l| l.as_bytes().to_vec()).collect();
+        if !lines.is_empty() && !self.is_ssh() && self.protocol != Protocol::Ftp {
+            return Err(not_yet("'PostLoginCommands': over WebDAV and S3 there is nobody to run them"));
+        }
+        Ok(lines)
+    }
+
+    /// What is spoken over SSH.
+    fn spoken(&self) -> Result<connect::SshSpoken> {
+        let list = |name: &str| self.set(name).map(|value| algorithms::list(name, value)).transpose();
+        let minutes = self.raw_setting("RekeyTime").map(|_| self.number("RekeyTime"));
+        Ok(connect::SshSpoken {
+            ciphers: list("Cipher")?,
+            kex: list("KEX")?,
+            host_keys: list("HostKey")?,
+            rekey_bytes: self.set("RekeyBytes").map(algorithms::rekey_bytes).transpose()?,
+            rekey_time: minutes.map(|minutes| Duration::from_secs(minutes * 60)),
+        })
+    }
+
     /// The alternatives of a list with semicolons.
     fn alternatives(text: Option<&str>) -> Vec<String> {
         text.into_iter().flat_map(|t| t.split(';')).map(|t| t.trim().to_string()).collect()
@@ -95,6 +119,7 @@ impl SessionOptions {
             .user_certificates(self.set("DetachedCertificate").map(Into::into).into_iter().collect())
             .no_questions(self.raw_setting("AuthKI") == Some("0"))
             .host_key_alias(self.set("LogicalHostName").map(Into::into))
+            .spoken(self.spoken()?)
             .keepalive(keepalive, None);
         #[cfg(feature = "sftp")]
         {

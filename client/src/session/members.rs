@@ -13,8 +13,6 @@ use super::raw;
 pub enum Ours {
     /// This does the same, but for what the note says.
     Is(&'static str),
-    /// It is not built yet.
-    NotYet,
     /// It cannot apply, for the reason that the note gives.
     Refused,
 }
@@ -32,7 +30,7 @@ pub struct Member {
     pub note: &'static str,
 }
 
-use Ours::{Is, NotYet, Refused};
+use Ours::{Is, Refused};
 
 const CHILD: &str = "there is no child process: the session runs in this one";
 const CLI: &str = "logs are the program's: `tracing` and the events of a session";
@@ -177,8 +175,8 @@ pub const MEMBERS: &[Member] = members! {
         "Length" => Is("Transfer::length"), "";
         "Side" => Is("Transfer::side"), "";
         "Error" => Is("Transfer::error"), "";
-        "Touch" => NotYet, "a time that cannot be set fails the file";
-        "Chmod" => NotYet, "permissions that cannot be set fail the file";
+        "Touch" => Is("Transfer::touch"), "a time that cannot be set fails the file, unless `ignore_attribute_errors` is set";
+        "Chmod" => Is("Transfer::chmod"), "as `Touch`; also where the permissions are the source's";
         "Removal" => Is("Transfer::removal"), "";
     }
     "RemovalEventArgs" {
@@ -186,14 +184,14 @@ pub const MEMBERS: &[Member] = members! {
         "Error" => Is("Removal::error"), "";
     }
     "ChmodEventArgs" {
-        "FileName" => NotYet, "";
-        "FilePermissions" => NotYet, "";
-        "Error" => NotYet, "";
+        "FileName" => Is("Chmod::path"), "";
+        "FilePermissions" => Is("Chmod::permissions"), "";
+        "Error" => Is("Chmod::error"), "";
     }
     "TouchEventArgs" {
-        "FileName" => NotYet, "";
-        "LastWriteTime" => NotYet, "";
-        "Error" => NotYet, "";
+        "FileName" => Is("Touch::path"), "";
+        "LastWriteTime" => Is("Touch::modified"), "";
+        "Error" => Is("Touch::error"), "";
     }
     "FileTransferProgressEventArgs" {
         "Operation" => Refused, "it is always a transfer";
@@ -336,7 +334,6 @@ pub fn markdown() -> String {
         }
         let ours = match member.ours {
             Ours::Is(name) => format!("`{}`", cell(name)),
-            Ours::NotYet => "not yet".into(),
             Ours::Refused => "none".into(),
         };
         let _ = writeln!(out, "| `{}` | {ours} | {} |", member.name, cell(member.note));

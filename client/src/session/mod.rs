@@ -9,6 +9,7 @@
 //!
 //! How servers are opened by name: [`crate::sites`].
 
+mod algorithms;
 mod command;
 mod core;
 mod decide;
@@ -42,8 +43,8 @@ pub use self::list::EnumerationOptions;
 pub use self::options::{FtpMode, FtpSecure, Protocol, SessionOptions, SshHostKeyPolicy};
 pub use self::parse::parse_script_url;
 pub use self::result::{
-    FilePermissions, Matching, Outcome, RemoteDirectoryInfo, RemoteFileInfo, Removal, RemovalResult, Side,
-    SynchronizationResult, Transfer, TransferResult,
+    Chmod, FilePermissions, Matching, Outcome, RemoteDirectoryInfo, RemoteFileInfo, Removal, RemovalResult,
+    Side, SynchronizationResult, Touch, Transfer, TransferResult,
 };
 pub use self::stream::RemoteReader;
 pub use self::synchronize::{Comparison, SynchronizationMode, SynchronizationOptions};

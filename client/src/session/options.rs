@@ -13,7 +13,7 @@ use std::time::Duration;
 use session_core::auth::Secret;
 use session_core::error::{Error, ErrorKind, Result};
 
-use super::{fingerprint, raw};
+use super::{algorithms, fingerprint, raw};
 
 /// A protocol, by WinSCP's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -333,6 +333,12 @@ impl SessionOptions {
             }
             "TunnelHostKey" if !value.is_empty() => {
                 fingerprint::host_keys(value)?;
+            }
+            "Cipher" | "HostKey" | "KEX" if !value.is_empty() => {
+                algorithms::list(name, value)?;
+            }
+            "RekeyBytes" if !value.is_empty() => {
+                algorithms::rekey_bytes(value)?;
             }
             "LogicalHostName" if value.contains(':') => {
                 return Err(not_yet("the raw setting 'LogicalHostName' is a name without a port"));

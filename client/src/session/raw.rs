@@ -77,7 +77,7 @@ const PROXY: &str = "the way to the server; nothing without `ProxyMethod`";
 const TUNNEL: &str = "the host to go over, and how it is entered; nothing without `Tunnel`";
 const OLD_TLS: &str = "TLS 1.2 is the lowest";
 const VMS: &str = "versions of VMS files are not part of Ferry";
-const CIPHERS: &str = "the order of algorithms is Ferry's own: only what is sound, the quickest first";
+const ALGORITHMS: &str = "groups of algorithms, in this order; those behind `WARN`, and those that Ferry does not speak, are not offered";
 
 /// Every setting of WinSCP's sites.
 pub const SETTINGS: &[Setting] = &[
@@ -272,18 +272,28 @@ pub const SETTINGS: &[Setting] = &[
         "Cipher",
         "aes,chacha20,aesgcm,3des,WARN,des,blowfish,arcfour",
         Text,
-        Refused(CIPHERS),
+        Applied(ALGORITHMS),
     ),
-    s("SSH algorithms", "KEX", "", Text, Refused(CIPHERS)),
-    s("SSH algorithms", "HostKey", "", Text, Refused(CIPHERS)),
+    s("SSH algorithms", "KEX", "", Text, Applied(ALGORITHMS)),
+    s("SSH algorithms", "HostKey", "", Text, Applied(ALGORITHMS)),
     s(
         "SSH algorithms",
         "RekeyTime",
         "60",
         Number(0, 1440),
-        Only(&["60"], "keys are exchanged anew each hour"),
+        Except(
+            &["0"],
+            "minutes after which keys are exchanged anew",
+            "keys are exchanged anew at least once a day",
+        ),
     ),
-    s("SSH algorithms", "RekeyBytes", "1G", Text, Only(&["1G"], "keys are exchanged anew after each GiB")),
+    s(
+        "SSH algorithms",
+        "RekeyBytes",
+        "1G",
+        Text,
+        Applied("bytes after which keys are exchanged anew, `1M` to `1G`"),
+    ),
     s("SSH algorithms", "SshProt", "3", Number(0, 3), Only(&["2", "3"], OLD)),
     s("SFTP", "SftpServer", "", Text, Only(&[""], "the subsystem 'sftp' is asked for")),
     s(
@@ -381,15 +391,37 @@ pub const SETTINGS: &[Setting] = &[
         Switch,
         Only(&["1"], "the offset of FTP's listings is found by MDTM"),
     ),
-    s("files", "DeleteToRecycleBin", "0", Switch, Applied("what is removed is moved to RecycleBinPath")),
-    s("files", "OverwrittenToRecycleBin", "0", Switch, Only(&["0"], "not built yet")),
-    s("files", "RecycleBinPath", "", Text, Applied("where removed entries go")),
+    s(
+        "files",
+        "DeleteToRecycleBin",
+        "0",
+        Switch,
+        Applied(
+            "what `remove_files` and synchronisations remove is moved to RecycleBinPath, of directories that a synchronisation removes the files",
+        ),
+    ),
+    s(
+        "files",
+        "OverwrittenToRecycleBin",
+        "0",
+        Switch,
+        Applied("files that are replaced on the server are moved to RecycleBinPath first"),
+    ),
+    s(
+        "files",
+        "RecycleBinPath",
+        "",
+        Text,
+        Applied("where these go, as `name-yyyymmdd-hhnnss.ext`; a directory that is there"),
+    ),
     s(
         "files",
         "PostLoginCommands",
         "",
         Text,
-        NotYet("nothing is run at login; the shell runs what `execute_command` is given"),
+        Applied(
+            "run on each connection after its login, one a line, over SSH each in a shell of its own, over FTP as raw lines; one that fails fails the login; refused over WebDAV and S3",
+        ),
     ),
     s(
         "files",

@@ -4,12 +4,9 @@
 //! listing was not complete. Links are removed, never followed. Dropped in the middle, what is gone is gone
 //! and the rest stands.
 
-use std::time::SystemTime;
-
 use futures_util::stream::{StreamExt, iter};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::event::timestamp;
-use session_core::fs::{Filesystem, Follow, ListOptions, Replace};
+use session_core::fs::{Filesystem, Follow, ListOptions};
 use session_core::gate::SessionFs;
 use session_core::metadata::Metadata;
 use session_core::operation::OperationKind;
@@ -18,12 +15,11 @@ use session_core::path::VPath;
 use super::core::{Open, Session};
 use super::result::{Removal, RemovalResult};
 use super::source::remote_source;
+use crate::batch::recycle;
+use crate::sync::{Recycle, Side};
 
 /// Files of one directory that are removed at once.
 const AT_ONCE: usize = 32;
-
-/// Names that are tried in a recycle bin before giving up.
-const TRIES: u32 = 100;
 
 impl Session {
     /// Removes files and whole directories: a path, or one whose last part is a mask. A mask that nothing fits is
@@ -59,8 +55,8 @@ impl Session {
                 return Err(Error::new(ErrorKind::IsADirectory).at(OperationKind::RemoveFile, Some(&path)));
             }
             let mut removal = plain(path, false);
-            match bin(&open)? {
-                Some(bin) => removal.recycled = Some(recycle(&open.fs, &removal.path, &bin).await?),
+            match bin(&open)?.filter(|bin| bin.removed) {
+                Some(bin) => removal.recycled = Some(recycle(&open.fs, &removal.path, &bin.bin).await?),
                 None => open.fs.remove_file(&removal.path).await?,
             }
             Ok(removal)
@@ -84,40 +80,22 @@ fn plain(path: VPath, directory: bool) -> Removal {
     Removal { path, directory, recycled: None, failure: None, error: None }
 }
 
-/// Where removed entries go, if the options say so. Errors: `InvalidArgument` for a bin without a path.
-fn bin(open: &Open) -> Result<Option<VPath>> {
-    if open.options.raw_setting("DeleteToRecycleBin") != Some("1") {
+/// Where entries of the server go instead of being lost, if the options say so. Errors: `InvalidArgument` for a bin
+/// without a path.
+pub(super) fn bin(open: &Open) -> Result<Option<Recycle>> {
+    let is_set = |name| open.options.raw_setting(name) == Some("1");
+    let (removed, replaced) = (is_set("DeleteToRecycleBin"), is_set("OverwrittenToRecycleBin"));
+    if !removed && !replaced {
         return Ok(None);
     }
-    match open.options.raw_setting("RecycleBinPath").filter(|p| !p.is_empty()) {
-        // WinSCP's pattern at the end of the path is what it does anyway.
-        Some(path) => {
-            let path = path.strip_suffix("*.*").unwrap_or(path);
-            Ok(Some(VPath::parse(&open.home, path.as_bytes())?))
-        }
-        None => Err(Error::new(ErrorKind::InvalidArgument)
-            .with_detail("DeleteToRecycleBin is set and RecycleBinPath is not")),
-    }
-}
-
-/// Moves an entry into the bin as `name-yyyymmdd-hhnnss.ext`, and never over another.
-async fn recycle(fs: &SessionFs, path: &VPath, bin: &VPath) -> Result<VPath> {
-    let now = timestamp(SystemTime::now());
-    let digits: String = now.chars().filter(char::is_ascii_digit).collect();
-    let stamp = format!("{}-{}", digits.get(..8).unwrap_or_default(), digits.get(8..14).unwrap_or_default());
-    let name = path.name();
-    let dot = name.iter().rposition(|b| *b == b'.').filter(|at| *at > 0).unwrap_or(name.len());
-    let (stem, extension) = name.split_at_checked(dot).unwrap_or((name, b""));
-    for n in 0..TRIES {
-        let more = if n == 0 { String::new() } else { format!("-{n}") };
-        let to = bin.join([stem, format!("-{stamp}{more}").as_bytes(), extension].concat())?;
-        match fs.rename(path, &to, Replace::No).await {
-            Ok(()) => return Ok(to),
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Err(Error::new(ErrorKind::AlreadyExists).with_detail("the recycle bin holds too many of that name"))
+    let Some(path) = open.options.raw_setting("RecycleBinPath").filter(|p| !p.is_empty()) else {
+        return Err(Error::new(ErrorKind::InvalidArgument)
+            .with_detail("a recycle bin is asked for and RecycleBinPath is not set"));
+    };
+    // WinSCP's pattern at the end of the path is what it does anyway.
+    let path = path.strip_suffix("*.*").unwrap_or(path);
+    let bin = VPath::parse(&open.home, path.as_bytes())?;
+    Ok(Some(Recycle { side: Side::Right, bin, removed, replaced }))
 }
 
 /// Removes one entry with all below it; what happened stands in the result.
@@ -144,11 +122,11 @@ async fn entry(open: &Open, path: &VPath, result: &mut RemovalResult) {
             return;
         }
     };
-    match bin(open) {
+    match bin(open).map(|bin| bin.filter(|bin| bin.removed)) {
         Ok(None) => {}
         Ok(Some(bin)) => {
             let mut removal = plain(path.clone(), metadata.is_dir());
-            let outcome = recycle(&open.fs, path, &bin).await.map(|to| removal.recycled = Some(to));
+            let outcome = recycle(&open.fs, path, &bin.bin).await.map(|to| removal.recycled = Some(to));
             done(result, removal, outcome);
             return;
         }

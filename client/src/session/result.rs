@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use session_core::batch::Given;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::metadata::{FileType, Metadata};
 use session_core::path::{VPath, display_bytes};
@@ -50,8 +51,48 @@ pub struct Transfer {
     pub failure: Option<usize>,
     /// The failure itself. (`Error`)
     pub error: Option<Error>,
+    /// The time that the target was given; `None` where its own was left. (`Touch`)
+    pub touch: Option<Touch>,
+    /// The permissions that the target was given; `None` where its own were left. (`Chmod`)
+    pub chmod: Option<Chmod>,
     /// The removal of the source, where one was asked for and the file had arrived; not in an event.
     pub removal: Option<Removal>,
+}
+
+impl Transfer {
+    /// Says what the target was given.
+    pub(super) fn with(mut self, given: &Given) -> Self {
+        let path = || self.destination.clone();
+        let error = given.modified_error.clone();
+        self.touch = given.modified.map(|modified| Touch { path: path(), modified, error });
+        let error = given.mode_error.clone();
+        let bits = given.mode.map(|mode| FilePermissions(mode & 0o7777));
+        self.chmod = bits.map(|permissions| Chmod { path: path(), permissions, error });
+        self
+    }
+}
+
+/// A time that was set on a file that was moved. (`TouchEventArgs`)
+#[derive(Clone, Debug)]
+pub struct Touch {
+    /// The file. (`FileName`)
+    pub path: VPath,
+    /// The time of its last change. (`LastWriteTime`)
+    pub modified: SystemTime,
+    /// Why it was refused, where that is no failure (`ignore_attribute_errors`); else a refusal is the failure of the
+    /// transfer. (`Error`)
+    pub error: Option<Error>,
+}
+
+/// Permissions that were set on a file that was moved. (`ChmodEventArgs`)
+#[derive(Clone, Debug)]
+pub struct Chmod {
+    /// The file. (`FileName`)
+    pub path: VPath,
+    /// The permissions. (`FilePermissions`)
+    pub permissions: FilePermissions,
+    /// As of [`Touch`]. (`Error`)
+    pub error: Option<Error>,
 }
 
 /// One removal. (`RemovalEventArgs`)

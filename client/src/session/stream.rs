@@ -202,9 +202,10 @@ impl Session {
         let open = self.opened_now()?;
         let path = Session::remote(&open, path)?;
         let flow = Flow::new(options);
+        let bin = super::remove::bin(&open)?.filter(|bin| bin.replaced).map(|bin| bin.bin);
         let what = What { command: "put".into(), source: "-".into(), target: open.shown(&path) };
         let _shown = self.enter(what, Arc::clone(&flow) as _);
-        let written = write_stream(&open.fs, content, &path, options, &flow).await?;
+        let written = write_stream(&open.fs, content, &path, options, &flow, bin.as_ref()).await?;
         Ok(written.0)
     }
 }

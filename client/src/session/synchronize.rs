@@ -72,8 +72,9 @@ impl SynchronizationOptions {
         }
     }
 
-    fn to_sync(&self, reconnect: Duration) -> SyncOptions {
-        SyncOptions {
+    fn to_sync(&self, reconnect: Duration, open: &Open) -> Result<SyncOptions> {
+        Ok(SyncOptions {
+            recycle: super::remove::bin(open)?,
             direction: match self.mode {
                 SynchronizationMode::Both => Direction::Both,
                 SynchronizationMode::Local => Direction::To(sync::Side::Left),
@@ -86,7 +87,7 @@ impl SynchronizationOptions {
             max_delete: self.max_delete,
             transfer: TransferOptions { recursive: true, details: true, reconnect, ..self.transfer.clone() },
             ..SyncOptions::default()
-        }
+        })
     }
 }
 
@@ -160,8 +161,12 @@ impl Session {
             let open = self.opened_now()?;
             let sides = sides(&open, local.as_ref(), remote.as_ref())?;
             let decider = Arc::clone(&open.decider);
-            let runner =
-                Runner::new(sides.clone(), options.to_sync(self.reconnect_time()), decider, Check::Target)?;
+            let runner = Runner::new(
+                sides.clone(),
+                options.to_sync(self.reconnect_time(), &open)?,
+                decider,
+                Check::Target,
+            )?;
             let what = what("synchronize", &open, &sides, options.mode);
             let _entered = self.enter(what, Arc::clone(&runner) as Arc<dyn Live>);
             Ok((sides, self.run_watched(&runner).await?))
@@ -194,7 +199,7 @@ impl Session {
             let watching = WatchOptions {
                 left_disk: Some(disk.into()),
                 initial: false,
-                ..WatchOptions::new(options.to_sync(self.reconnect_time()))
+                ..WatchOptions::new(options.to_sync(self.reconnect_time(), &open)?)
             };
             let watch = Watch::new(sides.clone(), watching, Arc::clone(&open.decider))?;
             let what = what("keepuptodate", &open, &sides, options.mode);
@@ -232,7 +237,7 @@ impl Session {
         let result = async {
             let open = self.opened_now()?;
             let sides = sides(&open, local.as_ref(), remote.as_ref())?;
-            let options = SyncOptions { collapse: true, ..options.to_sync(self.reconnect_time()) };
+            let options = SyncOptions { collapse: true, ..options.to_sync(self.reconnect_time(), &open)? };
             options.check()?;
             let found: Differences = compare(&sides, &options).await?;
             if let Some(e) = found.failures.first() {
@@ -318,7 +323,13 @@ impl Session {
                         outcome,
                         failure,
                         error,
+                        touch: None,
+                        chmod: None,
                         removal: None,
+                    };
+                    let transfer = match &operation.given {
+                        Some(given) => transfer.with(given),
+                        None => transfer,
                     };
                     self.hub().emit(Event::FileTransferred(transfer.clone()));
                     match side {

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::stream::{StreamExt, iter};
-use session_core::batch::{Ended, ItemOutcome, Observer, TransferItem, TransferOptions, TransferReport};
+use session_core::batch::{
+    Ended, Given, ItemOutcome, Observer, TransferItem, TransferOptions, TransferReport,
+};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow};
 use session_core::fs_ext::{Bounds, FilesystemExt};
@@ -29,6 +31,7 @@ use super::result::{Outcome, Removal, Side, Transfer, TransferResult};
 use super::source::{Source, local_source, remote_source, target};
 use crate::batch::{Batch, Job};
 use crate::live::{Live, What};
+use crate::sync::Recycle;
 
 /// Sources that are removed at once.
 const AT_ONCE: usize = 16;
@@ -294,8 +297,9 @@ impl Session {
             reconnect: self.reconnect_time(),
             ..plan.options.clone()
         };
+        let bin = super::remove::bin(plan.open)?.filter(|bin| bin.replaced && plan.side == Side::Local);
         for jobs in groups {
-            let report = self.watched(plan, jobs, options.clone()).await;
+            let report = self.watched(plan, jobs, options.clone(), bin.as_ref()).await;
             take(plan.side, report, result);
         }
         for link in &plan.source.links {
@@ -307,6 +311,8 @@ impl Session {
                 outcome: Outcome::Skipped("a symbolic link to a directory"),
                 failure: None,
                 error: None,
+                touch: None,
+                chmod: None,
                 removal: None,
             };
             self.hub().emit(Event::FileTransferred(transfer.clone()));
@@ -319,12 +325,21 @@ impl Session {
     }
 
     /// Runs the engine and tells how far it is.
-    async fn watched(&self, plan: &Plan<'_>, jobs: Vec<Job>, options: TransferOptions) -> TransferReport {
+    async fn watched(
+        &self,
+        plan: &Plan<'_>,
+        jobs: Vec<Job>,
+        options: TransferOptions,
+        bin: Option<&Recycle>,
+    ) -> TransferReport {
         let decider = Arc::clone(&plan.open.decider);
         let batch = Batch::new(plan.from().clone(), plan.to().clone(), options, decider);
         let told =
             Arc::new(Told { hub: Arc::clone(self.hub()), side: plan.side, failures: AtomicUsize::new(0) });
         batch.observe(Arc::clone(&told) as Arc<dyn Observer>);
+        if let Some(recycle) = bin {
+            batch.recycle_to(recycle.bin.clone());
+        }
         let _entered = self.enter(plan.what(&jobs), Arc::clone(&batch) as Arc<dyn Live>);
         let cancel = tokio_util::sync::CancellationToken::new();
         let tell = |cancel: &tokio_util::sync::CancellationToken| {
@@ -372,14 +387,16 @@ struct Told {
 
 impl Observer for Told {
     fn ended(&self, item: &TransferItem, ended: Ended<'_>) {
-        let (outcome, error) = match ended {
-            Ended::Moved(receipt) => (Outcome::Done(receipt.sent), None),
+        let none = Given::default();
+        let (outcome, error, given) = match ended {
+            Ended::Moved(receipt) => (Outcome::Done(receipt.sent), None, &receipt.given),
             Ended::Made => return,
-            Ended::Skipped(why) => (Outcome::Skipped(why), None),
-            Ended::Failed(e) => (Outcome::Failed, Some(e)),
+            Ended::Skipped(why) => (Outcome::Skipped(why), None, &none),
+            Ended::Failed(e) => (Outcome::Failed, Some(e), &none),
         };
         if !item.directory {
-            self.hub.emit(Event::FileTransferred(transfer(self.side, item.clone(), outcome, error.cloned())));
+            let transfer = transfer(self.side, item.clone(), outcome, error.cloned()).with(given);
+            self.hub.emit(Event::FileTransferred(transfer));
         }
         if let Some(e) = error {
             self.failed(e);
@@ -401,6 +418,8 @@ fn transfer(side: Side, item: TransferItem, outcome: Outcome, error: Option<Erro
         outcome,
         failure: None,
         error,
+        touch: None,
+        chmod: None,
         removal: None,
     }
 }
@@ -409,18 +428,25 @@ fn transfer(side: Side, item: TransferItem, outcome: Outcome, error: Option<Erro
 fn take(side: Side, report: TransferReport, result: &mut TransferResult) {
     let first = result.failures.len();
     result.failures.extend(report.failures);
+    // There is one for each file that was moved, in the same order.
+    let mut receipts = report.receipts.iter();
     for (item, outcome) in report.items {
         if item.directory {
             result.directories.push(item.target);
             continue;
         }
+        let none = Given::default();
+        let mut given = &none;
         let (outcome, failure) = match outcome {
-            ItemOutcome::Done(bytes) => (Outcome::Done(bytes), None),
+            ItemOutcome::Done(bytes) => {
+                given = receipts.next().map_or(&none, |receipt| &receipt.given);
+                (Outcome::Done(bytes), None)
+            }
             ItemOutcome::Skipped(why) => (Outcome::Skipped(why), None),
             ItemOutcome::Failed(n) => (Outcome::Failed, Some(first + n)),
         };
         let error = failure.and_then(|n| result.failures.get(n)).cloned();
-        result.transfers.push(Transfer { failure, ..transfer(side, item, outcome, error) });
+        result.transfers.push(Transfer { failure, ..transfer(side, item, outcome, error).with(given) });
     }
 }
 

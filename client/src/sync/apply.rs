@@ -4,11 +4,11 @@
 //! compared is left alone and reported (`PreconditionFailed`). Between that look and the change another
 //! writer can still come first, where the store has no conditional changes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use session_core::batch::{Answer, Decider, Observer, Query, TransferOptions};
+use session_core::batch::{Answer, Decider, Given, Observer, Query, TransferOptions};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Filesystem, Follow, Replace};
 use session_core::metadata::{Attributes, FileType, Metadata};
@@ -21,8 +21,8 @@ use super::backup::{Backup, Kept};
 use super::base::{Base, Conflict, counts};
 use super::decide::{Action, Facts};
 use super::difference::{Difference, Differences, Note};
-use super::{Direction, Root, Side, Sides, SyncOptions, above, compare, expand};
-use crate::batch::{Batch, Limiter, Tracker};
+use super::{Direction, Recycle, Root, Side, Sides, SyncOptions, above, compare, expand};
+use crate::batch::{Batch, Limiter, Tracker, recycle};
 use crate::journal::Journal;
 
 /// Why a conflict is left alone.
@@ -61,6 +61,8 @@ pub struct Operation {
     pub difference: Difference,
     /// What became of it.
     pub outcome: Outcome,
+    /// Time and permissions that a file was given which was copied.
+    pub given: Option<Box<Given>>,
 }
 
 /// The result: every operation, and every failure exactly once. A failure of the comparison stands in the
@@ -172,6 +174,10 @@ impl Runner {
             (Direction::To(side), Some(dir)) => Some(Backup::new(sides.get(side).fs.clone(), dir.clone())),
             _ => None,
         };
+        if let Some(Recycle { side, bin, replaced: true, .. }) = &options.recycle {
+            let to = if *side == Side::Left { &to_left } else { &to_right };
+            to.recycle_to(bin.clone());
+        }
         let options = SyncOptions { transfer, ..options };
         let stop = CancellationToken::new();
         let journal = OnceLock::new();
@@ -251,6 +257,7 @@ impl Runner {
         self.limiter();
         let mut work = Work {
             outcomes: vec![Outcome::Skipped("stopped"); found.items.len()],
+            given: HashMap::new(),
             items: found.items.into_iter().map(Arc::new).collect(),
             failures: found.failures,
             broken: HashSet::new(),
@@ -284,9 +291,15 @@ impl Runner {
         if self.stop.is_cancelled() && work.failures.is_empty() {
             work.failures.push(Error::new(ErrorKind::Canceled));
         }
-        let operations = work.items.into_iter().map(Arc::unwrap_or_clone).zip(work.outcomes);
+        let mut given = work.given;
+        let operations = work.items.into_iter().map(Arc::unwrap_or_clone).zip(work.outcomes).enumerate();
+        let operations = operations.map(|(n, (difference, outcome))| Operation {
+            difference,
+            outcome,
+            given: given.remove(&n),
+        });
         SyncReport {
-            operations: operations.map(|(difference, outcome)| Operation { difference, outcome }).collect(),
+            operations: operations.collect(),
             notes: found.notes,
             failures: work.failures,
             seen: found.seen,
@@ -316,6 +329,7 @@ impl Runner {
             let Some(ended) = tasks.join_next().await else { break };
             match ended {
                 Ok((n, Ok(ended))) => {
+                    work.given.extend(ended.given.map(|given| (n, given)));
                     work.remember(n, ended.now);
                     work.end(n, ended.outcome);
                 }
@@ -351,7 +365,7 @@ impl Runner {
         let again = match &entry {
             Some(entry) if entry.was_done() => {
                 self.was_done(d);
-                return Ok(Ended { outcome: Outcome::Done(0), now: self.in_common_since(d).await });
+                return Ok(Ended::done(self.in_common_since(d).await));
             }
             Some(entry) => {
                 entry.begun(0).await;
@@ -377,7 +391,7 @@ impl Runner {
                 };
                 match side {
                     Some(side) => Difference { action: Action::Update(side), conflict: None, ..d.clone() },
-                    None => return Ok(Ended { outcome: Outcome::Skipped(CONFLICT), now: None }),
+                    None => return Ok(Ended { outcome: Outcome::Skipped(CONFLICT), ..Ended::done(None) }),
                 }
             }
             _ => d.clone(),
@@ -386,20 +400,20 @@ impl Runner {
         match settled.action {
             Action::Delete(_) => {
                 self.remove(d, target, again).await?;
-                Ok(Ended { outcome: Outcome::Done(0), now: None })
+                Ok(Ended::done(None))
             }
             Action::New(_) if d.is_dir() => {
                 self.make_dir(d, target).await?;
                 let both = d.facts(target.other()).map(|f| (f.clone(), f.clone()));
-                Ok(Ended { outcome: Outcome::Done(0), now: both })
+                Ok(Ended::done(both))
             }
             Action::New(_) | Action::Update(_) => {
-                let (bytes, copied) = match &settled.moved {
+                let did = match &settled.moved {
                     Some(old) => self.rename(&settled, old, target, again).await?,
                     None => self.copy(&settled, target, again).await?,
                 };
-                let now = self.in_common(&settled, target, copied).await?;
-                Ok(Ended { outcome: Outcome::Done(bytes), now })
+                let now = self.in_common(&settled, target, did.facts).await?;
+                Ok(Ended { outcome: Outcome::Done(did.bytes), now, given: did.given })
             }
         }
     }
@@ -466,8 +480,8 @@ impl Runner {
         }
     }
 
-    /// Copies, and gives the bytes that crossed and what was copied.
-    async fn copy(&self, d: &Difference, target: Side, again: bool) -> Result<(u64, Facts)> {
+    /// Copies, and says what crossed.
+    async fn copy(&self, d: &Difference, target: Side, again: bool) -> Result<Did> {
         let source = target.other();
         let (from, to) = (d.place(source, &self.sides)?, d.place(target, &self.sides)?);
         // What is copied is what is there now; its size at the time of the comparison would cut it.
@@ -479,11 +493,11 @@ impl Runner {
             }
         };
         if d.conflict == Some(Conflict::Both) {
-            return self.copy_beside(d, target, &facts, again).await.map(|bytes| (bytes, facts));
+            return self.copy_beside(d, target, &facts, again).await.map(|bytes| Did::new(bytes, facts));
         }
         if again && self.was_copied(d, target, &facts).await? {
             self.was_done(d);
-            return Ok((0, facts));
+            return Ok(Did::new(0, facts));
         }
         // What was there is in the backup already.
         let backed = again && self.backup.is_some() && look(self.sides.get(target), &to).await?.is_none();
@@ -501,18 +515,12 @@ impl Runner {
         if let (Err(_), Some((backup, kept))) = (&copied, &kept) {
             backup.restore(kept, &to).await;
         }
-        copied.map(|bytes| (bytes, facts))
+        copied.map(|receipt| Did { given: Some(Box::new(receipt.given)), ..Did::new(receipt.sent, facts) })
     }
 
     /// Renames what was moved. Like a removal, it is done only while both sides are what was compared. Where the
     /// target cannot, after all, it is copied and then removed.
-    async fn rename(
-        &self,
-        d: &Difference,
-        old: &Difference,
-        target: Side,
-        again: bool,
-    ) -> Result<(u64, Facts)> {
+    async fn rename(&self, d: &Difference, old: &Difference, target: Side, again: bool) -> Result<Did> {
         let source = target.other();
         let renamed = again && self.was_renamed(d, old, target).await?;
         self.unchanged(old, source).await?;
@@ -549,7 +557,7 @@ impl Runner {
         if !attributes.is_empty() {
             fs.set_attributes(&to, &attributes, Follow::No).await?;
         }
-        Ok((0, facts))
+        Ok(Did::new(0, facts))
     }
 
     async fn remove(&self, d: &Difference, side: Side, again: bool) -> Result<()> {
@@ -572,7 +580,10 @@ impl Runner {
         self.unchanged(d, side).await?;
         match (&self.backup, d.facts(side)) {
             (Some(backup), Some(facts)) => backup.take(&at, d.path(side), facts).await.map(|_| ()),
-            _ => fs.remove_file(&at).await,
+            _ => match self.options.recycle.as_ref().filter(|r| r.removed && r.side == side) {
+                Some(to) => recycle(fs, &at, &to.bin).await.map(|_| ()),
+                None => fs.remove_file(&at).await,
+            },
         }
     }
 
@@ -640,12 +651,36 @@ struct Ended {
     outcome: Outcome,
     /// What both sides hold now.
     now: Option<(Facts, Facts)>,
+    /// What a file was given.
+    given: Option<Box<Given>>,
+}
+
+impl Ended {
+    fn done(now: Option<(Facts, Facts)>) -> Self {
+        Ended { outcome: Outcome::Done(0), now, given: None }
+    }
+}
+
+/// What was copied or renamed.
+struct Did {
+    /// What crossed.
+    bytes: u64,
+    /// The source, as it was then.
+    facts: Facts,
+    given: Option<Box<Given>>,
+}
+
+impl Did {
+    fn new(bytes: u64, facts: Facts) -> Self {
+        Did { bytes, facts, given: None }
+    }
 }
 
 /// Operations under way.
 struct Work {
     items: Vec<Arc<Difference>>,
     outcomes: Vec<Outcome>,
+    given: HashMap<usize, Box<Given>>,
     failures: Vec<Error>,
     /// Directories that could not be made, or that hold what was not removed.
     broken: HashSet<(Side, Box<[u8]>)>,

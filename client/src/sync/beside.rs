@@ -48,7 +48,7 @@ impl Runner {
         let mut bytes = 0;
         if !copied {
             bytes = match self.batch(target).copy_one(&from, &to, &metadata(facts), false).await {
-                Ok(bytes) => bytes,
+                Ok(receipt) => receipt.sent,
                 Err(e) => {
                     // Where this fails, it stays under its new name, and the first failure is told.
                     let _ = fs.rename(&here, &to, Replace::No).await;
@@ -66,7 +66,7 @@ impl Runner {
             return Ok(bytes);
         }
         self.batch(source).announce([kept.size]);
-        Ok(bytes + self.batch(source).copy_one(&here, &there, &kept, false).await?)
+        Ok(bytes + self.batch(source).copy_one(&here, &there, &kept, false).await?.sent)
     }
 
     /// The name for what is kept, on the target and on the source: one that is free on both, or where it stepped

@@ -215,6 +215,19 @@ pub enum Renames {
     Digest,
 }
 
+/// A bin for what would be lost on one side: each goes there under a name that says when (WinSCP's recycle bin).
+#[derive(Clone, Debug)]
+pub struct Recycle {
+    /// On which side it is.
+    pub side: Side,
+    /// The directory, which is there. Inside of the tree it takes no part.
+    pub bin: VPath,
+    /// Files that are removed go there; directories do not, once they are empty.
+    pub removed: bool,
+    /// Files that are replaced go there.
+    pub replaced: bool,
+}
+
 /// How two trees are made alike.
 #[derive(Clone, Debug)]
 pub struct SyncOptions {
@@ -239,6 +252,8 @@ pub struct SyncOptions {
     /// Where what is replaced or removed goes: a directory on the side that changes, best outside of the
     /// tree (inside of it, it takes no part). One-way only.
     pub backup_dir: Option<VPath>,
+    /// A bin for what is replaced or removed on one of the sides.
+    pub recycle: Option<Recycle>,
     /// Seconds to be added to the right side's times.
     pub shift: i64,
     /// Times that differ by exactly one hour are the same where sizes are.
@@ -274,6 +289,7 @@ impl Default for SyncOptions {
             case: CaseRule::Auto,
             max_delete: MaxDelete::Guarded,
             backup_dir: None,
+            recycle: None,
             shift: 0,
             ignore_hour: false,
             collapse: false,

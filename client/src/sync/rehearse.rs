@@ -36,7 +36,7 @@ impl Runner {
                 report.failures.push(e);
                 Outcome::Failed(report.failures.len() - 1)
             });
-            report.operations.push(Operation { difference, outcome });
+            report.operations.push(Operation { difference, outcome, given: None });
         }
         report.elapsed = began.elapsed();
         report

@@ -369,7 +369,9 @@ impl Scan {
         let at = below(root, path)?;
         let backup =
             self.options.backup_dir.as_ref().filter(|_| self.options.direction == Direction::To(side));
-        let backup = backup.filter(|b| b.parent().as_ref() == Some(&at)).map(VPath::name);
+        let bin = self.options.recycle.as_ref().filter(|r| r.side == side).map(|r| &r.bin);
+        let kept: Vec<&VPath> =
+            backup.into_iter().chain(bin).filter(|kept| kept.parent().as_ref() == Some(&at)).collect();
         let mut entries = Vec::new();
         let mut links = Vec::new();
         let mut pages = root.fs.list(&at, &ListOptions::default()).await?;
@@ -379,7 +381,7 @@ impl Scan {
                     links.push(entry);
                     continue;
                 }
-                entries.push(self.seen(root, &at, entry, backup));
+                entries.push(self.seen(root, &at, entry, &kept));
             }
             if entries.len() + links.len() > MAX_ENTRIES {
                 return Err(Error::new(ErrorKind::TooLarge)
@@ -398,7 +400,7 @@ impl Scan {
             Ok::<_, Error>(link)
         });
         for link in resolved.buffer_unordered(LOOKS).collect::<Vec<_>>().await {
-            entries.push(self.seen(root, at, link?, backup));
+            entries.push(self.seen(root, at, link?, &kept));
         }
         let count = entries.len() as u64;
         Ok((entries, count))
@@ -409,8 +411,8 @@ impl Scan {
         options.mask.matches(entry) && options.filter.as_ref().is_none_or(|f| f.matches(entry))
     }
 
-    fn seen(&self, root: &Root, dir: &VPath, entry: DirEntry, backup: Option<&[u8]>) -> Seen {
-        let excluded = backup.is_some_and(|b| *b == entry.name)
+    fn seen(&self, root: &Root, dir: &VPath, entry: DirEntry, kept: &[&VPath]) -> Seen {
+        let excluded = kept.iter().any(|k| *k.name() == entry.name)
             || is_unfinished(&entry.name)
             || !self.takes(&Subject::inside(dir, &entry.name, &root.path, &entry.metadata));
         Seen { facts: Facts::of(&entry.metadata), name: entry.name, excluded }

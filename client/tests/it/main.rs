@@ -29,6 +29,7 @@ mod lines;
 #[path = "../../../session-core/tests/support/proxy.rs"]
 mod proxy;
 mod published;
+mod raw_settings;
 mod reconnect;
 mod relocate;
 mod s3;

@@ -201,6 +201,11 @@ async fn an_upload_of_a_site_is_logged_operation_by_operation() {
         assert!(ran.xml.contains(&part), "{part}\n{}", ran.xml);
     }
     assert_eq!(ran.xml.matches("<upload>").count(), 3);
+    assert!(
+        ran.xml.contains("<touch>\n      <filename value=\"/www/renamed file.txt\" />\n      <modification"),
+        "{}",
+        ran.xml
+    );
 }
 
 fn sha256_begin(data: &[u8]) -> String {

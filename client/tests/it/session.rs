@@ -11,7 +11,8 @@ use session_core::batch::{TransferOptions, Unattended};
 use session_core::error::{Error, ErrorKind};
 use session_core::fs::Follow;
 use session_core::intercept::{Cx, Interceptor};
-use session_core::operation::{Operation, OperationSet, Record};
+use session_core::metadata::Attributes;
+use session_core::operation::{Operation, OperationKind, OperationSet, Record};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 /// Every event, kept.
@@ -534,6 +535,48 @@ async fn progress_can_end_a_transfer_and_streams_of_events_tell_what_they_lost()
         if let Event::Missed(n) = stream.next().await.unwrap() {
             missed = n;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_and_permissions_that_a_file_was_given_are_told_with_it() {
+    let refuse = Refuse(|record| record.kind() == OperationKind::SetAttributes);
+    for (world, refused) in
+        [(World::sftp().await, false), (World::sftp_with(vec![Arc::new(refuse)]).await, true)]
+    {
+        world.store.create_dir(&path("/d"), &Attributes::none()).await.unwrap();
+        let session = world.open().await;
+        let (events, _kept) = kept(&session);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), "f").unwrap();
+        let file = std::fs::File::options().write(true).open(dir.path().join("f")).unwrap();
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
+        file.set_modified(then).unwrap();
+        let given = TransferOptions {
+            permissions: Some(0o640),
+            ignore_attribute_errors: true,
+            ..TransferOptions::default()
+        };
+        let transfer =
+            session.put_file_to_directory(dir.path().join("f"), "/d", false, &given).await.unwrap();
+        let (touch, chmod) = (transfer.touch.unwrap(), transfer.chmod.unwrap());
+        assert_eq!((touch.path, touch.modified), (path("/d/f"), then));
+        assert_eq!((chmod.path, chmod.permissions.octal()), (path("/d/f"), "640".to_owned()));
+        assert_eq!((touch.error.is_some(), chmod.error.is_some()), (refused, refused));
+        let told =
+            |e: &Event| matches!(e, Event::FileTransferred(t) if t.touch.is_some() && t.chmod.is_some());
+        assert!(events.lock().unwrap().iter().any(told));
+        let bare = TransferOptions { preserve_times: false, preserve_modes: false, ..options() };
+        let transfer = session.put_file_to_directory(dir.path().join("f"), "/d", false, &bare).await.unwrap();
+        assert!(transfer.touch.is_none() && transfer.chmod.is_none());
+        if !refused {
+            std::fs::write(dir.path().join("g"), "g").unwrap();
+            let remote = SynchronizationOptions::new(SynchronizationMode::Remote);
+            let result = session.synchronize_directories(dir.path(), "/d", &remote).await.unwrap();
+            let g = result.uploads.iter().find(|t| t.destination == path("/d/g")).unwrap();
+            assert!(g.touch.as_ref().is_some_and(|touch| touch.path == path("/d/g")));
+        }
+        assert_eq!(failed(&events), 0);
     }
 }
 

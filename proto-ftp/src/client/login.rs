@@ -23,6 +23,7 @@ use super::control::Control;
 use super::features::Facts;
 use super::machine::{Command, text_of};
 use super::options::{Encoding, FtpConnectOptions, Security};
+use super::raw::command_of;
 use super::refine::error_of;
 use super::stream::{CutStream, Sockets};
 use crate::wire::reply::Reply;
@@ -164,6 +165,7 @@ impl Dialer {
         self.session.authenticating();
         self.log_in(&mut control, decider).await.map_err(Refused::Error)?;
         self.settle_in(&mut control, &greeting).await.map_err(Refused::Error)?;
+        self.say_first(&mut control).await.map_err(Refused::Error)?;
         Ok(control)
     }
 
@@ -291,6 +293,17 @@ impl Dialer {
             l.methods = methods;
             l.tls_words = words;
         });
+        Ok(())
+    }
+
+    /// Says what the caller wants to be said on every connection.
+    async fn say_first(&self, control: &mut Control) -> Result<()> {
+        for line in &self.options.after_login {
+            let reply = control.call(&command_of(line)?).await?;
+            if reply.code >= 400 {
+                return Err(error_of(&reply).with_hint("a command that is sent after each login was refused"));
+            }
+        }
         Ok(())
     }
 

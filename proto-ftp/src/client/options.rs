@@ -69,6 +69,9 @@ pub struct FtpConnectOptions {
     pub password: Option<Secret>,
     /// The account (ACCT), for servers that want one.
     pub account: Option<Secret>,
+    /// Lines that each connection says when it is logged in, before anything else; one that is refused fails the login.
+    /// None of those that move data.
+    pub after_login: Vec<Vec<u8>>,
     /// The virtual host (HOST, RFC 7151), sent where the server knows the verb.
     pub host_name: Option<String>,
     /// TLS or not.
@@ -128,6 +131,7 @@ impl FtpConnectOptions {
             user: user.into(),
             password: None,
             account: None,
+            after_login: Vec::new(),
             host_name: None,
             security: Security::default(),
             tls: ClientTlsOptions::default(),

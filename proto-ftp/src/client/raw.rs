@@ -16,20 +16,27 @@ use crate::wire::reply::Reply;
 const DATA: [&str; 13] =
     ["APPE", "EPRT", "EPSV", "LIST", "MLSD", "NLST", "PASV", "PORT", "REST", "RETR", "STOR", "STOU", "TYPE"];
 
+/// A line as a command. Errors: `InvalidArgument` for one that is empty or holds a line end; `Unsupported` for one that
+/// moves data.
+pub(super) fn command_of(line: &[u8]) -> Result<Command> {
+    let line = line.trim_ascii();
+    let verb = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    if verb.is_empty() || line.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+        return Err(Error::new(ErrorKind::InvalidArgument).with_detail("that is not a line of FTP"));
+    }
+    if let Some(verb) = DATA.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(verb)) {
+        return Err(Error::new(ErrorKind::Unsupported)
+            .with_detail(format!("'{verb}' is for data connections, which a line by itself has not")));
+    }
+    Ok(Command::raw(line.to_vec()))
+}
+
 impl FtpRemote {
     /// Sends a line in a directory, or in the login folder, and gives the server's answer, whatever its code.
     /// Errors: `InvalidArgument` for a line that is empty or holds a line end; `Unsupported` for one that moves data;
     /// those of logging in and of changing to the directory.
     pub async fn raw_command(&self, line: &[u8], directory: Option<&VPath>) -> Result<Reply> {
-        let line = line.trim_ascii();
-        let verb = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-        if verb.is_empty() || line.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-            return Err(Error::new(ErrorKind::InvalidArgument).with_detail("that is not a line of FTP"));
-        }
-        if let Some(verb) = DATA.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(verb)) {
-            return Err(Error::new(ErrorKind::Unsupported)
-                .with_detail(format!("'{verb}' is for data connections, which a line by itself has not")));
-        }
+        let command = command_of(line)?;
         let mut control = self.inner().pool.dialer.open(None).await?;
         if let Some(directory) = directory.filter(|d| *d != self.home()) {
             let moved = control.call(&Command::with("CWD", self.inner().wire_path(directory)?)).await?;
@@ -37,7 +44,7 @@ impl FtpRemote {
                 return Err(error_of(&moved));
             }
         }
-        let reply = control.call(&Command::raw(line.to_vec())).await?;
+        let reply = control.call(&command).await?;
         control.quit().await;
         Ok(reply)
     }

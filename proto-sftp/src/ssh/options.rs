@@ -103,6 +103,8 @@ pub struct ConnectOptions {
     pub max_packet: u32,
     /// Bytes in either direction after which keys are exchanged anew.
     pub rekey_bytes: u64,
+    /// The same by time.
+    pub rekey_time: Duration,
     /// What is spoken.
     pub algorithms: Algorithms,
     /// The session that counts and cuts; one is made where none is given.
@@ -143,6 +145,7 @@ impl ConnectOptions {
             window: 16 << 20,
             max_packet: 64 * 1024 - 1,
             rekey_bytes: 1 << 30,
+            rekey_time: Duration::from_secs(3600),
             algorithms: Algorithms::default(),
             session: None,
         }
@@ -194,7 +197,7 @@ impl ConnectOptions {
         client::Config {
             client_id: SshId::Standard("SSH-2.0-Ferry".into()),
             preferred: algorithms.preferred(),
-            limits: Limits::new(rekey, rekey, Duration::from_secs(3600)),
+            limits: Limits::new(rekey, rekey, self.rekey_time),
             window_size: self.window.clamp(64 * 1024, 512 << 20),
             maximum_packet_size: self.max_packet.clamp(32 * 1024, 64 * 1024 - 1),
             channel_buffer_size: 128,

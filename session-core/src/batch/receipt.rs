@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::error::Error;
 use crate::event::{OperationId, timestamp};
 use crate::fs::Algorithm;
 use crate::path::VPath;
@@ -104,8 +105,21 @@ pub struct Digest {
     pub value: Bytes,
 }
 
+/// What a file was given beside its content.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The time of its last change; `None` where the target's own was left.
+    pub modified: Option<SystemTime>,
+    /// Why it did not take that, where this is no failure of the file (`ignore_attribute_errors`).
+    pub modified_error: Option<Error>,
+    /// Its permission bits; `None` where the target's own, or those of the file that it replaced, were left.
+    pub mode: Option<u32>,
+    /// Why it did not take those, as above.
+    pub mode_error: Option<Error>,
+}
+
 /// One file that is in place.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Receipt {
     /// From here.
     pub source: VPath,
@@ -127,6 +141,8 @@ pub struct Receipt {
     pub proof: Proof,
     /// What its publishing promised.
     pub guarantee: Guarantee,
+    /// Time and permissions that it was given; not in the JSON form.
+    pub given: Given,
     /// Connections that were lost on the way.
     pub breaks: u32,
     /// The session at the target, whose events tell of it.

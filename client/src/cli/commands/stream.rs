@@ -98,7 +98,7 @@ async fn send(cx: &Context, place: &Place, a: &Transfer, options: &TransferOptio
     let flow = Flow::new(options);
     let _shown = cx.enter(None, what("put", DASH, &place.shown), Arc::clone(&flow) as _);
     let mut running = transfer::Running::begin()?;
-    let write = write_stream(&place.fs, input, &place.path, options, &flow);
+    let write = write_stream(&place.fs, input, &place.path, options, &flow, None);
     tokio::pin!(write);
     loop {
         tokio::select! {

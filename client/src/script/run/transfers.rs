@@ -162,6 +162,17 @@ impl Runner<'_> {
         }
         let values = [("filename", from.as_str()), ("destination", to.as_str()), ("size", size.as_str())];
         self.log(name, &values, t.error.as_ref());
+        // The schema knows operations of the server.
+        if let Some(chmod) = t.chmod.as_ref().filter(|_| t.side == Side::Local) {
+            let permissions = chmod.permissions.text();
+            let values = [("filename", to.as_str()), ("permissions", permissions.as_str())];
+            self.log("chmod", &values, chmod.error.as_ref());
+        }
+        if let Some(touch) = t.touch.as_ref().filter(|_| t.side == Side::Local) {
+            let modified = session_core::event::timestamp(touch.modified);
+            let values = [("filename", to.as_str()), ("modification", modified.as_str())];
+            self.log("touch", &values, touch.error.as_ref());
+        }
         if let Some(removal) = &t.removal {
             let path = text_of(removal.path.as_bytes());
             if t.side == Side::Remote {
