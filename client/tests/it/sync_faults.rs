@@ -65,7 +65,7 @@ async fn whichever_operation_fails_the_report_is_true() {
                 let is_good = report.is_success() && report.notes.is_empty();
                 assert!(!is_good || now == left, "{k}: a success that was none: {:?}", now.keys());
                 let mut told = 0;
-                for Told { difference: d, outcome } in &report.operations {
+                for Told { difference: d, outcome, .. } in &report.operations {
                     let path = |d: &Difference| String::from_utf8_lossy(d.path(Side::Right)).into_owned();
                     let (place, what) = (path(d), format!("{k}: {d:?} {outcome:?}"));
                     let (is, was, wanted) = (now.get(&place), before.get(&place), left.get(&place));
