@@ -1,4 +1,4 @@
-//! `Session`: identity, state, statistics and custom data of one connection, beside the filesystem.
+//! `Session`: identity, state, statistics, custom data and tags of one connection, beside the filesystem.
 //!
 //! The same type serves both ends. It answers every attribute of IIS's live sessions and every member of
 //! Syncplify's `Session` on any protocol. Decisions on the points that those leave open: the id is a
@@ -14,6 +14,7 @@
 mod hooked;
 mod names;
 mod snapshot;
+mod tags;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -167,6 +168,7 @@ struct Mutable {
     last_error: Option<(Arc<str>, SystemTime, Reason)>,
     last_status: u32,
     custom: Vec<String>,
+    tags: BTreeMap<Box<str>, Box<str>>,
     block_next: Option<Arc<str>>,
     hook_files: Option<HookFiles>,
     rights: Option<Arc<dyn Rights>>,
@@ -250,6 +252,7 @@ impl Session {
                 last_error: None,
                 last_status: 0,
                 custom: Vec::new(),
+                tags: BTreeMap::new(),
                 block_next: None,
                 hook_files: None,
                 rights: None,

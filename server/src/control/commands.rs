@@ -44,6 +44,9 @@ pub struct Sessions {
     /// Only with a file in use there or below
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
+    /// Only with this tag, which a handler gave, or with this value of it
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    tag: Option<String>,
     /// Ordered by id, user, address, protocol, site, node, state, command, up, down, age or idle; -up the other way
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     order: Option<String>,
@@ -87,6 +90,9 @@ struct History {
     /// Only on this node
     #[arg(long, value_name = "NAME", id = "history-node")]
     node: Option<String>,
+    /// Only with this tag, or with this value of it
+    #[arg(long, value_name = "NAME[=VALUE]", id = "history-tag")]
+    tag: Option<String>,
     /// Only ended for this reason, by name or number
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
@@ -325,6 +331,7 @@ async fn past(control: &Control, asked: &History, json: bool) -> Result<()> {
         ("protocol", &asked.protocol),
         ("site", &asked.site),
         ("node", &asked.node),
+        ("tag", &asked.tag),
         ("reason", &asked.reason),
         ("actor", &asked.actor),
     ]);
@@ -389,6 +396,7 @@ async fn list(control: &Control, args: &Sessions) -> Result<()> {
         ("node", &args.node),
         ("state", &args.state),
         ("path", &args.path),
+        ("tag", &args.tag),
         ("order", &args.order),
     ]));
     // A watch ends well by Ctrl-C, also while the server is asked; a plain list dies of it.

@@ -12,10 +12,11 @@ use session_core::reason::Reason;
 use session_core::session::Snapshot;
 
 /// Filters of live sessions.
-pub(super) const LIVE: &[&str] = &["user", "address", "protocol", "site", "node", "state", "path", "order"];
+pub(super) const LIVE: &[&str] =
+    &["user", "address", "protocol", "site", "node", "state", "path", "tag", "order"];
 /// Filters of sessions that are over.
 pub(super) const OVER: &[&str] =
-    &["user", "address", "protocol", "site", "node", "path", "reason", "actor", "order", "limit"];
+    &["user", "address", "protocol", "site", "node", "path", "tag", "reason", "actor", "order", "limit"];
 /// Filters by which sessions are ended.
 pub(super) const END: &[&str] = &["user", "address", "site", "node"];
 
@@ -33,6 +34,8 @@ pub(super) struct Selection {
     node: Option<String>,
     state: Option<String>,
     path: Option<String>,
+    /// A name, and a value where that matters.
+    tag: Option<(String, Option<String>)>,
     reason: Option<Reason>,
     actor: Option<String>,
     order: Option<(String, bool)>,
@@ -64,6 +67,12 @@ impl Selection {
                 "state" => s.state = text(),
                 "path" => s.path = Some(value.trim_end_matches('/').to_string()),
                 "actor" => s.actor = text(),
+                "tag" => {
+                    s.tag = Some(match value.split_once('=') {
+                        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                        None => (value.clone(), None),
+                    });
+                }
                 "reason" => {
                     s.reason =
                         Some(Reason::parse(value).ok_or_else(|| bad(format!("'{value}' is no reason")))?);
@@ -97,6 +106,9 @@ impl Selection {
             && is(&self.node, &s.node)
             && is(&self.state, &s.state)
             && (self.path.is_none() || s.transfers.iter().any(|t| below(&t.path)))
+            && self.tag.as_ref().is_none_or(|(name, value)| {
+                s.tags.get(name).is_some_and(|is| value.as_ref().is_none_or(|wanted| wanted == is))
+            })
     }
 
     pub(super) fn matches_ended(&self, e: &Ended) -> bool {

@@ -86,6 +86,29 @@ async fn handlers_of_a_user_run_before_those_of_all() {
 }
 
 #[tokio::test]
+async fn sessions_are_found_by_the_tags_that_handlers_gave_them() {
+    let tags = "Session.SetTag('partner', Session.GetUserID() === 'alice' ? 'acme' : 'other');";
+    let config = user("alice") + &user("bob") + &hook("OnAuthSuccess", "t.js", "");
+    let s = Server::start(&config, &[("t.js", tags)]);
+    let (a, b) = (s.login("alice").await, s.login("bob").await);
+    let found = |asked: &[&str]| {
+        let (code, out, err) = s.ask(&[&["sessions", "--json"], asked].concat());
+        assert_eq!(code, 0, "{err}");
+        let lines = out.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+        lines
+            .map(|s| format!("{} {}", s["userName"].as_str().unwrap(), s["tags"]["partner"]))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["--tag", "partner=acme"]), ["alice \"acme\""]);
+    assert_eq!(found(&["--tag", "partner"]).len(), 2);
+    assert!(found(&["--tag", "partner=ac"]).is_empty() && found(&["--tag", "other"]).is_empty());
+    drop((a, b));
+    until("both to be over", || found(&[]).is_empty()).await;
+    let (code, out, _) = s.ask(&["sessions", "history", "--tag", "partner=other", "--json"]);
+    assert!(code == 0 && out.lines().count() == 1 && out.contains("\"bob\""), "{out}");
+}
+
+#[tokio::test]
 async fn a_scanner_reads_what_nobody_sees_yet() {
     let scan = "const r = Exec('grep', ['-c', 'VIRUS'], { inputFile: CtxRelPath() });\n\
         if (r.ExitCode === 0) Session.BlockOperation('infected: ' + r.Stdout.trim());\n\

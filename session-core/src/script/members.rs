@@ -225,6 +225,14 @@ pub static MEMBERS: &[Member] = &[
         "(bytesPerSecond: number): void",
         "both directions together, from now on; 0 for no limit",
     ),
+    m(
+        Session,
+        "SetTag",
+        "(name: string, value: string): void",
+        "a tag of the session, by which it is found among live and ended ones (`ferryd sessions --tag`); an empty value takes \
+         it away; at most 32, with names of 64 bytes and values of 256",
+    ),
+    m(Session, "GetTag", "(name: string): string", "the value of a tag; empty where there is none"),
     m(Session, "Terminate", "(reason?: string): void", "ends the session"),
     m(User, "GetID", "(): string", "the account's name"),
     m(User, "GetName", "(): string", "the account's name"),
@@ -476,7 +484,7 @@ pub static MEMBERS: &[Member] = &[
     m(
         Sessions,
         "list",
-        "(filter?: { user?: string, address?: string, protocol?: string, site?: string, node?: string, state?: string, path?: string, order?: string }): any[]",
+        "(filter?: { user?: string, address?: string, protocol?: string, site?: string, node?: string, state?: string, path?: string, tag?: string, order?: string }): any[]",
         "the live sessions, of all sites and nodes, as `ferryd sessions --json` prints them",
     ),
     m(

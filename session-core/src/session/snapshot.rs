@@ -4,6 +4,7 @@
 //! over shows nothing.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -71,6 +72,7 @@ impl Session {
             errors: load(&self.stats.errors),
             in_flight: self.leases.in_flight(),
             custom_data: m.custom.clone(),
+            tags: m.tags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             transfers,
         }
     }
@@ -119,6 +121,7 @@ pub struct Snapshot {
     pub errors: u64,
     pub in_flight: usize,
     pub custom_data: Vec<String>,
+    pub tags: BTreeMap<String, String>,
     pub transfers: Vec<TransferSnapshot>,
 }
 

@@ -52,6 +52,8 @@
     AddCustomData: s => native.addCustom(string(s, 'custom data')),
     GetCustomData: i => { const all = native.custom(); return isInteger(i) && i >= 0 && i < all.length ? all[i] : ''; },
     GetAllCustomData: () => native.custom(),
+    SetTag: (name, value) => native.setTag(string(name, 'the name of a tag'), string(value, 'the value of a tag')),
+    GetTag: name => native.tag(string(name, 'the name of a tag')),
     AddQuestion: (pos, q, a, echo) => native.question(position(pos), string(q, 'the question'), 'equals', string(typeof a === 'number' ? String(a) : a, 'the answer'), !!echo),
     AddQuestionPassword: (pos, q) => native.question(position(pos), string(q, 'the question'), 'password', '', false),
     AddQuestionTOTP: (pos, q) => native.question(position(pos), string(q, 'the question'), 'totp', '', false),

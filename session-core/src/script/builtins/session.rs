@@ -142,6 +142,13 @@ pub(super) fn facts<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) -> R
     )?;
     let s = slot.clone();
     native.set(
+        "tag",
+        Function::new(ctx.clone(), move |ctx: Ctx<'js>, name: String| -> Result<String> {
+            Ok(s.session(&ctx)?.tag(&name).map(String::from).unwrap_or_default())
+        })?,
+    )?;
+    let s = slot.clone();
+    native.set(
         "hasSession",
         Function::new(ctx.clone(), move || s.peek().is_some_and(|i| i.session.is_some()))?,
     )?;
@@ -203,6 +210,14 @@ pub(super) fn effects<'js>(ctx: &Ctx<'js>, native: &Object<'js>, slot: &Slot) ->
             }
             let session = s.session(&ctx)?;
             session.add_custom_data(value).map_err(|e| Exception::throw_range(&ctx, e.peer_words()))
+        })?,
+    )?;
+    let s = slot.clone();
+    native.set(
+        "setTag",
+        Function::new(ctx.clone(), move |ctx: Ctx<'js>, name: String, value: String| -> Result<()> {
+            let session = s.session(&ctx)?;
+            session.set_tag(&name, &value).map_err(|e| Exception::throw_range(&ctx, e.peer_words()))
         })?,
     )?;
     let s = slot.clone();

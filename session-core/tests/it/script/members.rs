@@ -132,6 +132,30 @@ async fn every_member_of_the_table_is_there_and_no_other() {
 }
 
 #[tokio::test]
+async fn tags_are_kept_within_bounds_and_shown() {
+    let source = "Session.SetTag('partner', 'acme'); Session.SetTag('gone', 'x'); Session.SetTag('gone', '');
+      Session.SetTag('line', 'a\\nb'); const told = [Session.GetTag('partner'), Session.GetTag('gone')];
+      const refused = f => { try { f(); } catch (e) { told.push(e.message); } };
+      refused(() => Session.SetTag('', 'x')); refused(() => Session.SetTag('n'.repeat(65), 'x'));
+      refused(() => Session.SetTag('n', 'x'.repeat(257)));
+      for (let n = 0; n < 30; n++) Session.SetTag('t' + n, 'x');
+      refused(() => Session.SetTag('more', 'x')); Session.SetTag('partner', 'other');
+      Session.AddCustomData(JSON.stringify(told));";
+    let (session, _h) = session_with(vec![binding("OnAuthPassword", source)]);
+    password(&session, "alice").await;
+    let told: Vec<String> = serde_json::from_str(&session.custom_data()[0]).unwrap();
+    assert_eq!(told[..2], ["acme", ""]);
+    for (words, part) in told[2..].iter().zip(["has a name", "64 bytes", "64 bytes", "at most 32"]) {
+        assert!(words.contains(part), "{words}");
+    }
+    assert_eq!(told.len(), 6);
+    let tags = session.snapshot().tags;
+    assert_eq!(tags.len(), 32);
+    assert_eq!((tags["partner"].as_str(), tags.contains_key("gone")), ("other", false));
+    assert!(!tags["line"].contains('\n'), "{tags:?}");
+}
+
+#[tokio::test]
 async fn our_members_of_the_session_answer() {
     let source = "Session.AddCustomData(JSON.stringify([CtxEvent(), Session.GetTLS(), Session.GetCipher(), \
         Session.GetCurrentCommand(), Session.GetPreviousCommand(), Session.GetCommandStartTime() !== null, \
