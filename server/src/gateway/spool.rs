@@ -140,6 +140,8 @@ struct Ahead {
     kept: Option<Kept>,
     /// A write to the far end failed or was given up: what it has is not known.
     broken: bool,
+    /// It was committed, parked or given up.
+    ended: bool,
 }
 
 impl Ahead {
@@ -254,11 +256,11 @@ impl InTurn {
         }
     }
 
-    /// What waits is wanted no more.
-    async fn forget(&self) {
+    /// What waits is wanted no more, and nothing more is.
+    async fn end(&self) {
         let mut ahead = self.ahead.lock().await;
         ahead.pieces.clear();
-        (ahead.held, ahead.kept) = (0, None);
+        (ahead.held, ahead.kept, ahead.ended) = (0, None, true);
     }
 }
 
@@ -275,6 +277,9 @@ impl FileLayer for InTurn {
             return self.far.write_at(offset, data).await;
         }
         let mut ahead = self.ahead.lock().await;
+        if ahead.ended {
+            return Err(ErrorKind::Closed.into());
+        }
         if ahead.broken {
             return Err(broken());
         }
@@ -304,16 +309,18 @@ impl FileLayer for InTurn {
 
     async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {
         self.whole().await?;
-        self.far.commit(options).await
+        let published = self.far.commit(options).await?;
+        self.end().await;
+        Ok(published)
     }
 
     async fn park(&self) -> Result<()> {
-        self.forget().await;
+        self.end().await;
         self.far.park().await
     }
 
     async fn abort(&self) -> Result<()> {
-        self.forget().await;
+        self.end().await;
         self.far.abort().await
     }
 }
@@ -440,6 +447,10 @@ mod tests {
         assert_eq!(spool.used.load(Ordering::Relaxed), BLOCK);
         File::park(&file).await.unwrap();
         assert_eq!(spool.used.load(Ordering::Relaxed), 0);
+        assert_eq!(
+            File::write_at(&file, 1, Bytes::from_static(b"x")).await.unwrap_err().kind(),
+            ErrorKind::Closed
+        );
     }
 
     #[tokio::test]
