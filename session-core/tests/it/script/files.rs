@@ -106,3 +106,27 @@ async fn a_path_without_a_text_goes_through_a_handler_unharmed() {
     drop(fs.open(&path, &OpenOptions::read()).await.unwrap());
     assert_eq!(fs.read_to_vec(&path, 100).await.unwrap(), b"same");
 }
+
+/// A client that works on while a handler runs changes nothing of what the handler sees, and
+/// nothing happens before it has spoken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_sees_its_own_event_whatever_the_client_does_meanwhile() {
+    let slow = "const before = CtxRelPath(); Sleep(400);
+      Session.AddCustomData(`${CtxEvent()} ${before} ${CtxRelPath()} ${Session.GetRelPath()}`);";
+    let quick = "Session.AddCustomData(`${CtxEvent()} ${CtxRelPath()}`);";
+    let hooks = hooks_of(vec![binding("BeforeFileUpload", slow), binding("BeforeDirCreate", quick)]);
+    let store: Arc<dyn Filesystem> = Arc::new(MemoryStore::new());
+    let (session, fs) = over(&hooks, Account::named("alice"), Arc::clone(&store), vec![]);
+    let upload = async { fs.write_all(&p("/first"), Bytes::from_static(b"x")).await.unwrap() };
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(session.custom_data().is_empty(), "the handler sleeps");
+        assert!(!store.exists(&p("/first")).await.unwrap(), "nothing is there before the handler has spoken");
+        fs.create_dir(&p("/second"), &Attributes::none()).await.unwrap();
+    };
+    tokio::join!(upload, meanwhile);
+    let mut told = session.custom_data();
+    told.sort();
+    assert_eq!(told, ["BeforeDirCreate /second", "BeforeFileUpload /first /first /first"]);
+    assert!(store.exists(&p("/first")).await.unwrap());
+}
