@@ -124,6 +124,8 @@ pub(crate) fn apache(kit: &Kit, over: Option<&Path>) -> Result<Endpoint> {
         format!("Mutex file:{own}"),
         format!("PidFile {}", place.path("pid").display()),
         "ErrorLog /dev/stderr".to_owned(),
+        // A GiB is its own bound otherwise.
+        "LimitRequestBody 0".to_owned(),
         format!("DavLockDB {}", database.join("locks").display()),
         format!("DocumentRoot {root}"),
         format!("<Directory {root}>"),
