@@ -1,4 +1,5 @@
-//! A recycle bin: a directory where entries go under a name that says when.
+//! A recycle bin: a directory where entries go under a name that says when, and from where they come back if what
+//! they stepped aside for did not come.
 
 use std::time::SystemTime;
 
@@ -7,6 +8,8 @@ use session_core::event::timestamp;
 use session_core::fs::{Filesystem, Replace};
 use session_core::gate::SessionFs;
 use session_core::path::VPath;
+
+use super::part::is_lost;
 
 /// Names that are tried before giving up.
 const TRIES: u32 = 100;
@@ -29,4 +32,15 @@ pub(crate) async fn recycle(fs: &SessionFs, path: &VPath, bin: &VPath) -> Result
         }
     }
     Err(Error::new(ErrorKind::AlreadyExists).with_detail("the recycle bin holds too many of that name"))
+}
+
+/// Puts back what stepped aside for a file that did not come. Where that fails, or the connection is lost, it stays in
+/// the bin, and the first error is the one to tell.
+pub(super) async fn put_back(fs: &SessionFs, recycled: &mut Option<VPath>, to: &VPath, e: &Error) {
+    if is_lost(e) {
+        return;
+    }
+    if let Some(from) = recycled.take() {
+        let _ = fs.rename(&from, to, Replace::No).await;
+    }
 }

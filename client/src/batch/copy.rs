@@ -23,6 +23,7 @@ use session_core::gate::{SessionFile, SessionFs};
 use session_core::metadata::{Attributes, Metadata};
 use session_core::path::VPath;
 
+use super::bin::put_back;
 use super::given::keep_owner;
 use super::limit::Limiter;
 use super::part::{Continued, Kept, can_continue, interrupted, is_lost, publish, temporary};
@@ -371,7 +372,7 @@ impl Copy<'_> {
         let target = match self.target.open_file(self.to, &create).await {
             Ok(target) => target,
             Err(e) => {
-                self.put_back(kept, &e).await;
+                put_back(self.target, &mut kept.recycled, self.to, &e).await;
                 return Err(e);
             }
         };
@@ -387,7 +388,7 @@ impl Copy<'_> {
             Err(e) if !is_lost(&e) && (kept.upload.is_none() || e.retry() == Retry::Never) => {
                 // Half a file shall not stay under its final name; the first error is the one to tell.
                 let thrown = target.abort().await;
-                self.put_back(kept, &e).await;
+                put_back(self.target, &mut kept.recycled, self.to, &e).await;
                 if let Some(entry) = self.keeper().filter(|_| thrown.is_ok() && kept.upload.take().is_some())
                 {
                     entry.keeps(self.to, None).await;
@@ -557,7 +558,7 @@ impl Copy<'_> {
             Ok(_) if kept.recycled.is_some() => Guarantee::RenameWindow,
             Ok(guarantee) => guarantee,
             Err(e) => {
-                self.put_back(kept, &e).await;
+                put_back(self.target, &mut kept.recycled, self.to, &e).await;
                 return Err(e);
             }
         };

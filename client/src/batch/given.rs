@@ -5,7 +5,7 @@
 
 use session_core::batch::Given;
 use session_core::error::{Error, Result};
-use session_core::fs::{Filesystem, Follow, Replace};
+use session_core::fs::{Filesystem, Follow};
 use session_core::gate::SessionFs;
 use session_core::metadata::{Attributes, Metadata};
 use session_core::path::VPath;
@@ -98,17 +98,6 @@ impl Copy<'_> {
             kept.recycled = Some(recycle(self.target, self.to, bin).await?);
         }
         Ok(())
-    }
-
-    /// Puts back what stepped aside for a file that did not come. Where that fails it stays in the bin, and the first
-    /// error is the one to tell.
-    pub(super) async fn put_back(&self, kept: &mut Kept, e: &Error) {
-        if is_lost(e) {
-            return;
-        }
-        if let Some(from) = kept.recycled.take() {
-            let _ = self.target.rename(&from, self.to, Replace::No).await;
-        }
     }
 }
 

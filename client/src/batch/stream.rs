@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use session_core::batch::{Guarantee, TransferOptions, Verify};
 use session_core::error::{Error, ErrorKind, Result};
-use session_core::fs::{CommitOptions, File, Filesystem, Follow, OpenOptions, Replace};
+use session_core::fs::{CommitOptions, File, Filesystem, Follow, OpenOptions};
 use session_core::gate::SessionFs;
 use session_core::metadata::{Attributes, Metadata};
 use session_core::operation::OperationKind;
@@ -19,7 +19,7 @@ use session_core::path::VPath;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::sync::CancellationToken;
 
-use super::bin::recycle;
+use super::bin::{put_back, recycle};
 use super::given::keep_owner;
 use super::limit::Limiter;
 use super::part::{Kept, is_lost, publish, temporary};
@@ -68,10 +68,12 @@ impl Flow {
 
 /// Writes all of `content` to a file, which it replaces, and gives its size and how it got its name.
 ///
-/// Where there is a bin, the old file goes there. Of the options these count: temporary names, permission bits (without any, those of the old file are kept where
-/// the target sets some, and its owner where the account may give files away), verification of the size. Broken off, by an error or by `flow`, the old content stands and
-/// nothing is left beside it that could be removed; dropped, there may be a `.filepart`; written in place, the file
-/// may hold a part. Errors: those of the stream and of the target; `Canceled`; `Corrupt` where the size is another.
+/// Where there is a bin, the old file goes there, and comes back if the new one does not come. Of the options these
+/// count: temporary names, permission bits (without any, those of the old file are kept where the target sets some,
+/// and its owner where the account may give files away), verification of the size. Broken off, by an error or by
+/// `flow`, the old content stands and nothing is left beside it that could be removed; dropped, there may be a
+/// `.filepart`; written in place, the file may hold a part. Errors: those of the stream and of the target;
+/// `Canceled`; `Corrupt` where the size is another.
 pub(crate) async fn write(
     target: &SessionFs,
     content: impl AsyncRead + Send + Unpin,
@@ -98,10 +100,17 @@ pub(crate) async fn write(
     let mode = options.permissions.or(kept.map(|mode| mode & 0o777));
     let written = part.as_ref().unwrap_or(to);
     let bin = bin.filter(|_| old.as_ref().is_some_and(Metadata::is_file));
-    if let (Some(bin), None) = (bin, &part) {
-        recycle(target, to, bin).await?;
-    }
-    let file = target.open_file(written, &OpenOptions::create()).await?;
+    let mut aside = match bin {
+        Some(bin) if part.is_none() => Some(recycle(target, to, bin).await?),
+        _ => None,
+    };
+    let file = match target.open_file(written, &OpenOptions::create()).await {
+        Ok(file) => file,
+        Err(e) => {
+            put_back(target, &mut aside, to, &e).await;
+            return Err(e);
+        }
+    };
     let item = flow.begin(to.display());
     let filled = async {
         let size = tokio::select! {
@@ -126,6 +135,7 @@ pub(crate) async fn write(
             if file.abort().await.is_err() && part.is_some() {
                 let _ = target.remove_file(written).await;
             }
+            put_back(target, &mut aside, to, &e).await;
             return Err(e);
         }
     };
@@ -134,22 +144,17 @@ pub(crate) async fn write(
         return Ok((size, if whole { Guarantee::AtomicCommit } else { Guarantee::InPlace }));
     };
     let published = async {
-        let Some(bin) = bin else {
-            return publish(target, &part, to, old.is_none(), &mut Kept::default()).await;
-        };
-        let aside = recycle(target, to, bin).await?;
-        match target.rename(&part, to, Replace::No).await {
-            Ok(()) => Ok(Guarantee::RenameWindow),
-            Err(e) => {
-                // The first error is the one to tell.
-                let _ = target.rename(&aside, to, Replace::No).await;
-                Err(e)
-            }
+        if let Some(bin) = bin {
+            aside = Some(recycle(target, to, bin).await?);
         }
+        let missing = old.is_none() || aside.is_some();
+        publish(target, &part, to, missing, &mut Kept::default()).await
     };
     match published.await {
+        Ok(_) if aside.is_some() => Ok((size, Guarantee::RenameWindow)),
         Ok(guarantee) => Ok((size, guarantee)),
         Err(e) => {
+            put_back(target, &mut aside, to, &e).await;
             if !is_lost(&e) {
                 let _ = target.remove_file(&part).await;
             }
@@ -205,12 +210,16 @@ fn broken(e: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use super::*;
     use session_core::auth::Account;
     use session_core::fs_ext::FilesystemExt;
     use session_core::intercept::Chain;
     use session_core::session::{Protocol, Session, Setup};
     use session_core::store::memory::MemoryStore;
+    use tokio::io::ReadBuf;
 
     #[tokio::test]
     async fn what_a_stream_replaces_has_its_mode_and_owner() {
@@ -229,5 +238,41 @@ mod tests {
         let now = target.stat(&at, Follow::No).await.unwrap();
         assert_eq!((now.size, now.uid, now.gid), (5, Some(7), Some(8)));
         assert_eq!(now.mode.map(|mode| mode & 0o777), Some(0o604));
+    }
+
+    /// Breaks after its first piece.
+    struct Cut(bool);
+
+    impl AsyncRead for Cut {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if std::mem::replace(&mut self.0, true) {
+                return Poll::Ready(Err(io::Error::other("cut")));
+            }
+            into.put_slice(b"half");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_went_to_the_bin_comes_back_where_the_stream_breaks() {
+        let session = Session::new(Setup::new(Protocol::Sftp, "test"));
+        let identity = session.log_in(Account::named("a"), vec![]).unwrap();
+        let target = session.guard(&identity, Arc::new(MemoryStore::default()), Chain::new(vec![])).unwrap();
+        let [at, bin] = ["/f", "/bin"].map(|path| VPath::absolute(path).unwrap());
+        target.write_all(&at, bytes::Bytes::from_static(b"old")).await.unwrap();
+        target.create_dir_all(&bin).await.unwrap();
+        for temporary_names in [true, false] {
+            let options = TransferOptions { temporary_names, ..TransferOptions::default() };
+            write(&target, Cut(false), &at, &options, &Flow::new(&options), Some(&bin)).await.unwrap_err();
+            assert_eq!(target.stat(&at, Follow::No).await.unwrap().size, 3, "{temporary_names}");
+        }
+        let options = TransferOptions::default();
+        let written =
+            write(&target, &b"new"[..], &at, &options, &Flow::new(&options), Some(&bin)).await.unwrap();
+        assert_eq!(written, (3, Guarantee::RenameWindow));
     }
 }
