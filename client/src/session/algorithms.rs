@@ -1,8 +1,9 @@
 //! WinSCP's lists of algorithms as those of SSH.
 //!
 //! WinSCP's names stand for groups of algorithms; what stands behind `WARN` would be asked about there and is not
-//! spoken here. Of a group that is not spoken at all (`3des`, finite fields, `dsa`, …) nothing is offered, and a list
-//! of which nothing is left is refused: an order never makes a login weaker than Ferry's own.
+//! spoken here. Of a group those are offered that sign and hash with SHA-2, whatever its name says; of one that is not
+//! spoken at all (`3des`, `dsa`, …) nothing is, and a list of which nothing is left is refused: an order does not make a
+//! login weaker than Ferry's own, unless it has `dh-group1-sha1`, which is nothing but broken, before `WARN`.
 
 use session_core::error::{Error, ErrorKind, Result};
 
@@ -23,14 +24,17 @@ const CIPHERS: Names = &[
 
 const KEX: Names = &[
     ("mlkem-curve25519", "mlkem768x25519-sha256"),
-    ("ecdh", "curve25519-sha256,curve25519-sha256@libssh.org"),
-    ("dh-gex-sha1", ""),
-    ("dh-group1-sha1", ""),
-    ("dh-group14-sha1", ""),
+    (
+        "ecdh",
+        "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-nistp521",
+    ),
+    ("dh-gex-sha1", "diffie-hellman-group-exchange-sha256"),
+    ("dh-group1-sha1", "diffie-hellman-group1-sha1"),
+    ("dh-group14-sha1", "diffie-hellman-group14-sha256"),
     ("dh-group15-sha512", ""),
-    ("dh-group16-sha512", ""),
+    ("dh-group16-sha512", "diffie-hellman-group16-sha512"),
     ("dh-group17-sha512", ""),
-    ("dh-group18-sha512", ""),
+    ("dh-group18-sha512", "diffie-hellman-group18-sha512"),
     ("mlkem-nist", ""),
     ("ntru-curve25519", ""),
     ("rsa", ""),
@@ -118,7 +122,7 @@ mod tests {
                 "aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr",
             ),
             ("Cipher", "3des, chacha20", "chacha20-poly1305@openssh.com"),
-            ("KEX", "ecdh,WARN,rsa", "curve25519-sha256,curve25519-sha256@libssh.org"),
+            ("KEX", "dh-group14-sha1,rsa,WARN,dh-group1-sha1", "diffie-hellman-group14-sha256"),
             ("HostKey", "rsa,ed25519", "rsa-sha2-512,rsa-sha2-256,ssh-ed25519"),
         ] {
             assert_eq!(list(setting, value).unwrap(), expected, "{value}");

@@ -1,9 +1,14 @@
-//! Which algorithms are spoken, on either end: one list, strongest and quickest first.
+//! Which algorithms are spoken, on either end, strongest and quickest first.
 //!
-//! Key exchange is post-quantum first, with curve25519 for older peers, always strict (Terrapin). AES-GCM
-//! stands before ChaCha20 because it is up to twice as fast where the processor helps. MACs are
-//! encrypt-then-MAC only. RSA signs with SHA-2 only (RFC 8332). A configuration can take away from the
-//! list and reorder it, never add to it. Deliberately absent: finite-field groups, CBC, SHA-1, zlib.
+//! A server has one list. Key exchange is post-quantum first, with curve25519 for older peers, always strict
+//! (Terrapin). AES-GCM stands before ChaCha20 because it is up to twice as fast where the processor helps. MACs are
+//! encrypt-then-MAC only. RSA signs with SHA-2 only (RFC 8332). A configuration can take away from the list and
+//! reorder it, never add to it.
+//!
+//! A client has to do with the servers that there are: behind these it offers NIST's curves, finite fields and MACs of
+//! SHA-2 (RFC 5656, 8268, 6668), which is all that some that keep to FIPS 140 have. What has been broken since, SHA-1
+//! and CBC, it offers only where somebody named it, which a configuration does for one host (`HostKeyAlgorithms
+//! +ssh-rsa`). Deliberately absent on both: DSA, RC4, DES and Blowfish, zlib.
 
 use std::borrow::Cow;
 
@@ -12,6 +17,20 @@ use russh::{Preferred, cipher, compression, kex, mac};
 use session_core::error::{Error, ErrorKind, Result};
 
 const KEX: &[kex::Name] = &[kex::MLKEM768X25519_SHA256, kex::CURVE25519, kex::CURVE25519_PRE_RFC_8731];
+
+/// What a client offers besides.
+const USUAL_KEX: &[kex::Name] = &[
+    kex::ECDH_SHA2_NISTP256,
+    kex::ECDH_SHA2_NISTP384,
+    kex::ECDH_SHA2_NISTP521,
+    kex::DH_GEX_SHA256,
+    kex::DH_G16_SHA512,
+    kex::DH_G18_SHA512,
+    kex::DH_G14_SHA256,
+];
+
+/// What it may be told to offer.
+const OLD_KEX: &[kex::Name] = &[kex::DH_GEX_SHA1, kex::DH_G14_SHA1, kex::DH_G1_SHA1];
 
 /// Not algorithms: what the first message says of extensions.
 const MARKERS: &[kex::Name] = &[
@@ -30,7 +49,13 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
+const OLD_CIPHERS: &[cipher::Name] = &[cipher::AES_256_CBC, cipher::AES_192_CBC, cipher::AES_128_CBC];
+
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+
+const USUAL_MACS: &[mac::Name] = &[mac::HMAC_SHA256, mac::HMAC_SHA512];
+
+const OLD_MACS: &[mac::Name] = &[mac::HMAC_SHA1_ETM, mac::HMAC_SHA1];
 
 const KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
@@ -41,9 +66,13 @@ const KEYS: &[Algorithm] = &[
     Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
 ];
 
+const OLD_KEYS: &[Algorithm] = &[Algorithm::Rsa { hash: None }];
+
 /// The algorithms of one end, in order of preference.
 #[derive(Clone, Debug)]
 pub struct Algorithms {
+    /// It may be told to speak what a client may.
+    client: bool,
     kex: Vec<kex::Name>,
     ciphers: Vec<cipher::Name>,
     macs: Vec<mac::Name>,
@@ -51,9 +80,11 @@ pub struct Algorithms {
     certificates: Vec<Algorithm>,
 }
 
-impl Default for Algorithms {
-    fn default() -> Self {
+impl Algorithms {
+    /// What a server speaks.
+    pub fn server() -> Self {
         Algorithms {
+            client: false,
             kex: KEX.to_vec(),
             ciphers: CIPHERS.to_vec(),
             macs: MACS.to_vec(),
@@ -61,33 +92,55 @@ impl Default for Algorithms {
             certificates: Vec::new(),
         }
     }
-}
 
-impl Algorithms {
+    /// What a client offers where nobody says anything else.
+    pub fn client() -> Self {
+        Algorithms {
+            client: true,
+            kex: [KEX, USUAL_KEX].concat(),
+            macs: [MACS, USUAL_MACS].concat(),
+            ..Algorithms::server()
+        }
+    }
+
     /// Only these key exchanges, in this order. Errors: `InvalidArgument` for one that is not spoken.
     pub fn with_kex(mut self, names: &[&str]) -> Result<Self> {
-        self.kex = choose("key exchange", KEX, names)?;
+        let all = if self.client { [KEX, USUAL_KEX, OLD_KEX].concat() } else { KEX.to_vec() };
+        self.kex = choose("key exchange", &all, names)?;
         Ok(self)
     }
 
     /// Only these ciphers, in this order. Errors: `InvalidArgument` for one that is not spoken.
     pub fn with_ciphers(mut self, names: &[&str]) -> Result<Self> {
-        self.ciphers = choose("cipher", CIPHERS, names)?;
+        let all = if self.client { [CIPHERS, OLD_CIPHERS].concat() } else { CIPHERS.to_vec() };
+        self.ciphers = choose("cipher", &all, names)?;
         Ok(self)
     }
 
     /// Only these MACs, in this order. Errors: `InvalidArgument` for one that is not spoken.
     pub fn with_macs(mut self, names: &[&str]) -> Result<Self> {
-        self.macs = choose("MAC", MACS, names)?;
+        let all = if self.client { [MACS, USUAL_MACS, OLD_MACS].concat() } else { MACS.to_vec() };
+        self.macs = choose("MAC", &all, names)?;
         Ok(self)
     }
 
     /// Only host keys of these kinds, in this order; certificates of hosts follow their key's kind. Errors:
     /// `InvalidArgument` for one that is not spoken.
     pub fn with_keys(mut self, names: &[&str]) -> Result<Self> {
-        let spoken: Vec<Named> = KEYS.iter().cloned().map(Named).collect();
-        self.keys = choose("kind of host key", &spoken, names)?.into_iter().map(|n| n.0).collect();
+        let all = if self.client { [KEYS, OLD_KEYS].concat() } else { KEYS.to_vec() };
+        let all: Vec<Named> = all.into_iter().map(Named).collect();
+        self.keys = choose("kind of host key", &all, names)?.into_iter().map(|n| n.0).collect();
         Ok(self)
+    }
+
+    /// The names, in order of preference: key exchanges, kinds of host keys, ciphers, MACs.
+    pub fn names(&self) -> [Vec<&str>; 4] {
+        [
+            self.kex.iter().map(AsRef::as_ref).collect(),
+            self.keys.iter().map(Algorithm::as_str).collect(),
+            self.ciphers.iter().map(AsRef::as_ref).collect(),
+            self.macs.iter().map(AsRef::as_ref).collect(),
+        ]
     }
 
     /// Puts the key algorithms that `first` says yes to before the others.
@@ -133,30 +186,50 @@ impl AsRef<str> for Named {
     }
 }
 
-/// The names of all that is spoken, in our order.
+/// Names of what a client speaks, in our order: what it offers of itself, and all of it.
+#[cfg(feature = "client")]
 pub mod spoken {
-    fn names<N: AsRef<str>>(list: &[N]) -> Vec<String> {
-        list.iter().map(|n| n.as_ref().to_owned()).collect()
+    use super::*;
+
+    fn names<N: AsRef<str>>(usual: &[&[N]], old: &[N]) -> (Vec<String>, Vec<String>) {
+        let usual: Vec<String> = usual.iter().copied().flatten().map(|n| n.as_ref().to_owned()).collect();
+        let all = usual.iter().cloned().chain(old.iter().map(|n| n.as_ref().to_owned())).collect();
+        (usual, all)
     }
 
     /// Ciphers.
-    pub fn ciphers() -> Vec<String> {
-        names(super::CIPHERS)
+    pub fn ciphers() -> (Vec<String>, Vec<String>) {
+        names(&[CIPHERS], OLD_CIPHERS)
     }
 
     /// Key exchanges.
-    pub fn kex() -> Vec<String> {
-        names(super::KEX)
+    pub fn kex() -> (Vec<String>, Vec<String>) {
+        names(&[KEX, USUAL_KEX], OLD_KEX)
     }
 
     /// Kinds of host keys.
-    pub fn keys() -> Vec<String> {
-        super::KEYS.iter().map(|k| k.as_str().to_owned()).collect()
+    pub fn keys() -> (Vec<String>, Vec<String>) {
+        let named = |keys: &[Algorithm]| keys.iter().cloned().map(Named).collect::<Vec<_>>();
+        names(&[&named(KEYS)], &named(OLD_KEYS))
     }
 
     /// MACs.
-    pub fn macs() -> Vec<String> {
-        names(super::MACS)
+    pub fn macs() -> (Vec<String>, Vec<String>) {
+        names(&[MACS, USUAL_MACS], OLD_MACS)
+    }
+
+    /// Which of what a server offers could be spoken if somebody named it.
+    pub(crate) fn only_if_named(theirs: &[String]) -> Option<(&'static str, String)> {
+        let lists = [
+            ("KexAlgorithms", kex()),
+            ("HostKeyAlgorithms", keys()),
+            ("Ciphers", ciphers()),
+            ("MACs", macs()),
+        ];
+        lists.into_iter().find_map(|(keyword, (usual, all))| {
+            let old = all.into_iter().find(|n| !usual.contains(n) && theirs.contains(n))?;
+            Some((keyword, old))
+        })
     }
 }
 
@@ -182,23 +255,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_takes_away_and_never_adds() {
-        let a = Algorithms::default().with_ciphers(&["aes256-ctr", "aes128-gcm@openssh.com"]).unwrap();
+    fn a_server_takes_away_and_never_adds() {
+        let a = Algorithms::server().with_ciphers(&["aes256-ctr", "aes128-gcm@openssh.com"]).unwrap();
         let names: Vec<String> = a.preferred().cipher.iter().map(|c| c.as_ref().to_owned()).collect();
         assert_eq!(names, ["aes256-ctr", "aes128-gcm@openssh.com"]);
         for bad in [&["aes128-cbc"][..], &["none"], &[]] {
-            let e = Algorithms::default().with_ciphers(bad).unwrap_err();
+            let e = Algorithms::server().with_ciphers(bad).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{bad:?}");
         }
-        assert!(Algorithms::default().with_kex(&["diffie-hellman-group14-sha1"]).is_err());
-        assert!(Algorithms::default().with_macs(&["hmac-sha2-256"]).is_err());
+        assert!(Algorithms::server().with_kex(&["diffie-hellman-group14-sha1"]).is_err());
+        assert!(Algorithms::server().with_kex(&["ecdh-sha2-nistp256"]).is_err());
+        assert!(Algorithms::server().with_macs(&["hmac-sha2-256"]).is_err());
+        assert!(Algorithms::server().with_keys(&["ssh-rsa"]).is_err());
+        assert!(Algorithms::server().preferred().mac.iter().all(|m| m.as_ref().contains("-etm@")));
     }
 
     #[test]
-    fn nothing_weak_is_offered() {
-        let p = Algorithms::default().preferred();
-        assert!(p.mac.iter().all(|m| m.as_ref().contains("-etm@")));
-        assert!(!p.key.contains(&Algorithm::Rsa { hash: None }));
-        assert_eq!(p.compression.len(), 1);
+    fn nothing_broken_is_offered_unless_it_was_named() {
+        for offered in [Algorithms::server(), Algorithms::client()] {
+            let p = offered.preferred();
+            let weak =
+                |name: &str| name.ends_with("sha1") || name.contains("-sha1-") || name.ends_with("-cbc");
+            assert!(!p.kex.iter().any(|n| weak(n.as_ref())));
+            assert!(!p.cipher.iter().any(|n| weak(n.as_ref())));
+            assert!(!p.mac.iter().any(|n| weak(n.as_ref())));
+            assert!(!p.key.contains(&Algorithm::Rsa { hash: None }));
+            assert_eq!(p.compression.len(), 1);
+        }
+        let named = Algorithms::client().with_keys(&["ssh-ed25519", "ssh-rsa"]).unwrap();
+        assert!(named.preferred().key.contains(&Algorithm::Rsa { hash: None }));
+        for never in ["ssh-dss", "3des-cbc", "arcfour", "none"] {
+            assert!(Algorithms::client().with_keys(&[never]).is_err());
+            assert!(Algorithms::client().with_ciphers(&[never]).is_err());
+        }
     }
 }

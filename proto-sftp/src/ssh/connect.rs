@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::algorithms::spoken;
 use super::channel::{self, ChannelReader, ChannelStream, ChannelWriter, Flow};
 use super::known_hosts::KnownHosts;
 use super::login::ClientLogin;
@@ -136,9 +137,17 @@ impl Shared {
 fn error_of(e: russh::Error) -> Error {
     use russh::Error as E;
     match e {
-        E::NoCommonAlgo { ref kind, ref theirs, .. } => Error::new(ErrorKind::Unsupported)
-            .with_detail(format!("the server and we have no {kind:?} algorithm in common"))
-            .with_hint(format!("the server offers {}", display_bytes(theirs.join(", ").as_bytes()))),
+        E::NoCommonAlgo { ref kind, ref theirs, .. } => {
+            let offers = display_bytes(theirs.join(", ").as_bytes());
+            let cure = spoken::only_if_named(theirs).map_or_else(String::new, |(keyword, name)| {
+                format!(
+                    "; what is broken is spoken with this host if ssh_config says '{keyword} +{name}' for it"
+                )
+            });
+            Error::new(ErrorKind::Unsupported)
+                .with_detail(format!("the server and we have no {kind:?} algorithm in common"))
+                .with_hint(format!("the server offers {offers}{cure}"))
+        }
         E::IO(e) => Error::from(e),
         E::Disconnect | E::HUP | E::SendError | E::RecvError => {
             Error::new(ErrorKind::Disconnected).with_source(e)

@@ -86,7 +86,7 @@ impl SshServerOptions {
     pub fn new(host_keys: HostKeys) -> Self {
         SshServerOptions {
             host_keys,
-            algorithms: Algorithms::default(),
+            algorithms: Algorithms::server(),
             tries: 6,
             login_time: Duration::from_secs(60),
             rejection_time: Duration::from_millis(400),

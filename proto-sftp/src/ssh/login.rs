@@ -24,7 +24,7 @@ use session_core::path::display_bytes;
 use tokio::net::UnixStream;
 
 use super::connect::{ConnectOptions, Shared, Watch};
-use super::keys::{KeyFile, NotSigned, Signing, default_files, is_rsa, load_certificate};
+use super::keys::{KeyFile, NotSigned, Signing, is_rsa, load_certificate};
 
 /// How often a person is asked for the same thing.
 const ASKED: u32 = 3;
@@ -274,8 +274,7 @@ impl<'a> ClientLogin<'a> {
                 Err(e) => self.note(e),
             }
         }
-        let usual = if named || !options.default_identities { Vec::new() } else { default_files() };
-        for path in options.identities.iter().cloned().chain(usual) {
+        for path in options.key_files() {
             match KeyFile::load(&path).await {
                 Ok(file) => files.push(file),
                 Err(e) if named => self.note(e),

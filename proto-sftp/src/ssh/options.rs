@@ -19,7 +19,7 @@ use session_core::session::Session;
 use session_core::trust::Fingerprint;
 
 use super::algorithms::Algorithms;
-use super::keys::Agent;
+use super::keys::{Agent, default_files};
 use super::known_hosts::KnownHosts;
 
 /// What to do about a host whose key is not on record. A changed or revoked key is an error always.
@@ -146,12 +146,22 @@ impl ConnectOptions {
             max_packet: 64 * 1024 - 1,
             rekey_bytes: 1 << 30,
             rekey_time: Duration::from_secs(3600),
-            algorithms: Algorithms::default(),
+            algorithms: Algorithms::client(),
             session: None,
         }
     }
 
-    pub(super) fn known_hosts_files(&self) -> Vec<PathBuf> {
+    /// The key files that are tried: those that are named, else those of `~/.ssh` that are there.
+    pub fn key_files(&self) -> Vec<PathBuf> {
+        let named = !self.identities.is_empty() || !self.keys.is_empty();
+        match named || !self.default_identities {
+            true => self.identities.clone(),
+            false => default_files(),
+        }
+    }
+
+    /// Where host keys are looked up; the first is the one that is added to.
+    pub fn known_hosts_files(&self) -> Vec<PathBuf> {
         if let Some(files) = &self.known_hosts {
             return files.clone();
         }

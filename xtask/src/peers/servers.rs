@@ -224,7 +224,7 @@ impl Kit {
     fn below(base: &Path) -> Result<Self> {
         let dir = TempDir::below(base, "kit")?;
         let key = dir.join("key");
-        make_key(&key)?;
+        make_key(&key, "ed25519")?;
         let ppk = dir.join("key.ppk");
         if find_program("puttygen").is_some() {
             program("puttygen")?.arg(&key).args(["-O", "private", "-o"]).arg(&ppk).finish()?.succeeded()?;
@@ -241,8 +241,8 @@ impl Kit {
     }
 }
 
-fn make_key(path: &Path) -> Result<()> {
-    let run = program("ssh-keygen")?.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]);
+fn make_key(path: &Path, kind: &str) -> Result<()> {
+    let run = program("ssh-keygen")?.args(["-q", "-t", kind, "-N", "", "-C", "test", "-f"]);
     run.arg(path).finish()?.succeeded().map(drop)
 }
 
@@ -271,7 +271,7 @@ impl Place {
         let root = dir.join("root");
         std::fs::create_dir(&root).doing(|| format!("making {}", root.display()))?;
         let host_key = dir.join("host_key");
-        make_key(&host_key)?;
+        make_key(&host_key, "ed25519")?;
         Ok(Self { root, host_key, port: free_port()?, dir, adopts: kit.adopts })
     }
 
@@ -383,6 +383,17 @@ fn with_slash(path: &Path) -> String {
 /// OpenSSH's server. As root it wants its folder for privilege separation and its full path.
 pub(super) fn sshd(kit: &Kit) -> Result<Endpoint> {
     serve_sshd(Place::new(kit, "sshd")?, kit, None)
+}
+
+/// The same with more lines of configuration, and an RSA key for hosts of which they speak.
+pub(super) fn sshd_with(kit: &Kit, lines: &str) -> Result<Endpoint> {
+    let place = Place::new(kit, "sshd")?;
+    if lines.contains("rsa") {
+        std::fs::remove_file(&place.host_key).doing(|| "removing a key".to_owned())?;
+        make_key(&place.host_key, "rsa")?;
+    }
+    let subsystem = format!("Subsystem sftp internal-sftp -d {}\n{lines}", place.root.display());
+    serve_sshd(place, kit, Some(&subsystem))
 }
 
 /// The same over a folder that is there already.

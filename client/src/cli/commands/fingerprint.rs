@@ -44,7 +44,7 @@ async fn one(cx: &Context, url: &Url, all: bool, out: &mut Out) -> Result<()> {
 
 #[cfg(feature = "sftp")]
 async fn host_keys(cx: &Context, options: connect::Options, all: bool, out: &mut Out) -> Result<()> {
-    let kinds = if all { proto_sftp::ssh::algorithms::spoken::keys() } else { Vec::new() };
+    let kinds = if all { proto_sftp::ssh::algorithms::spoken::keys().1 } else { Vec::new() };
     let mut keys: Vec<session_core::trust::HostKey> = Vec::new();
     if kinds.is_empty() {
         keys.push(connect::host_key(options.clone(), &[], cx.places.decider()).await?);

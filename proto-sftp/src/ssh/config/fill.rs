@@ -463,9 +463,10 @@ impl Build<'_> {
 
     fn algorithms(&self, config: &HostConfig) -> Result<Algorithms> {
         let given = self.given;
-        let mut algorithms = Algorithms::default();
+        let mut algorithms = Algorithms::client();
         type With = fn(Algorithms, &[&str]) -> Result<Algorithms>;
-        type List<'a> = (&'a Option<String>, &'a Option<String>, Vec<String>, &'static str, With);
+        type Names = (Vec<String>, Vec<String>);
+        type List<'a> = (&'a Option<String>, &'a Option<String>, Names, &'static str, With);
         let lists: [List<'_>; 4] = [
             (&given.ciphers, &config.ciphers, spoken::ciphers(), "cipher", Algorithms::with_ciphers),
             (&given.macs, &config.macs, spoken::macs(), "MAC", Algorithms::with_macs),
@@ -484,9 +485,13 @@ impl Build<'_> {
                 Algorithms::with_keys,
             ),
         ];
-        for (given, config, all, what, with) in lists {
+        for (given, config, (usual, all), what, with) in lists {
             let Some(spec) = given.as_ref().or(config.as_ref()) else { continue };
-            let names = assemble(spec, &all, &all);
+            let mut names = assemble(spec, &usual, &all);
+            // What is beyond the usual is broken: a pattern does not mean it.
+            names.retain(|n| {
+                usual.contains(n) || spec.trim_start_matches(['+', '^']).split(',').any(|s| s.trim() == n)
+            });
             if names.is_empty() {
                 return Err(argument(format!("of '{spec}' no {what} is spoken here"))
                     .with_hint(format!("choose from {}", all.join(", "))));

@@ -3,6 +3,7 @@
 //!
 //! Each case starts a server of its own with the configuration that it needs.
 
+mod algorithms;
 mod dav;
 mod nodes;
 mod pam;
@@ -69,6 +70,8 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::quotas_together_by_postgresql", "postgresql", quotas::quotas_count_once),
     case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
     case("ferryd::asks_pam", "pam", pam::pam_vouches),
+    case("ssh::ferry_reaches_strict_servers", "sshd", algorithms::strict_servers_are_reached),
+    case("ssh::ferry_reaches_old_servers_if_named", "sshd", algorithms::old_servers_are_reached_if_named),
     case("ferryd::passes_ssh_audit", "ssh-audit", passes_ssh_audit),
     case("litmus::passes", "litmus", dav::litmus_passes),
     case("cadaver::works", "cadaver", dav::cadaver_works),
