@@ -138,6 +138,9 @@ pub(super) struct Alike {
     /// [default: 10% or 100, whichever is more; none where the source is empty]
     #[arg(long, value_parser = max_delete, value_name = "N")]
     pub(super) max_delete: Option<MaxDelete>,
+    /// Do nothing unless both places have this file: one that is not mounted is not taken for an empty one
+    #[arg(long, value_name = "NAME")]
+    pub(super) marker: Option<String>,
     /// Rename what was moved instead of copying and removing it (it counts with --max-delete)
     #[arg(long, value_enum, default_value = "off", value_name = "HOW")]
     pub(super) renames: RenamesArg,

@@ -249,6 +249,9 @@ pub struct SyncOptions {
     pub case: CaseRule,
     /// How much may be removed.
     pub max_delete: MaxDelete,
+    /// A name that must stand directly below both roots, so that a place that is not mounted, or the wrong one, is not
+    /// taken for one that is empty.
+    pub marker: Option<String>,
     /// Where what is replaced or removed goes: a directory on the side that changes, best outside of the
     /// tree (inside of it, it takes no part). One-way only.
     pub backup_dir: Option<VPath>,
@@ -288,6 +291,7 @@ impl Default for SyncOptions {
             filter: None,
             case: CaseRule::Auto,
             max_delete: MaxDelete::Guarded,
+            marker: None,
             backup_dir: None,
             recycle: None,
             shift: 0,

@@ -13,7 +13,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use session_core::fs::{Algorithm, Filesystem, Follow, ListOptions};
 use session_core::gate::SessionFs;
 use session_core::metadata::{DirEntry, FileType};
-use session_core::path::VPath;
+use session_core::path::{VPath, display_bytes};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
@@ -119,13 +119,28 @@ pub(super) struct Scan {
 /// Compares two trees. Dropped, it stops listing; nothing was changed.
 ///
 /// Errors: `InvalidArgument` for options that contradict each other; those of looking at the roots, which
-/// must be there (but see [`SyncOptions::make_root`]) and must be directories. A listing that fails below
+/// must be there (but see [`SyncOptions::make_root`]) and must be directories; `PreconditionFailed` where a root lacks
+/// the [`SyncOptions::marker`]. A listing that fails below
 /// them is a failure of the result.
 pub async fn compare(sides: &Sides, options: &SyncOptions) -> Result<Differences> {
     options.check()?;
     let scan = Arc::new(Scan::new(sides, options));
     let (root, first) = scan.roots().await?;
+    if let Some(marker) = &options.marker {
+        marked(&sides.left, marker).await?;
+        marked(&sides.right, marker).await?;
+    }
     Ok(walk(&scan, root, first).await)
+}
+
+/// Errors: `PreconditionFailed` where the marker is not there; `InvalidPath` where it is no name; those of looking.
+async fn marked(root: &Root, marker: &str) -> Result<()> {
+    match root.fs.stat(&root.path.join(marker)?, Follow::Yes).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::new(ErrorKind::PreconditionFailed)
+            .with_detail(format!("'{}' has no '{}'", root.path.display(), display_bytes(marker.as_bytes())))
+            .with_hint("is it the right place, and mounted? if it is, make that file there")),
+        looked => looked.map(|_| ()),
+    }
 }
 
 /// The differences below one that stands for a whole tree, itself included; settled as its action says,

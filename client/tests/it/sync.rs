@@ -171,6 +171,25 @@ async fn removals_are_bounded_and_an_empty_source_removes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_marker_on_both_sides_nothing_is_done() {
+    let two = Two::new();
+    two.put("l/a", "x", 0);
+    two.put("r/a", "x", 0);
+    two.put("r/b", "x", 0);
+    let options = || SyncOptions { marker: Some(".here".into()), ..mirror() };
+    for (lacks, then) in [("l", "l/.here"), ("r", "r/.here")] {
+        let e = compare(&two.sides(), &options()).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::PreconditionFailed, "{e}");
+        assert!(e.to_string().contains(&format!("/{lacks}' has no '.here'")), "{e}");
+        two.put(then, "", 0);
+    }
+    assert_eq!(two.run(options()).await.removed(), 1);
+    let e =
+        compare(&two.sides(), &SyncOptions { marker: Some("../x".into()), ..mirror() }).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::InvalidPath, "{e}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_replaced_or_removed_is_kept() {
     let two = Two::new();
     let options = || SyncOptions { backup_dir: Some(p("/r/.old")), ..mirror() };

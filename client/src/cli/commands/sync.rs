@@ -233,6 +233,7 @@ pub(super) async fn options(cx: &mut Context, a: &Alike, places: &(Place, Place)
         mirror: a.mirror,
         existing_only: a.existing,
         max_delete: a.max_delete.unwrap_or_default(),
+        marker: a.marker.clone(),
         renames: a.renames.into(),
         backup_dir,
         ..compared(&a.comparison)?
