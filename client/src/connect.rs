@@ -9,6 +9,7 @@ mod again;
 #[cfg(any(feature = "ftp", feature = "s3", feature = "webdav"))]
 mod certificate;
 mod execute;
+mod explain;
 #[cfg(feature = "ftp")]
 mod ftp;
 mod requests;
@@ -46,6 +47,7 @@ use execute::Means;
 use steps::Around;
 
 pub use execute::{Executor, Exit, Said, Sink, quoted};
+pub use explain::{Explained, Setting, explain};
 #[cfg(feature = "sftp")]
 pub use proto_sftp::ssh::config::{ConfigUse, Hop, HopLogin};
 #[cfg(feature = "sftp")]

@@ -20,7 +20,8 @@ use super::sync_args;
 use super::uploads_args;
 
 /// Moves files between any two places: local paths, sftp://user@host:port/path, ftp://, ftpes:// (FTP that
-/// turns to TLS), ftps:// (FTP over TLS), davs:// (WebDAV), s3://bucket/path or s3://host/bucket/path, and site://NAME/path for what 'ferry sites' stores.
+/// turns to TLS), ftps:// (FTP over TLS), davs:// (WebDAV), s3://bucket/path or s3://host/bucket/path, and
+/// site://NAME/path for what 'ferry sites' stores.
 #[derive(Parser)]
 #[command(name = "ferry", version, after_help = exit::TABLE, propagate_version = true)]
 pub(super) struct Cli {
@@ -204,6 +205,9 @@ pub(super) enum Command {
     Unlock(super::locks::Unlock),
     /// Show the host key or certificate of servers, without trusting it
     Fingerprint(Fingerprint),
+    /// Show how a server would be reached, trusted and entered, by what URL, options, site, ssh_config and environment
+    /// say together. Nothing is connected to, and no secret shown
+    Explain(Explain),
     /// Check handlers in JavaScript before they are given to --hooks, or describe them to an editor
     #[cfg(feature = "hooks")]
     Hooks(super::hooks::Hooks),
@@ -554,6 +558,14 @@ pub(super) struct Exec {
     /// The command; its words are joined by blanks and read by the shell of the server, as with ssh
     #[arg(required = true, last = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
+}
+
+/// `explain`.
+#[derive(Args)]
+pub(super) struct Explain {
+    /// URLs
+    #[arg(required = true, value_name = "PLACE")]
+    pub(super) places: Vec<String>,
 }
 
 /// `fingerprint`.

@@ -57,7 +57,7 @@ const ALL: &[&Kind] = &[
     &DIFFERENCE, &OPERATION, &NOTE, &COMPARED, &ALIKE,
     &WATCHING, &READY, &LOST, &WAITING, &FAILED, &ROUND, &WATCHED,
     &OUTPUT, &ERROR_OUTPUT, &EXIT,
-    &HOST_KEY, &CERTIFICATE, &KEY, &KEY_ALLOWED, &SITE, &SITE_TAKEN, &SITE_NOTE, &CHECKED,
+    &SETTING, &HOST_KEY, &CERTIFICATE, &KEY, &KEY_ALLOWED, &SITE, &SITE_TAKEN, &SITE_NOTE, &CHECKED,
     &TAGS, &PRESIGNED, &VERSION, &UPLOAD,
     &ERROR, &WARNING, &HOOK,
 ];
@@ -202,6 +202,12 @@ pub(super) const HOST_KEY: Kind = Kind {
     by: "fingerprint",
     about: "The key of a host",
     fields: "`host`, `port`, `algorithm`, `sha256`, `md5`, `winscp`",
+};
+pub(super) const SETTING: Kind = Kind {
+    event: "setting",
+    by: "explain",
+    about: "What one thing about a connection comes to",
+    fields: "`place`, `name`, `values`",
 };
 pub(super) const CERTIFICATE: Kind = Kind {
     event: "certificate",

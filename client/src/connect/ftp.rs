@@ -16,7 +16,7 @@ use super::steps::{entered, opening};
 use super::{Connected, Line, Options, Scheme, guard};
 
 /// The options of a connection. Errors: a proxy of the environment that is none.
-fn options_of(options: &Options) -> Result<FtpConnectOptions> {
+pub(super) fn options_of(options: &Options) -> Result<FtpConnectOptions> {
     let security = match options.scheme {
         Scheme::Ftpes => Security::Explicit,
         Scheme::Ftps => Security::Implicit,

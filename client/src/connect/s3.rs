@@ -53,7 +53,7 @@ pub struct S3Options {
 }
 
 /// The options of a connection, but for who signs. Errors: a proxy of the environment that is none.
-fn options_of(options: &Options) -> Result<S3ConnectOptions> {
+pub(super) fn options_of(options: &Options) -> Result<S3ConnectOptions> {
     let secure = options.scheme == Scheme::S3;
     let port = options.port.unwrap_or(if secure { 443 } else { 80 });
     let mut s3 = S3ConnectOptions::new(options.host.clone(), port);

@@ -33,7 +33,7 @@ const MOST_SAID: usize = 4096;
 const LONG_LINE: Duration = Duration::from_millis(8);
 
 /// The options of a connection, with what the configuration adds, and what is to be warned of.
-async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
+pub(super) async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<String>)> {
     let Options { ssh, .. } = options;
     let given = Given {
         host: options.host,

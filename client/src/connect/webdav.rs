@@ -19,7 +19,7 @@ use super::steps::{entered, opening};
 use super::{CHANNELS, Connected, Line, Options, Scheme, guard};
 
 /// The options of a connection. Errors: a proxy of the environment that is none.
-fn options_of(options: &Options) -> Result<WebdavConnectOptions> {
+pub(super) fn options_of(options: &Options) -> Result<WebdavConnectOptions> {
     let secure = options.scheme == Scheme::Davs;
     let port = options.port.unwrap_or(if secure { 443 } else { 80 });
     let mut dav = WebdavConnectOptions::new(options.host.clone(), port);

@@ -205,6 +205,53 @@ async fn a_copied_key_logs_in_and_a_second_copy_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_connection_comes_to_is_explained_without_one() {
+    let b = bench().await;
+    let config = "Host far\n  HostName far.example.org\n  Port 2200\n  User ann-there\n  ProxyJump gate\n  \
+                  StrictHostKeyChecking yes\n  IdentityFile ~/.ssh/for-far\n  Ciphers aes256-gcm@openssh.com\n  \
+                  Bogus 1\nHost gate\n  HostName 192.0.2.9\n  User keeper\n";
+    std::fs::write(b.at("home/.ssh/config"), config).unwrap();
+    let (code, out, err) = b.ferry(&["--json", "explain", "sftp://far/x"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("'bogus'"), "what is not understood is said: {err}");
+    let lines = crate::lines::checked("explain", &out);
+    let says = |name: &str| {
+        let line = lines.iter().find(|l| l["name"] == name).unwrap_or_else(|| panic!("{name} in {out}"));
+        let values = line["values"].as_array().unwrap();
+        values.iter().map(|v| v.as_str().unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!((says("host"), says("written as")), ("far.example.org".into(), "far".into()));
+    assert_eq!((says("port"), says("user")), ("2200".into(), "ann-there".into()));
+    assert_eq!(says("over"), "keeper@192.0.2.9:22");
+    assert_eq!(says("unknown hosts"), "refused");
+    assert_eq!(says("ciphers"), "aes256-gcm@openssh.com");
+    assert_eq!(says("key files"), format!("{} (missing)", b.at("home/.ssh/for-far").display()));
+    assert_eq!(says("password"), "asked for");
+    // What is nearer counts, other protocols are explained too, and no secret is shown.
+    let pinned = ["explain", "--host-key", &b.keys.fingerprints()[0], "sftp://bob:s3cret@far:22/"];
+    let (code, out, _) = b.ferry(&pinned).await;
+    assert!(code == 0 && out.contains("trust only") && !out.contains("s3cret"), "{out}");
+    assert!(
+        out.contains("user                  bob") && out.contains("password              given"),
+        "{out}"
+    );
+    let proxy = [("ALL_PROXY", "socks5://u:s3cret@192.0.2.1:1080")];
+    for (url, port) in
+        [("davs://h/", "443"), ("ftps://h/", "990"), ("ftpes://h:2121/", "2121"), ("s3://h/b", "443")]
+    {
+        let (code, out, err) = b.ferry_with(&["explain", url], &proxy).await;
+        assert_eq!(code, 0, "{err}");
+        assert!(out.contains(&format!("port                  {port}\n")), "{url}: {out}");
+        assert!(
+            out.contains("proxy                 socks5://192.0.2.1:1080") && !out.contains("s3cret"),
+            "{out}"
+        );
+        assert!(out.contains("the system's authorities"), "{out}");
+    }
+    assert_eq!(b.ferry(&["explain", "/a/path"]).await.0, 2);
+}
+
+#[tokio::test]
 async fn a_fingerprint_is_shown_in_all_forms_without_trust() {
     let b = bench().await;
     let url = format!("sftp://127.0.0.1:{}/", b.port);

@@ -4,6 +4,7 @@ mod changes;
 mod complete;
 mod entries;
 mod exec;
+mod explain;
 mod fingerprint;
 #[cfg(feature = "hooks")]
 mod hooks;
@@ -163,6 +164,7 @@ pub(in crate::cli) fn dispatch<'a>(cx: &'a mut Context, command: &'a Command) ->
         Command::Lock(a) => Box::pin(lock::lock(cx, a)),
         #[cfg(feature = "webdav")]
         Command::Unlock(a) => Box::pin(lock::unlock(cx, a)),
+        Command::Explain(a) => Box::pin(explain::explain(cx, a)),
         Command::Fingerprint(a) => Box::pin(fingerprint::fingerprint(cx, a)),
         #[cfg(feature = "hooks")]
         Command::Hooks(a) => Box::pin(hooks::hooks(cx, a)),
