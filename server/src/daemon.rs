@@ -296,6 +296,11 @@ impl Daemon {
                 let daemon = admit.upgrade().ok_or(ErrorKind::Closed)?;
                 daemon.admit(site, admission, actor)
             }),
+            tallies: self.journal.tallies(),
+            runs: {
+                let engine = Arc::clone(&self.common.engine);
+                Arc::new(move || engine.runs())
+            },
             ready: Arc::new(move || ready.upgrade().is_some_and(|d| !d.stopping.is_cancelled())),
             transfers: Arc::new(move || {
                 moved.upgrade().map_or(Value::Null, |d| {

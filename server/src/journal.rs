@@ -1,5 +1,5 @@
 //! `Journal`: what happened in all sessions and in the server, to the log what an operator wants to see, to
-//! the audit everything.
+//! the audit everything, and to the counters (`metrics`) what it comes to.
 //!
 //! A failed login gives one stable line in the log (`login failed user=… address=… method=… session=…`), its
 //! user name escaped so that it cannot forge a field. Secrets do not come here: their type does not print.
@@ -18,6 +18,7 @@ use session_core::operation::{Operation, OperationSet};
 
 use crate::audit::{Audit, AuditSettings, Entry, Full};
 use crate::log::{AUTH, escape};
+use crate::metrics::{Tallies, Tally};
 
 /// Where a session comes from, as far as its events do not say it.
 #[derive(Clone, Debug)]
@@ -66,6 +67,7 @@ impl Told {
 #[derive(Default)]
 pub struct Journal {
     live: Arc<RwLock<Live>>,
+    tallies: Arc<Tallies>,
 }
 
 /// Read by every event, written by a reload.
@@ -130,7 +132,13 @@ impl Journal {
     /// The sink of one session.
     pub fn sink(&self, origin: Origin) -> Arc<dyn EventSink> {
         let live = Arc::clone(&self.live);
-        Arc::new(SessionSink { origin: Arc::new(origin), user: Mutex::default(), live })
+        let tally = self.tallies.of(&origin.site, origin.protocol);
+        Arc::new(SessionSink { origin: Arc::new(origin), user: Mutex::default(), live, tally })
+    }
+
+    /// What all events come to.
+    pub(crate) fn tallies(&self) -> Arc<Tallies> {
+        Arc::clone(&self.tallies)
     }
 }
 
@@ -139,10 +147,12 @@ struct SessionSink {
     /// The last one who logged in.
     user: Mutex<Option<Arc<str>>>,
     live: Arc<RwLock<Live>>,
+    tally: Arc<Tally>,
 }
 
 impl EventSink for SessionSink {
     fn emit(&self, event: Event) {
+        self.tally.count(&event.what);
         let (session, address) = (&event.session, &self.origin.address);
         match &event.what {
             What::LoginFailed { user, method, reason, code } => {

@@ -1,7 +1,5 @@
 //! The server library and the daemon `ferryd`: listeners, users, permissions, staging, hooks and live
 //! sessions, composed over the model of `session-core` and the protocols' server halves.
-//!
-//! Not here yet: S3.
 
 pub mod accounts;
 pub mod audit;
@@ -16,6 +14,7 @@ mod hooks;
 pub mod journal;
 mod listen;
 pub mod log;
+mod metrics;
 mod notify;
 mod outbox;
 mod postgres;

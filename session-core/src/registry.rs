@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -102,6 +103,32 @@ impl Counts {
     }
 }
 
+/// How far a limit is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Of this site; `None` is the whole server.
+    pub site: Option<Arc<str>>,
+    /// `sessions`, `unauthenticated`, `per_address`, `per_network` or `per_user`.
+    pub limit: &'static str,
+    /// How many count now; of the last three, for the address, network or account that has the most.
+    pub used: usize,
+    /// How many may; 0 means no limit.
+    pub max: usize,
+}
+
+/// The content of all sessions of a site that speak one protocol, those that are over among them, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The site.
+    pub site: Arc<str>,
+    /// What is spoken.
+    pub protocol: &'static str,
+    /// From clients.
+    pub uploaded: u64,
+    /// To clients.
+    pub downloaded: u64,
+}
+
 struct Entry {
     session: Arc<Session>,
     site: Arc<str>,
@@ -116,9 +143,55 @@ struct Table {
     sites: HashMap<Arc<str>, Caps>,
     /// What other servers have.
     elsewhere: Counts,
+    /// Content of the sessions that are over, by site and protocol: from clients, and to them.
+    moved: BTreeMap<(Arc<str>, &'static str), (u64, u64)>,
+}
+
+/// What a session has moved, from its client and to it.
+fn content(session: &Session) -> (u64, u64) {
+    let stats = session.stats();
+    (stats.uploaded.load(Ordering::Relaxed), stats.downloaded.load(Ordering::Relaxed))
 }
 
 impl Table {
+    /// How far the limits of a site are used, or those of the server.
+    fn fill(&self, site: Option<Arc<str>>) -> [Fill; 5] {
+        let caps = site.as_ref().map_or(self.caps, |site| self.sites.get(site).copied().unwrap_or_default());
+        let of = site.as_deref();
+        let (mut all, mut waiting) = (0, 0);
+        let (mut near, mut around) = (HashMap::<_, usize>::new(), HashMap::<_, usize>::new());
+        let mut users = HashMap::<_, usize>::new();
+        for e in self.sessions.values().filter(|e| of.is_none_or(|s| *e.site == *s)) {
+            all += 1;
+            match &e.user {
+                Some(user) => *users.entry((&*e.site, &**user)).or_default() += 1,
+                None => waiting += 1,
+            }
+            if let Some(address) = e.session.peer_address() {
+                *near.entry(address).or_default() += 1;
+                *around.entry(network(address)).or_default() += 1;
+            }
+        }
+        for (address, n) in self.elsewhere.at(of).flatten() {
+            *near.entry(*address).or_default() += n;
+            *around.entry(network(*address)).or_default() += n;
+        }
+        for (site, elsewhere) in self.elsewhere.users.iter().filter(|(s, _)| of.is_none_or(|of| of == *s)) {
+            for (user, n) in elsewhere {
+                *users.entry((site.as_str(), user.as_str())).or_default() += n;
+            }
+        }
+        let most = |counts: &mut dyn Iterator<Item = usize>| counts.max().unwrap_or(0);
+        [
+            ("sessions", all, caps.total),
+            ("unauthenticated", waiting, caps.unauthenticated),
+            ("per_address", most(&mut near.into_values()), caps.per_address),
+            ("per_network", most(&mut around.into_values()), caps.per_network),
+            ("per_user", most(&mut users.into_values()), caps.per_user),
+        ]
+        .map(|(limit, used, max)| Fill { site: site.clone(), limit, used, max })
+    }
+
     /// Whether one more fits among those of `site`, or of the server where that is `None`.
     fn room(&self, site: Option<&str>, address: Option<IpAddr>) -> Result<()> {
         let (caps, words) = match site {
@@ -307,9 +380,38 @@ impl SessionRegistry {
     }
 
     pub(crate) fn remove(&self, id: &SessionId) {
-        self.lock().sessions.remove(id);
+        let mut table = self.lock();
+        if let Some(e) = table.sessions.remove(id) {
+            let (up, down) = content(&e.session);
+            let sum = table.moved.entry((e.site, e.session.protocol().name())).or_default();
+            *sum = (sum.0.saturating_add(up), sum.1.saturating_add(down));
+        }
+        drop(table);
         self.left.notify_one();
         self.changed.notify_one();
+    }
+
+    /// What all sessions have moved since the server began, those that are over up to their end.
+    pub fn moved(&self) -> Vec<Moved> {
+        let table = self.lock();
+        let mut all = table.moved.clone();
+        for e in table.sessions.values() {
+            let (up, down) = content(&e.session);
+            let sum = all.entry((Arc::clone(&e.site), e.session.protocol().name())).or_default();
+            *sum = (sum.0.saturating_add(up), sum.1.saturating_add(down));
+        }
+        drop(table);
+        let moved =
+            |((site, protocol), (uploaded, downloaded))| Moved { site, protocol, uploaded, downloaded };
+        all.into_iter().map(moved).collect()
+    }
+
+    /// How far each limit is used, of the server and of every site that has limits.
+    pub fn fill(&self) -> Vec<Fill> {
+        let table = self.lock();
+        let mut sites: Vec<_> = table.sites.keys().map(|site| Some(Arc::clone(site))).collect();
+        sites.sort();
+        std::iter::once(None).chain(sites).flat_map(|site| table.fill(site)).collect()
     }
 
     /// Waits until somebody has left since the last wait, for one who waits.
@@ -585,5 +687,34 @@ mod tests {
         }
         assert!(registry.is_empty());
         assert_eq!(registry.ended().len(), 200);
+    }
+
+    #[tokio::test]
+    async fn what_was_moved_stays_and_limits_say_how_far_they_are_used() {
+        let registry = SessionRegistry::new(Caps { total: 9, per_address: 5, ..Caps::default() });
+        registry.set_site_caps([(Arc::from("site"), Caps { per_user: 2, ..Caps::default() })]);
+        let [a, b] = [1, 2].map(|port| registry.open(setup(port)).unwrap());
+        a.log_in(Account::named("u"), vec![]).unwrap();
+        a.stats().uploaded.fetch_add(7, Ordering::Relaxed);
+        b.stats().downloaded.fetch_add(3, Ordering::Relaxed);
+        let moved =
+            |up, down| vec![Moved { site: "site".into(), protocol: "SFTP", uploaded: up, downloaded: down }];
+        assert_eq!(registry.moved(), moved(7, 3));
+        let fill = |site: Option<&str>, limit| {
+            let all = registry.fill();
+            let f = all.iter().find(|f| f.site.as_deref() == site && f.limit == limit).unwrap();
+            (f.used, f.max)
+        };
+        assert_eq!(fill(None, "sessions"), (2, 9));
+        assert_eq!(fill(None, "unauthenticated"), (1, 0));
+        assert_eq!(fill(None, "per_address"), (2, 5));
+        assert_eq!(fill(Some("site"), "per_user"), (1, 2));
+        let users = BTreeMap::from([("site".to_owned(), BTreeMap::from([("u".to_owned(), 4)]))]);
+        registry.set_elsewhere(Counts { users, ..Counts::default() });
+        assert_eq!(fill(Some("site"), "per_user"), (5, 2), "what other servers have counts");
+        a.close(ending()).await;
+        b.close(ending()).await;
+        assert_eq!(registry.moved(), moved(7, 3), "what is over was moved still");
+        assert_eq!(fill(None, "sessions"), (0, 9));
     }
 }

@@ -18,17 +18,22 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::registry::SessionRegistry;
+use session_core::script::Runs;
 
 use super::nodes::{By, Nodes};
 use super::paths::{Call, Miss, decode, description, find};
 use super::select::{self, Selection};
-use super::{bans, lists, outbox, quotas, watch};
+use super::{bans, lists, metrics, outbox, quotas, watch};
 use crate::accounts::{Asked, Desk, Role};
 use crate::daemon::Admission;
+use crate::metrics::Tallies;
 use crate::outbox::Outbox;
 use crate::protector::Protector;
 use crate::shared::Leases;
 use crate::stores::Stores;
+
+/// The format of [`metrics`].
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The largest body, bytes.
 pub(super) const MAX_BODY: usize = 64 << 10;
@@ -73,6 +78,10 @@ pub struct ControlState {
     pub drain: Arc<dyn Fn() + Send + Sync>,
     /// Pauses, resumes or drains a site, or all of them, for somebody.
     pub(crate) admit: Admit,
+    /// What the events of sessions come to.
+    pub(crate) tallies: Arc<Tallies>,
+    /// How often handlers ran.
+    pub(crate) runs: Arc<dyn Fn() -> Vec<Runs> + Send + Sync>,
     /// Whether new sessions are taken.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -155,7 +164,7 @@ pub(super) async fn answer(
         }
         Err(Miss::Method(methods)) => return not_allowed(&methods),
     };
-    let Some(caller) = caller else { return health(state) };
+    let Some(caller) = caller else { return health(state, entry.call) };
     if entry.role.is_none_or(|role| caller.role < role) {
         let needed = entry.role.map_or("admin", Role::name);
         let e = Error::new(ErrorKind::PermissionDenied);
@@ -163,14 +172,16 @@ pub(super) async fn answer(
     }
     match route(state, &caller, entry.call, &name, request).await {
         Ok(Routed::Value(value)) => reply(StatusCode::OK, &value),
-        Ok(Routed::Stream(answer)) => answer,
+        Ok(Routed::Whole(answer)) => answer,
         Err(e) => problem(&e),
     }
 }
 
-fn health(state: &ControlState) -> Answer {
+/// Who drains lives: nobody shall end it for that.
+fn health(state: &ControlState, call: Call) -> Answer {
     match (state.ready)() {
         true => reply(StatusCode::OK, &json!({ "status": "ready" })),
+        false if call == Call::Health => reply(StatusCode::OK, &json!({ "status": "draining" })),
         false => reply(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" })),
     }
 }
@@ -188,7 +199,7 @@ fn not_allowed(methods: &[&'static hyper::Method]) -> Answer {
 
 enum Routed {
     Value(Value),
-    Stream(Answer),
+    Whole(Answer),
 }
 
 async fn route(
@@ -201,7 +212,11 @@ async fn route(
     let query = parse_query(request.uri().query().unwrap_or_default())?;
     let actor = &caller.actor;
     let value = match call {
-        Call::Health => json!({ "status": "ready" }),
+        Call::Health | Call::Ready => return Ok(Routed::Whole(health(state, call))),
+        Call::Metrics => {
+            let page = Full::new(Bytes::from(metrics::page(state).await?)).boxed_unsync();
+            return Ok(Routed::Whole(respond(StatusCode::OK, METRICS, page)));
+        }
         Call::Description => description(),
         Call::Status => (state.status)(),
         Call::Bans => bans::show(&state.protector),
@@ -253,7 +268,7 @@ async fn route(
             let may = move || token.as_ref().is_none_or(|id| desk.takes(id));
             let lines = watch::changes(Arc::clone(&state.nodes), selection, watch::PAUSE, may);
             let body = StreamBody::new(lines).boxed_unsync();
-            return Ok(Routed::Stream(respond(StatusCode::OK, "application/x-ndjson", body)));
+            return Ok(Routed::Whole(respond(StatusCode::OK, "application/x-ndjson", body)));
         }
         Call::History => state.nodes.history(&query).await?,
         Call::TerminateMany => {

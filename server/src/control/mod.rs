@@ -2,7 +2,7 @@
 //!
 //! `paths` is the table of the API, `api` its answers; `serve` gives them over a Unix socket that belongs to
 //! its owner alone (mode 0600), and `network`, where it is asked for, over TCP to who has a token. `client`
-//! asks, `commands` are the subcommands of `ferryd` that ask. The API is versioned by its paths.
+//! asks, `metrics` is the page for Prometheus, `commands` are the subcommands of `ferryd` that ask. The API is versioned by its paths.
 
 mod api;
 mod bans;
@@ -10,6 +10,7 @@ pub mod client;
 pub mod commands;
 mod entry;
 mod lists;
+mod metrics;
 mod network;
 mod nodes;
 mod outbox;

@@ -15,6 +15,8 @@ use crate::protector::List;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Health,
+    Ready,
+    Metrics,
     Description,
     Status,
     Sessions,
@@ -78,7 +80,9 @@ use Role::{Admin, Operate, Read};
 
 #[rustfmt::skip]
 pub(super) static PATHS: &[Entry] = &[
-    Entry { method: M::GET, path: "/healthz", call: Call::Health, role: None, about: "Whether sessions are taken: 200, or 503 while the server drains", body: &[] },
+    Entry { method: M::GET, path: "/healthz", call: Call::Health, role: None, about: "Whether the server lives: 200, also while it drains", body: &[] },
+    Entry { method: M::GET, path: "/readyz", call: Call::Ready, role: None, about: "Whether sessions are taken: 200, or 503 while the server drains", body: &[] },
+    entry(M::GET, "/metrics", Call::Metrics, Read, "Counters and how full limits are, in the text format of Prometheus", &[]),
     entry(M::GET, "/v1/openapi.json", Call::Description, Read, "This description", &[]),
     entry(M::GET, "/v1/status", Call::Status, Read, "Version, listeners, counts and limits", &[]),
     entry(M::GET, "/v1/sessions", Call::Sessions, Read, "Live sessions", &[]),

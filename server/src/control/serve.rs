@@ -325,6 +325,8 @@ mod tests {
             reload: Arc::new(|_| Box::pin(async { Ok(Value::Null) })),
             drain: Arc::new(|| {}),
             admit: Arc::new(|_, _, _| Ok(Value::Null)),
+            tallies: Arc::default(),
+            runs: Arc::new(Vec::new),
             ready: Arc::new(|| true),
         }
     }

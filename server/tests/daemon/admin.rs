@@ -69,7 +69,9 @@ async fn a_token_may_what_its_role_says_and_nobody_anything_without() {
     assert_eq!((status, &body["error"]["kind"]), (401, &json!("unauthenticated")), "{body}");
     assert!(head.contains("www-authenticate: bearer") && head.contains("cache-control: no-store"), "{head}");
     assert!(!head.contains("access-control") && !head.contains("set-cookie"), "{head}");
-    assert_eq!(ask(&at, "GET /healthz", None, ""), (200, json!({ "status": "ready" })));
+    for path in ["healthz", "readyz"] {
+        assert_eq!(ask(&at, &format!("GET /{path}"), None, ""), (200, json!({ "status": "ready" })));
+    }
     assert_eq!(ask(&at, "GET /v1/nothing", None, "").0, 401, "what there is, is not told");
     for (line, body, needed) in [
         ("GET /v1/sessions", "", 0),
@@ -100,6 +102,74 @@ async fn a_token_may_what_its_role_says_and_nobody_anything_without() {
     assert!(past.contains("admin token ") && past.contains(" t from 127.0.0.1"), "{past}");
     let log = s.log();
     assert!(![&read, &operate, &admin].iter().any(|t| log.contains(t.as_str())), "a token in the log");
+}
+
+fn page(at: &str, token: &str) -> String {
+    let mut stream = connect(at);
+    stream.write_all(request("GET /metrics", Some(token), "").as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(head.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");
+    for line in body.lines().filter(|l| !l.starts_with('#')) {
+        assert!(line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(), "{line}");
+    }
+    body.to_string()
+}
+
+#[track_caller]
+fn says(page: &str, line: &str) {
+    assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+}
+
+#[tokio::test]
+async fn counters_and_limits_are_there_for_prometheus() {
+    let more = "[limits]\nsessions = 7\n[[hooks]]\nevent = \"BeforeFileUpload\"\nfile = \"a.js\"\n";
+    let block = "if (CtxRelPath() === '/no') Session.BlockOperation();";
+    let s = Server::configured(&config(more), &[("a.js", block)]);
+    let (_, at) = address(&s);
+    let read = token(&s, "read");
+    assert_eq!(ask(&at, "GET /metrics", None, "").0, 401);
+    let session = s.login("alice").await;
+    put(&session, "/f", "12345").await.unwrap();
+    assert!(put(&session, "/no", "x").await.is_err());
+    let told = page(&at, &read);
+    says(&told, "ferryd_sessions{site=\"ferry\",protocol=\"SFTP\",state=\"in\"} 1");
+    says(&told, "ferryd_limit_used{limit=\"sessions\"} 1");
+    says(&told, "ferryd_limit_max{limit=\"sessions\"} 7");
+    says(&told, "ferryd_logins_total{site=\"ferry\",protocol=\"SFTP\",result=\"ok\"} 1");
+    says(&told, "ferryd_content_bytes_total{site=\"ferry\",protocol=\"SFTP\",direction=\"upload\"} 5");
+    says(&told, "ferryd_accepting{site=\"ferry\"} 1");
+    let at_open = |outcome: &str| {
+        format!(
+            "ferryd_operations_total{{site=\"ferry\",protocol=\"SFTP\",operation=\"open\",outcome=\"{outcome}\"}} 1"
+        )
+    };
+    says(&told, &at_open("ok"));
+    says(&told, &at_open("refused"));
+    let runs = |outcome: &str| {
+        told.lines().any(|l| {
+            l.starts_with("ferryd_handler_runs_total{event=\"BeforeFileUpload\",handler=\"")
+                && l.ends_with(&format!("a.js\",outcome=\"{outcome}\"}} 1"))
+        })
+    };
+    assert!(runs("passed") && runs("blocked"), "{told}");
+    session.close().await;
+    until("the end is counted", || {
+        let told = page(&at, &read);
+        told.contains("ferryd_sessions_closed_total{site=\"ferry\"")
+            && told.contains("direction=\"upload\"} 5")
+            && !told.contains("ferryd_sessions{")
+    })
+    .await;
+    let other = s.login("alice").await;
+    let file = begin(&other, "/g", "x").await.unwrap();
+    assert_eq!(s.ask(&["drain"]).0, 0);
+    until("no session is taken", || ask(&at, "GET /readyz", None, "").0 == 503).await;
+    assert_eq!(ask(&at, "GET /healthz", None, ""), (200, json!({ "status": "draining" })));
+    says(&page(&at, &read), "ferryd_accepting{site=\"ferry\"} 0");
+    drop(file);
 }
 
 #[tokio::test]

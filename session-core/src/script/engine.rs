@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::invocation::Invocation;
 use super::modules::ScriptFolder;
+use super::runs::{Runs, Tally};
 use super::worker::{Body, Handler, Worker};
 use crate::error::{Error, ErrorKind};
 use crate::in_place::{self, InPlace};
@@ -102,6 +103,7 @@ pub struct Engine {
     waiting: AtomicUsize,
     pool: Arc<Pool>,
     next_id: AtomicU64,
+    pub(super) tally: Tally,
 }
 
 /// The threads and the interpreters that wait for work, last used first.
@@ -152,6 +154,7 @@ impl Engine {
             waiting: AtomicUsize::new(0),
             pool: Arc::default(),
             next_id: AtomicU64::new(0),
+            tally: Tally::default(),
             limits,
         })
     }
@@ -159,6 +162,11 @@ impl Engine {
     /// The limits it was made with.
     pub fn limits(&self) -> &EngineLimits {
         &self.limits
+    }
+
+    /// How often its handlers ran, since it was made.
+    pub fn runs(&self) -> Vec<Runs> {
+        self.tally.list()
     }
 
     /// Checks that `source` compiles as a handler; a module's imports are read from `folder` and linked.

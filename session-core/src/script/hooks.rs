@@ -100,7 +100,8 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Compiles. Errors: `InvalidArgument` for an event that there is not, and for a script that does not compile, with file and line.
+    /// Compiles. Errors: `InvalidArgument` for an event that there is not, and for a script that does not compile,
+    /// with file and line.
     pub(super) fn new(engine: &Engine, b: Binding) -> Result<Self> {
         let event = known_event(&b.event)?;
         let module = b.module.as_ref().map(|(folder, path)| (path.as_str(), folder.clone()));
@@ -153,8 +154,22 @@ impl Bound {
             other => other,
         });
         let effects = std::mem::take(&mut *invocation.effects());
+        let elapsed = began.elapsed();
+        let outcome = match (&result, &effects.quarantined, &effects.blocked) {
+            (Err(_), _, _) => "failed",
+            (Ok(()), Some(_), _) => "quarantined",
+            (Ok(()), None, Some(_)) => "blocked",
+            (Ok(()), None, None) => "passed",
+        };
+        engine.tally.add(self.event.name, &self.handler.name, outcome, elapsed);
         if let Some((tracer, session)) = tracer {
-            tracer.ran(&session, self.traced(&invocation.subject, &result, &effects, began.elapsed()));
+            let words = match &result {
+                Err(e) => e.to_string(),
+                Ok(()) => {
+                    effects.quarantined.as_ref().or(effects.blocked.as_ref()).cloned().unwrap_or_default()
+                }
+            };
+            tracer.ran(&session, self.traced(&invocation.subject, outcome, words, &effects, elapsed));
         }
         (result, effects)
     }
@@ -164,16 +179,11 @@ impl Bound {
     fn traced(
         &self,
         subject: &Subject,
-        result: &std::result::Result<(), ScriptError>,
+        outcome: &'static str,
+        words: String,
         effects: &Effects,
         elapsed: Duration,
     ) -> Traced {
-        let (outcome, words) = match (result, &effects.quarantined, &effects.blocked) {
-            (Err(e), _, _) => ("failed", e.to_string()),
-            (Ok(()), Some(words), _) => ("quarantined", words.clone()),
-            (Ok(()), None, Some(words)) => ("blocked", words.clone()),
-            (Ok(()), None, None) => ("passed", String::new()),
-        };
         Traced {
             event: self.event.name,
             handler: Arc::clone(&self.handler.name),
@@ -226,7 +236,8 @@ impl Hooks {
         Self::with(engine, Services::default(), bindings)
     }
 
-    /// Compiles and binds. Blocks. Errors: `InvalidArgument` for an event that there is not, or a script that does not compile, with file and line.
+    /// Compiles and binds. Blocks. Errors: `InvalidArgument` for an event that there is not, or a script that does
+    /// not compile, with file and line.
     pub fn with(engine: Arc<Engine>, services: Services, mut bindings: Vec<Binding>) -> Result<Arc<Self>> {
         bindings.sort_by_key(|b| (b.users.is_empty(), b.priority));
         let mut bound = Table::new();
