@@ -82,7 +82,8 @@ pub(crate) fn options(asked: &config::Gateway) -> Result<Options> {
     Ok(options.only_given_keys().timeout(asked.time).reconnect(AGAIN.min(asked.time)))
 }
 
-/// The gateways of a configuration by name; `stored` are secrets besides those of its file. Reads files: blocks. Errors: those of the secrets.
+/// The gateways of a configuration by name; `stored` are secrets besides those of its file. Reads files: blocks.
+/// Errors: those of the secrets.
 pub fn read(config: &Config, stored: BTreeMap<String, Secret>) -> Result<HashMap<String, Settings>> {
     if config.gateways.is_empty() {
         return Ok(HashMap::new());

@@ -187,7 +187,8 @@ pub struct FerrySite {
 }
 
 impl FerrySite {
-    /// A site of this configuration, which is that of one site; nothing outside knows of it yet. Errors: those of its users and handlers.
+    /// A site of this configuration, which is that of one site; nothing outside knows of it yet. Errors: those of its
+    /// users and handlers.
     pub fn new(config: Config, common: Arc<Common>) -> Result<Arc<Self>> {
         let values = Arc::<Values>::default();
         let live = Live::new(config, &common, &values)?;

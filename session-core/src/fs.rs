@@ -79,9 +79,9 @@ pub struct OpenOptions {
     /// staged it means nothing.
     pub apart: bool,
     /// Go on with the unfinished upload that these words name ([`File::keep`]), where the store still has it and
-    /// it is one of this file; else, and where `size_hint` is another size, begin anew. The content is written from its beginning all
-    /// the same: what the store holds of it is compared with it, and only the rest is sent. Of a file written
-    /// anew.
+    /// it is one of this file; else, and where `size_hint` is another size, begin anew. The content is written from
+    /// its beginning all the same: what the store holds of it is compared with it, and only the rest is sent. Of a
+    /// file written anew.
     pub unfinished: Option<Arc<str>>,
 }
 

@@ -1,6 +1,7 @@
 //! What S3 has beside files: what is said of objects, tags, versions. Elsewhere all of it is `Unsupported`.
 //!
-//! Dropped, the store may have done what was asked. Handlers are not asked: nothing of this is a file's. WinSCP has no counterpart.
+//! Dropped, the store may have done what was asked. Handlers are not asked: nothing of this is a file's. WinSCP has
+//! no counterpart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! A socket that ends the instant its session is cut, counts, and gives up on a peer that stands still.
 //!
 //! Once its token is cancelled every read and write answers `ConnectionAborted`, and one that waits is
-//! woken; [`Sockets`] ends those that somebody holds and nobody reads. Bytes are counted as `wire_in` and `wire_out`. TLS lies above it, so that the cut needs nobody's
-//! consent. A read or write that waits longer than `patience` answers `TimedOut`; control connections set
-//! none and have their own time-outs.
+//! woken; [`Sockets`] ends those that somebody holds and nobody reads. Bytes are counted as `wire_in` and `wire_out`.
+//! TLS lies above it, so that the cut needs nobody's consent. A read or write that waits longer than `patience`
+//! answers `TimedOut`; control connections set none and have their own time-outs.
 
 use std::future::Future;
 use std::io;

@@ -1,4 +1,5 @@
-//! GetObject, HeadObject and GetObjectAttributes: conditions (RFC 9110, section 13), ranges, what is kept with the object.
+//! GetObject, HeadObject and GetObjectAttributes: conditions (RFC 9110, section 13), ranges, what is kept with the
+//! object.
 //!
 //! An object is described as it was when it was opened, so that length, ETag and content are of one version.
 

@@ -326,8 +326,8 @@ impl Lines {
     }
 
     /// Sends a request in a place that one has, gives the beginning of its answer. `patience`: for how long it
-    /// is waited for; for as long as it takes where it is `None`, and then the sender keeps the time. Errors: those of connecting;
-    /// `Disconnected`, `TimedOut`, `PeerMisbehaved`.
+    /// is waited for; for as long as it takes where it is `None`, and then the sender keeps the time. Errors: those
+    /// of connecting; `Disconnected`, `TimedOut`, `PeerMisbehaved`.
     pub(super) async fn exchange(
         self: &Arc<Self>,
         head: Head,

@@ -10,7 +10,8 @@
 //! until something is put there.
 //!
 //! `sqlite` or `postgres` keeps it as `rows`, `desk` answers the API and the commands, `follow` takes up what
-//! others change, `commands` are those, `bundle` is export and import. Deliberately absent: what an account is (`crate::config`), logins.
+//! others change, `commands` are those, `bundle` is export and import. Deliberately absent: what an account is
+//! (`crate::config`), logins.
 
 mod bundle;
 mod commands;

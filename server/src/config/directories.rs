@@ -2,7 +2,8 @@
 //! hooks over HTTP, and PAM.
 //!
 //! They are asked in turn, after the accounts of this server: with a password, or about a name where they can be. What a
-//! directory's accounts may do is said by groups of this server. A password is told to nobody in the clear, unless that is said.
+//! directory's accounts may do is said by groups of this server. A password is told to nobody in the clear, unless
+//! that is said.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -2,9 +2,9 @@
 //!
 //! A key that an account's table does not have is that of its groups, the first one that has it; a key that
 //! it has stands, also if it says what is the default. A table (`permissions`, `filters`, `custom`) is taken
-//! as a whole; `folders` add up (`super::folders`), and every group's `total_quota` and `total_transfer` hold. In `home`, `start`
-//! and `certificate_names`, `%u` and `%username%` are the account's name, wherever they stand. A group may be in
-//! groups: they come right behind it. An account is in the groups that it names itself.
+//! as a whole; `folders` add up (`super::folders`), and every group's `total_quota` and `total_transfer` hold. In
+//! `home`, `start` and `certificate_names`, `%u` and `%username%` are the account's name, wherever they stand. A
+//! group may be in groups: they come right behind it. An account is in the groups that it names itself.
 //!
 //! Deliberately absent: secrets of groups (passwords, keys, certificates, codes).
 

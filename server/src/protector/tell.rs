@@ -1,6 +1,7 @@
 //! Who is told of what the protector does: the audit and the outbox at once, and the handlers of every site, one after
-//! the other; of what the protector of one site does, that site. Handlers that are slower than an attack are not told all of it. What the outbox was given is on disk
-//! when [`Protector::written`] answers, and a client is answered after that.
+//! the other; of what the protector of one site does, that site. Handlers that are slower than an attack are not told
+//! all of it. What the outbox was given is on disk when [`Protector::written`] answers, and a client is answered
+//! after that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

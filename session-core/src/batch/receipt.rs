@@ -1,9 +1,9 @@
 //! `Receipt`: what became of one file of a batch, who checked it and how, and what its publishing promised.
 //!
 //! A receipt exists only for a file that is in place with the right size, or, of a text, that both sides have
-//! taken to its end: nothing less counts as moved. Beyond that it claims what was seen and no more: [`Proof`] names the strongest check that was made,
-//! [`Guarantee`] what a reader of the target could have met meanwhile. The JSON form has a versioned
-//! schema, [`SCHEMA`]; fields may be added to it, never changed.
+//! taken to its end: nothing less counts as moved. Beyond that it claims what was seen and no more: [`Proof`] names
+//! the strongest check that was made, [`Guarantee`] what a reader of the target could have met meanwhile. The JSON
+//! form has a versioned schema, [`SCHEMA`]; fields may be added to it, never changed.
 
 use std::sync::Arc;
 use std::time::SystemTime;

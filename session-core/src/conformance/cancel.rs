@@ -1,8 +1,8 @@
 //! What holds when a call is given up at any of its waits.
 //!
 //! Each case drops the same call after its first, second, third … poll until it gets through (of many polls, after
-//! some), and looks at what is there. Work handed to the operating system may still finish after the drop, so a case asks only
-//! for what must hold at every moment: the state before or the state after, never another one.
+//! some), and looks at what is there. Work handed to the operating system may still finish after the drop, so a case
+//! asks only for what must hold at every moment: the state before or the state after, never another one.
 
 use std::task::Poll;
 

@@ -107,8 +107,8 @@ impl Dial {
     }
 
     /// Opens a TCP connection. Errors: `NotFound` (no such host), `Disconnected` (refused, not reachable),
-    /// `TimedOut`, `InvalidArgument` (a host that is none), `Refused` (not within reach); through a proxy also `Unauthenticated` and
-    /// `Refused` (the proxy's own no), `PeerMisbehaved` (it is no such proxy), and the source is a
+    /// `TimedOut`, `InvalidArgument` (a host that is none), `Refused` (not within reach); through a proxy also
+    /// `Unauthenticated` and `Refused` (the proxy's own no), `PeerMisbehaved` (it is no such proxy), and the source is a
     /// [`ProxyError`] that says which side failed; `Unsupported` for a proxy that is a command. Dropping the
     /// future gives up.
     pub async fn tcp(&self) -> Result<TcpStream> {

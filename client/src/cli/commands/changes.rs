@@ -1,5 +1,6 @@
-//! Commands that change entries: `mkdir`, `mv`, `rm`, `rmdir`, `ln`, `chmod`, `chown`, `touch`; and how every command tells what it
-//! changed: with `--json` a line for each thing that was done, was not needed or failed, else failures only.
+//! Commands that change entries: `mkdir`, `mv`, `rm`, `rmdir`, `ln`, `chmod`, `chown`, `touch`; and how every command
+//! tells what it changed: with `--json` a line for each thing that was done, was not needed or failed, else failures
+//! only.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::SystemTime;

@@ -1,7 +1,7 @@
 //! Lines of the shell as words: blanks set them apart, quotes and backslashes keep them together.
 //!
-//! Single quotes keep everything, double quotes everything but a backslash before `"`, `\`, `*`, `?`. A `*` or `?` outside
-//! of quotes makes a word a pattern. Nothing is substituted.
+//! Single quotes keep everything, double quotes everything but a backslash before `"`, `\`, `*`, `?`. A `*` or `?`
+//! outside of quotes makes a word a pattern. Nothing is substituted.
 
 use session_core::error::{Error, ErrorKind, Result};
 

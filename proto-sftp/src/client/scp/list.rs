@@ -1,9 +1,9 @@
 //! A directory, as the other side's `ls` prints it.
 //!
-//! Read to its end at once: a listing that somebody leaves lying would hold up all that goes over the connection. Complete,
-//! or an error; bounded. A line that is none, as a name with a line end makes it where `ls` escapes nothing, is an error
-//! and never an entry. What GNU's `ls` could not look at is an entry of which only the name is known; what vanished
-//! meanwhile is none.
+//! Read to its end at once: a listing that somebody leaves lying would hold up all that goes over the connection.
+//! Complete, or an error; bounded. A line that is none, as a name with a line end makes it where `ls` escapes
+//! nothing, is an error and never an entry. What GNU's `ls` could not look at is an entry of which only the name is
+//! known; what vanished meanwhile is none.
 
 use std::time::SystemTime;
 

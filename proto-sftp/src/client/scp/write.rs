@@ -151,7 +151,8 @@ impl WriteFile {
             }
             Ok(m) => Some(m.size),
             Err(e) if e.kind() == ErrorKind::NotFound && options.create => None,
-            // Who may write and not look, and whose own upload was interrupted, finds out when it is sent; it may be there.
+            // Who may write and not look, and whose own upload was interrupted, finds out when it is sent; it may be
+            // there.
             Err(e)
                 if matches!(e.kind(), ErrorKind::Locked | ErrorKind::PermissionDenied)
                     && options.create

@@ -2,8 +2,8 @@
 //!
 //! What a client types is escaped wherever it goes (RFC 4514, 4515). A search must find exactly one. Groups are read
 //! as whoever may: the reader where there is one, else the account itself; so are public keys. Who shows a key is
-//! searched for, and nothing but the search says whether the account is good still: what is locked the filter leaves out. `ldap:` turns to TLS before anything is
-//! said. A connection serves one question. Not here: referrals.
+//! searched for, and nothing but the search says whether the account is good still: what is locked the filter leaves
+//! out. `ldap:` turns to TLS before anything is said. A connection serves one question. Not here: referrals.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! From a virtual path to a handle, never leaving the root and never following a link.
 //!
 //! A path is opened in one step with `openat2` and `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
-//! RESOLVE_NO_MAGICLINKS` (openat2(2)). Where a sandbox refuses that call (found out once, when the store is opened), and after
-//! an `ELOOP` to find the link, the path is walked component by component with `O_NOFOLLOW`, which is as
+//! RESOLVE_NO_MAGICLINKS` (openat2(2)). Where a sandbox refuses that call (found out once, when the store is opened),
+//! and after an `ELOOP` to find the link, the path is walked component by component with `O_NOFOLLOW`, which is as
 //! safe and only slower. There is no check that a later use relies on.
 //!
 //! The store's own names (see [`STAGE`]) are no path of anybody: `NotFound`, or `InvalidPath` where one
