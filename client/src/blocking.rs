@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connect::RequestLimit;
 use crate::hash::Proof;
+use crate::log::SessionLog;
 use crate::session::{
     self, CommandResult, EnumerationOptions, Event, FilePermissions, Matching, RemoteDirectoryInfo,
     RemoteFileInfo, Removal, RemovalResult, SessionOptions, Subscription, SynchronizationOptions,
@@ -250,6 +251,11 @@ impl Session {
     /// See [`session::Session::reconnect_time`].
     pub fn reconnect_time(&self) -> Duration {
         self.inner.reconnect_time()
+    }
+
+    /// See [`session::Session::set_log`].
+    pub fn set_log(&self, log: Option<SessionLog>) {
+        self.inner.set_log(log);
     }
 
     /// See [`session::Session::set_request_limit`].

@@ -42,6 +42,7 @@ use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup};
 use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
 use session_core::trust::{CertificateFingerprint, Fingerprint};
 
+use crate::log::SessionLog;
 use crate::url::Url;
 use execute::Means;
 use steps::Around;
@@ -483,6 +484,12 @@ impl Options {
     /// Ask no more of the remote in a second than this allows, which all that are given the same share.
     pub fn request_limit(mut self, limit: Option<Arc<RequestLimit>>) -> Self {
         self.around.limit = limit;
+        self
+    }
+
+    /// Write what is said to the remote and what it answers to this log.
+    pub fn log(mut self, log: Option<&SessionLog>) -> Self {
+        self.around.talk = log.map(SessionLog::talk).unwrap_or_default();
         self
     }
 

@@ -17,6 +17,7 @@ pub mod hooks;
 pub mod jobs;
 pub mod journal;
 pub mod live;
+pub mod log;
 pub mod mask;
 pub mod pooled;
 pub mod reconnect;

@@ -49,6 +49,7 @@ pub mod script;
 pub mod session;
 pub mod shell;
 pub mod store;
+pub mod talk;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod trust;

@@ -40,6 +40,7 @@ use crate::lifecycle::{Lifecycle, Verdict};
 use crate::path::{VPath, display_bytes};
 use crate::reason::Reason;
 use crate::registry::SessionRegistry;
+use crate::talk::Talk;
 
 /// A clock, given from outside so that tests own the time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -65,6 +66,8 @@ pub struct Setup {
     pub sink: Option<Arc<dyn EventSink>>,
     /// The time.
     pub clock: Clock,
+    /// Where a client tells what is said.
+    pub talk: Talk,
 }
 
 impl Setup {
@@ -78,6 +81,7 @@ impl Setup {
             chain: Arc::default(),
             sink: None,
             clock: system_clock(),
+            talk: Talk::default(),
         }
     }
 }
@@ -188,6 +192,7 @@ pub struct Session {
     cancel: CancellationToken,
     sink: Option<Arc<dyn EventSink>>,
     clock: Clock,
+    talk: Talk,
     sequence: Mutex<u64>,
     next_operation: AtomicU64,
     epoch: AtomicU64,
@@ -229,6 +234,7 @@ impl Session {
             cancel: CancellationToken::new(),
             sink: setup.sink,
             clock: setup.clock,
+            talk: setup.talk,
             sequence: Mutex::new(0),
             next_operation: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
@@ -315,6 +321,11 @@ impl Session {
     /// The session's clock.
     pub fn now(&self) -> SystemTime {
         (self.clock)()
+    }
+
+    /// Where what is said to the server is told, on a client.
+    pub fn talk(&self) -> &Talk {
+        &self.talk
     }
 
     /// Counters.

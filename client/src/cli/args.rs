@@ -18,6 +18,7 @@ use super::sites_args;
 use super::sync_args;
 #[cfg(any(feature = "s3", feature = "webdav"))]
 use super::uploads_args;
+use crate::log::LogLevel;
 
 /// Moves files between any two places: local paths, sftp://user@host:port/path, ftp://, ftpes:// (FTP that
 /// turns to TLS), ftps:// (FTP over TLS), davs:// (WebDAV), s3://bucket/path or s3://host/bucket/path, and
@@ -71,6 +72,13 @@ pub(super) struct Global {
     /// 20/s; off. What is in files does not count, see --limit
     #[arg(long, global = true, default_value = "off", value_name = "N/s", value_parser = requests)]
     pub(super) limit_requests: Requests,
+    /// Write to the end of this file what is said to servers and what they answer; never a secret
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
+    /// How much of it: -1 what becomes of connections, 0 requests and answers too, 1 those that carry content, and the
+    /// headers of HTTP
+    #[arg(long, global = true, default_value = "0", allow_hyphen_values = true, value_name = "-1|0|1")]
+    pub(super) log_level: LogLevel,
     #[command(flatten)]
     pub(super) way: Way,
     #[cfg(feature = "hooks")]

@@ -18,6 +18,7 @@ use super::decide::Terminal;
 use super::render::warn;
 use crate::connect::{Connected, Executor, Options, RequestLimit, open_local, open_url};
 use crate::jobs::Side;
+use crate::log::SessionLog;
 use crate::sites::Store;
 use crate::url::{Location, Url};
 
@@ -57,6 +58,7 @@ pub(super) struct Places {
     around: Arc<Chain>,
     /// Of all remotes together, from the first on that is opened.
     requests: OnceLock<Option<Arc<RequestLimit>>>,
+    log: Option<SessionLog>,
     warned: BTreeSet<String>,
 }
 
@@ -72,6 +74,7 @@ impl Places {
             lines: 1,
             around: Arc::default(),
             requests: OnceLock::new(),
+            log: None,
             warned: BTreeSet::new(),
         }
     }
@@ -119,6 +122,18 @@ impl Places {
         Arc::clone(&self.around)
     }
 
+    /// Writes what is said to remotes, from now on, where the flags say. Errors: those of [`SessionLog::open`].
+    pub(super) fn open_log(&mut self) -> Result<()> {
+        let open = |path: &std::path::PathBuf| SessionLog::open(path, self.global.log_level);
+        self.log = self.global.log.as_ref().map(open).transpose()?;
+        Ok(())
+    }
+
+    /// Where what is said is written.
+    pub(super) fn log(&self) -> Option<SessionLog> {
+        self.log.clone()
+    }
+
     /// How much may be asked of all remotes in a second.
     pub(super) fn request_limit(&self) -> Option<Arc<RequestLimit>> {
         let limit = || self.global.limit_requests.0.map(|n| Arc::new(RequestLimit::new(n)));
@@ -161,6 +176,7 @@ impl Places {
             .proxy_of_environment(true)
             .interceptors(self.around())
             .request_limit(self.request_limit())
+            .log(self.log.as_ref())
             .reconnect(std::time::Duration::from_secs(global.reconnect));
         if !global.identity.is_empty() {
             options = options.identities(global.identity.clone());

@@ -12,7 +12,9 @@ use session_core::auth::{Account, Method};
 use session_core::error::{ErrorKind, Result};
 use session_core::intercept::{Chain, Interceptor};
 use session_core::lifecycle::{ChannelKind, Lifecycle, Verdict};
+use session_core::path::display_bytes;
 use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup, State};
+use session_core::talk::Talk;
 
 use super::requests::RequestLimit;
 
@@ -22,6 +24,8 @@ pub(super) struct Around {
     pub(super) chain: Arc<Chain>,
     /// Asked before all others.
     pub(super) limit: Option<Arc<RequestLimit>>,
+    /// Where what is said is told.
+    pub(super) talk: Talk,
 }
 
 impl fmt::Debug for Around {
@@ -40,7 +44,7 @@ impl Around {
             }
             None => Arc::clone(&self.chain),
         };
-        Session::new(Setup { chain, ..Setup::new(protocol, host) })
+        Session::new(Setup { chain, talk: self.talk.clone(), ..Setup::new(protocol, host) })
     }
 }
 
@@ -59,6 +63,15 @@ pub(super) async fn opening<T>(
     open: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     session.ask_for(user);
+    let talk = session.talk().clone();
+    talk.note(|| {
+        format!(
+            "opening {:?} at {} as '{}'",
+            session.protocol(),
+            session.site(),
+            display_bytes(user.as_bytes())
+        )
+    });
     let asked = let_pass(session.decide(Lifecycle::AuthRequest { user }).await);
     session.decide(Lifecycle::AuthRequestResult { user, allowed: asked.is_ok() }).await;
     let opened = match asked {
@@ -67,6 +80,7 @@ pub(super) async fn opening<T>(
     };
     if let Err(e) = &opened {
         session.note_error(e);
+        talk.failed(e);
         // A server that is not trusted was not asked.
         if e.kind() == ErrorKind::Unauthenticated && matches!(session.state(), State::Authenticating) {
             let step = Lifecycle::AuthResult { user, method: Method::None, success: false };

@@ -33,6 +33,7 @@ use super::transfer::Mode;
 use super::xml::XmlLog;
 use crate::connect::RequestLimit;
 use crate::live::Table;
+use crate::log::SessionLog;
 use crate::session::{Session, remote_path};
 use crate::sites::Store;
 use crate::sync::MaxDelete;
@@ -107,6 +108,7 @@ pub struct Runner<'a> {
     mode: Mode,
     around: Arc<Chain>,
     requests: Option<Arc<RequestLimit>>,
+    talk: Option<SessionLog>,
     live: Option<Arc<Table>>,
     failed: bool,
     over: bool,
@@ -153,6 +155,7 @@ impl<'a> Runner<'a> {
             mode: Mode::default(),
             around: Arc::default(),
             requests: None,
+            talk: None,
             live: None,
             failed: false,
             over: false,
@@ -167,6 +170,11 @@ impl<'a> Runner<'a> {
     /// Bounds what is asked of servers in a second, in all sessions together that are opened from now on.
     pub fn limit_requests(&mut self, limit: Option<Arc<RequestLimit>>) {
         self.requests = limit;
+    }
+
+    /// Writes down what is said, in the sessions that are opened from now on.
+    pub fn log_to(&mut self, log: Option<SessionLog>) {
+        self.talk = log;
     }
 
     /// Shows what moves files in this table, in the sessions that are opened from now on.

@@ -22,6 +22,7 @@ use super::event::{Event, Hub, Subscription};
 use super::options::SessionOptions;
 use crate::connect::{Connected, Executor, RequestLimit, open_local, open_url};
 use crate::live::{Live, Registered, Table, What};
+use crate::log::SessionLog;
 
 /// How often progress is told, if the caller does not say.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -40,6 +41,7 @@ struct Inner {
     reconnect: Mutex<Duration>,
     around: Mutex<Arc<Chain>>,
     requests: Mutex<Option<Arc<RequestLimit>>>,
+    log: Mutex<Option<SessionLog>>,
     live: Mutex<Option<Arc<Table>>>,
     abort: CancellationToken,
 }
@@ -115,6 +117,7 @@ impl Session {
             reconnect: Mutex::new(RECONNECT),
             around: Mutex::default(),
             requests: Mutex::default(),
+            log: Mutex::default(),
             live: Mutex::default(),
             abort: CancellationToken::new(),
         }))
@@ -173,6 +176,7 @@ impl Session {
         let around = Arc::clone(&*lock(&self.0.around));
         let connect = options.to_connect()?.reconnect(self.reconnect_time()).interceptors(around);
         let connect = connect.request_limit(lock(&self.0.requests).clone());
+        let connect = connect.log(lock(&self.0.log).as_ref());
         let decider: Arc<dyn Decider> =
             Arc::new(SessionDecider::new(Arc::clone(&self.0.hub), decider, &options));
         let line = tokio::select! {
@@ -275,6 +279,12 @@ impl Session {
     /// share it. Sessions that are open keep what they were opened with.
     pub fn set_request_limit(&self, limit: Option<Arc<RequestLimit>>) {
         *lock(&self.0.requests) = limit;
+    }
+
+    /// Where it is written down what is said to the server and what it answers; nothing for nowhere. Sessions that are
+    /// given the same log share it. Sessions that are open keep what they were opened with. (`SessionLogPath`)
+    pub fn set_log(&self, log: Option<SessionLog>) {
+        *lock(&self.0.log) = log;
     }
 
     /// Who is asked about every operation on the remote and at the steps of the connection's life. Sessions that

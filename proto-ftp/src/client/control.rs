@@ -16,7 +16,9 @@ use futures_util::FutureExt as _;
 use rustls::ProtocolVersion;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::client_tls::{Refused, TlsLogin, server_fingerprint, words_of};
+use session_core::path::display_bytes;
 use session_core::session::Session;
+use session_core::talk::Talk;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
@@ -110,6 +112,7 @@ pub(super) struct Control {
     inbox: VecDeque<Output>,
     input: BytesMut,
     session: Arc<Session>,
+    talk: Talk,
     timeout: Duration,
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
@@ -138,12 +141,15 @@ impl Control {
     ) -> Result<(Control, Token)> {
         let (machine, greeting) = Machine::new();
         let (peer, local) = (stream.socket().peer_addr()?, stream.socket().local_addr()?);
+        let talk = session.talk().line();
+        talk.note(|| format!("connected to {peer}"));
         let control = Control {
             machine,
             wire: Wire::Plain(stream),
             inbox: VecDeque::new(),
             input: BytesMut::new(),
             session,
+            talk,
             timeout,
             peer,
             local,
@@ -175,6 +181,7 @@ impl Control {
             inbox: VecDeque::new(),
             input: BytesMut::new(),
             session: Arc::clone(&self.session),
+            talk: self.talk.clone(),
             tls: None,
             ahead: None,
             aside: None,
@@ -196,7 +203,7 @@ impl Control {
     /// Queues a command; it goes out with the next wait.
     pub(super) fn submit(&mut self, command: &Command) -> Result<Token> {
         let token = self.machine.submit(command)?;
-        tracing::trace!(?command, "to server");
+        self.talk.sent(|| format!("{command:?}"));
         Ok(token)
     }
 
@@ -269,7 +276,9 @@ impl Control {
         self.input.clear();
         while let Some(output) = self.machine.poll() {
             if let Output::Done(_, reply) | Output::Begun(_, reply) = &output {
-                tracing::trace!(code = reply.code, "from server");
+                for line in &reply.lines {
+                    self.talk.heard(|| format!("{} {}", reply.code, display_bytes(line)));
+                }
                 self.session.note_status(u32::from(reply.code));
             }
             if !matches!(output, Output::Ended(_)) {
@@ -410,6 +419,7 @@ impl Control {
         };
         self.wire = Wire::Tls(Box::new(stream));
         if let Some(words) = self.wire.tls_words() {
+            self.talk.note(|| format!("TLS: {words}"));
             self.session.set_tls(&words);
         }
         self.tls = Some(login);

@@ -97,6 +97,11 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.verb)?;
         match &self.argument {
+            // Of a line as it stands, the verb.
+            Some(line) if self.secret && self.verb.is_empty() => {
+                let verb = line.split(|b| *b == b' ').next().unwrap_or_default();
+                write!(f, "{} …", display_bytes(verb))
+            }
             Some(_) if self.secret => f.write_str(" …"),
             Some(argument) => write!(f, " {}", display_bytes(argument)),
             None => Ok(()),

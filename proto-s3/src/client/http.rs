@@ -29,6 +29,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use session_core::batch::{Answer, Decider, Query};
@@ -38,6 +39,7 @@ use session_core::net::counted::{Counted, Duplex};
 use session_core::net::dial::{Dial, Stream, bare};
 use session_core::path::display_bytes;
 use session_core::session::Session;
+use session_core::talk;
 use session_core::trust::{Certificate, TrustDecision};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
@@ -295,6 +297,7 @@ impl Lines {
                 let stream = secured.map_err(|_| Refused::Error(late()))??;
                 if way.to_store {
                     let words = words_of(stream.get_ref().1);
+                    self.0.session.talk().note(|| format!("TLS: {words}"));
                     self.0.session.set_tls(&words);
                     let _ = self.0.tls_words.set(words);
                 }
@@ -324,6 +327,12 @@ impl Lines {
         // A server may be busy for long with what it has been told as a whole.
         let long = once || request.headers().contains_key("x-amz-copy-source");
         let patience = if long { self.0.way.timeout * 15 } else { self.0.way.timeout };
+        let talk = self.0.session.talk().line();
+        let told = |uri: &Uri| talk::target(uri.path_and_query().map_or("/", PathAndQuery::as_str));
+        talk.sent(|| format!("{} {}{}", request.method(), host.name, told(request.uri())));
+        talk.sent_more(|| {
+            talk::headers(request.headers().iter().map(|(n, value)| (n.as_str(), value.as_bytes())))
+        });
         let _slot = self.0.slots.acquire().await.map_err(|_| self.ended())?;
         let moves = Arc::new(AtomicU64::new(0));
         let mut asked = prepare(request, &moves)?;
@@ -352,6 +361,10 @@ impl Lines {
                 }
             }
         };
+        talk.heard(|| response.status().to_string());
+        talk.heard_more(|| {
+            talk::headers(response.headers().iter().map(|(n, value)| (n.as_str(), value.as_bytes())))
+        });
         // Held until the answer begins and no longer: who reads one while it writes another needs no place.
         drop(spare.take());
         if let Some(name) = response.headers().get(hyper::header::SERVER) {

@@ -22,11 +22,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::VPath;
+use session_core::talk::Talk;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::machine::{Event, Machine, Negotiated, Token};
 use super::refine::bad_message;
+use super::told;
 use crate::status;
 use crate::wire::{Reply, Request};
 
@@ -158,6 +160,7 @@ struct Shared {
     budget_size: usize,
     work: Notify,
     stop: watch::Sender<bool>,
+    talk: Talk,
 }
 
 impl Shared {
@@ -176,10 +179,13 @@ impl Shared {
             match event {
                 Event::Ready(negotiated) => {
                     if let Some(greeting) = core.greeting.take() {
+                        self.talk.heard(|| told::greeting(&negotiated));
                         let _ = greeting.send(Ok(negotiated));
                     }
                 }
-                Event::Reply(Token(id), reply) => match core.slots.get_mut(&id) {
+                Event::Reply(Token(id), reply) => match core.slots.get_mut(&id).inspect(|slot| {
+                    told::heard(&self.talk, id, &reply, matches!(slot, Slot::Written(..)));
+                }) {
                     Some(slot @ Slot::Waiting(_)) => {
                         if let Slot::Waiting(Some(waker)) = std::mem::replace(slot, Slot::Done(Ok(reply))) {
                             wakers.push(waker);
@@ -196,7 +202,7 @@ impl Shared {
                     Some(Slot::Done(_)) | None => {}
                 },
                 Event::Ended(error) => {
-                    tracing::debug!(%error, "sftp connection ended");
+                    self.talk.note(|| format!("SFTP has ended: {error:#}"));
                     if let Some(greeting) = core.greeting.take() {
                         let _ = greeting.send(Err(error.clone()));
                     }
@@ -323,11 +329,12 @@ impl Client {
     /// Greets the server and learns its limits: two round trips.
     ///
     /// Errors: `Disconnected`, `PeerMisbehaved` (with a hint where a login script talks), `Unsupported`
-    /// (an older protocol), `TimedOut`. Must be called on a tokio runtime with time.
+    /// (an older protocol), `TimedOut`. What is said goes to `talk`. Must be called on a tokio runtime with time.
     pub async fn connect(
         incoming: impl Incoming,
         outgoing: impl Outgoing,
         config: &Config,
+        talk: Talk,
     ) -> Result<Client> {
         let (tell, told) = oneshot::channel();
         let capacity = config.outgoing.clamp(LEAST, u32::MAX as usize);
@@ -348,6 +355,7 @@ impl Client {
             budget_size,
             work: Notify::new(),
             stop: watch::Sender::new(false),
+            talk,
         });
         /// Stops the tasks if the greeting fails or is given up.
         struct Unless<'a>(Option<&'a Shared>);
@@ -419,7 +427,11 @@ impl Client {
 
     /// Queues a request whose answer nobody wants, without waiting.
     pub(super) fn send_forgotten(&self, request: Request) {
-        self.0.shared.feed(&mut Vec::new(), |m| m.submit_forgotten(request));
+        let shared = &self.0.shared;
+        if let Some((words, _)) = told::asked(&shared.talk, &request) {
+            shared.talk.sent(|| words);
+        }
+        shared.feed(&mut Vec::new(), |m| m.submit_forgotten(request));
     }
 
     /// Room in the budget for `len` bytes of content to be received.
@@ -504,7 +516,9 @@ impl Client {
         let shared = &self.0.shared;
         let mut core = shared.lock();
         let had = core.machine.queued();
+        let asked = told::asked(&shared.talk, &request);
         let token = core.machine.submit(request)?;
+        told::sent(&shared.talk, token.0, asked);
         let queued = core.machine.queued() - had;
         core.uncharged += queued.saturating_sub(charged);
         core.slots.insert(token.0, slot(token));

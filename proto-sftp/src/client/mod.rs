@@ -16,6 +16,7 @@ pub mod pipeline;
 mod refine;
 pub mod remote;
 pub mod scp;
+mod told;
 
 pub use driver::{Client, Config, Incoming, Messages, Outgoing, Reading, Writing};
 pub use machine::Negotiated;

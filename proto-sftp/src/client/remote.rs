@@ -22,6 +22,7 @@ use session_core::fs::{
 use session_core::metadata::{Attributes, Metadata};
 use session_core::operation::OperationKind;
 use session_core::path::VPath;
+use session_core::talk::Talk;
 
 use super::driver::{Client, Config, Incoming, Outgoing};
 use super::file::{SftpFile, needs_known};
@@ -52,7 +53,17 @@ impl SftpRemote {
         outgoing: impl Outgoing,
         config: &Config,
     ) -> Result<SftpRemote> {
-        Ok(SftpRemote { client: Client::connect(incoming, outgoing, config).await? })
+        Self::connect_telling(incoming, outgoing, config, Talk::default()).await
+    }
+
+    /// The same; what is said goes to `talk`.
+    pub async fn connect_telling(
+        incoming: impl Incoming,
+        outgoing: impl Outgoing,
+        config: &Config,
+        talk: Talk,
+    ) -> Result<SftpRemote> {
+        Ok(SftpRemote { client: Client::connect(incoming, outgoing, config, talk).await? })
     }
 
     /// The conversation below.

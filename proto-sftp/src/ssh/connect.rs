@@ -18,6 +18,7 @@ use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::display_bytes;
 use session_core::session::{Actor, Ending, Protocol, Session, Setup};
+use session_core::talk::Talk;
 use session_core::trust::HostKey;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -273,6 +274,7 @@ struct Inner {
     _dead_at_last: DropGuard,
     methods: Vec<&'static str>,
     timeout: Duration,
+    talk: Talk,
 }
 
 /// A connection that is logged in. Cheap to clone; dropping the last clone cuts it, its channels with it.
@@ -372,8 +374,21 @@ async fn enter(
 ) -> Result<SshConnection> {
     let Greeted { mut handle, shared, stall, transport, dead_at_last } =
         greet(&options, &session, &decider, true, &Shared::new()).await?;
+    let talk = session.talk().line();
+    talk.note(|| {
+        let facts = shared.facts();
+        let key = facts.host_key.as_ref().map(|key| format!("{} {}", key.algorithm, key.fingerprint()));
+        let (server, cipher) = (&facts.server, &facts.cipher);
+        format!(
+            "connected to {}:{}: {server}, {cipher}, key {}",
+            options.host,
+            options.port,
+            key.unwrap_or_default()
+        )
+    });
     session.authenticating();
-    let methods = ClientLogin::new(&mut handle, &shared, &options, decider).run().await?;
+    let methods = ClientLogin::new(&mut handle, &shared, &options, decider, &talk).run().await?;
+    talk.note(|| format!("logged in by {}", methods.join(", ")));
 
     let inner = Arc::new(Inner {
         handle,
@@ -384,6 +399,7 @@ async fn enter(
         _dead_at_last: dead_at_last,
         methods,
         timeout: options.timeout,
+        talk,
     });
     if let Some(keepalive) = options.keepalive {
         let max = u32::try_from(options.keepalive_max.max(1)).unwrap_or(3);
@@ -502,6 +518,11 @@ impl SshConnection {
         &self.0.flow
     }
 
+    /// Where its commands tell what is said.
+    pub(super) fn talk(&self) -> &Talk {
+        &self.0.talk
+    }
+
     pub(super) fn transport(&self) -> &CancellationToken {
         &self.0.transport
     }
@@ -531,7 +552,7 @@ impl SshConnection {
     /// A filesystem over a channel of its own.
     pub async fn sftp(&self, config: &Config) -> Result<SftpRemote> {
         let (reader, writer) = self.open_sftp().await?;
-        SftpRemote::connect(reader, writer, config).await
+        SftpRemote::connect_telling(reader, writer, config, self.0.talk.line()).await
     }
 
     /// The files of the server by SCP, and by its shell where it has one. Errors: those of [`ScpRemote::connect`].

@@ -10,6 +10,8 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use russh::client;
 use session_core::error::{Error, ErrorKind, Result};
+use session_core::path::display_bytes;
+use session_core::talk::Talk;
 
 pub use super::channel::Exit;
 use super::channel::{self, ChannelReader, ChannelWriter};
@@ -29,6 +31,7 @@ pub struct Running {
     connection: SshConnection,
     reader: ChannelReader,
     writer: Option<ChannelWriter<client::Msg>>,
+    talk: Talk,
 }
 
 impl SshConnection {
@@ -47,9 +50,11 @@ impl SshConnection {
         if command.is_empty() || command.contains(&0) {
             return Err(Error::new(ErrorKind::InvalidArgument).with_detail("that is no command"));
         }
+        let talk = self.talk().line();
+        talk.sent(|| format!("command: {}", display_bytes(command)));
         let (read, write) = self.open_command(command, input).await?;
         let (reader, writer) = channel::begin_command(read, write, self.flow(), self.transport().clone());
-        Ok(Running { connection: self.clone(), reader, writer: Some(writer) })
+        Ok(Running { connection: self.clone(), reader, writer: Some(writer), talk })
     }
 }
 
@@ -66,7 +71,10 @@ impl Running {
             None if self.exit().is_none() && self.connection.transport().is_cancelled() => {
                 Err(self.connection.disconnected().await)
             }
-            None => Ok(None),
+            None => {
+                self.talk.heard(|| format!("command: {:?}", self.exit()));
+                Ok(None)
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use session_core::auth::{Method, Secret};
 use session_core::batch::{Answer, Decider, Query};
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::path::display_bytes;
+use session_core::talk::Talk;
 use tokio::net::UnixStream;
 
 use super::connect::{ConnectOptions, Shared, Watch};
@@ -87,6 +88,7 @@ enum Attempt {
 }
 
 pub(crate) struct ClientLogin<'a> {
+    talk: &'a Talk,
     handle: &'a mut Handle<Watch>,
     shared: &'a Arc<Shared>,
     options: &'a ConnectOptions,
@@ -114,8 +116,10 @@ impl<'a> ClientLogin<'a> {
         shared: &'a Arc<Shared>,
         options: &'a ConnectOptions,
         decider: Arc<dyn Decider>,
+        talk: &'a Talk,
     ) -> Self {
         ClientLogin {
+            talk,
             handle,
             shared,
             options,
@@ -246,6 +250,15 @@ impl<'a> ClientLogin<'a> {
     }
 
     async fn judge(&self, result: AuthResult) -> Result<Attempt> {
+        // What was tried has its name, and nothing that proves it.
+        self.talk.sent(|| format!("login: {}", self.tried.last().map_or("", String::as_str)));
+        self.talk.heard(|| match &result {
+            AuthResult::Success => "login: accepted".to_owned(),
+            AuthResult::Failure { remaining_methods, partial_success } => {
+                let words = if *partial_success { "accepted, and wants more" } else { "refused" };
+                format!("login: {words}; takes: {}", list(remaining_methods))
+            }
+        });
         Ok(match result {
             AuthResult::Success => Attempt::In,
             AuthResult::Failure { remaining_methods, partial_success: true } => {

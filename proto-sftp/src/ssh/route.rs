@@ -8,6 +8,7 @@ use std::sync::Arc;
 use session_core::batch::Decider;
 use session_core::error::{Error, ErrorKind, Result};
 use session_core::net::dial::{Dial, Stream, bare};
+use session_core::session::{Protocol, Session, Setup};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect::{SshConnection, connect};
@@ -66,7 +67,13 @@ async fn go(options: &ConnectOptions, decider: &Arc<dyn Decider>) -> Result<Road
         let words = format!("by way of '{}': {}", hop.host, e.peer_words());
         e.with_detail(words)
     };
-    let connection = connect((**hop).clone(), Arc::clone(decider)).await.map_err(by_way)?;
+    let mut over = (**hop).clone();
+    if let (Some(session), None) = (&options.session, &over.session) {
+        // What is said to it is told in the same place.
+        let setup = Setup::new(Protocol::Sftp, over.host.as_str());
+        over.session = Some(Session::new(Setup { talk: session.talk().clone(), ..setup }));
+    }
+    let connection = connect(over, Arc::clone(decider)).await.map_err(by_way)?;
     let stream = connection.open_tcp(bare(&options.host), options.port).await.map_err(by_way)?;
     Ok(Road { stream: Box::new(stream), over: Some(connection), ends: None })
 }

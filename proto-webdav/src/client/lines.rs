@@ -26,6 +26,7 @@ use session_core::net::counted::{Counted, Duplex};
 use session_core::net::dial::{Dial, Stream};
 use session_core::net::places::Places;
 use session_core::session::Session;
+use session_core::talk;
 use session_core::trust::TrustDecision;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -283,6 +284,7 @@ impl Lines {
                 let secured = tokio::time::timeout(self.timeout, login.connect(counted));
                 let stream = secured.await.map_err(|_| Refused::Error(late()))??;
                 let words = words_of(stream.get_ref().1);
+                self.session.talk().note(|| format!("TLS: {words}"));
                 self.session.set_tls(&words);
                 let _ = self.tls_words.set(words);
                 let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -335,6 +337,11 @@ impl Lines {
         patience: Option<Duration>,
         slot: OwnedSemaphorePermit,
     ) -> Result<Response<In>> {
+        let talk = self.session.talk().line();
+        talk.sent(|| format!("{} {}", head.method, talk::target(&head.target)));
+        talk.sent_more(|| {
+            talk::headers(head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+        });
         let mut tries = 0;
         let (response, sender) = loop {
             let line = self.line(head.once).await?;
@@ -371,6 +378,10 @@ impl Lines {
                 }
             }
         };
+        talk.heard(|| response.status().to_string());
+        talk.heard_more(|| {
+            talk::headers(response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+        });
         let lease = Lease { lines: Arc::clone(self), sender, slot: Some(slot) };
         let timeout = self.timeout;
         Ok(response.map(|incoming| In::new(incoming, lease, timeout)))

@@ -102,6 +102,7 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
     if let Command::Get(t) | Command::Put(t) | Command::Cp(t) = &cli.command {
         places = places.with_channels(t.channels).with_lines(usize::from(t.segments));
     }
+    places.open_log()?;
     #[cfg(feature = "hooks")]
     if let Some(handlers) = cli.global.hooks.handlers(cli.global.json, cli.global.quiet).await? {
         places.ask(handlers.chain());
@@ -113,7 +114,11 @@ pub(super) async fn run(cli: Cli) -> Result<ExitCode> {
         command => dispatch(&mut cx, command).await,
     };
     let code = cx.code();
+    let log = cx.places.log();
     cx.places.close().await;
+    if let Some(e) = log.and_then(|log| log.fault()).filter(|_| !cx.global.quiet) {
+        render::warn(&format!("the log is not whole: {e:#}"), cx.global.json);
+    }
     result.map(|()| code)
 }
 

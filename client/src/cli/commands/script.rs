@@ -135,6 +135,7 @@ pub(super) async fn script(cx: &mut Context, a: &Script) -> Result<()> {
     let mut runner = Runner::new(&settings, &mut console, xml)?;
     runner.ask(cx.places.around());
     runner.limit_requests(cx.places.request_limit());
+    runner.log_to(cx.places.log());
     if let Some(table) = &cx.live {
         runner.show_in(Arc::clone(table));
     }

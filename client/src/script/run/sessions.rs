@@ -39,6 +39,7 @@ impl Runner<'_> {
         let session = Session::new();
         session.set_interceptors(Arc::clone(&self.around));
         session.set_request_limit(self.requests.clone());
+        session.set_log(self.talk.clone());
         if let Some(table) = &self.live {
             session.show_in(Arc::clone(table));
         }
