@@ -10,6 +10,7 @@ mod copy;
 mod directories;
 mod given;
 mod limit;
+mod links;
 mod part;
 mod pump;
 mod queue;

@@ -14,6 +14,7 @@ use session_core::metadata::{FileType, Metadata};
 use session_core::path::VPath;
 use tokio::sync::OnceCell;
 
+use super::links::Trail;
 use super::run::{Job, LARGE, SMALL_PER_SLOT};
 
 /// While more files than these wait, no further directory is looked into.
@@ -29,14 +30,20 @@ pub(super) struct Look {
     pub(super) within: Option<Arc<Pair>>,
     /// `None` for one that was named and not looked at.
     pub(super) metadata: Option<Metadata>,
+    /// The way to it, where links are followed.
+    pub(super) trail: Option<Arc<Trail>>,
 }
 
 /// A directory and where it goes.
 pub(super) struct Pair {
     pub(super) from: VPath,
     pub(super) to: VPath,
+    /// The source that was named.
+    pub(super) root: VPath,
     /// The one around it.
     pub(super) above: Option<Arc<Pair>>,
+    /// The way to it, where links are followed.
+    pub(super) trail: Option<Arc<Trail>>,
     /// The directory itself, where this batch is to make it.
     pub(super) metadata: Option<Metadata>,
     /// Whether this batch made the one that it goes to, so that nothing was in it; not set before it is there.
@@ -47,7 +54,7 @@ impl Pair {
     /// One that is there.
     pub(super) fn there(from: VPath, to: VPath) -> Arc<Pair> {
         let made = OnceCell::new_with(Some(false));
-        Arc::new(Pair { from, to, above: None, metadata: None, made })
+        Arc::new(Pair { root: from.clone(), from, to, above: None, trail: None, metadata: None, made })
     }
 }
 
@@ -89,6 +96,11 @@ impl Waiting {
         &self.within
     }
 
+    /// Whether it is a symbolic link that may lead to a directory to go into.
+    pub(super) fn may_lead(&self) -> bool {
+        self.file_type == FileType::Symlink && self.within.trail.is_some()
+    }
+
     /// Where it is, where it goes, and what moving it needs to know of it. Errors: `InvalidPath`.
     pub(super) fn whole(&self) -> Result<(VPath, VPath, Metadata)> {
         let metadata = Metadata {
@@ -124,6 +136,7 @@ impl Queue {
             to: job.to,
             within: None,
             metadata: None,
+            trail: None,
         };
         Queue { looks: jobs.into_iter().map(named).collect(), files: VecDeque::new() }
     }
@@ -176,7 +189,7 @@ mod tests {
 
     fn look(path: &str) -> Look {
         let metadata = Some(Metadata::new(FileType::Directory, 0));
-        Look { from: p(path), to: p(path), root: p("/"), within: None, metadata }
+        Look { from: p(path), to: p(path), root: p("/"), within: None, metadata, trail: None }
     }
 
     #[test]

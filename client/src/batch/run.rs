@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::copy::{Copied, Copy, Existing, is_text_at};
 use super::limit::Limiter;
+use super::links::Trail;
 use super::part::{Kept, is_lost};
 use super::queue::{Finds, Look, Pair, Queue, Waiting};
 use super::tracker::{Item, Tracker};
@@ -220,8 +221,8 @@ impl Batch {
                     if queue.weight().is_some() =>
                 {
                     let Some(file) = queue.file() else { continue };
-                    let me = Arc::clone(self);
-                    self.start(&mut tasks, permit, async move { me.entry(&file).await });
+                    let (me, tell) = (Arc::clone(self), file.may_lead().then(|| tell.clone()));
+                    self.start(&mut tasks, permit, async move { me.entry(&file, tell).await });
                 }
             }
         }
@@ -274,7 +275,8 @@ impl Batch {
     }
 
     /// Moves one entry that is no directory.
-    async fn entry(&self, entry: &Waiting) {
+    /// `tell` hears of the directory to which a link leads.
+    async fn entry(&self, entry: &Waiting, tell: Option<UnboundedSender<Finds>>) {
         let (from, to, metadata) = match entry.whole() {
             Ok(whole) => whole,
             Err(e) => return self.fail(None, e),
@@ -282,9 +284,17 @@ impl Batch {
         match metadata.file_type {
             FileType::File => self.file(from, to, metadata, entry.within()).await,
             FileType::Symlink => match self.source.stat(&from, Follow::Yes).await {
+                // What it leads to was not known when it was found.
+                Ok(m) if tell.is_some() && !self.takes(&from, &entry.within().root, &m) => {}
                 Ok(m) if m.is_file() => {
                     self.tracker.found(m.size);
                     self.file(from, to, m, entry.within()).await;
+                }
+                Ok(m)
+                    if m.is_dir()
+                        && let Some(tell) = tell =>
+                {
+                    self.lead((from, to), m, entry.within(), &tell).await;
                 }
                 Ok(_) => self.skip(item(&from, &to, 0), "a symbolic link to a directory"),
                 Err(e) => self.fail(Some(item(&from, &to, 0)), e),
@@ -309,7 +319,11 @@ impl Batch {
         }
         let mut found = Finds::default();
         if metadata.is_dir() {
-            found.looks.push(Look { from, to, root, within: None, metadata: Some(metadata) });
+            let trail = match self.options.follow_links {
+                true => Some(Trail::begin(&self.source, &from).await?),
+                false => None,
+            };
+            found.looks.push(Look { from, to, root, within: None, metadata: Some(metadata), trail });
         } else {
             let parent = |path: &VPath| path.parent().unwrap_or_else(VPath::root);
             let within = Pair::there(parent(&from), parent(&to));
@@ -334,14 +348,16 @@ impl Batch {
 
     async fn directory(
         &self,
-        Look { from, to, root, within, .. }: &Look,
+        Look { from, to, root, within, trail, .. }: &Look,
         metadata: &Metadata,
         tell: &UnboundedSender<Finds>,
     ) -> Result<()> {
         let within = Arc::new(Pair {
             from: from.clone(),
             to: to.clone(),
+            root: root.clone(),
             above: within.clone(),
+            trail: trail.clone(),
             metadata: Some(metadata.clone()),
             made: OnceCell::new(),
         });
@@ -356,14 +372,17 @@ impl Batch {
                     continue;
                 }
                 let path = from.join(&entry.name)?;
-                if !self.takes(&path, root, &entry.metadata) {
+                // What a link is that is followed shows when it is looked at.
+                let later = trail.is_some() && entry.metadata.is_symlink();
+                if !later && !self.takes(&path, root, &entry.metadata) {
                     continue;
                 }
                 let name = self.name_at_target(&entry.name);
                 if entry.metadata.is_dir() {
                     let (to, metadata) = (to.join(name)?, Some(entry.metadata));
                     let within = Some(Arc::clone(&within));
-                    found.looks.push(Look { from: path, to, root: root.clone(), within, metadata });
+                    let (root, trail) = (root.clone(), trail.clone());
+                    found.looks.push(Look { from: path, to, root, within, metadata, trail });
                 } else {
                     found.files.push(Waiting::new(&within, &entry.name, &name, &entry.metadata));
                 }
@@ -693,7 +712,7 @@ impl Batch {
         }
     }
 
-    fn skip(&self, item: TransferItem, why: &'static str) {
+    pub(super) fn skip(&self, item: TransferItem, why: &'static str) {
         if let Some(observer) = self.observer.get() {
             observer.ended(&item, Ended::Skipped(why));
         }

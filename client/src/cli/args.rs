@@ -417,6 +417,10 @@ pub(super) struct Transfer {
     /// A target that sets no times or permission bits is no failure
     #[arg(long)]
     pub(super) ignore_attribute_errors: bool,
+    /// Go into directories to which symbolic links lead; without it they are left, and links to files are copied as what
+    /// they lead to. A link that leads back to a directory around it is left and named
+    #[arg(long)]
+    pub(super) follow_links: bool,
     /// Leave names that begin with a dot
     #[arg(long)]
     pub(super) exclude_hidden: bool,

@@ -61,6 +61,16 @@ impl SessionOptions {
         }
     }
 
+    /// Whether directories are gone into to which symbolic links lead. What is not resolved is not known to lead to one.
+    pub(super) fn follows_links(&self) -> bool {
+        self.number("FollowDirectorySymlinks") == 1 && self.resolves_links()
+    }
+
+    /// Whether what is asked of a link is what it leads to.
+    pub(super) fn resolves_links(&self) -> bool {
+        self.number("ResolveSymlinks") == 1
+    }
+
     /// What a raw setting says, if it says anything.
     fn set(&self, name: &str) -> Option<&str> {
         self.raw_setting(name).filter(|value| !value.is_empty())

@@ -121,7 +121,7 @@ impl Session {
         self.told(result.await)
     }
 
-    /// Facts about an entry; of a link, what it leads to. Dropped, nothing has changed. Errors: `NotFound`,
+    /// Facts about an entry; of a link, what it leads to, unless `ResolveSymlinks` says no. Dropped, nothing has changed. Errors: `NotFound`,
     /// `PermissionDenied`, `Closed`.
     pub async fn get_file_info(&self, path: impl AsRef<[u8]>) -> Result<RemoteFileInfo> {
         self.told(self.info(path.as_ref()).await)
@@ -146,7 +146,8 @@ impl Session {
     async fn info(&self, path: &[u8]) -> Result<RemoteFileInfo> {
         let open = self.opened_now()?;
         let path = Session::remote(&open, path)?;
-        let metadata = open.fs.stat(&path, Follow::Yes).await?;
+        let follow = if open.options.resolves_links() { Follow::Yes } else { Follow::No };
+        let metadata = open.fs.stat(&path, follow).await?;
         Ok(RemoteFileInfo { path, metadata })
     }
 

@@ -361,14 +361,18 @@ pub const SETTINGS: &[Setting] = &[
         "ResolveSymlinks",
         "1",
         Switch,
-        Only(&["1"], "'stat' answers what a link leads to, listings the link"),
+        Applied(
+            "`0`: `get_file_info` and its kin tell of a link itself, and no directory behind one is entered",
+        ),
     ),
     s(
         "files",
         "FollowDirectorySymlinks",
         "0",
         Switch,
-        Only(&["0"], "directories behind links are not entered: there may be a loop"),
+        Applied(
+            "`1`: transfers go into directories behind links, and leave a link that leads back to a directory around it; synchronisations refuse it, and so do transfers that remove their sources",
+        ),
     ),
     s(
         "files",

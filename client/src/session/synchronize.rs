@@ -73,6 +73,10 @@ impl SynchronizationOptions {
     }
 
     fn to_sync(&self, reconnect: Duration, open: &Open) -> Result<SyncOptions> {
+        if open.options.follows_links() || self.transfer.follow_links {
+            return Err(Error::new(ErrorKind::Unsupported)
+                .with_detail("a synchronisation does not go behind links ('FollowDirectorySymlinks')"));
+        }
         Ok(SyncOptions {
             recycle: super::remove::bin(open)?,
             direction: match self.mode {

@@ -48,6 +48,10 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    fn follows_links(&self) -> bool {
+        self.options.follow_links || self.open.options.follows_links()
+    }
+
     fn from(&self) -> &SessionFs {
         match self.side {
             Side::Local => self.open.local.fs(),
@@ -260,6 +264,11 @@ impl Session {
         if plan.source.found.is_empty() && plan.source.links.is_empty() {
             return Ok(());
         }
+        if plan.remove && plan.follows_links() {
+            return Err(Error::new(ErrorKind::Unsupported).with_detail(
+                "what lies behind links that are followed ('FollowDirectorySymlinks') is not removed",
+            ));
+        }
         // Who may put files and not look cannot be asked.
         match plan.to().stat(dir, Follow::Yes).await {
             Ok(m) if !m.is_dir() => {
@@ -269,7 +278,8 @@ impl Session {
             _ => {}
         }
         let mut jobs: Vec<Job> = Vec::new();
-        for from in &plan.source.found {
+        let links = plan.source.links.iter().filter(|_| plan.follows_links());
+        for from in plan.source.found.iter().chain(links) {
             match renamed(mask, from.name()).and_then(|name| dir.join(name)) {
                 Ok(to) => jobs.push(Job { from: from.clone(), to }),
                 Err(e) => drop(self.fail(result, e.at(OperationKind::Open, Some(from)))),
@@ -293,6 +303,7 @@ impl Session {
         };
         let options = TransferOptions {
             recursive: true,
+            follow_links: plan.follows_links(),
             details: true,
             reconnect: self.reconnect_time(),
             ..plan.options.clone()
@@ -302,7 +313,7 @@ impl Session {
             let report = self.watched(plan, jobs, options.clone(), bin.as_ref()).await;
             take(plan.side, report, result);
         }
-        for link in &plan.source.links {
+        for link in plan.source.links.iter().filter(|_| !plan.follows_links()) {
             let transfer = Transfer {
                 side: plan.side,
                 source: link.clone(),

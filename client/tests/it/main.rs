@@ -26,6 +26,7 @@ mod hooks;
 mod jobs;
 mod keys;
 mod lines;
+mod links;
 mod log;
 #[path = "../../../session-core/tests/support/proxy.rs"]
 mod proxy;

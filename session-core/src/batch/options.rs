@@ -187,6 +187,9 @@ pub struct TransferOptions {
     pub temporary_from: u64,
     /// Go into directories.
     pub recursive: bool,
+    /// Go into directories to which symbolic links lead, below the name that was given. A link that leads back to a
+    /// directory on the way to it is left.
+    pub follow_links: bool,
     /// Leave names that begin with a dot.
     pub exclude_hidden: bool,
     /// Leave directories out under which no file takes part.
@@ -247,6 +250,7 @@ impl Default for TransferOptions {
             temporary_names: true,
             temporary_from: 100 << 10,
             recursive: false,
+            follow_links: false,
             exclude_hidden: false,
             exclude_empty_directories: false,
             invalid_chars: None,

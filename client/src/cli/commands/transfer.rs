@@ -580,6 +580,7 @@ pub(super) fn options(a: &Transfer, reconnect: u64) -> TransferOptions {
         directory_times: !a.no_directory_times,
         permissions: a.permissions,
         ignore_attribute_errors: a.ignore_attribute_errors,
+        follow_links: a.follow_links,
         exclude_hidden: a.exclude_hidden,
         exclude_empty_directories: a.exclude_empty_directories,
         name_case: match a.name_case {
