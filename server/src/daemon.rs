@@ -464,6 +464,13 @@ impl Daemon {
                 () = self.stopping.cancelled() => break,
             }
         }
+        self.finish(stop.recv()).await;
+        Ok(())
+    }
+
+    /// Takes no new session, lets those that are there end as [`Daemon::drain`] says, but not once `at_once` is done,
+    /// and stops.
+    pub(crate) async fn finish(&self, at_once: impl Future<Output = ()>) {
         self.stopping.cancel();
         tracing::info!(sessions = self.common.registry.len(), "stopping");
         self.served().sites.iter().for_each(|s| s.close());
@@ -471,10 +478,17 @@ impl Daemon {
         lock(&self.serving).bound.clear();
         tokio::select! {
             () = self.drain() => {}
-            () = stop.recv() => {}
+            () = at_once => {}
         }
         self.end().await;
-        Ok(())
+    }
+
+    /// Ends all sessions; how many there were.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn end_sessions(&self, ending: Ending) -> usize {
+        let sessions = self.common.registry.list();
+        let ends = sessions.iter().map(|s| s.terminate(ending.clone(), PATIENCE));
+        join_all(ends).await.len()
     }
 
     /// Lets transfers finish, within the configured time; ends each session that has nothing left to do.

@@ -28,5 +28,7 @@ mod shared;
 pub mod site;
 mod speeds;
 pub mod stores;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transfers;
 pub mod users;
