@@ -131,9 +131,21 @@ struct FtpOptions {
     account: Option<Secret>,
     virtual_host: bool,
     named_address: bool,
+    listed_by: FtpListing,
     client_certificate: Option<PathBuf>,
     #[cfg(feature = "ftp")]
     tls: Option<(TlsVersion, TlsVersion)>,
+}
+
+/// How FTP lists, and how its data connections are opened, where that is not as usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FtpListing {
+    /// What is added to the server's local times to get UTC, seconds; found out where it is `None`.
+    pub time_offset: Option<i32>,
+    /// Without MLSD.
+    pub without_facts: bool,
+    /// Data connections resume no TLS session.
+    pub without_resumption: bool,
 }
 
 /// What only WebDAV asks for, and S3 of what belongs to URLs.
@@ -183,6 +195,8 @@ pub struct SshSpoken {
     pub rekey_bytes: Option<u64>,
     /// The same by time.
     pub rekey_time: Option<Duration>,
+    /// What serves SFTP there: a command instead of the subsystem.
+    pub sftp_server: Option<String>,
 }
 
 impl Options {
@@ -400,6 +414,12 @@ impl Options {
     /// FTP: open data connections to the address that the server names, where that is a public one.
     pub fn named_address(mut self, yes: bool) -> Self {
         self.ftp.named_address = yes;
+        self
+    }
+
+    /// FTP: how listings are had, and what data connections resume.
+    pub fn ftp_listing(mut self, how: FtpListing) -> Self {
+        self.ftp.listed_by = how;
         self
     }
 

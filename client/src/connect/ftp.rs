@@ -44,6 +44,9 @@ pub(super) fn options_of(options: &Options) -> Result<FtpConnectOptions> {
     ftp.after_login = options.after_login.clone();
     ftp.host_name = options.ftp.virtual_host.then(|| bare(&options.host).to_owned());
     ftp.trust_passive_address = options.ftp.named_address;
+    let how = options.ftp.listed_by;
+    ftp.time_offset = how.time_offset;
+    (ftp.facts, ftp.resume_tls) = (!how.without_facts, !how.without_resumption);
     if let Some((oldest, newest)) = options.ftp.tls {
         (ftp.tls.minimum, ftp.tls.maximum) = (oldest, newest);
     }

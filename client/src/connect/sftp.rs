@@ -71,6 +71,7 @@ pub(super) async fn options_of(options: Options) -> Result<(ConnectOptions, Vec<
         made.unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal).with_source(e)))?;
     made.new_password = ssh.new_password;
     made.rekey_bytes = ssh.spoken.rekey_bytes.unwrap_or(made.rekey_bytes);
+    made.sftp_server = ssh.spoken.sftp_server;
     made.rekey_time = ssh.spoken.rekey_time.unwrap_or(made.rekey_time);
     if ssh.only_given {
         (made.agent, made.default_identities) = (Agent::Off, false);

@@ -105,6 +105,7 @@ impl SessionOptions {
             host_keys: list("HostKey")?,
             rekey_bytes: self.set("RekeyBytes").map(algorithms::rekey_bytes).transpose()?,
             rekey_time: minutes.map(|minutes| Duration::from_secs(minutes * 60)),
+            sftp_server: self.set("SftpServer").map(str::to_owned),
         })
     }
 
@@ -115,6 +116,7 @@ impl SessionOptions {
 
     fn over_ssh(&self, options: connect::Options) -> Result<connect::Options> {
         let every = Duration::from_secs(self.number("PingIntervalSecs"));
+        self.time_offset()?;
         let keepalive = match self.raw_setting("PingType") {
             Some("0") => Some(None),
             Some(_) => Some(Some(every)),
@@ -177,6 +179,37 @@ impl SessionOptions {
         }
     }
 
+    /// How FTP lists. Errors: `Unsupported` for what only FTP does; `InvalidArgument`.
+    fn listing(&self) -> Result<connect::FtpListing> {
+        let is_ftp = self.protocol == Protocol::Ftp;
+        let without_resumption = self.raw_setting("SslSessionReuse") == Some("0");
+        if without_resumption && !is_ftp {
+            return Err(not_yet("'SslSessionReuse': only FTP's connections can go without"));
+        }
+        Ok(connect::FtpListing {
+            time_offset: self.time_offset()?.filter(|_| is_ftp),
+            without_facts: self.raw_setting("FtpUseMlsd") == Some("1"),
+            without_resumption,
+        })
+    }
+
+    /// Seconds from the server's local times to UTC, where they are not found out: WinSCP counts the days to the times of
+    /// this machine. Errors: `Unsupported` over what lists no local times; `InvalidArgument`.
+    fn time_offset(&self) -> Result<Option<i32>> {
+        let days = self.set("TimeDifference").unwrap_or("0");
+        let days = days.parse::<f64>().ok().filter(|days| days.abs() <= 2.0);
+        let days = days.ok_or_else(|| bad("'TimeDifference' takes days, as 0.25 for six hours"))?;
+        let found_out = self.raw_setting("TimeDifferenceAuto").map_or(days == 0.0, |auto| auto == "1");
+        if found_out {
+            return Ok(None);
+        }
+        if self.protocol != Protocol::Ftp {
+            return Err(not_yet("'TimeDifference': only FTP's listings hold local times"));
+        }
+        let minutes = (days * 1440.0).round() as i32;
+        Ok(Some(minutes * 60 - jiff::Zoned::now().offset().seconds()))
+    }
+
     /// FTP, S3 and WebDAV, over TLS or not.
     fn over_tls(&self, options: connect::Options) -> Result<connect::Options> {
         if self.raw_setting("Tunnel") == Some("1") {
@@ -194,6 +227,7 @@ impl SessionOptions {
             .account(self.secret("FtpAccount"))
             .virtual_host(self.raw_setting("FtpHost") == Some("0"))
             .named_address(self.raw_setting("FtpForcePasvIp2") == Some("1"))
+            .ftp_listing(self.listing()?)
             .client_certificate(self.tls_client_certificate_path.clone())
             .phrase(self.private_key_passphrase.clone());
         #[cfg(feature = "ftp")]

@@ -295,7 +295,7 @@ pub const SETTINGS: &[Setting] = &[
         Applied("bytes after which keys are exchanged anew, `1M` to `1G`"),
     ),
     s("SSH algorithms", "SshProt", "3", Number(0, 3), Only(&["2", "3"], OLD)),
-    s("SFTP", "SftpServer", "", Text, Only(&[""], "the subsystem 'sftp' is asked for")),
+    s("SFTP", "SftpServer", "", Text, Applied("a command that serves SFTP, instead of the subsystem `sftp`")),
     s(
         "SFTP",
         "SFTPMaxVersion",
@@ -386,15 +386,11 @@ pub const SETTINGS: &[Setting] = &[
         "TimeDifference",
         "0",
         Text,
-        Only(&["0"], "only FTP's listings hold local times; their offset is found by MDTM"),
+        Applied(
+            "FTP: days from the times in its listings to those of this machine, as `0.25`; found out by MDTM where it is 0; refused over the others, whose times are in UTC or found out",
+        ),
     ),
-    s(
-        "files",
-        "TimeDifferenceAuto",
-        "1",
-        Switch,
-        Only(&["1"], "the offset of FTP's listings is found by MDTM"),
-    ),
+    s("files", "TimeDifferenceAuto", "1", Switch, Applied("`0`: `TimeDifference` holds, also where it is 0")),
     s(
         "files",
         "DeleteToRecycleBin",
@@ -445,7 +441,7 @@ pub const SETTINGS: &[Setting] = &[
         Auto,
         Applied("`1`: the address that the server names is taken if it is a public one; else always its own"),
     ),
-    s("FTP", "FtpUseMlsd", "2", Auto, Only(&["0", "2"], "MLSD is used where the server has it")),
+    s("FTP", "FtpUseMlsd", "2", Auto, Applied("`1`: LIST is used, also where the server has MLSD")),
     s("FTP", "FtpAccount", "", Text, Applied("sent where the server asks for it (ACCT)")),
     s(
         "FTP",
@@ -492,7 +488,7 @@ pub const SETTINGS: &[Setting] = &[
         "SslSessionReuse",
         "1",
         Switch,
-        Only(&["1"], "data connections resume the control connection's session"),
+        Applied("FTP: `0`: each data connection shakes hands by itself; refused over the others"),
     ),
     s("TLS", "CompleteTlsShutdown", "2", Auto, Only(&["0", "2"], "TLS is ended in good order")),
     s("TLS", "TlsCertificateFile", "", Text, Typed("tls_client_certificate_path")),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::support::World;
 use crate::support::shell::Shell;
+use client::log::{LogLevel, SessionLog};
 use client::session::*;
 use session_core::batch::{TransferOptions, Unattended};
 use session_core::error::{ErrorKind, Result};
@@ -147,4 +148,47 @@ async fn algorithms_are_those_that_are_named() {
         let e = world.options().add_raw_setting(name, value).map(|_| ()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported, "{name}: {e:#}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_ftp_lists_and_resumes_is_as_it_is_said() {
+    let (world, dir) = (World::ftpes().await, tempfile::tempdir().unwrap());
+    world.write("/d/f", "content").await;
+    let listed = |settings: &'static [(&str, &str)], log: &str| {
+        let (options, log) = (with(world.options(), settings), dir.path().join(log));
+        async move {
+            let session = Session::new();
+            session.set_log(Some(SessionLog::open(&log, LogLevel::Normal).unwrap()));
+            session.open(options, Arc::new(Unattended)).await?;
+            let listed = session.list_directory("/d").await?;
+            let time = listed.files[0].last_write_time().unwrap();
+            Ok::<_, session_core::error::Error>((time, std::fs::read_to_string(&log).unwrap()))
+        }
+    };
+    let (_, log) = listed(&[], "facts").await.unwrap();
+    assert!(log.contains("] MLSD") && !log.contains("] LIST"), "{log}");
+    let (six, log) = listed(&[("FtpUseMlsd", "1"), ("TimeDifference", "0.25")], "six").await.unwrap();
+    assert!(log.contains("] LIST") && !log.contains("] MLSD") && !log.contains("] MDTM"), "{log}");
+    let (three, _) = listed(&[("FtpUseMlsd", "1"), ("TimeDifference", "0.125")], "three").await.unwrap();
+    assert_eq!(six.duration_since(three).unwrap().as_secs(), 3 * 3600);
+    // The server wants data connections to resume the login's session.
+    assert!(listed(&[("SslSessionReuse", "0")], "apart").await.is_err());
+
+    for (name, value) in [("TimeDifference", "0.25"), ("SslSessionReuse", "0")] {
+        let dav = SessionOptions::new().protocol(Protocol::Webdav).host_name("127.0.0.1").port_number(1);
+        let e = opened(with(dav, &[(name, value)])).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{name}: {e:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sftp_may_be_served_by_a_command() {
+    let servers =
+        ["/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server"];
+    let Some(server) = servers.into_iter().find(|s| std::path::Path::new(s).exists()) else { return };
+    let Some(shell) = Shell::start(false).await else { return };
+    let line = format!("echo begun > by-command; exec {server}");
+    let session = opened(with(shell.options(), &[("SftpServer", &line)])).await.unwrap();
+    assert!(session.file_exists("by-command").await.unwrap());
+    assert_eq!(std::fs::read(shell.dir.path().join("by-command")).unwrap(), b"begun\n");
 }

@@ -169,7 +169,8 @@ impl Dialer {
         Ok(control)
     }
 
-    fn tls_login(&self) -> Result<session_core::net::client_tls::TlsLogin, Refused> {
+    /// TLS that resumes nothing yet.
+    pub(super) fn tls_login(&self) -> Result<session_core::net::client_tls::TlsLogin, Refused> {
         let tls = self.tls.as_ref().ok_or_else(|| Refused::Error(Error::new(ErrorKind::Internal)))?;
         let newest = self.learned(|l| l.only_tls12).then_some(TlsVersion::V12);
         Ok(tls.login(newest))
@@ -331,7 +332,10 @@ impl Dialer {
             && let (Some(feat), Some(syst), Some(site), Some(pwd)) =
                 (replies.next(), replies.next(), replies.next(), replies.next())
         {
-            let facts = Facts::learn(greeting, &feat, &syst, &site, &pwd);
+            let mut facts = Facts::learn(greeting, &feat, &syst, &site, &pwd);
+            if !self.options.facts {
+                facts.features.retain(|name, _| name != "MLSD" && name != "MLST");
+            }
             if !facts.speaks_telnet() {
                 control.without_telnet();
             }

@@ -95,6 +95,11 @@ pub struct FtpConnectOptions {
     /// What to add to the server's local times (LIST) to get UTC, seconds; where it is `None`, it is found
     /// by asking for the time of one listed file.
     pub time_offset: Option<i32>,
+    /// Data connections resume the TLS session of their login, which many servers demand. Without, each shakes hands by
+    /// itself.
+    pub resume_tls: bool,
+    /// Listings in facts (MLSD) where the server has them.
+    pub facts: bool,
     /// Compress data (MODE Z) where the server can.
     pub compress: bool,
     /// Names on the wire.
@@ -142,6 +147,8 @@ impl FtpConnectOptions {
             timeout: Duration::from_secs(20),
             keepalive: Some(Duration::from_secs(30)),
             time_offset: None,
+            resume_tls: true,
+            facts: true,
             compress: false,
             encoding: Encoding::default(),
             unverified_copies: false,

@@ -132,7 +132,10 @@ impl Transfer {
         let pool = std::sync::Arc::clone(lease.pool());
         let dialer = &pool.dialer;
         let compressed = dialer.learned(|l| l.compressed);
-        let tls = lease.tls.clone();
+        let tls = match &lease.tls {
+            Some(_) if !dialer.options.resume_tls => Some(dialer.tls_login().map_err(Error::from)?),
+            tls => tls.clone(),
+        };
         let dry = tls.as_ref().is_some_and(|t| t.tickets() == Some(0));
         let opening = data::open(way, dialer, tls, compressed, ask.uploads);
         let mut opening = std::pin::pin!(opening);

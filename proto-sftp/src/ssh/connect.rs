@@ -274,6 +274,7 @@ struct Inner {
     _dead_at_last: DropGuard,
     methods: Vec<&'static str>,
     timeout: Duration,
+    sftp_server: Option<String>,
     talk: Talk,
 }
 
@@ -399,6 +400,7 @@ async fn enter(
         _dead_at_last: dead_at_last,
         methods,
         timeout: options.timeout,
+        sftp_server: options.sftp_server.clone(),
         talk,
     });
     if let Some(keepalive) = options.keepalive {
@@ -461,7 +463,7 @@ async fn guard(
 }
 
 impl SshConnection {
-    /// Opens a channel with the subsystem `sftp` on it. Several may be open at once. Errors: `Refused` if
+    /// Opens a channel with the subsystem `sftp` on it, or the command that serves it. Several may be open at once. Errors: `Refused` if
     /// the server opens no (more) channel, `TimedOut`, `Disconnected`; from the reader, `Unsupported` if it
     /// has no such subsystem.
     pub async fn open_sftp(&self) -> Result<(ChannelReader, ChannelWriter<client::Msg>)> {
@@ -469,7 +471,11 @@ impl SshConnection {
         let opening = async {
             let (read, write) = self.open_session().await?;
             // What is sent next is in order behind the request: a refusal ends the reader, and nothing waits.
-            write.request_subsystem(true, "sftp").await.map_err(|e| inner.shared.error_of(e))?;
+            let asked = match &inner.sftp_server {
+                Some(command) => write.exec(true, command.as_bytes()).await,
+                None => write.request_subsystem(true, "sftp").await,
+            };
+            asked.map_err(|e| inner.shared.error_of(e))?;
             Ok::<_, Error>((read, write))
         };
         let (read, write) = self.opened(opening).await?;

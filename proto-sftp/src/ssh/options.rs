@@ -105,6 +105,8 @@ pub struct ConnectOptions {
     pub rekey_bytes: u64,
     /// The same by time.
     pub rekey_time: Duration,
+    /// What serves SFTP: this command, instead of the subsystem `sftp`.
+    pub sftp_server: Option<String>,
     /// What is spoken.
     pub algorithms: Algorithms,
     /// The session that counts and cuts; one is made where none is given.
@@ -146,6 +148,7 @@ impl ConnectOptions {
             max_packet: 64 * 1024 - 1,
             rekey_bytes: 1 << 30,
             rekey_time: Duration::from_secs(3600),
+            sftp_server: None,
             algorithms: Algorithms::client(),
             session: None,
         }
