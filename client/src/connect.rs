@@ -42,6 +42,7 @@ use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup};
 use session_core::store::local::{FsyncPolicy, LocalOptions, LocalStore};
 use session_core::trust::{CertificateFingerprint, Fingerprint};
 
+use crate::encrypted::FileKey;
 use crate::log::SessionLog;
 use crate::url::Url;
 use execute::Means;
@@ -504,6 +505,12 @@ impl Options {
     /// Ask no more of the remote in a second than this allows, which all that are given the same share.
     pub fn request_limit(mut self, limit: Option<Arc<RequestLimit>>) -> Self {
         self.around.limit = limit;
+        self
+    }
+
+    /// Encrypt what is new on the remote under this key, and read what was encrypted under it.
+    pub fn file_key(mut self, key: Option<Arc<FileKey>>) -> Self {
+        self.around.key = key;
         self
     }
 

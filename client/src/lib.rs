@@ -11,6 +11,7 @@ pub mod batch;
 pub mod blocking;
 pub mod cli;
 pub mod connect;
+pub mod encrypted;
 pub mod hash;
 #[cfg(feature = "hooks")]
 pub mod hooks;

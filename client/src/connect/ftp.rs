@@ -73,5 +73,5 @@ pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<
     .await?;
     let home = remote.home().clone();
     let fs = patient(Arc::clone(&remote) as _, remote.home(), options.reconnect);
-    guard(session, &identity, (fs, home), Line::Ftp(remote))
+    guard(session, &identity, (options.around.files(fs), home), Line::Ftp(remote))
 }

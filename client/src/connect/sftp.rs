@@ -128,7 +128,7 @@ pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<
         Ok((fs, home, identity))
     });
     let (fs, home, identity): (_, _, Identity) = opened.await?;
-    let fs = lasting(fs, Arc::clone(&dialer) as _, budget);
+    let fs = around.files(lasting(fs, Arc::clone(&dialer) as _, budget));
     let mut connected = guard(session, &identity, (fs, home), Line::Ssh(dialer))?;
     connected.warnings = warnings;
     Ok(connected)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use session_core::auth::{Account, Method};
 use session_core::error::{ErrorKind, Result};
+use session_core::fs::Filesystem;
 use session_core::intercept::{Chain, Interceptor};
 use session_core::lifecycle::{ChannelKind, Lifecycle, Verdict};
 use session_core::path::display_bytes;
@@ -17,6 +18,7 @@ use session_core::session::{Actor, Ending, Identity, Protocol, Session, Setup, S
 use session_core::talk::Talk;
 
 use super::requests::RequestLimit;
+use crate::encrypted::{Encrypted, FileKey};
 
 /// The interceptors of the sessions that are opened with some options.
 #[derive(Clone, Default)]
@@ -26,6 +28,8 @@ pub(super) struct Around {
     pub(super) limit: Option<Arc<RequestLimit>>,
     /// Where what is said is told.
     pub(super) talk: Talk,
+    /// What encrypts files before they leave.
+    pub(super) key: Option<Arc<FileKey>>,
 }
 
 impl fmt::Debug for Around {
@@ -35,6 +39,15 @@ impl fmt::Debug for Around {
 }
 
 impl Around {
+    /// A remote, with what stands around it.
+    #[cfg(any(feature = "ftp", feature = "s3", feature = "sftp", feature = "webdav"))]
+    pub(super) fn files(&self, fs: Arc<dyn Filesystem>) -> Arc<dyn Filesystem> {
+        match &self.key {
+            Some(key) => Arc::new(Encrypted::new(fs, Arc::clone(key))),
+            None => fs,
+        }
+    }
+
     /// A session of the client with this host.
     pub(super) fn session(&self, protocol: Protocol, host: &str) -> Arc<Session> {
         let chain = match &self.limit {

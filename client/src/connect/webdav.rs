@@ -63,5 +63,5 @@ pub(super) async fn open(options: Options, decider: Arc<dyn Decider>) -> Result<
     .await?;
     let fs = patient(Arc::clone(&remote) as _, remote.home(), options.reconnect);
     let home = remote.home().clone();
-    guard(session, &identity, (fs, home), Line::Webdav(remote))
+    guard(session, &identity, (options.around.files(fs), home), Line::Webdav(remote))
 }

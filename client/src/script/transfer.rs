@@ -157,7 +157,8 @@ fn raw(pair: &str, options: &mut TransferOptions) -> Result<()> {
         "text" => options.permissions = Some(permissions(value)?),
         // There is no such attribute here.
         "cleararchive" => drop(yes()?),
-        "encryptnewfiles" if !yes()? => {}
+        // What is new is encrypted where the session has a key; `off` is judged there.
+        "encryptnewfiles" => drop(yes()?),
         _ => {
             return Err(Error::new(ErrorKind::Unsupported)
                 .with_detail(format!("the transfer setting '{name}={value}' is not built yet")));

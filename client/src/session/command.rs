@@ -116,7 +116,8 @@ pub(super) async fn by_shell(open: &Open, path: &VPath, algorithm: Algorithm) ->
         let said = said_by(&open.executor, b"pwd").await;
         said.is_some_and(|text| text.strip_suffix(b"\n") == Some(open.home.as_bytes()))
     };
-    if !open.executor.is_shell() || !*open.same_tree.get_or_init(|| same).await {
+    // What the shell sees is another text.
+    if open.options.encrypts() || !open.executor.is_shell() || !*open.same_tree.get_or_init(|| same).await {
         return None;
     }
     let command = [program.as_bytes(), b" -b ", &quoted(path.as_bytes())[..]].concat();

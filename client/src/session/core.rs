@@ -350,6 +350,10 @@ impl Session {
     {
         let result = async {
             let open = self.opened_now()?;
+            if open.options.encrypts() {
+                return Err(Error::new(ErrorKind::Unsupported)
+                    .with_detail("where names are encrypted ('EncryptKey') only files can be worked with"));
+            }
             let path = Session::remote(&open, path)?;
             let unsupported = || Error::new(ErrorKind::Unsupported).with_detail(elsewhere);
             work(own(&open).ok_or_else(unsupported)?, path).await

@@ -6,6 +6,7 @@
 //! the target only.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::auth::Secret;
@@ -16,6 +17,7 @@ use session_core::net::proxy::{Endpoint, Login, Proxy};
 use super::options::{FtpMode, FtpSecure, Protocol, SessionOptions, SshHostKeyPolicy, bad, not_yet};
 use super::{algorithms, fingerprint, raw};
 use crate::connect;
+use crate::encrypted::FileKey;
 use crate::url::Url;
 
 impl SessionOptions {
@@ -52,6 +54,7 @@ impl SessionOptions {
             })
             .source(self.set("SourceAddress").and_then(|text| text.parse().ok()))
             .after_login(self.after_login()?)
+            .file_key(self.set("EncryptKey").map(FileKey::parse).transpose()?.map(Arc::new))
             .proxy(self.proxy()?);
         match self.protocol {
             Protocol::Sftp | Protocol::Scp => self.over_ssh(options),
@@ -69,6 +72,11 @@ impl SessionOptions {
     /// Whether what is asked of a link is what it leads to.
     pub(super) fn resolves_links(&self) -> bool {
         self.number("ResolveSymlinks") == 1
+    }
+
+    /// Whether files are encrypted before they leave.
+    pub(crate) fn encrypts(&self) -> bool {
+        self.set("EncryptKey").is_some()
     }
 
     /// What a raw setting says, if it says anything.

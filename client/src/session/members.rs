@@ -359,7 +359,6 @@ pub fn markdown() -> String {
                 format!("only {}: {why}", values.join(", "))
             }
             raw::Support::Refused(why) => format!("refused: {why}"),
-            raw::Support::NotYet(why) => format!("not yet: {why}"),
         };
         let default = if s.default.is_empty() { String::new() } else { format!("`{}`", s.default) };
         let _ = writeln!(out, "| {} | `{}` | {default} | {} |", s.group, s.name, cell(&what));

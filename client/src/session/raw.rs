@@ -9,6 +9,8 @@
 
 use session_core::error::{Error, ErrorKind, Result};
 
+use crate::encrypted::FileKey;
+
 /// What values a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -35,8 +37,6 @@ pub enum Support {
     Only(&'static [&'static str], &'static str),
     /// It cannot apply here, for the reason given.
     Refused(&'static str),
-    /// Ferry cannot do it yet.
-    NotYet(&'static str),
 }
 
 /// One raw setting.
@@ -65,7 +65,7 @@ const fn s(
 }
 
 use Kind::{Auto, Number, Switch, Text};
-use Support::{Applied, Except, NotYet, Only, Refused, Typed};
+use Support::{Applied, Except, Only, Refused, Typed};
 
 const GSSAPI: &str =
     "logins by GSSAPI are not part of Ferry: passwords, keys, certificates and questions are";
@@ -432,7 +432,15 @@ pub const SETTINGS: &[Setting] = &[
     ),
     s("files", "TrimVMSVersions", "0", Switch, Only(&["0"], VMS)),
     s("files", "VMSAllRevisions", "0", Switch, Only(&["0"], VMS)),
-    s("files", "EncryptKey", "", Text, NotYet("encryption of files is not built yet")),
+    s(
+        "files",
+        "EncryptKey",
+        "",
+        Text,
+        Applied(
+            "64 hexadecimal digits: what is new is encrypted before it leaves, names too, in WinSCP's format, over every protocol; such files are written anew and never continued",
+        ),
+    ),
     s("FTP", "FtpPasvMode", "1", Switch, Typed("ftp_mode")),
     s(
         "FTP",
@@ -604,14 +612,14 @@ pub fn check(name: &str, value: &str) -> Result<&'static Setting> {
         Err(Error::new(ErrorKind::Unsupported)
             .with_detail(format!("the raw setting '{name}' is not supported: {why}")))
     };
+    if setting.name == "EncryptKey" && !value.is_empty() {
+        FileKey::parse(value)?;
+    }
     match setting.support {
         Support::Except(values, _, why) if values.contains(&value) => refuse(why),
         Support::Typed(_) | Support::Applied(_) | Support::Except(..) => Ok(setting),
         Support::Only(values, _) if values.contains(&value) => Ok(setting),
         Support::Only(_, why) | Support::Refused(why) => refuse(why),
-        // What a site is not given is what it would be anyway.
-        Support::NotYet(_) if value == setting.default => Ok(setting),
-        Support::NotYet(why) => refuse(why),
     }
 }
 

@@ -18,6 +18,7 @@ mod blocking;
 mod cli;
 mod cli_trees;
 mod completions;
+mod encrypted;
 mod examples;
 mod exec;
 #[path = "../../../proto-sftp/tests/it/support/folder.rs"]

@@ -8,7 +8,7 @@ use session_core::error::{Error, ErrorKind, Result};
 use super::{Runner, bad, several};
 use crate::mask::FileMask;
 use crate::script::command::Command;
-use crate::script::transfer::{self, options};
+use crate::script::transfer;
 use crate::script::xml::text_of;
 use crate::session::{
     Comparison, Outcome, RemoteFileInfo, Side, SynchronizationMode, SynchronizationOptions,
@@ -17,8 +17,22 @@ use crate::session::{
 use crate::sync::{Criteria, Difference};
 
 impl Runner<'_> {
+    /// The options of a command. Errors: those of [`transfer::options`]; `Unsupported` for new files in plain in a session
+    /// that encrypts them.
+    pub(super) fn transfer_options(&self, c: &Command) -> Result<TransferOptions> {
+        let in_plain =
+            |(name, value): &(&str, &str)| name.eq_ignore_ascii_case("EncryptNewFiles") && *value == "0";
+        if c.pairs("rawtransfersettings")?.iter().any(in_plain) && self.slot()?.session.options()?.encrypts()
+        {
+            return Err(Error::new(ErrorKind::Unsupported).with_detail(
+                "'EncryptNewFiles=0': in a session with an 'EncryptKey' what is new is encrypted",
+            ));
+        }
+        transfer::options(c, self.mode, self.confirm)
+    }
+
     pub(super) async fn get(&mut self, c: &Command) -> Result<()> {
-        let options = options(c, self.mode, self.confirm)?;
+        let options = self.transfer_options(c)?;
         let (sources, target) = match c.arguments.as_slice() {
             [only] => (std::slice::from_ref(only), ""),
             [sources @ .., target] => (sources, target.as_str()),
@@ -46,7 +60,7 @@ impl Runner<'_> {
     }
 
     pub(super) async fn put(&mut self, c: &Command) -> Result<()> {
-        let options: TransferOptions = options(c, self.mode, self.confirm)?;
+        let options = self.transfer_options(c)?;
         let (sources, target) = match c.arguments.as_slice() {
             [only] => (std::slice::from_ref(only), ""),
             [sources @ .., target] => (sources, target.as_str()),
@@ -207,7 +221,7 @@ impl Runner<'_> {
         if let Some(Some(mask)) = c.switch("filemask") {
             options.mask = FileMask::parse(mask)?;
         }
-        options.transfer = transfer::options(c, self.mode, self.confirm)?;
+        options.transfer = self.transfer_options(c)?;
         if c.has("preview") {
             let found = session.compare_directories(&local, &remote, &options).await?;
             for difference in &found.differences {
