@@ -61,6 +61,9 @@ pub(crate) struct Identities {
     certificates: Vec<String>,
 }
 
+/// Where it is written down which uploads in parts there are, in the site's data folder.
+const S3_UPLOADS: &str = "s3-uploads";
+
 impl Identities {
     /// All of them.
     pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
@@ -140,6 +143,7 @@ fn s3_options(config: &Config) -> S3ServerOptions {
         tries: limits.tries,
         login_time: limits.login_time,
         idle: idle(config),
+        uploads_at: Some(config.data.join(S3_UPLOADS)),
         ..config.s3.options()
     }
 }

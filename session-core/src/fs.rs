@@ -78,10 +78,14 @@ pub struct OpenOptions {
     /// included, and what ends without a commit is thrown away. Of a file written anew; where uploads are not
     /// staged it means nothing.
     pub apart: bool,
+    /// One that is apart outlives this file, its session and the process, under this name of the caller's that no
+    /// other has: what ends without a commit is kept. [`File::keep`] tells whether the store can do that.
+    pub lasting: Option<Arc<str>>,
     /// Go on with the unfinished upload that these words name ([`File::keep`]), where the store still has it and
     /// it is one of this file; else, and where `size_hint` is another size, begin anew. The content is written from
     /// its beginning all the same: what the store holds of it is compared with it, and only the rest is sent. Of a
-    /// file written anew.
+    /// file written anew. Of one that is apart, whose file is neither made nor emptied by this, all that was written
+    /// is there and any of it may be written anew; `NotFound` where it is over.
     pub unfinished: Option<Arc<str>>,
 }
 
@@ -109,6 +113,8 @@ impl OpenOptions {
             "create, truncate and append need writing"
         } else if self.exclusive && !self.create {
             "exclusive needs create"
+        } else if self.lasting.is_some() && !self.apart {
+            "only what stands apart is lasting"
         } else {
             return Ok(());
         };

@@ -17,6 +17,7 @@ mod cors;
 mod digest;
 mod exchange;
 mod guard;
+mod ledger;
 mod list;
 mod listen;
 mod multipart;

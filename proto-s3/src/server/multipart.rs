@@ -1,6 +1,7 @@
 //! Multipart uploads: begun, filled part by part, published once (see `uploads` for how parts are kept).
 
 use bytes::BytesMut;
+use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CompletedPart, CopyPartResult, CreateMultipartUploadInput,
@@ -13,6 +14,7 @@ use session_core::error::{Error, ErrorKind};
 use session_core::fs::{CommitOptions, File as _, Filesystem as _, OpenOptions};
 use session_core::gate::SessionFile;
 use session_core::metadata::Attributes;
+use session_core::net::http::Client;
 use std::sync::Arc;
 
 use super::buckets;
@@ -20,7 +22,8 @@ use super::copy::{self, Source};
 use super::digest::{Digest, hex, sums};
 use super::exchange::{Exchange, refuse};
 use super::object::{Spot, Stamp, is_bucket};
-use super::uploads::{Begun, Multipart, Owner, Part, Uploads};
+use super::options::S3ServerOptions;
+use super::uploads::{Begun, Multipart, Owner, Part, Uploads, new_id};
 use super::write::{Upload, complete, demands, judge, kept, open, receive, too_large, whole};
 
 /// The most parts, and the largest one.
@@ -31,13 +34,21 @@ const LISTED: i32 = 1000;
 /// How much is moved at once.
 const PIECE: usize = 256 * 1024;
 
-fn uploads(x: &Exchange) -> Arc<Uploads> {
-    x.service.sessions.shared()
+async fn uploads(x: &Exchange) -> Arc<Uploads> {
+    let all: Arc<Uploads> = x.service.sessions.shared();
+    if let Some(folder) = &x.options().uploads_at {
+        all.load(folder, x.options().upload_time).await;
+    }
+    all
+}
+
+fn client(x: &Exchange) -> S3Result<&Arc<Client>> {
+    x.client().ok_or_else(|| refuse(S3ErrorCode::InternalError, "nobody has logged in"))
 }
 
 fn owner(x: &Exchange) -> S3Result<Owner> {
+    let session = &client(x)?.session;
     let nobody = || refuse(S3ErrorCode::InternalError, "nobody has logged in");
-    let session = &x.client().ok_or_else(nobody)?.session;
     let identity = session.identity().ok_or_else(nobody)?;
     let account = identity.account();
     let own = account.shared || account.anonymous;
@@ -53,8 +64,39 @@ fn none(x: &Exchange) -> S3Error {
     x.fail_as(e, 404, "NoSuchUpload")
 }
 
-fn find(x: &Exchange, id: &str, bucket: &str, key: &str) -> S3Result<Arc<Multipart>> {
-    uploads(x).find(id, &owner(x)?, bucket, key).ok_or_else(|| none(x))
+async fn find(x: &Exchange, id: &str, bucket: &str, key: &str) -> S3Result<Arc<Multipart>> {
+    uploads(x).await.find(id, &owner(x)?, bucket, key).ok_or_else(|| none(x))
+}
+
+/// The file of an upload, opened again in this session where the one that had it is over; `None` where the store has
+/// it no more.
+async fn reopened(x: &Exchange, upload: &Multipart) -> S3Result<Option<Arc<SessionFile>>> {
+    let _alone = upload.opening.lock().await;
+    if let Some(file) = upload.opened() {
+        return Ok(Some(file));
+    }
+    let id: Arc<str> = upload.id.as_str().into();
+    let options = OpenOptions { apart: true, unfinished: Some(Arc::clone(&id)), ..OpenOptions::update() };
+    let file = match x.fs()?.open_file(&upload.spot.path, &options).await {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|e| x.fail_write(e))?,
+    };
+    // Where nothing is staged any more, what was opened is the object that stands there.
+    let kept = file.keep().await.map_err(|e| x.fail(e))?;
+    if kept.is_none_or(|kept| kept.words != id) {
+        return Ok(None);
+    }
+    upload.goes_on(&file, client(x)?);
+    Ok(Some(file))
+}
+
+/// The same for whoever needs it. Errors: `NoSuchUpload`, and then nobody finds it any more.
+async fn file(x: &Exchange, upload: &Multipart) -> S3Result<Arc<SessionFile>> {
+    if let Some(file) = reopened(x, upload).await? {
+        return Ok(file);
+    }
+    uploads(x).await.over(upload, None);
+    Err(none(x))
 }
 
 pub(super) async fn create(
@@ -70,24 +112,29 @@ pub(super) async fn create(
         return Err(too_large());
     }
     let there = spot.find(fs).await.map_err(|e| x.fail(e))?.filter(|t| !t.marker);
-    let client =
-        x.client().cloned().ok_or_else(|| refuse(S3ErrorCode::InternalError, "nobody has logged in"))?;
+    let id = new_id().map_err(|e| x.fail(e))?;
     // Parts that do not stand in order are read to put them in order.
-    let options = OpenOptions { read: true, ..whole(None, there.as_ref(), None, None) };
+    let lasting = Some(id.as_str().into());
+    let options = OpenOptions { read: true, lasting, ..whole(None, there.as_ref(), None, None) };
     let mut file = Upload::new(open(x, &spot, &options).await?);
+    // A store may keep it by other words, for who sends all of it again.
+    let kept_by = file.file()?.keep().await.map_err(|e| x.fail(e))?;
     let begun = Begun {
+        lasts: kept_by.is_some_and(|by| *by.words == *id),
+        id,
         owner: owner(x)?,
         bucket: input.bucket.clone(),
         key: input.key.clone(),
         ordered: !fs.capabilities_at(&spot.path).random_write,
         spot,
         kept,
-        there,
         file: Arc::clone(file.file()?),
-        client,
+        client: Arc::clone(client(x)?),
     };
-    let options = x.options();
-    let upload = uploads(x).begin(begun, options.upload_time, options.max_uploads).map_err(|e| x.fail(e))?;
+    let S3ServerOptions { uploads_at, upload_time, max_uploads, .. } = x.options();
+    let all = uploads(x).await;
+    let upload = all.begin(begun, uploads_at.as_deref(), *upload_time, *max_uploads).await;
+    let upload = upload.map_err(|e| x.fail(e))?;
     file.keep();
     Ok(S3Response::new(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
@@ -113,7 +160,7 @@ pub(super) async fn part(
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let input = req.input;
     let number = number(input.part_number)?;
-    let upload = find(x, &input.upload_id, &input.bucket, &input.key)?;
+    let upload = find(x, &input.upload_id, &input.bucket, &input.key).await?;
     let Some(size) = input.content_length.and_then(|n| u64::try_from(n).ok()) else {
         return Err(refuse(S3ErrorCode::MissingContentLength, "the size of a part is to be known before it"));
     };
@@ -122,14 +169,15 @@ pub(super) async fn part(
     }
     let mut digest =
         Digest::new(input.content_md5.as_deref(), sums!(input), &req.headers, req.trailing_headers)?;
+    let file = file(x, &upload).await?;
     let turn = upload.turn(number, size, x.options().data_time).await.map_err(|e| failed(x, e))?;
-    let mut landing = Landing { upload: &upload, number, part: None };
-    let came = receive(x, input.body, &upload.file, turn.at, &mut digest).await?;
+    let landing = Landing { upload: &upload, number, part: None };
+    let came = receive(x, input.body, &file, turn.at, &mut digest).await?;
     complete(x, came, input.content_length)?;
     let (md5, sums) = digest.finish()?;
     let modified = x.fs()?.session().now();
-    landing.part = Some(Part { at: turn.at, size: came, md5, sums: sums.clone(), modified });
-    drop(landing);
+    let part = Part { at: turn.at, size: came, md5, sums: sums.clone(), modified, former: false };
+    landing.lands(part).await.map_err(|e| x.fail(e))?;
     Ok(S3Response::new(UploadPartOutput {
         e_tag: Some(ETag::Strong(hex(&md5))),
         checksum_crc32: sums.checksum_crc32,
@@ -153,6 +201,15 @@ struct Landing<'a> {
     part: Option<Part>,
 }
 
+impl Landing<'_> {
+    /// It has arrived, and is written down before its client hears of it. Errors: those of the disk.
+    async fn lands(mut self, part: Part) -> session_core::error::Result<()> {
+        self.upload.keep(self.number, &part).await?;
+        self.part = Some(part);
+        Ok(())
+    }
+}
+
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.upload.arrived(self.number, self.part.take());
@@ -165,7 +222,7 @@ pub(super) async fn part_copy(
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
     let input = req.input;
     let number = number(input.part_number)?;
-    let upload = find(x, &input.upload_id, &input.bucket, &input.key)?;
+    let upload = find(x, &input.upload_id, &input.bucket, &input.key).await?;
     let source = Source::open(x, &input.copy_source, &copy::conditions!(input)).await?;
     let range = match input.copy_source_range.as_deref() {
         Some(text) => copy::range(x, text, source.size)?,
@@ -175,17 +232,18 @@ pub(super) async fn part_copy(
         return Err(refuse(S3ErrorCode::EntityTooLarge, "a part has 5 GiB at most"));
     }
     let size = range.end - range.start;
+    let target = file(x, &upload).await?;
     let turn = upload.turn(number, size, x.options().data_time).await.map_err(|e| failed(x, e))?;
-    let mut landing = Landing { upload: &upload, number, part: None };
+    let landing = Landing { upload: &upload, number, part: None };
     let mut digest = Digest::new(None, s3s::dto::Checksum::default(), &hyper::HeaderMap::new(), None)?;
     if let Some(file) = &source.file {
-        let to = (&upload.file, turn.at);
+        let to = (&target, turn.at);
         move_content(file, range, to, |piece| digest.update(piece)).await.map_err(|e| x.fail(e))?;
     }
     let (md5, sums) = digest.finish()?;
     let modified = x.fs()?.session().now();
-    landing.part = Some(Part { at: turn.at, size, md5, sums, modified });
-    drop(landing);
+    let part = Part { at: turn.at, size, md5, sums, modified, former: false };
+    landing.lands(part).await.map_err(|e| x.fail(e))?;
     let result = CopyPartResult {
         e_tag: Some(ETag::Strong(hex(&md5))),
         last_modified: Some(Timestamp::from(modified)),
@@ -218,7 +276,7 @@ pub(super) async fn move_content(
 }
 
 /// The parts that a client names, in order, each the one that it means.
-fn chosen(upload: &Multipart, named: &[CompletedPart]) -> S3Result<Vec<Part>> {
+fn chosen(upload: &Multipart, named: &[CompletedPart]) -> S3Result<Vec<(i32, Part)>> {
     let invalid = || refuse(S3ErrorCode::InvalidPart, "a part is not there, or is not the one that is named");
     if named.is_empty() {
         return Err(refuse(S3ErrorCode::MalformedXML, "an upload has one part at least"));
@@ -250,16 +308,15 @@ fn chosen(upload: &Multipart, named: &[CompletedPart]) -> S3Result<Vec<Part>> {
         {
             return Err(invalid());
         }
-        parts.push(part.clone());
+        parts.push((number, part.clone()));
     }
     Ok(parts)
 }
 
 /// The MD5 of the MD5s of the parts, and how many there are.
-fn tag_of(parts: &[Part]) -> String {
-    use s3s::crypto::{Checksum as _, Md5};
+fn tag_of(parts: &[(i32, Part)]) -> String {
     let mut md5 = Md5::new();
-    parts.iter().for_each(|p| md5.update(&p.md5));
+    parts.iter().for_each(|(_, p)| md5.update(&p.md5));
     format!("{}-{}", hex(&md5.finalize()), parts.len())
 }
 
@@ -268,7 +325,7 @@ pub(super) async fn finish(
     req: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
     let input = req.input;
-    let all = uploads(x);
+    let all = uploads(x).await;
     let output = |etag: String| CompleteMultipartUploadOutput {
         bucket: Some(input.bucket.clone()),
         key: Some(input.key.clone()),
@@ -288,7 +345,7 @@ pub(super) async fn finish(
     judge(x, there.as_ref(), input.if_match.as_ref(), input.if_none_match.as_ref())?;
     let named = input.multipart_upload.as_ref().and_then(|m| m.parts.as_deref()).unwrap_or_default();
     let parts = chosen(&upload, named)?;
-    let size: u64 = parts.iter().map(|p| p.size).sum();
+    let size: u64 = parts.iter().map(|(_, p)| p.size).sum();
     if input.mpu_object_size.is_some_and(|n| u64::try_from(n).ok() != Some(size)) {
         return Err(refuse(
             S3ErrorCode::InvalidRequest,
@@ -325,27 +382,35 @@ impl Drop for Ending<'_> {
 async fn publish(
     x: &Exchange,
     upload: &Multipart,
-    parts: &[Part],
+    parts: &[(i32, Part)],
     size: u64,
     wanted: &s3s::dto::Checksum,
     mut ending: Ending<'_>,
 ) -> S3Result<String> {
     let mut at = 0;
     let mut in_order = true;
-    for part in parts {
+    for (_, part) in parts {
         in_order &= part.at == at;
         at += part.size;
     }
     let tag = tag_of(parts);
-    // What it replaces is looked at again: it may be another by now.
+    // What it replaces may be another since it was begun.
     let fs = x.fs()?;
     let there = upload.spot.find(fs).await.map_err(|e| x.fail(e))?.filter(|t| !t.marker);
+    let Some(file) = &reopened(x, upload).await? else {
+        ending.over = true;
+        // A server that was killed may have published it and told nobody.
+        if there.is_some_and(|there| there.etag() == tag) {
+            ending.etag = Some(tag.clone());
+            return Ok(tag);
+        }
+        return Err(none(x));
+    };
+    prove(x, upload, file, parts).await?;
     let stamp = Stamp::new(fs, &upload.spot.path);
-    let replaced = there.as_ref().or(upload.there.as_ref()).map(|t| &t.metadata);
-    let attributes = stamp.attributes(&upload.kept, &tag, size, replaced);
+    let attributes = stamp.attributes(&upload.kept, &tag, size, there.as_ref().map(|t| &t.metadata));
     let options = CommitOptions { expected_size: Some(size), attributes };
     if in_order {
-        let file = &upload.file;
         if file.metadata().await.map_err(|e| x.fail(e))?.size != size {
             file.set_attributes(&Attributes::size(size)).await.map_err(|e| x.fail(e))?;
         }
@@ -353,8 +418,11 @@ async fn publish(
         let committed = file.commit(&options).await;
         let published = committed.map_err(|e| {
             // A verdict against the content has thrown it away.
-            ending.over =
-                !matches!(e.kind(), ErrorKind::NoSpace | ErrorKind::Disconnected | ErrorKind::TimedOut);
+            let is_fault = matches!(
+                e.kind(),
+                ErrorKind::Canceled | ErrorKind::Disconnected | ErrorKind::NoSpace | ErrorKind::TimedOut
+            );
+            ending.over = !is_fault;
             x.fail_write(e)
         })?;
         ending.etag = Some(stamp.etag(&tag, size, &published));
@@ -363,18 +431,42 @@ async fn publish(
         let whole = OpenOptions { read: true, ..whole };
         let mut ordered = Upload::new(open(x, &upload.spot, &whole).await?);
         let mut at = 0;
-        for part in parts {
+        for (_, part) in parts {
             let to = (ordered.file()?, at);
             let range = part.at..part.at + part.size;
-            move_content(&upload.file, range, to, |_| ()).await.map_err(|e| x.fail(e))?;
+            move_content(file, range, to, |_| ()).await.map_err(|e| x.fail(e))?;
             at += part.size;
         }
         verify(x, ordered.file()?, size, wanted).await?;
         let published = ordered.publish(&options).await.map_err(|e| x.fail_write(e))?;
         ending.etag = Some(stamp.etag(&tag, size, &published));
-        let _ = upload.file.abort().await;
+        let _ = file.abort().await;
     }
     Ok(ending.etag.clone().unwrap_or_default())
+}
+
+/// Parts that a former run took are still what it took: a power cut may have kept less of them than of what is known
+/// of them. Errors: `InvalidPart`, and then that part has to come again.
+async fn prove(
+    x: &Exchange,
+    upload: &Multipart,
+    file: &Arc<SessionFile>,
+    parts: &[(i32, Part)],
+) -> S3Result<()> {
+    for (number, part) in parts.iter().filter(|(_, part)| part.former) {
+        let mut md5 = Md5::new();
+        let range = part.at..part.at + part.size;
+        let read = each_piece(file, range, |piece| md5.update(piece)).await;
+        if read.as_ref().is_err_and(|e| e.kind() != ErrorKind::Corrupt) {
+            return read.map_err(|e| x.fail(e));
+        }
+        if read.is_err() || md5.finalize() != part.md5 {
+            upload.drop_part(*number).await.map_err(|e| x.fail(e))?;
+            let words = "a part was lost when the server was cut off: send it again";
+            return Err(refuse(S3ErrorCode::InvalidPart, words));
+        }
+    }
+    Ok(())
 }
 
 /// The whole must come to what the client says of it, if it says so. A digest of parts' digests says nothing that
@@ -398,16 +490,27 @@ async fn verify(
         return Ok(());
     }
     let mut digest = Digest::new(None, wanted, &hyper::HeaderMap::new(), None)?;
-    let mut at = 0;
-    while at < size {
-        let piece = file.read_into(at, PIECE, BytesMut::with_capacity(PIECE)).await.map_err(|e| x.fail(e))?;
+    each_piece(file, 0..size, |piece| digest.update(piece)).await.map_err(|e| x.fail(e))?;
+    digest.finish().map(|_| ())
+}
+
+/// Reads a range. Errors: `Corrupt` where the file is shorter.
+async fn each_piece(
+    file: &Arc<SessionFile>,
+    range: std::ops::Range<u64>,
+    mut seen: impl FnMut(&[u8]) + Send,
+) -> session_core::error::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let want = usize::try_from(range.end - at).unwrap_or(PIECE).min(PIECE);
+        let piece = file.read_into(at, want, BytesMut::with_capacity(want)).await?;
         if piece.is_empty() {
-            return Err(x.fail(Error::new(ErrorKind::Corrupt)));
+            return Err(ErrorKind::Corrupt.into());
         }
-        digest.update(&piece);
+        seen(&piece);
         at += piece.len() as u64;
     }
-    digest.finish().map(|_| ())
+    Ok(())
 }
 
 pub(super) async fn abort(
@@ -415,12 +518,13 @@ pub(super) async fn abort(
     req: S3Request<AbortMultipartUploadInput>,
 ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
     let input = req.input;
-    let upload = find(x, &input.upload_id, &input.bucket, &input.key)?;
+    let upload = find(x, &input.upload_id, &input.bucket, &input.key).await?;
+    let file = file(x, &upload).await?;
     if !upload.end() {
         return Err(none(x));
     }
-    uploads(x).over(&upload, None);
-    match upload.file.abort().await {
+    uploads(x).await.over(&upload, None);
+    match file.abort().await {
         Err(e) if e.kind() != ErrorKind::Closed => Err(x.fail(e)),
         _ => Ok(S3Response::new(AbortMultipartUploadOutput::default())),
     }
@@ -439,7 +543,7 @@ pub(super) async fn parts(
     req: S3Request<ListPartsInput>,
 ) -> S3Result<S3Response<ListPartsOutput>> {
     let input = req.input;
-    let upload = find(x, &input.upload_id, &input.bucket, &input.key)?;
+    let upload = find(x, &input.upload_id, &input.bucket, &input.key).await?;
     let most = input.max_parts.unwrap_or(LISTED).clamp(0, LISTED);
     let after = input.part_number_marker.unwrap_or(0);
     let one = |(number, part): (&i32, &Part)| ListedPart {
@@ -483,7 +587,7 @@ pub(super) async fn list(
     let prefix = input.prefix.clone().unwrap_or_default();
     let most = usize::try_from(input.max_uploads.unwrap_or(LISTED).clamp(0, LISTED)).unwrap_or_default();
     let (key, id) = (input.key_marker.clone().unwrap_or_default(), input.upload_id_marker.clone());
-    let all = uploads(x).of(&owner(x)?, &input.bucket);
+    let all = uploads(x).await.of(&owner(x)?, &input.bucket);
     // Behind the key, or behind the upload of the key.
     let start = match (&id, all.iter().position(|u| Some(&u.id) == id.as_ref() && u.key == key)) {
         (Some(_), Some(at)) => at + 1,

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: where it listens, who its users are, what they may do: the site's.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub struct S3ServerOptions {
     pub minimum_rate: u64,
     /// How long a multipart upload is kept after its last part.
     pub upload_time: Duration,
+    /// The folder, the server's own, in which it is written down which of them there are, so that they go on when it
+    /// ends and begins again; `None`: they end with it.
+    pub uploads_at: Option<PathBuf>,
     /// Multipart uploads of one account at a time.
     pub max_uploads: usize,
     /// The largest body of XML, bytes.
@@ -78,6 +82,7 @@ impl Default for S3ServerOptions {
             data_time: Duration::from_secs(60),
             minimum_rate: 0,
             upload_time: Duration::from_secs(24 * 3600),
+            uploads_at: None,
             max_uploads: 100,
             // The list of 10,000 parts with all their checksums.
             max_body: 4 << 20,

@@ -22,4 +22,5 @@ mod server_lists;
 mod server_multipart;
 mod server_objects;
 mod server_sessions;
+mod server_unfinished;
 mod support;

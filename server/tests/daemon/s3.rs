@@ -102,6 +102,72 @@ async fn a_session_of_s3_is_one_among_the_live_ones_and_is_ended_like_them() {
     s.logged(&["session closed", id]).await;
 }
 
+/// What stands between two tags, once.
+fn one(text: &str, tag: &str) -> String {
+    let rest = text.split_once(&format!("<{tag}>")).unwrap_or_else(|| panic!("no {tag} in {text}")).1;
+    rest.split_once('<').unwrap().0.replace("&quot;", "\"")
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_outlives_its_session_and_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounded = format!("{}[users.quota]\nbytes = 2950\n", keyed("alice"));
+    let config = format!("data = \".\"\n[s3]\nhold = \"0s\"\n{LISTENERS}{}{bounded}", keyed("bob"));
+    std::fs::write(dir.path().join("ferryd.toml"), config).unwrap();
+    let s = Server::at_own(dir.path());
+    let mut s3 = S3::connect(s.port_of("ferry", "s3"), "KEY-alice");
+    assert_eq!(s3.status("PUT /docs", ""), 200);
+    assert_eq!(s3.status("PUT /docs/f", "old"), 200);
+    let (_, begun) = s3.ask("POST /docs/f?uploads", &[], "");
+    let id = one(&begun, "UploadId");
+    let part = |n: u32| format!("PUT /docs/f?partNumber={n}&uploadId={id}");
+    let content = |n: u8| [b'a' + n; 1000].map(char::from).iter().collect::<String>();
+    assert_eq!(s3.status(&part(1), &content(1)), 200);
+    // An administrator ends the session.
+    let all = s.sessions();
+    let session = all.iter().find(|s| s["protocol"] == "S3").unwrap()["sessionId"].as_str().unwrap();
+    assert_eq!(s.ask(&["sessions", "kill", session]).0, 0);
+    let mut s3 = S3::connect(s.port_of("ferry", "s3"), "KEY-alice");
+    assert_eq!(s3.status(&part(2), &content(2)), 200);
+    // Something ends the server, twice: with parts, and in the midst of one.
+    drop(s);
+    let s = Server::at_own(dir.path());
+    let mut s3 = S3::connect(s.port_of("ferry", "s3"), "KEY-alice");
+    let line = part(3);
+    let head = s3.signer.head(&line, &[], &sign::sha256(content(3).as_bytes()));
+    let half = &content(3)[..500];
+    write!(s3.stream.get_mut(), "{head}Content-Length: 1000\r\n\r\n{half}").unwrap();
+    s3.stream.get_mut().flush().unwrap();
+    until("it arrives", || s.sessions().iter().any(|s| s["bytesReceived"] == 500)).await;
+    drop(s);
+    let s = Server::at_own(dir.path());
+    let port = s.port_of("ferry", "s3");
+    assert_eq!(S3::connect(port, "KEY-bob").status(&format!("GET /docs/f?uploadId={id}"), ""), 404);
+    let mut s3 = S3::connect(port, "KEY-alice");
+    assert_eq!(one(&s3.ask("GET /docs?uploads", &[], "").1, "UploadId"), id);
+    let (_, listed) = s3.ask(&format!("GET /docs/f?uploadId={id}"), &[], "");
+    let tags: Vec<_> = listed.split("<Part>").skip(1).map(|part| one(part, "ETag")).collect();
+    assert_eq!(tags.len(), 2, "{listed}");
+    assert_eq!(s3.ask("GET /docs/f", &[], ""), (200, "old".into()));
+    // What it takes up is counted as before.
+    assert_eq!(s3.status(&part(3), &content(3)), 403);
+    assert_eq!(s3.status(&part(3), &content(3)[..900]), 200);
+    let (_, listed) = s3.ask(&format!("GET /docs/f?uploadId={id}"), &[], "");
+    let tags = listed.split("<Part>").skip(1).map(|part| one(part, "ETag"));
+    let tags = tags
+        .enumerate()
+        .map(|(n, tag)| format!("<Part><PartNumber>{}</PartNumber><ETag>{tag}</ETag></Part>", n + 1));
+    let list = tags.collect::<String>();
+    let whole = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
+    let (code, done) = s3.ask(&format!("POST /docs/f?uploadId={id}"), &[], &whole);
+    assert_eq!(code, 200, "{done}");
+    let expected = content(1) + &content(2) + &content(3)[..900];
+    assert_eq!(s3.ask("GET /docs/f", &[], ""), (200, expected));
+    assert_eq!(s3.status("PUT /docs/g", &content(1)), 403, "2,900 bytes are taken");
+    assert_eq!(s3.status("PUT /docs/g", &content(1)[..50]), 200);
+    assert_eq!(std::fs::read_dir(dir.path().join("s3-uploads")).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn who_may_put_and_not_look_puts_and_replaces_nothing() {
     let carol = keyed("carol") + "[users.permissions]\n\"/\" = [\"put\"]\n";

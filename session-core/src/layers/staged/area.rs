@@ -64,9 +64,11 @@ struct Note {
     /// The path's bytes in base64.
     path: String,
     overwrites: bool,
-    /// Nobody will come back for it.
+    /// Nobody will come back for it, unless it is lasting.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     apart: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lasting: Option<String>,
 }
 
 /// The staged entries of one store. There must be only one area of a store, also across processes: an
@@ -98,6 +100,15 @@ pub(super) enum View {
     Parked(Serial, StageId, Box<Kept>),
 }
 
+impl View {
+    fn of(serial: Serial, slot: &Slot) -> View {
+        match &slot.state {
+            State::Open { body, .. } => View::Open(serial, Arc::clone(body)),
+            State::Parked(kept) => View::Parked(serial, slot.id.clone(), Box::new(kept.clone())),
+        }
+    }
+}
+
 /// How a handle's commit goes on.
 pub(super) enum Closing {
     /// Others are open: this one is done.
@@ -125,6 +136,7 @@ pub(super) struct New {
     pub(super) overwrites: bool,
     pub(super) exclusive: bool,
     pub(super) apart: bool,
+    pub(super) lasting: Option<Arc<str>>,
     pub(super) copied: bool,
     pub(super) if_match: Option<Arc<str>>,
     pub(super) attributes: Attributes,
@@ -143,7 +155,7 @@ impl StagingArea {
 
     /// Takes up what a former run left behind, to be called once before anybody logs in: every staged
     /// file is parked with its owner, but a shared owner's and what was to be whole or nothing, which nobody
-    /// could ask for any more. Gives
+    /// could ask for any more, unless it lasts. Gives
     /// the number of parked uploads. Staged files without a note of an area are left alone.
     pub async fn recover(self: &Arc<Self>) -> Result<usize> {
         let found = self.store.staged().await?;
@@ -159,8 +171,8 @@ impl StagingArea {
                     tracing::warn!(id = %entry.id.0, "a staged file has no note of ours and is left alone");
                     continue;
                 };
-                let worthless = note.shared || note.apart || entry.size == 0;
-                if worthless || self.policy.parking == Parking::Discard {
+                let is_worth = note.lasting.is_some() || !note.apart && entry.size > 0;
+                if note.shared || !is_worth || self.policy.parking == Parking::Discard {
                     table.trash.push(entry.id);
                     continue;
                 }
@@ -181,15 +193,16 @@ impl StagingArea {
                     exclusive: false,
                     was_parked: true,
                     forgotten: false,
-                    outdated: false,
-                    apart: false,
+                    outdated: note.apart,
+                    apart: note.apart,
+                    lasting: note.lasting.map(Into::into),
                     copied: false,
                     own_mode: false,
                     changing: Changing::default(),
                     if_match: None,
                     expected_size: None,
                 });
-                if self.policy.parking == Parking::Publish {
+                if self.policy.parking == Parking::Publish && !note.apart {
                     table.due.push(serial);
                 }
                 count += 1;
@@ -298,10 +311,7 @@ impl StagingArea {
     pub(super) fn view(&self, owner: &Owner, path: &VPath) -> Option<View> {
         let table = self.table();
         let (serial, slot) = table.seen(owner, path, self.now(), self.policy.keep_overwrites)?;
-        Some(match &slot.state {
-            State::Open { body, .. } => View::Open(serial, Arc::clone(body)),
-            State::Parked(kept) => View::Parked(serial, slot.id.clone(), Box::new(kept.clone())),
-        })
+        Some(View::of(serial, slot))
     }
 
     /// The metadata of what an owner sees.
@@ -327,15 +337,25 @@ impl StagingArea {
     pub(super) async fn stage_new(&self, new: New) -> Result<(Serial, Arc<Body>)> {
         let note = write_note(&new)?;
         let (id, file) = self.store.stage(&Stage::New { near: new.path.clone(), note }).await?;
-        if !new.attributes.is_empty()
-            && let Err(e) = file.set_attributes(&new.attributes).await
-        {
-            drop(file);
-            if self.store.unstage(&id).await.is_err() {
-                self.table().trash.push(id);
+        let begun = async {
+            if !new.attributes.is_empty() {
+                file.set_attributes(&new.attributes).await?;
             }
-            return Err(e);
-        }
+            match new.lasting {
+                Some(name) => Ok(file.keep().await?.map(|_| name)),
+                None => Ok(None),
+            }
+        };
+        let lasting = match begun.await {
+            Ok(lasting) => lasting,
+            Err(e) => {
+                drop(file);
+                if self.store.unstage(&id).await.is_err() {
+                    self.table().trash.push(id);
+                }
+                return Err(e);
+            }
+        };
         let changing = Changing::default();
         let body = Body::new(file, Progress::default(), Arc::clone(&changing));
         let serial = self.table().insert(Slot {
@@ -350,6 +370,7 @@ impl StagingArea {
             forgotten: false,
             outdated: new.apart,
             apart: new.apart,
+            lasting,
             copied: new.copied,
             own_mode: false,
             changing,
@@ -357,6 +378,22 @@ impl StagingArea {
             expected_size: None,
         });
         Ok((serial, body))
+    }
+
+    /// The upload of `owner` that will be published at `path` and lasts under `name`.
+    pub(super) fn lasting(&self, owner: &Owner, path: &VPath, name: &str) -> Option<View> {
+        let table = self.table();
+        table.lasting(owner, path, name).map(|(serial, slot)| View::of(serial, slot))
+    }
+
+    /// The name under which an entry lasts, if it does.
+    pub(super) fn name_of(&self, serial: Serial) -> Option<Arc<str>> {
+        self.table().get(serial)?.lasting.clone()
+    }
+
+    /// Whether an upload of this owner may last: its owner can come back for it, and what is not finished is kept.
+    pub(super) fn may_last(&self, owner: &Owner) -> bool {
+        !owner.shared && self.policy.parking != Parking::Discard
     }
 
     /// One handle more on an open entry; `None` where it was closed or sealed in the meantime.
@@ -446,6 +483,8 @@ impl StagingArea {
             (Fate::Removed, _) => Closing::Removed,
             (Fate::Discarded, _) | (_, State::Parked(_)) => Closing::Discarded,
             (Fate::Live, State::Open { handles: 0 | 1, .. }) => Closing::Seal(slot.path.clone()),
+            // Of what is whole or nothing, whoever commits it says that it is whole.
+            (Fate::Live, State::Open { .. }) if slot.apart => Closing::Seal(slot.path.clone()),
             (Fate::Live, State::Open { .. }) => Closing::Early,
         }
     }
@@ -474,10 +513,16 @@ impl StagingArea {
     /// Begins to publish the entry of a last handle; false if anything changed since it was asked.
     pub(super) fn begin_seal(&self, serial: Serial, at: &VPath) -> bool {
         match self.table().get_mut(serial) {
-            Some(Slot { fate: Fate::Live, path, state: State::Open { handles: 1, sealing, .. }, .. })
-                if path == at =>
-            {
+            Some(Slot {
+                fate: Fate::Live,
+                path,
+                apart,
+                state: State::Open { body, handles, sealing },
+                ..
+            }) if path == at && (*handles == 1 || *apart) => {
                 *sealing = true;
+                // Other handles write no more.
+                body.seal(body.is_sealed() || *apart);
                 true
             }
             _ => false,
@@ -587,21 +632,28 @@ impl StagingArea {
         let (size, room, touched, lacked_room) = {
             let progress = body.progress();
             slot.own_mode = progress.own_mode;
-            (progress.arrived(), progress.size(), progress.touched, progress.lacked_room)
+            // What may be written in any order is known to whoever writes it.
+            let whole = if slot.apart { progress.size() } else { progress.arrived() };
+            (whole, progress.size(), progress.touched, progress.lacked_room)
         };
+        let lasts = slot.lasting.is_some();
         // Nothing to continue from: keeping it would only hide the published file. What found the disk full
         // would keep it full.
-        let worth_keeping = (slot.was_parked || (touched && size > 0)) && !lacked_room;
+        let worth_keeping = (slot.was_parked || lasts || (touched && size > 0)) && !lacked_room;
         let unwanted = match self.policy.parking {
             Parking::Keep => slot.overwrites && slot.owner.shared,
             Parking::Discard => true,
             Parking::Publish => false,
         };
-        if slot.fate != Fate::Live || slot.forgotten || slot.outdated || !worth_keeping || unwanted {
+        let outdated = slot.outdated && !lasts;
+        if slot.fate != Fate::Live || slot.forgotten || outdated || !worth_keeping || unwanted {
             table.discard(serial);
             return;
         }
         slot.state = State::Parked(Kept { since: self.now(), size, room, known: None, busy: false });
+        if lasts {
+            return;
+        }
         self.supersede(table, serial);
         if self.policy.parking == Parking::Publish {
             table.due.push(serial);
@@ -688,6 +740,7 @@ fn write_note(new: &New) -> Result<Bytes> {
         path: BASE64.encode(new.path.as_bytes()),
         overwrites: new.overwrites,
         apart: new.apart,
+        lasting: new.lasting.as_deref().map(str::to_owned),
     };
     let note = serde_json::to_vec(&note).map_err(|e| Error::new(ErrorKind::Internal).with_source(e))?;
     Ok(note.into())

@@ -110,6 +110,11 @@ impl File for Handle {
         self.body.file.sync().await
     }
 
+    async fn keep(&self) -> Result<Option<Unfinished>> {
+        let _inside = self.call().await?;
+        Ok(self.area.name_of(self.serial).map(|words| Unfinished { words, spared: 0 }))
+    }
+
     async fn lend(&self, range: Range<u64>) -> Result<Option<Lent>> {
         let _inside = self.call().await?;
         if !self.read {

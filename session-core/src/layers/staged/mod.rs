@@ -7,6 +7,9 @@
 //! for its owner to continue. A replaced file's mode, ACL and attributes are kept, unless mode or owner
 //! were set on the upload on purpose.
 //!
+//! An upload that is whole or nothing ([`OpenOptions::apart`]) is seen by nobody and thrown away without a commit,
+//! unless it lasts: then it is parked unseen, as bounded as the others, until its owner opens it by its name.
+//!
 //! An upload that is judged is sealed first ([`File::seal`]): its content stands still, nobody joins it, and
 //! no path is held, so that a judge may still rename or remove it. A kill at any point leaves it parked.
 //!

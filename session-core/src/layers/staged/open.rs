@@ -39,6 +39,9 @@ impl Staged {
         if path.is_root() {
             return Err(Error::new(ErrorKind::IsADirectory));
         }
+        if let (true, Some(name)) = (options.apart, &options.unfinished) {
+            return self.go_on(path, name, options).await;
+        }
         if self.area.policy.is_off(path) && self.view(path).is_none() {
             return self.store().open(path, options).await;
         }
@@ -74,6 +77,33 @@ impl Staged {
                 }
                 (None, Some(published)) => return self.change_in_place(path, options, published, hold).await,
                 (None, None) => return Ok(Arc::new(self.stage(path, options, None, hold).await?.0)),
+            }
+        }
+    }
+
+    /// Opens again what lasts under `name`. Errors: `NotFound` where it is over, or is to be published elsewhere.
+    async fn go_on(&self, path: &VPath, name: &str, options: &OpenOptions) -> Result<Arc<dyn File>> {
+        let mut hold = self.area.hold(vec![path.clone()]).await;
+        // It may lie behind a link.
+        self.published(path, options).await?;
+        loop {
+            match self.area.lasting(&self.owner, path, name) {
+                None => return Err(Error::new(ErrorKind::NotFound).with_detail("the upload is over")),
+                Some(View::Open(_, body)) if body.is_sealed() => return Err(judged()),
+                Some(View::Open(serial, _)) => {
+                    if let Some(body) = self.area.join(serial, None) {
+                        // What was written through another handle is there, and comes no later.
+                        body.still().await;
+                        return Ok(Arc::new(Handle::new(Arc::clone(&self.area), serial, body, options)));
+                    }
+                }
+                Some(View::Parked(serial, ..)) => {
+                    let (handle, back) = self.reopen(serial, options, hold).await?;
+                    match handle {
+                        Some(handle) => return Ok(Arc::new(handle)),
+                        None => hold = back,
+                    }
+                }
             }
         }
     }
@@ -119,6 +149,7 @@ impl Staged {
             overwrites: published.is_some(),
             exclusive: options.exclusive,
             apart: options.apart && options.truncate,
+            lasting: options.lasting.clone().filter(|_| options.truncate && self.area.may_last(&self.owner)),
             copied,
             if_match: options.if_match.clone(),
             attributes,

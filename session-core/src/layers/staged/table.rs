@@ -188,6 +188,8 @@ pub(super) struct Slot {
     /// It was to be whole or nothing: it is outdated from the start, and names that its owner changes leave it
     /// alone.
     pub(super) apart: bool,
+    /// It is apart and kept all the same, for whoever knows this name of it.
+    pub(super) lasting: Option<Arc<str>>,
     /// It began as a copy of the published file.
     pub(super) copied: bool,
     /// Mode or owner were set on purpose before it was parked.
@@ -318,6 +320,7 @@ impl Table {
         for serial in self.paths.get(path)?.iter().rev() {
             let Some(slot) = self.slots.get(serial).filter(|slot| slot.owner == *owner) else { continue };
             match &slot.state {
+                _ if slot.apart => {}
                 State::Open { .. } if slot.outdated => {}
                 State::Open { .. } => return Some((*serial, slot)),
                 State::Parked(kept) => {
@@ -328,6 +331,12 @@ impl Table {
             }
         }
         parked
+    }
+
+    /// The entry of `owner` that will be published at `path` and lasts under `name`.
+    pub(super) fn lasting(&self, owner: &Owner, path: &VPath, name: &str) -> Option<(Serial, &Slot)> {
+        let there = self.paths.get(path)?.iter().filter_map(|s| Some((*s, self.slots.get(s)?)));
+        there.into_iter().find(|(_, slot)| slot.owner == *owner && slot.lasting.as_deref() == Some(name))
     }
 
     /// Live entries, of anybody, strictly below `dir`.
@@ -385,6 +394,7 @@ impl Slot {
     /// Whether this parked overwrite no longer hides the published file.
     pub(super) fn shadow_is_over(&self, kept: &Kept, now: SystemTime, keep_overwrites: Duration) -> bool {
         self.overwrites
+            && !self.apart
             && !kept.busy
             && now.duration_since(kept.since).is_ok_and(|age| age >= keep_overwrites)
     }

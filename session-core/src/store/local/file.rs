@@ -24,7 +24,7 @@ use super::resolve::Want;
 use super::unnamed::WORTH;
 use super::{FsyncPolicy, Store, sys};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{CommitOptions, File, Lent, LentAccount, OpenOptions, StageId};
+use crate::fs::{CommitOptions, File, Lent, LentAccount, OpenOptions, StageId, Unfinished};
 use crate::metadata::{Attributes, Metadata};
 use crate::path::VPath;
 
@@ -362,6 +362,14 @@ impl File for LocalFile {
             Ok(retry_on_intr(|| rustix::fs::fsync(&call.0.fd))?)
         };
         self.0.store.pool.slow(work).await
+    }
+
+    /// What is staged is found again after a restart.
+    async fn keep(&self) -> Result<Option<Unfinished>> {
+        let call = self.enter()?;
+        let Origin::Staged(id) = &self.0.origin else { return Ok(None) };
+        self.0.store.pool.quick(move |_| call.0.keep()).await?;
+        Ok(Some(Unfinished { words: Arc::clone(&id.0), spared: 0 }))
     }
 
     async fn lend(&self, range: Range<u64>) -> Result<Option<Lent>> {

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use super::Store;
 use super::tree::{self, Tree};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{CommitOptions, File, OpenOptions};
+use crate::fs::{CommitOptions, File, OpenOptions, Unfinished};
 use crate::metadata::{Attributes, FileType, Metadata};
 use crate::path::VPath;
 
@@ -129,6 +129,13 @@ impl File for MemoryFile {
     /// Nothing outlives the process; what was written is as safe as it will ever be.
     async fn sync(&self) -> Result<()> {
         self.enter().map(drop)
+    }
+
+    /// What is staged is there for as long as the store.
+    async fn keep(&self) -> Result<Option<Unfinished>> {
+        drop(self.enter()?);
+        let Origin::Staged(node) = &self.origin else { return Ok(None) };
+        Ok(Some(Unfinished { words: format!("memory-{node}").into(), spared: 0 }))
     }
 
     async fn commit(&self, options: &CommitOptions) -> Result<Metadata> {

@@ -1,8 +1,9 @@
 //! Staging over a store that yields at each step, and over a directory: ends and policies in `endings`,
-//! names in `names`, giving up and crowds in `churn`, what is judged in `sealing`. Who sees what is told by the conformance suite.
+//! what lasts in `lasting`, names in `names`, giving up and crowds in `churn`, what is judged in `sealing`. Who sees what is told by the conformance suite.
 
 mod churn;
 mod endings;
+mod lasting;
 mod names;
 mod sealing;
 pub(in crate::layers) mod store;

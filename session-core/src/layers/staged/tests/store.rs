@@ -38,6 +38,8 @@ struct Tree {
     fail_publish: Option<ErrorKind>,
     publishes: usize,
     slow: usize,
+    /// What is staged may be lost.
+    forgets: bool,
     /// The size beyond which files find no room.
     room: Option<usize>,
 }
@@ -54,6 +56,13 @@ impl Little {
         let mut tree = Tree::default();
         tree.nodes.insert(VPath::root(), Node::Dir);
         Little { tree: Arc::new(Mutex::new(tree)), ordered: false, page: 3 }
+    }
+
+    /// One that promises nothing of what is staged.
+    pub(in crate::layers) fn forgetting() -> Self {
+        let store = Little::new();
+        store.tree().forgets = true;
+        store
     }
 
     fn tree(&self) -> MutexGuard<'_, Tree> {
@@ -417,6 +426,12 @@ impl File for Open {
 
     async fn sync(&self) -> Result<()> {
         Ok(())
+    }
+
+    async fn keep(&self) -> Result<Option<Unfinished>> {
+        yield_now().await;
+        let keeps = !self.tree.lock().unwrap().forgets;
+        Ok(keeps.then(|| Unfinished { words: "kept".into(), spared: 0 }))
     }
 
     async fn commit(&self, _: &CommitOptions) -> Result<Metadata> {
