@@ -174,6 +174,10 @@ impl Daemon {
             making::ready_without_unusable(&wanted, None, &[], &common).await?;
         let bound = sockets.into_iter().filter_map(|s| s.made).collect();
         let sites: Vec<_> = sites.into_iter().map(|(site, _)| site).collect();
+        if let Some(shared) = &shared_bans {
+            // Who is blocked at a site does not come in before that is known.
+            shared.join_sites().await?;
+        }
         sites.iter().for_each(|site| site.announce());
         let control = config.control.clone();
         let admin = Admin::open(&config).await?;
@@ -227,8 +231,10 @@ impl Daemon {
         let transfers = daemon.served().config.data.join(TRANSFERS);
         tokio::spawn(keeping::transfers(Arc::clone(&daemon.common.transfers), transfers, shutdown.clone()));
         let protector = &daemon.common.protector;
+        if shared_bans.is_none() {
+            tokio::spawn(keeping::bans_of_sites(Arc::clone(protector), shutdown.clone()));
+        }
         tokio::spawn(keeping::bans(Arc::clone(protector), shared_bans, shutdown.clone()));
-        tokio::spawn(keeping::bans_of_sites(Arc::clone(protector), shutdown.clone()));
         tokio::spawn(async move {
             loop {
                 tokio::select! {

@@ -8,6 +8,9 @@
 //! Strikes are told in the same way: a node blocks by its own counting at once, and by that of all nodes when it is
 //! told what it comes to, a second later. A login waits for neither.
 //!
+//! What a site's own protector counts and blocks is shared by the nodes that have a site of that name, apart from the
+//! server's and every other site's. A site that comes while the server runs is taken up within a moment.
+//!
 //! Deliberately absent: events for handlers and records of the audit on nodes other than the one where it came
 //! about; the log says it there.
 
@@ -24,11 +27,14 @@ use session_core::session::{Actor, Ending};
 use tokio::sync::Mutex;
 
 use super::list::{BlockList, PROTECTOR};
-use super::{Ban, List, Protector, Tally};
+use super::{Ban, List, Protector};
 use crate::shared::{Fresh, Hub, Record, Stream, Strikes};
 
 /// What a row of each list's stream is called.
 const KIND: &str = "ban";
+
+/// The stream of what sites' own protectors blocked, by site.
+const OF_SITES: &str = "site-bans";
 
 /// The rows of one writing, at most.
 const BUNCH: usize = 1000;
@@ -91,7 +97,7 @@ impl Marks {
     }
 }
 
-fn record(network: IpNet, mark: Mark, ban: Option<&Ban>) -> Option<Record> {
+fn record(site: &str, network: IpNet, mark: Mark, ban: Option<&Ban>) -> Option<Record> {
     let text = match (mark, ban) {
         (Mark::Gone, None) => None,
         // It has ended meanwhile, or was entered again and is marked again.
@@ -100,7 +106,7 @@ fn record(network: IpNet, mark: Mark, ban: Option<&Ban>) -> Option<Record> {
     };
     Some(Record {
         kind: KIND.into(),
-        site: String::new(),
+        site: site.to_owned(),
         name: network.to_string(),
         changed: ban.map_or(0, |b| b.since.cast_signed()),
         expires: ban.and_then(|b| b.until).map(u64::cast_signed),
@@ -150,13 +156,24 @@ impl BlockList {
 struct Part {
     list: List,
     stream: Stream,
+    /// Whose list it is.
+    protector: Arc<Protector>,
     /// The revision that was read.
     seen: Mutex<u64>,
+}
+
+impl Part {
+    /// The site in its rows: no name is the server.
+    fn site(&self) -> &str {
+        self.protector.site().map_or("", AsRef::as_ref)
+    }
 }
 
 /// The exchange of one node with the others.
 pub(crate) struct Shared {
     parts: [Part; 3],
+    /// Those of sites with a protector of their own.
+    of_sites: Mutex<Vec<Arc<Part>>>,
     strikes: Strikes,
     hub: Arc<Hub>,
     protector: Arc<Protector>,
@@ -175,28 +192,57 @@ impl Shared {
         let part = |list: List| Part {
             list,
             stream: Stream::new(Arc::clone(&hub), list.name()),
+            protector: Arc::clone(protector),
             seen: Mutex::new(0),
         };
         let parts = List::ALL.map(part);
         let (protector, registry) = (Arc::clone(protector), Arc::downgrade(registry));
         let strikes = Strikes::new(Arc::clone(&hub));
-        let shared = Shared { parts, strikes, hub, protector, registry };
+        let of_sites = Mutex::default();
+        let shared = Shared { parts, of_sites, strikes, hub, protector, registry };
         for part in &shared.parts {
             shared.begin(part, &part.list.file(folder)).await?;
         }
-        shared.protector.lock().tally = Some(Tally::default());
         Ok(Arc::new(shared))
+    }
+
+    /// Takes up the sites that have a protector of their own and were not there before. Errors: those of the database
+    /// and of the files.
+    pub(crate) async fn join_sites(&self) -> Result<()> {
+        let mut there = self.of_sites.lock().await;
+        // One that only this knows is of a site that asks for none any more.
+        there.retain(|part| Arc::strong_count(&part.protector) > 1);
+        for site in self.protector.of_sites() {
+            if there.iter().any(|part| Arc::ptr_eq(&site, &part.protector)) {
+                continue;
+            }
+            let Some(file) = site.own_file(List::Deny) else { continue };
+            let stream = Stream::new(Arc::clone(&self.hub), OF_SITES);
+            let part = Part { list: List::Deny, stream, protector: site, seen: Mutex::new(0) };
+            self.begin(&part, &file).await?;
+            there.push(Arc::new(part));
+        }
+        Ok(())
     }
 
     async fn begin(&self, part: &Part, file: &Path) -> Result<()> {
         let before = BlockList::load(file)?;
-        self.protector.lock().of(part.list).marks = Some(Marks::default());
+        {
+            let mut state = part.protector.lock();
+            state.tally.get_or_insert_default();
+            // What a site blocked since it was made is new to the others.
+            let list = state.of(part.list);
+            let bans = list.all().into_iter().filter(|ban| before.get(&ban.network).is_none());
+            let bans: Vec<_> = bans.collect();
+            list.marks = Some(Marks::default());
+            bans.into_iter().for_each(|ban| list.put(ban));
+        }
         let (all, revision) = part.stream.all().await?;
         *part.seen.lock().await = revision;
-        self.learn(part.list, all, true);
+        self.learn(part, all, true);
         let bans = before.all();
         if !bans.is_empty() {
-            bans.into_iter().for_each(|ban| self.protector.lock().of(part.list).put(ban));
+            bans.into_iter().for_each(|ban| part.protector.lock().of(part.list).put(ban));
             while self.write(part).await? {}
         }
         if file.exists() {
@@ -211,12 +257,13 @@ impl Shared {
     /// is marked still.
     async fn write(&self, part: &Part) -> Result<bool> {
         let (marks, records, more) = {
-            let mut state = self.protector.lock();
+            let mut state = part.protector.lock();
             let list = state.of(part.list);
             let Some(mut marks) = list.marks.take() else { return Ok(false) };
             let taken = marks.take(BUNCH);
             let ban = |network: &IpNet| list.get(network);
-            let records: Vec<_> = taken.iter().filter_map(|(n, m)| record(*n, *m, ban(n))).collect();
+            let told = |(n, m): &(IpNet, Mark)| record(part.site(), *n, *m, ban(n));
+            let records: Vec<_> = taken.iter().filter_map(told).collect();
             let more = !marks.0.is_empty();
             list.marks = Some(marks);
             (taken, records, more)
@@ -226,7 +273,7 @@ impl Shared {
         }
         let put = part.stream.put(records, None, "a list of networks").await;
         if put.is_err()
-            && let Some(left) = &mut self.protector.lock().of(part.list).marks
+            && let Some(left) = &mut part.protector.lock().of(part.list).marks
         {
             left.put_back(marks);
         }
@@ -235,20 +282,22 @@ impl Shared {
 
     /// Tells what was counted, or a bunch of it, and blocks who has struck out on all nodes together; whether there
     /// is more. Errors: those of the database; then it is told later.
-    async fn count(&self) -> Result<bool> {
-        let now = (self.protector.clock)();
+    async fn count(&self, protector: &Protector) -> Result<bool> {
+        let now = (protector.clock)();
         let (bunch, window) = {
-            let mut state = self.protector.lock();
+            let mut state = protector.lock();
             let window = state.settings.window;
             let Some(bunch) = state.tally.as_mut().and_then(|tally| tally.take(BUNCH)) else {
                 return Ok(false);
             };
             (bunch, window)
         };
-        let sums = match self.strikes.tell(bunch.anew.clone(), bunch.told(now, window), window).await {
+        let site = protector.site().map_or("", AsRef::as_ref);
+        let told = self.strikes.tell(site, bunch.anew.clone(), bunch.told(now, window), window);
+        let sums = match told.await {
             Ok(sums) => sums,
             Err(e) => {
-                if let Some(tally) = &mut self.protector.lock().tally {
+                if let Some(tally) = &mut protector.lock().tally {
                     tally.put_back(bunch);
                 }
                 return Err(e);
@@ -257,20 +306,22 @@ impl Shared {
         let last = bunch.last();
         for (address, sum) in sums {
             let Some(strike) = last.get(&address) else { continue };
-            if let Some(ban) = self.protector.weigh(address, sum, *strike) {
-                self.end_sessions(&ban);
+            if let Some(ban) = protector.weigh(address, sum, *strike) {
+                self.end_sessions(&ban, protector);
             }
         }
         Ok(bunch.is_full(BUNCH))
     }
 
     /// Takes up rows; whether they are all there are.
-    fn learn(&self, of: List, records: Vec<Record>, all: bool) {
-        let rows: Vec<_> = records.into_iter().filter_map(read).collect();
-        let now = self.protector.now();
+    fn learn(&self, part: &Part, records: Vec<Record>, all: bool) {
+        let (of, protector) = (part.list, &part.protector);
+        let mine = records.into_iter().filter(|record| record.site == part.site());
+        let rows: Vec<_> = mine.filter_map(read).collect();
+        let now = protector.now();
         let mut fresh = Vec::new();
         {
-            let mut state = self.protector.lock();
+            let mut state = protector.lock();
             let list = state.of(of);
             if all {
                 let there: std::collections::HashSet<IpNet> = rows.iter().map(|(n, _)| *n).collect();
@@ -298,19 +349,21 @@ impl Shared {
                 tracing::info!(list, %network, by = ban.by, "put on a list by another node");
                 continue;
             }
-            tracing::info!(network = %ban.network, by = ban.by, reason = ban.reason, "blocked by another node");
-            self.end_sessions(&ban);
+            let (site, network) = (part.site(), ban.network);
+            tracing::info!(site, %network, by = ban.by, reason = ban.reason, "blocked by another node");
+            self.end_sessions(&ban, protector);
         }
     }
 
     /// As it is done where the ban came about: who was blocked by hand is out, whoever struck out does not get in.
-    fn end_sessions(&self, ban: &Ban) {
+    fn end_sessions(&self, ban: &Ban, protector: &Protector) {
         let by_hand = ban.by != PROTECTOR;
         let actor = if by_hand { Actor::Admin(ban.by.as_str().into()) } else { Actor::Server };
         let ending =
             Ending::new("connections from this address are not taken", actor).because(Reason::Banned);
         for session in self.registry.upgrade().map(|r| r.list()).unwrap_or_default() {
             let inside = session.peer_address().is_some_and(|a| ban.network.contains(&a));
+            let inside = inside && protector.site().is_none_or(|site| *site == session.site());
             if inside && (by_hand || session.identity().is_none()) {
                 session.cut(ending.clone());
             }
@@ -322,11 +375,11 @@ impl Shared {
         match part.stream.since(*seen).await? {
             Fresh::Nothing => {}
             Fresh::All(records, revision) => {
-                self.learn(part.list, records, true);
+                self.learn(part, records, true);
                 *seen = revision;
             }
             Fresh::Some(records, revision, _) => {
-                self.learn(part.list, records, false);
+                self.learn(part, records, false);
                 *seen = revision;
             }
         }
@@ -338,9 +391,14 @@ impl Shared {
         let mut others = self.hub.follow();
         loop {
             let done = async {
+                self.join_sites().await?;
+                let of_sites = self.of_sites.lock().await.clone();
                 // Before the list, which it may add to.
-                while self.count().await? {}
-                for part in &self.parts {
+                while self.count(&self.protector).await? {}
+                for part in &of_sites {
+                    while self.count(&part.protector).await? {}
+                }
+                for part in self.parts.iter().chain(of_sites.iter().map(|part| &**part)) {
                     while self.write(part).await? {}
                     self.read(part).await?;
                 }
@@ -353,6 +411,7 @@ impl Shared {
                 tokio::time::sleep(WRITTEN).await;
                 tokio::select! {
                     () = self.protector.changed() => {}
+                    () = self.protector.site_changed() => {}
                     () = others.wait() => {}
                 }
             } else {
@@ -428,14 +487,15 @@ mod tests {
     fn a_hit_is_written_only_where_the_ban_is_in_force() {
         let net: IpNet = "192.0.2.0/24".parse().unwrap();
         let there = ban("192.0.2.0/24", 5, Some(50), 1);
-        let new = record(net, Mark::New, Some(&there)).unwrap();
+        let new = record("shop", net, Mark::New, Some(&there)).unwrap();
+        assert_eq!(new.site, "shop");
         assert!(!new.only_if_there && new.expires == Some(50));
         assert_eq!(read(new).unwrap(), (net, Some(there.clone())));
-        assert!(record(net, Mark::Hit, Some(&there)).unwrap().only_if_there);
-        assert!(record(net, Mark::Hit, None).is_none() && record(net, Mark::New, None).is_none());
-        let gone = record(net, Mark::Gone, None).unwrap();
+        assert!(record("", net, Mark::Hit, Some(&there)).unwrap().only_if_there);
+        assert!(record("", net, Mark::Hit, None).is_none() && record("", net, Mark::New, None).is_none());
+        let gone = record("", net, Mark::Gone, None).unwrap();
         assert_eq!(read(gone).unwrap(), (net, None));
-        assert!(record(net, Mark::Gone, Some(&there)).is_none(), "it is there again, and marked again");
+        assert!(record("", net, Mark::Gone, Some(&there)).is_none(), "it is there again, and marked again");
     }
 
     #[test]

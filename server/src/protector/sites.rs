@@ -4,8 +4,8 @@
 //! was counted: a strict site keeps nobody out of another one, and a lenient one lets nobody in elsewhere. Its blocks
 //! are a file in the site's data folder; they are listed and lifted with the server's.
 //!
-//! There is one for each site through every reload, as long as the site asks for one. Deliberately absent: counting
-//! together with other nodes, which only the server's does.
+//! There is one for each site through every reload, as long as the site asks for one. Where nodes share the server's
+//! lists they share those of sites of one name, too, and count their strikes together, each site's apart (`shared`).
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -17,6 +17,8 @@ use super::*;
 pub(super) struct OfSite {
     pub(super) name: Arc<str>,
     pub(super) server: Arc<Protector>,
+    /// The site's data folder.
+    pub(super) folder: PathBuf,
 }
 
 impl Protector {
@@ -29,11 +31,17 @@ impl Protector {
         }
         let mut state = State::default();
         *state.of(List::Deny) = BlockList::load(&List::Deny.file(folder))?;
-        let of = OfSite { name: name.into(), server: Arc::clone(self) };
-        let made = Arc::new(Protector {
-            of: Some(of),
-            ..Protector::with(state, Some(folder.to_path_buf()), Arc::clone(&self.clock))
-        });
+        let folder = folder.to_path_buf();
+        // What nodes share is written nowhere else.
+        let is_shared = self.lock().tally.is_some();
+        let own = (!is_shared).then(|| folder.clone());
+        // From its first strike on, also before it is taken up.
+        state.tally = is_shared.then(Tally::default);
+        let of = OfSite { name: name.into(), server: Arc::clone(self), folder };
+        let made = Protector { of: Some(of), ..Protector::with(state, own, Arc::clone(&self.clock)) };
+        let made = Arc::new(made);
+        // Whoever shares it with others takes it up.
+        self.site_changed.notify_one();
         sites.retain(|_, there| there.strong_count() > 0);
         sites.insert(name.into(), Arc::downgrade(&made));
         Ok(made)
@@ -50,7 +58,12 @@ impl Protector {
         self.of.as_ref().map(|of| &of.name)
     }
 
-    /// Waits until the block list of a site changed.
+    /// Its list's file before nodes shared it; `None` for the server's.
+    pub(super) fn own_file(&self, list: List) -> Option<PathBuf> {
+        self.of.as_ref().map(|of| list.file(&of.folder))
+    }
+
+    /// Waits until the block list of a site changed, or there is one more.
     pub(crate) async fn site_changed(&self) {
         self.site_changed.notified().await;
     }

@@ -332,3 +332,26 @@ fn a_site_with_its_own_settings_counts_and_blocks_for_itself_and_honours_what_a_
     drop(site);
     assert_eq!(listed(&server), []);
 }
+
+#[test]
+fn a_site_whose_blocks_nodes_share_keeps_them_in_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, _) = world(strict());
+    server.lock().tally = Some(Tally::default());
+    let site = server.of_site("shop", dir.path()).unwrap();
+    site.set(Settings { strikes: 1, ..Settings::default() });
+    assert!(site.strike(ip("192.0.2.1"), Strike::Login).is_some());
+    server.save_sites().unwrap();
+    let file = site.own_file(List::Deny).unwrap();
+    assert_eq!(file, dir.path().join("bans.json"));
+    assert!(!file.exists() && server.own_file(List::Deny).is_none());
+    // What was there before they shared it is in force until they have taken it over.
+    drop(site);
+    let alone = world(strict()).0;
+    let site = alone.of_site("shop", dir.path()).unwrap();
+    site.set(Settings { strikes: 1, ..Settings::default() });
+    site.strike(ip("192.0.2.2"), Strike::Login).unwrap();
+    alone.save_sites().unwrap();
+    let site = server.of_site("shop", dir.path()).unwrap();
+    assert_eq!(reason(site.admit(ip("192.0.2.2"))), Some(Reason::Banned));
+}

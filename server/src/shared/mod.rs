@@ -91,6 +91,10 @@ CREATE INDEX ferry_leases_of ON ferry_leases (node);
 CREATE INDEX ferry_leases_changed ON ferry_leases (changed);
 CREATE INDEX ferry_leases_over ON ferry_leases (until) WHERE until IS NOT NULL;
 ",
+    // Of a site's own protector; no name is the server's.
+    "
+ALTER TABLE ferry_strikes ADD COLUMN site text NOT NULL DEFAULT '';
+",
 ];
 
 /// Tables of which copies are kept before they are brought up to date, as far as there are any: all that is true for

@@ -67,6 +67,7 @@ pub(in crate::peers) const DAEMON: &[DaemonCase] = &[
     case("ferryd::shows_sessions_by_postgresql", "postgresql", together::sessions_are_seen_and_ended),
     case("ferryd::counts_together_by_postgresql", "postgresql", together::codes_and_sessions_are_counted),
     case("ferryd::strikes_together_by_postgresql", "postgresql", together::strikes_and_limits_are_counted),
+    case("ferryd::strikes_together_at_a_site_by_postgresql", "postgresql", together::a_site_counts_its_own),
     case("ferryd::quotas_together_by_postgresql", "postgresql", quotas::quotas_count_once),
     case("ferryd::asks_a_directory", "slapd", services::directory_vouches),
     case("ferryd::asks_pam", "pam", pam::pam_vouches),

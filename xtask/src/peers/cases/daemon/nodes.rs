@@ -202,7 +202,10 @@ pub(super) fn accounts_are_shared(stage: &Stage) -> Result<()> {
     alone(&["check"])?.succeeded()?;
     // Tables of an older ferryd are brought up to date by who comes first, and what was in them is kept beside them.
     let before = postgres.ask("select count(*) from ferry_records")?;
-    postgres.ask("drop table ferry_leases; update ferry_schema set version = 4")?;
+    postgres.ask(
+        "drop table ferry_leases; alter table ferry_strikes drop column site; \
+         update ferry_schema set version = 4",
+    )?;
     alone(&["user", "list"])?.succeeded()?;
     let after = "select (select count(*) from ferry_records_v4), version > 4 from ferry_schema";
     let after = postgres.ask(after)?;
@@ -257,7 +260,10 @@ pub(super) fn tables_are_brought_up_to_date(stage: &Stage) -> Result<()> {
     // The codes that were used are kept as well, from when there are any.
     postgres
         .ask("insert into ferry_steps values ('s', 'ada', 7); insert into ferry_recovery values ('used')")?;
-    postgres.ask("drop table ferry_leases; update ferry_schema set version = 4")?;
+    postgres.ask(
+        "drop table ferry_leases; alter table ferry_strikes drop column site; \
+         update ferry_schema set version = 4",
+    )?;
     alone(&["user", "list"], "")?.succeeded()?;
     tells("select step from ferry_steps_v4", "7")?;
     tells("select hash from ferry_recovery_v4", "used")?;

@@ -14,7 +14,7 @@ use super::{Stage, text};
 use crate::fault::{Fault, Result, While, ensure};
 use crate::peers::cases::says;
 use crate::peers::drive;
-use crate::peers::servers::{Endpoint, Extra, PASSWORD, Scheme};
+use crate::peers::servers::{Address, Endpoint, Extra, PASSWORD, Scheme};
 use crate::process::{Run, Server, read, write};
 
 /// A folder with a file that takes its time.
@@ -264,5 +264,79 @@ pub(super) fn strikes_and_limits_are_counted(stage: &Stage) -> Result<()> {
     ensure!(may(&a)? && may(&b)?, "what was counted before counts again\n{}", b.tail());
     let left = postgres.ask("select count(*) from ferry_strikes")?;
     ensure!(left.trim() == "2", "{left} strikes are kept, not two");
+    Ok(())
+}
+
+/// Where a site that came later is served.
+fn port_of_shop(stage: &Stage, node: &Endpoint) -> Result<Option<u16>> {
+    let status = asks(stage, node, &["status", "--json"], "")?.succeeded()?.stdout;
+    let status: Value = serde_json::from_str(&status).doing(|| format!("reading `{status}`"))?;
+    let mut listeners = status.get("listeners").and_then(Value::as_array).into_iter().flatten();
+    let address = listeners.find(|l| text(l, "site") == "shop").map(|l| text(l, "address"));
+    Ok(address.and_then(|address| address.rsplit(':').next()?.parse().ok()))
+}
+
+/// A site's own protector counts over all nodes, apart from the server's: whom it blocks is blocked at that site
+/// everywhere, also on a node that comes later, and at no other site.
+pub(super) fn a_site_counts_its_own(stage: &Stage) -> Result<()> {
+    let postgres = Postgres::start()?;
+    let dir = folder(stage, "shop")?;
+    let home = home(stage, "shop/home")?;
+    let secrets = postgres.secret(&dir)?;
+    let extra = Extra { lines: "[protector]\nsafe = []\nstrikes = 50\nlimit = 0\n", ..Extra::default() };
+    let a = node_with(stage, &postgres, &secrets, "a", &extra)?;
+    let b = node_with(stage, &postgres, &secrets, "b", &extra)?;
+    let nodes = [&a, &b];
+    let (listeners, own) =
+        ("listeners=[{protocol=\"webdav\",port=0}]", "protector={safe=[],strikes=5,limit=0}");
+    asks(stage, &a, &["site", "add", "shop", listeners, own], "")?.succeeded()?;
+    for node in nodes {
+        soon("the shop", &nodes, || Ok(port_of_shop(stage, node)?.is_some()))?;
+    }
+    let tries = |node: &Endpoint, password: &str| -> Result<bool> {
+        let port = port_of_shop(stage, node)?.ok_or_else(|| Fault::new("there is no shop"))?;
+        let (user, password) = ("bob".to_owned(), password.to_owned());
+        let at = Address { scheme: Scheme::Dav, port, user, password, ..node.at.clone() };
+        let at = Address { certificate: None, ..at };
+        Ok(drive::curl_by_password(stage.kit, &at, "/")?.finish()?.is_success())
+    };
+    let may = |node| tries(node, PASSWORD);
+    asks(stage, &a, &["user", "add", "bob", "--site", "shop", &home], PASSWORD)?.succeeded()?;
+    soon("the user at b", &nodes, || may(&b))?;
+
+    for node in [&a, &a, &a, &b] {
+        ensure!(!tries(node, "wrong")?, "a wrong password is taken");
+    }
+    thread::sleep(TOLD);
+    ensure!(may(&a)? && may(&b)?, "four strikes of five block\n{}", b.tail());
+    ensure!(!tries(&b, "wrong")?, "a wrong password is taken");
+    soon("the ban at b", &nodes, || Ok(!may(&b)?))?;
+    soon("the ban at a", &nodes, || Ok(!may(&a)?))?;
+    for node in nodes {
+        ensure!(
+            lists(stage, node, &node.at.user, PASSWORD)?,
+            "a block of one site holds at another\n{}",
+            node.tail()
+        );
+        let listed = asks(stage, node, &["ban", "list"], "")?.succeeded()?.stdout;
+        says(&listed, "5 strikes on all nodes, the last one for: login")?;
+        says(&listed, "shop")?;
+    }
+    let c = node_with(stage, &postgres, &secrets, "c", &extra)?;
+    ensure!(
+        !may(&c)? && lists(stage, &c, &c.at.user, PASSWORD)?,
+        "a new node knows nothing of it\n{}",
+        c.tail()
+    );
+    asks(stage, &c, &["ban", "remove", "127.0.0.1"], "")?.succeeded()?;
+    for node in [&a, &b, &c] {
+        soon("the end of the ban", &[node], || may(node))?;
+    }
+    // Who is let in again begins anew.
+    ensure!(!tries(&a, "wrong")? && !tries(&b, "wrong")?, "a wrong password is taken");
+    thread::sleep(TOLD);
+    ensure!(may(&a)? && may(&b)?, "what was counted before counts again\n{}", b.tail());
+    let left = postgres.ask("select site, count(*) from ferry_strikes group by site")?;
+    ensure!(left.trim() == "shop|2", "{left} strikes are kept, not two of the site");
     Ok(())
 }
