@@ -3,8 +3,9 @@
 //! One line for each finished thing: a connection, a login, an operation, a transfer. `cs-method` is FTP's
 //! verb for it, whatever the protocol; `sc-status` FTP's reply code; `sc-win32-status` the nearest code of
 //! Windows; `sc-substatus` the reason's number, as IIS numbers them. Times are UTC. Bytes that are no
-//! printable ASCII, spaces and `%` are written `%XX`, an empty field is `-`: no name forges a field or a
-//! line. Beyond IIS: `x-target` of a rename, `x-event`, `x-info` (reasons, verdicts, changes), and at the end
+//! printable ASCII, spaces and `%` are written `%XX`, as is a first character with which a spreadsheet
+//! would begin a formula (`=`, `+`, `-`, `@`); an empty field is `-`: no name forges a field or a line.
+//! Beyond IIS: `x-target` of a rename, `x-event`, `x-info` (reasons, verdicts, changes), and at the end
 //! the record's number and its chain value.
 
 use serde_json::Value;
@@ -50,21 +51,20 @@ pub(super) fn read(body: &str) -> Option<Said> {
     Some(Said { sequence: sequence.parse().ok()?, opened })
 }
 
-/// A field that cannot end early.
+/// A field that cannot end early, and that no spreadsheet takes for a formula.
 fn field(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "-".into();
+    }
     let mut out = String::with_capacity(bytes.len());
-    for b in bytes {
+    for (n, b) in bytes.iter().enumerate() {
         match b {
             b'%' | ..=b' ' | 0x7f.. => out.push_str(&format!("%{b:02X}")),
+            b'=' | b'+' | b'-' | b'@' if n == 0 => out.push_str(&format!("%{b:02X}")),
             _ => out.push(char::from(*b)),
         }
     }
-    match out.as_str() {
-        "" => "-".into(),
-        // What is really called that.
-        "-" => "%2D".into(),
-        _ => out,
-    }
+    out
 }
 
 /// The columns that differ from line to line.
@@ -294,6 +294,9 @@ mod tests {
         assert_eq!(field(b"plain/name.txt"), "plain/name.txt");
         assert_eq!(field(b"a b\r\n#Fields: x\t%41\xff\x7f"), "a%20b%0D%0A#Fields:%20x%09%2541%FF%7F");
         assert_eq!((field(b"").as_str(), field(b"-").as_str()), ("-", "%2D"));
+        for (name, written) in [("=cmd|x", "%3Dcmd|x"), ("+1", "%2B1"), ("-1", "%2D1"), ("@a=b", "%40a=b")] {
+            assert_eq!(field(name.as_bytes()), written);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod support;
 mod accounts;
 mod admin;
 mod admission;
+mod attacks;
 mod audit;
 mod bans;
 mod black_hole;
