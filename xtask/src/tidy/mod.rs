@@ -3,6 +3,7 @@
 //! Each rule is a function from the repository to a list of faults; `cargo test -p xtask` runs them
 //! too. What the compiler or clippy already denies (unwrap, panic, indexing, prints) is left to them.
 
+mod attacks;
 mod graph;
 mod source;
 
@@ -14,8 +15,8 @@ use crate::report::Report;
 pub(crate) const USAGE: &str = "cargo xtask tidy
 
 Checks the arrows between the crates, versions in one place, inherited lints, module headers, length of
-files, owners of TODOs, where unsafe stands, paths of some machine in files, and equal features of shared
-dependencies. That generated documents are fresh says `cargo xtask docs --check`.";
+files, owners of TODOs, where unsafe stands, paths of some machine in files, equal features of shared
+dependencies, and that the tests which docs/security.md names are there. That generated documents are fresh says `cargo xtask docs --check`.";
 
 pub(crate) fn run(flags: Flags) -> Result<Verdict> {
     flags.end()?;
@@ -45,6 +46,7 @@ pub(crate) fn judge(report: &mut Report, name: &str, faults: &[String]) {
 fn rules() -> Result<Vec<(&'static str, Vec<String>)>> {
     let mut all = graph::rules()?;
     all.extend(source::rules()?);
+    all.extend(attacks::rules()?);
     Ok(all)
 }
 
