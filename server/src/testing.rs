@@ -139,7 +139,9 @@ impl TestServer {
 
     /// The port of a protocol. Errors: `NotFound` after the end.
     pub fn port(&self, protocol: ListenerProtocol) -> Result<u16> {
-        Ok(self.daemon.first(protocol).ok_or(ErrorKind::NotFound)?.0.port())
+        let all = self.daemon.addresses();
+        let found = all.into_iter().find(|(name, _)| *name == protocol.name());
+        Ok(found.ok_or(ErrorKind::NotFound)?.1.port())
     }
 
     /// Where an account is over a protocol, as `client` and `ferry` take it: without the password. FTP is
@@ -158,7 +160,7 @@ impl TestServer {
     }
 
     /// What the server is known by: over SFTP the host key (`SHA256:…`), else the certificate's SHA-256 in pairs
-    /// of hexadecimal digits. Errors: as [`TestServer::port`].
+    /// of hexadecimal digits. Errors: `NotFound` in the clear and after the end.
     pub fn fingerprint(&self, protocol: ListenerProtocol) -> Result<String> {
         Ok(self.daemon.first(protocol).ok_or(ErrorKind::NotFound)?.1)
     }

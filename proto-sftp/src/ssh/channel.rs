@@ -588,7 +588,7 @@ mod stream {
 mod client {
     use bytes::Bytes;
     use futures_util::stream::StreamExt;
-    use session_core::error::Result;
+    use session_core::error::{Error, ErrorKind, Result};
 
     use super::{ChannelReader, ChannelWriter};
     use crate::client::{Incoming, Outgoing};
@@ -600,8 +600,15 @@ mod client {
     }
 
     impl Outgoing for ChannelWriter<russh::client::Msg> {
+        /// A cut is a lost connection here: a silent server is cut, too, and calls of a session that was ended are
+        /// answered by its gate.
         async fn send(&mut self, chunk: Bytes) -> Result<()> {
-            self.send_all(chunk).await
+            self.send_all(chunk).await.map_err(|e| match e.kind() {
+                ErrorKind::Canceled => {
+                    Error::new(ErrorKind::Disconnected).with_detail("the connection was cut")
+                }
+                _ => e,
+            })
         }
 
         /// Ends our output and the channel: a server that keeps its side open holds nothing of ours.

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use client::connect::{Connected, Options, open_url};
 use client::url::{Location, Url};
 use futures_util::future::join_all;
-use server::config::ListenerProtocol::{self, Ftp, S3, Sftp, Webdav};
+use server::config::ListenerProtocol::{self, Ftp, S3, Sftp, Webdavs};
 use server::testing::TestServer;
 use session_core::batch::Unattended;
 use session_core::error::{ErrorKind, Result};
@@ -79,7 +79,7 @@ async fn open(server: &TestServer, protocol: ListenerProtocol, proxy: u16) -> Re
     let options = Options::from_url(&url)?.password(server.password("ann").map(str::to_owned));
     let options = match protocol {
         Sftp => options.host_keys(&pin)?,
-        Ftp => options.certificates(&pin)?,
+        Ftp | Webdavs => options.certificates(&pin)?,
         _ => options,
     };
     let proxy = Proxy::parse(&format!("socks5://127.0.0.1:{proxy}"))?;
@@ -181,7 +181,7 @@ async fn every_call_ends_when_the_far_end_falls_silent() {
         .unwrap();
     std::fs::create_dir_all(server.home("ann").join("bucket/dir")).unwrap();
     std::fs::write(server.home("ann").join("bucket/file"), vec![1; 8 << 20]).unwrap();
-    let all = [Sftp, Ftp, Webdav, S3].into_iter().flat_map(|p| CALLS.iter().map(move |call| (p, *call)));
+    let all = [Sftp, Ftp, Webdavs, S3].into_iter().flat_map(|p| CALLS.iter().map(move |call| (p, *call)));
     let ends = all.map(|(protocol, what)| {
         let server = &server;
         async move {

@@ -65,7 +65,8 @@ async fn every_protocol_is_there_and_what_was_done_can_be_asserted() {
     assert_eq!(commits("S3"), 2);
     assert!(events.iter().any(|e| e["event"] == "ended" && e["outcome"] == "refused"));
     let remote = open(&server, Sftp).await;
-    assert_eq!(server.end_sessions("enough").await, 1);
+    // Those of HTTP outlive their connections.
+    assert!(server.end_sessions("enough").await >= 1);
     assert!(remote.fs().exists(&path("/bucket")).await.is_err());
     let events = server.events().unwrap();
     assert!(events.iter().any(|e| e["event"] == "closed" && e["reason"] == "enough"), "{events:#?}");
