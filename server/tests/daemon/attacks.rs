@@ -1,6 +1,9 @@
 //! Attacks of the list in `docs/security.md` that no part of the server meets alone.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::support::*;
 
@@ -111,5 +114,37 @@ async fn no_password_reaches_log_audit_or_handlers() {
                 assert!(line.is_none(), "{basic} in the {what}: {}", line.unwrap_or_default());
             }
         }
+    }
+}
+
+/// Attack 35: who has not even ended the handshake of TLS is ended as anybody else.
+#[tokio::test]
+async fn a_session_is_ended_in_the_midst_of_a_tls_handshake() {
+    let listeners =
+        "[[listeners]]\nprotocol = \"ftp\"\nport = 0\n[[listeners]]\nprotocol = \"ftps\"\nport = 0\n";
+    let s = Server::configured(&format!("{listeners}{}", user("alice")), &[]);
+    for protocol in ["ftp", "ftps"] {
+        let mut socket = TcpStream::connect(("127.0.0.1", s.port_of("ferry", protocol))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        if protocol == "ftp" {
+            let mut answers = BufReader::new(socket.try_clone().unwrap());
+            let mut line = String::new();
+            answers.read_line(&mut line).unwrap();
+            socket.write_all(b"AUTH TLS\r\n").unwrap();
+            line.clear();
+            answers.read_line(&mut line).unwrap();
+            assert!(line.starts_with("234"), "{line}");
+        }
+        until("the session to be seen", || s.sessions().len() == 1).await;
+        let id = s.sessions()[0]["sessionId"].as_str().unwrap().to_owned();
+        let (code, _, err) = s.ask(&["sessions", "kill", &id, "--reason", "in the midst"]);
+        assert_eq!(code, 0, "{err}");
+        let mut rest = Vec::new();
+        // Cut, or reset: what comes is no handshake.
+        let _ = socket.read_to_end(&mut rest);
+        assert!(rest.len() < 100, "{protocol}: {rest:?}");
+        assert!(s.sessions().is_empty(), "{protocol}");
+        let past = s.ask(&["sessions", "history", "--json"]).1;
+        assert!(past.contains(&id) && past.contains("in the midst"), "{past}");
     }
 }
